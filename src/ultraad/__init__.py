@@ -1,0 +1,53 @@
+"""ultraad: few-shot CLIP for ultrasound. Localise lesions, detect abnormal images, grade them.
+
+Importing this package loads nothing heavy: each public name is resolved on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "adapt": "ultraad.model",
+    "load": "ultraad.model",
+    "zero_shot": "ultraad.model",
+    "Model": "ultraad.model",
+    "draw_support": "ultraad.data.support",
+    "load_support": "ultraad.data.support",
+    "scan": "ultraad.data.sources",
+    "load_backbone": "ultraad.backbones",
+    "Sample": "ultraad.types",
+    "SupportSet": "ultraad.types",
+    "Prediction": "ultraad.types",
+    "UltraadError": "ultraad.errors",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from ultraad.backbones import load_backbone as load_backbone
+    from ultraad.data.sources import scan as scan
+    from ultraad.data.support import draw_support as draw_support
+    from ultraad.data.support import load_support as load_support
+    from ultraad.errors import UltraadError as UltraadError
+    from ultraad.model import Model as Model
+    from ultraad.model import adapt as adapt
+    from ultraad.model import load as load
+    from ultraad.model import zero_shot as zero_shot
+    from ultraad.types import Prediction as Prediction
+    from ultraad.types import Sample as Sample
+    from ultraad.types import SupportSet as SupportSet
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _HOME:
+        msg = f"module 'ultraad' has no attribute {name!r}; public names: {', '.join(sorted(_HOME))}"
+        raise AttributeError(msg)
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

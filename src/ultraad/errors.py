@@ -1,0 +1,35 @@
+"""Every error a user can meet. Messages say what was found, what was wanted and what to do."""
+
+from __future__ import annotations
+
+
+class UltraadError(Exception):
+    """Base of all errors raised on purpose by ultraad; the command line prints its text and exits with 1."""
+
+
+class ConfigError(UltraadError):
+    """An option is unknown, of the wrong type, or out of range."""
+
+
+class DataError(UltraadError):
+    """A file, mask or folder cannot be used as it is."""
+
+
+class LeakageError(UltraadError):
+    """Adapted and evaluated data share an image or a patient."""
+
+
+class NotFittedError(UltraadError):
+    """A method was asked to predict before it was fitted."""
+
+
+class WeightsError(UltraadError):
+    """Weights are missing, corrupted, or do not fit the model they were asked for."""
+
+
+class BundleError(UltraadError):
+    """A model folder is incomplete, corrupted, or belongs to another backbone."""
+
+
+class MissingExtraError(UltraadError):
+    """An optional package is needed; the message gives the exact pip line."""

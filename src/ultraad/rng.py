@@ -1,0 +1,46 @@
+"""Random numbers: one named stream per purpose, never the global state.
+
+A draw for the support split must not move when an augmentation is added, so every purpose has its own stream, derived
+from the user's seed and the purpose's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _entropy(seed: int, purpose: str) -> list[int]:
+    if seed < 0:
+        msg = f"seed must be >= 0, got {seed}"
+        raise ValueError(msg)
+    return [seed, int.from_bytes(hashlib.blake2b(purpose.encode(), digest_size=8).digest(), "little")]
+
+
+def seeded(seed: int, purpose: str) -> np.random.Generator:
+    """A numpy generator for one purpose.
+
+    Args:
+        seed: Any integer >= 0; 0 is a seed like any other.
+        purpose: Names the stream, e.g. ``"split"``, ``"init"``, ``"augment/<image id>"``.
+
+    Returns:
+        A generator that depends on both arguments and on nothing else.
+
+    Raises:
+        ValueError: If ``seed`` is negative.
+    """
+    return np.random.default_rng(_entropy(seed, purpose))
+
+
+def torch_seeded(seed: int, purpose: str) -> torch.Generator:
+    """A CPU torch generator for one purpose; see :func:`seeded`."""
+    import torch
+
+    state = int(seeded(seed, purpose).integers(0, 2**63 - 1))
+    return torch.Generator().manual_seed(state)

@@ -1,0 +1,293 @@
+"""The nouns of ultraad. Read this file first.
+
+    Sample (what is on disk)  ->  Batch (what a method sees)  ->  Prediction (what everyone after sees)
+
+Letters in shape comments, the same in every file:
+    b batch   n patches (gh * gw, row-major)   t prompts   d joint image-text dim   w tower width   c classes
+    k shots   l layer (1-based)   h w pixels   gh gw patch grid   s model input side   H W original pixels
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import torch
+    from numpy.typing import NDArray
+
+ResizeMode = Literal["squash", "pad"]
+Interpolation = Literal["bicubic", "bilinear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A lesion outline that lives in an annotation file instead of a mask image (COCO).
+
+    Attributes:
+        size: (height, width) in pixels of the image the outline was drawn on.
+        polygons: Each a flat tuple x0, y0, x1, y1, ... in pixels, x to the right, y down.
+        rle: COCO run lengths, column-major, starting with background; empty if polygons are used.
+    """
+
+    size: tuple[int, int]
+    polygons: tuple[tuple[float, ...], ...] = ()
+    rle: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image on disk and what is known about it; holds no pixels.
+
+    Attributes:
+        id: Stable and unique within its source: the path relative to the source's root (plus ``#frame``).
+        image: Path of the image or DICOM file.
+        frame: 0-based frame of a multi-frame file.
+        masks: Mask images or outlines, OR-ed together; empty means "no mask is known".
+        label: Class name, e.g. ``"benign"``; None if unknown.
+        anomalous: True for lesion, False for normal, None if unknown.
+        group: Patient (or cine) the image belongs to; None if unknown.
+        split: Split published with the data (``"train"``, ``"test"`` ...); None if there is none.
+        spacing_mm: Pixel spacing (row, col) in mm; None if unknown.
+        site: Hospital; None if unknown.
+        device: Scanner; None if unknown.
+        tags: Facts that evaluation can filter by, e.g. ``"doppler"``, ``"marks"``, ``"combined"``.
+        mask_aligned: False if the source knows that the masks do not lie on this image's pixel grid; such a
+            sample is never used for mask supervision or pixel metrics.
+    """
+
+    id: str
+    image: Path
+    frame: int = 0
+    masks: tuple[Path | Region, ...] = ()
+    label: str | None = None
+    anomalous: bool | None = None
+    group: str | None = None
+    split: str | None = None
+    spacing_mm: tuple[float, float] | None = None
+    site: str | None = None
+    device: str | None = None
+    tags: frozenset[str] = frozenset()
+    mask_aligned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SupportSet:
+    """The few labelled images a model is adapted on. Ids, not indices, so that it survives any re-scan.
+
+    Attributes:
+        samples: Ordered by class, then by draw order: the first k of a class are its k-shot set.
+        classes: Class names; the order fixes label numbers.
+        normal_class: The member of ``classes`` that means "no lesion".
+        shots: Images per class.
+        seed: Seed of the draw.
+        source: ``"<layout>:<root>"`` of the folder it was drawn from.
+        digest: sha256 over ids and image bytes; two supports with one digest are the same pictures.
+    """
+
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    normal_class: str
+    shots: int
+    seed: int
+    source: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessConfig:
+    """How pixels become the tower's input. It comes with the weights and is stored in every bundle.
+
+    Attributes:
+        size: Side s of the square input in pixels.
+        mean: Per channel, on the 0..1 scale.
+        std: Per channel, on the 0..1 scale.
+        interpolation: Resampling of images (masks are always nearest).
+        mode: ``"squash"`` (both sides to s; the field's habit, methods.md T5) or ``"pad"`` (letterbox).
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Interpolation = "bicubic"
+    mode: ResizeMode = "squash"
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where a square model input came from, and the way back to the file's own pixels.
+
+    Model pixel centre (y, x) maps to original (``(y + .5 - pad_top) / scale_y - .5``, likewise x).
+
+    Attributes:
+        original_hw: (H, W) of the file.
+        size: Side s of the model input.
+        scale: (row, col) model pixels per original pixel.
+        pad: (top, left) model pixels of letterbox padding before the picture.
+        content_hw: (h, w) of the picture inside the model input.
+    """
+
+    original_hw: tuple[int, int]
+    size: int
+    scale: tuple[float, float]
+    pad: tuple[int, int] = (0, 0)
+    content_hw: tuple[int, int] = (0, 0)
+
+    def invert(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring a map home.
+
+        Args:
+            grid: float (mh mw), any resolution, covering the whole model input.
+
+        Returns:
+            float32 (H W) on the original pixel grid; bilinear, ``align_corners=False``.
+        """
+        import torch
+        from torch.nn.functional import interpolate
+
+        x = torch.from_numpy(np.ascontiguousarray(grid, dtype=np.float32))[None, None]
+        h, w = self.content_hw
+        if (h, w) != (self.size, self.size):  # letterboxed: model pixels first, then cut the picture out
+            if x.shape[-2:] != (self.size, self.size):
+                x = interpolate(x, size=(self.size, self.size), mode="bilinear", align_corners=False)
+            top, left = self.pad
+            x = x[..., top : top + h, left : left + w]
+        if tuple(x.shape[-2:]) != self.original_hw:
+            x = interpolate(x, size=self.original_hw, mode="bilinear", align_corners=False)
+        return np.asarray(x[0, 0].numpy(), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What a method sees: tensors on the model grid, no paths.
+
+    Attributes:
+        ids: Sample ids, length b.
+        images: float32 (b 3 s s), preprocessed and normalised.
+        geometry: Length b.
+        classes: Class names, in label order.
+        labels: int64 (b,), index into ``classes``; -1 where unknown; None if unlabelled.
+        anomalous: bool (b,); None if unlabelled.
+        masks: bool (b s s), True on lesion; None if unlabelled.
+        mask_known: bool (b,), False where no usable mask exists (then ``masks`` is all False there).
+        groups: Patient per image, None where unknown; empty if unlabelled.
+    """
+
+    ids: tuple[str, ...]
+    images: torch.Tensor
+    geometry: tuple[Geometry, ...]
+    classes: tuple[str, ...] = ()
+    labels: torch.Tensor | None = None
+    anomalous: torch.Tensor | None = None
+    masks: torch.Tensor | None = None
+    mask_known: torch.Tensor | None = None
+    groups: tuple[str | None, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def unlabelled(self) -> Batch:
+        """The same images with everything a method must not see at test time taken away."""
+        return replace(self, labels=None, anomalous=None, masks=None, mask_known=None, groups=())
+
+    def select(self, index: list[int]) -> Batch:
+        """The sub-batch at these positions, in this order."""
+
+        def pick(t: torch.Tensor | None) -> torch.Tensor | None:
+            return None if t is None else t[index]
+
+        return Batch(
+            ids=tuple(self.ids[i] for i in index),
+            images=self.images[index],
+            geometry=tuple(self.geometry[i] for i in index),
+            classes=self.classes,
+            labels=pick(self.labels),
+            anomalous=pick(self.anomalous),
+            masks=pick(self.masks),
+            mask_known=pick(self.mask_known),
+            groups=tuple(self.groups[i] for i in index) if self.groups else (),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """What the image tower returns, raw: nothing is normalised.
+
+    Attributes:
+        image: float32 (b d), class token after ln_post and projection.
+        patches: {layer: float32 (b n w)}, residual stream after that block, class token cut off.
+        cls: {layer: float32 (b w)}, class token of the residual stream after that block.
+        grid: (gh, gw) with n == gh * gw, row-major.
+    """
+
+    image: torch.Tensor
+    patches: Mapping[int, torch.Tensor]
+    cls: Mapping[int, torch.Tensor]
+    grid: tuple[int, int]
+
+    def select(self, index: list[int] | torch.Tensor) -> Features:
+        """The features of these images, in this order."""
+        return Features(
+            image=self.image[index],
+            patches={layer: x[index] for layer, x in self.patches.items()},
+            cls={layer: x[index] for layer, x in self.cls.items()},
+            grid=self.grid,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """What a method computes, on the model grid.
+
+    Attributes:
+        score: float32 (b,), higher is more anomalous.
+        map: float32 (b mh mw) covering the whole model input, higher is more anomalous; None if the method has no map.
+        logits: float32 (b c); softmax gives class probabilities; None if the method does not grade.
+    """
+
+    score: torch.Tensor
+    map: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What everyone after the method sees.
+
+    Attributes:
+        id: Sample id.
+        score: Anomaly score, higher is more anomalous; a probability in [0, 1] for methods that say so.
+        map: float32 (H W) on the ORIGINAL pixel grid of the file; None if the method has no map.
+        probs: {class name: probability}, sums to 1; None if the method does not grade.
+        method: Name of the method.
+    """
+
+    id: str
+    score: float
+    map: NDArray[np.float32] | None
+    probs: dict[str, float] | None
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """What happened in ``fit``.
+
+    Attributes:
+        selection: The rule that chose the returned state, e.g. ``"last epoch"``; never a test-set rule.
+        loss: Mean training loss per epoch; empty if nothing was trained.
+        seconds: Wall time of ``fit``.
+        learned: {parameter name: number of values}.
+        notes: Sentences a user should read, e.g. "no masks: classification only".
+    """
+
+    selection: str
+    loss: tuple[float, ...] = ()
+    seconds: float = 0.0
+    learned: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
