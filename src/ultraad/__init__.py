@@ -25,7 +25,7 @@ _HOME = {
     "UltraadError": "ultraad.errors",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from ultraad.backbones import load_backbone as load_backbone

@@ -1,0 +1,69 @@
+"""Backbones by name: ``backbones/foo.py`` ending in ``BACKBONE = load`` is found as ``"foo"`` or ``"foo:rest"``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+from ultraad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ultraad.backbones.base import Backbone, DType
+
+DEFAULT = "embedded"
+_INFRASTRUCTURE = {"base", "cache", "weights", "_torchvision"}
+
+
+def available() -> list[str]:
+    """Names that a backbone name can begin with, sorted; nothing is imported."""
+    return sorted(m.name for m in iter_modules(__path__) if m.name not in _INFRASTRUCTURE)
+
+
+def load_backbone(
+    name: str = DEFAULT, *, device: str = "cpu", dtype: DType = "float32", size: int | None = None
+) -> Backbone:
+    """Load a frozen CLIP.
+
+    Args:
+        name: ``"embedded"`` (ships with the package), ``"tiny"`` (random, for tests),
+            ``"open_clip:<model>/<tag>"``, ``"open_clip:<model>"`` (random weights), ``"open_clip:local-dir:<path>"``,
+            ``"open_clip:hf-hub:<id>"``, or the path of a checkpoint file that has an ``open_clip_config.json``
+            beside it.
+        device: ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"`` for the best there is.
+        dtype: Of the image tower.
+        size: Input side in pixels; the weights' own if None. Position embeddings are interpolated.
+
+    Raises:
+        ConfigError: If there is no such backbone, device or size.
+        WeightsError: If the weights are missing or do not fit.
+    """
+    chosen = _device(device)
+    head, _, rest = name.partition(":")
+    if head in available():
+        backbone: Backbone = import_module(f"ultraad.backbones.{head}").BACKBONE(
+            rest, name=name, device=chosen, dtype=dtype, size=size
+        )
+        return backbone
+    if Path(name).exists():
+        from ultraad.backbones.open_clip import load_path
+
+        return load_path(Path(name), name=name, device=chosen, dtype=dtype, size=size)
+    msg = (
+        f"unknown backbone {name!r}. Wanted one of {', '.join(available())}, 'open_clip:<model>/<tag>', "
+        "'open_clip:local-dir:<folder>', 'open_clip:hf-hub:<id>', or the path of an existing checkpoint"
+    )
+    raise ConfigError(msg)
+
+
+def _device(device: str) -> str:
+    import torch
+
+    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return "cuda" if has["cuda"] else "mps" if has["mps"] else "cpu"
+    if not has.get(device.partition(":")[0], False):
+        msg = f"device {device!r} is not available here; available: {', '.join(d for d, ok in has.items() if ok)}"
+        raise ConfigError(msg)
+    return device

@@ -1,0 +1,154 @@
+"""Any ViT of open_clip: built-in names with a tag, folders, hub repositories and checkpoint files.
+
+Nothing is downloaded while loading: what is missing is named, with the command that fetches it. So a hospital's
+offline machine and a laptop behave alike.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ultraad.backbones import weights
+from ultraad.backbones._torchvision import ensure_torchvision
+from ultraad.backbones.base import Backbone, DType, preprocess_from
+from ultraad.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+CONFIG_NAME = "open_clip_config.json"
+
+
+def load(rest: str, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
+    """``<model>[/<tag>]``, ``local-dir:<path>`` or ``hf-hub:<id>``; see :func:`ultraad.backbones.load_backbone`."""
+    ensure_torchvision()
+    import open_clip
+
+    if rest.startswith("local-dir:"):
+        return load_path(Path(rest.removeprefix("local-dir:")), name=name, device=device, dtype=dtype, size=size)
+    if rest.startswith("hf-hub:"):
+        return load_path(
+            weights.hub_folder(rest.removeprefix("hf-hub:")), name=name, device=device, dtype=dtype, size=size
+        )
+    model, _, tag = rest.partition("/")
+    cfg = open_clip.get_model_config(model)
+    if cfg is None:
+        near = (
+            ", ".join(m for m in open_clip.list_models() if m.lower()[:5] == model.lower()[:5])
+            or "open_clip.list_models()"
+        )
+        msg = f"open_clip has no model {model!r}; near: {near}"
+        raise ConfigError(msg)
+    if not tag:
+        log.warning("%s has no tag after '/': its weights are random and know nothing", name)
+        record: Mapping[str, Any] = {
+            "mean": open_clip.OPENAI_DATASET_MEAN,
+            "std": open_clip.OPENAI_DATASET_STD,
+        }
+        return _build(cfg, None, record, model=model, name=name, device=device, dtype=dtype, size=size)
+    record = open_clip.get_pretrained_cfg(model, tag)
+    if not record:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+        msg = f"open_clip has no weights {tag!r} for {model}; tags: {tags}"
+        raise ConfigError(msg)
+    trained, built = bool(record.get("quick_gelu")), bool(cfg.get("quick_gelu"))
+    if trained != built:  # open_clip only warns, and it changes every number
+        other = f"{model}-quickgelu" if trained else model.removesuffix("-quickgelu")
+        msg = (
+            f"{name}: the weights were trained with {'QuickGELU' if trained else 'GELU'}, but {model} is built with "
+            f"{'QuickGELU' if built else 'GELU'}. Use open_clip:{other}/{tag}"
+        )
+        raise ConfigError(msg)
+    path = weights.locate(model, tag, name=name)
+    return _build(cfg, path, record, model=model, name=name, device=device, dtype=dtype, size=size)
+
+
+def load_path(path: Path, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
+    """A folder with ``open_clip_config.json`` and weights, or a weights file with that config beside it.
+
+    For a file, ``<stem>.json`` is looked for first.
+
+    Raises:
+        WeightsError: If config, weights or the normalisation record are missing.
+    """
+    ensure_torchvision()
+    folder = path if path.is_dir() else path.parent
+    configs = [folder / CONFIG_NAME] if path.is_dir() else [path.with_suffix(".json"), folder / CONFIG_NAME]
+    config = next((c for c in configs if c.is_file()), None)
+    if not path.exists() or config is None:
+        wanted = " or ".join(str(c) for c in configs)
+        msg = (
+            f"{name}: no model configuration found; looked for {wanted}. "
+            "It holds model_cfg and preprocess_cfg, as open_clip writes it"
+        )
+        raise WeightsError(msg)
+    try:
+        record = json.loads(config.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as e:
+        msg = f"{config} is not JSON: {e}"
+        raise WeightsError(msg) from e
+    if "model_cfg" not in record:
+        msg = (
+            f"{config} has keys {sorted(record)}, but model_cfg is missing; "
+            "open_clip's save format has model_cfg and preprocess_cfg"
+        )
+        raise WeightsError(msg)
+    checkpoint = path if path.is_file() else weights.find_checkpoint(path)
+    return _build(
+        record["model_cfg"],
+        checkpoint,
+        record.get("preprocess_cfg"),
+        model=None,
+        name=name,
+        device=device,
+        dtype=dtype,
+        size=size,
+    )
+
+
+def _build(
+    cfg: Mapping[str, Any],
+    checkpoint: Path | None,
+    record: Mapping[str, Any] | None,
+    *,
+    model: str | None,
+    name: str,
+    device: str,
+    dtype: DType,
+    size: int | None,
+) -> Backbone:
+    import open_clip
+    from open_clip.factory import load_checkpoint
+
+    cfg = {k: (dict(v) if isinstance(v, dict) else v) for k, v in cfg.items()}
+    if "timm_model_name" in cfg["vision_cfg"] or "hf_model_name" in cfg["text_cfg"]:
+        msg = f"{name}: its towers come from timm or transformers; ultraad needs open_clip's own ViT and text tower"
+        raise ConfigError(msg)
+    custom = cfg.pop("custom_text", False)
+    side = size or int(cfg["vision_cfg"]["image_size"])
+    patch = int(cfg["vision_cfg"]["patch_size"])
+    if side % patch:
+        msg = f"size {side} is not a multiple of the patch size {patch} of {name}; use {side // patch * patch}"
+        raise ConfigError(msg)
+    cfg["vision_cfg"]["image_size"] = side
+    preprocess = preprocess_from(dict(record or {}), size=side, where=name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**cfg)
+    if checkpoint is not None:
+        try:
+            load_checkpoint(net, str(checkpoint), strict=True, weights_only=True)
+        except (RuntimeError, KeyError, OSError, ValueError) as e:
+            msg = f"{checkpoint} does not hold the weights of {name}: {e}"
+            raise WeightsError(msg) from e
+    tokenizer = open_clip.get_tokenizer(model or "ViT-B-32", context_length=cfg["text_cfg"].get("context_length", 77))
+    return Backbone(net, tokenizer, name=name, preprocess=preprocess, device=device, dtype=dtype)
+
+
+BACKBONE = load

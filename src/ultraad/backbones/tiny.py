@@ -1,0 +1,61 @@
+"""Random towers for tests, a few milliseconds each; they know nothing.
+
+``tiny`` has equal text and joint widths like OpenAI's towers; ``tiny:uneven`` differs in every number, so that a
+literal size in a method breaks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ultraad.backbones._torchvision import ensure_torchvision
+from ultraad.backbones.base import Backbone, DType
+from ultraad.errors import ConfigError
+from ultraad.types import PreprocessConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "": {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 64, "layers": 4, "width": 64, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    },
+    "uneven": {
+        "embed_dim": 48,
+        "vision_cfg": {"image_size": 60, "layers": 6, "width": 96, "head_width": 32, "patch_size": 12},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 3},
+        "quick_gelu": True,
+    },
+}
+
+
+def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
+    """The random tower of this variant; the same weights every time."""
+    ensure_torchvision()
+    from open_clip import CLIP, get_tokenizer
+
+    if variant not in _SHAPES:
+        msg = f"unknown backbone {name!r}; wanted {', '.join(sorted(f'tiny:{v}'.rstrip(':') for v in _SHAPES))}"
+        raise ConfigError(msg)
+    shape = _SHAPES[variant]
+    side = size or int(shape["vision_cfg"]["image_size"])
+    cfg = {**shape, "vision_cfg": {**shape["vision_cfg"], "image_size": side}}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = CLIP(**cfg)
+    half = (0.5, 0.5, 0.5)
+    return Backbone(
+        model,
+        get_tokenizer("ViT-B-32"),
+        name=name,
+        preprocess=PreprocessConfig(size=side, mean=half, std=half),
+        device=device,
+        dtype=dtype,
+    )
+
+
+BACKBONE = load

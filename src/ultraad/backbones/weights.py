@@ -1,0 +1,265 @@
+"""Where weights lie, how to get them once, and how to know that they are the right ones."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ultraad.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PAPER = "open_clip:ViT-L-14-336-quickgelu/openai"
+"""The paper's backbone (section 3.1)."""
+
+_WEIGHT_FILES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "model.safetensors",
+    "pytorch_model.bin",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsStatus:
+    """One row of ``ultraad backbones list``.
+
+    Attributes:
+        name: What to pass as ``--backbone``.
+        path: Where the weights lie; None if they are not on this machine.
+        sha256: Of the file, as far as known; None before a ``verify``.
+        note: One sentence for people.
+    """
+
+    name: str
+    path: Path | None
+    sha256: str | None
+    note: str
+
+
+def embedded_path() -> Path:
+    """The weights file inside the package."""
+    return Path(str(files("ultraad.backbones") / "weights" / "embedded.safetensors"))
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def locate(model: str, tag: str, *, name: str) -> Path:
+    """The weights file of an open_clip model and tag on this machine.
+
+    Raises:
+        WeightsError: If they are not here, with what to fetch, where it was looked for, and how to go offline.
+    """
+    import open_clip
+
+    record = open_clip.get_pretrained_cfg(model, tag)
+    looked: list[str] = []
+    repo, _, filename = str(record.get("hf_hub") or "").rpartition("/")
+    if repo:
+        found = _in_hub_cache(repo, (filename,) if filename else _WEIGHT_FILES)
+        if found:
+            return found
+        looked.append(f"{_hub_cache()}/models--{repo.replace('/', '--')}")
+    url = str(record.get("url") or "")
+    if url:
+        path = Path("~/.cache/clip").expanduser() / url.rsplit("/", 1)[-1]
+        if path.is_file():
+            return path
+        looked.append(str(path))
+    msg = (
+        f"the weights of {name} are not on this machine.\n"
+        f"  looked in: {'; '.join(looked)}\n"
+        f"  fetch once, where there is internet:  ultraad backbones fetch {name}\n"
+        "  offline: copy that folder or file here, or put the weights and an open_clip_config.json into a folder and "
+        "use --backbone open_clip:local-dir:<folder>\n"
+        f"  the source is {f'huggingface.co repository {repo}' if repo else url}"
+    )
+    raise WeightsError(msg)
+
+
+def hub_folder(repo: str) -> Path:
+    """The local snapshot of a hub repository.
+
+    Raises:
+        WeightsError: If it is not in the hub cache.
+    """
+    config = _in_hub_cache(repo, ("open_clip_config.json",))
+    if config is None:
+        msg = (
+            f"the repository {repo} is not in the hub cache of this machine ({_hub_cache()}).\n"
+            f"  fetch once, where there is internet:  ultraad backbones fetch open_clip:hf-hub:{repo}\n"
+            f"  offline: copy its folder here and use --backbone open_clip:local-dir:<folder>"
+        )
+        raise WeightsError(msg)
+    return config.parent
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """The weights file of a folder, safetensors first.
+
+    Raises:
+        WeightsError: If there is none or more than one candidate.
+    """
+    for known in _WEIGHT_FILES:
+        if (folder / known).is_file():
+            return folder / known
+    found = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".pt", ".pth"))
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found) or "none"
+        msg = f"{folder}: wanted one weights file ({', '.join(_WEIGHT_FILES)}), found {names}"
+        raise WeightsError(msg)
+    return found[0]
+
+
+def fetch(name: str) -> Path:
+    """Download the weights of ``open_clip:<model>/<tag>`` or ``open_clip:hf-hub:<id>``, and verify them.
+
+    Raises:
+        ConfigError: If the name is not one of these.
+        WeightsError: If the download fails.
+    """
+    from ultraad.backbones._torchvision import ensure_torchvision
+
+    ensure_torchvision()
+    rest = name.removeprefix("open_clip:")
+    if rest == name or rest.startswith("local-dir:") or ("/" not in rest):
+        msg = f"only open_clip:<model>/<tag> and open_clip:hf-hub:<id> can be fetched, not {name!r}"
+        raise ConfigError(msg)
+    try:
+        if rest.startswith("hf-hub:"):
+            from huggingface_hub import snapshot_download
+
+            patterns = [
+                "*.json",
+                "*.txt",
+                "open_clip_model.safetensors",
+                "open_clip_pytorch_model.bin",
+                "*.model",
+            ]
+            return Path(snapshot_download(rest.removeprefix("hf-hub:"), allow_patterns=patterns))
+        import open_clip
+
+        model, _, tag = rest.partition("/")
+        record: Mapping[str, Any] = open_clip.get_pretrained_cfg(model, tag)
+        if not record:
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+            msg = f"open_clip has no weights {tag!r} for {model}; tags: {tags}"
+            raise ConfigError(msg)
+        path = Path(open_clip.download_pretrained(record))
+    except (OSError, RuntimeError, ValueError) as e:  # hub and http errors derive from these
+        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        msg = (
+            f"could not fetch {name}: {reason}\n"
+            "  behind a proxy set HTTPS_PROXY, for a mirror HF_ENDPOINT; without internet fetch it elsewhere "
+            f"and copy the cache folder ({_hub_cache()})"
+        )
+        raise WeightsError(msg) from e
+    verify_file(path)
+    return path
+
+
+def verify_file(path: Path) -> str:
+    """sha256 of a weights file, checked where the right one is known.
+
+    The hub cache names its blobs by their sha256, and the embedded weights have a record beside them.
+
+    Returns:
+        The hex digest.
+
+    Raises:
+        WeightsError: If the file is not what it should be.
+    """
+    if not path.is_file():
+        msg = f"no such weights file: {path}"
+        raise WeightsError(msg)
+    got = sha256(path)
+    blob = path.resolve().name
+    record = path.with_suffix(".sha256")
+    wanted = None
+    if len(blob) == 64 and set(blob) <= set("0123456789abcdef"):
+        wanted = blob
+    elif record.is_file():
+        wanted = record.read_text(encoding="ascii").split()[0]
+    if wanted is not None and got != wanted:
+        msg = f"{path} is damaged: sha256 is {got}, should be {wanted}. Delete it and fetch it again"
+        raise WeightsError(msg)
+    return got
+
+
+def verify(name: str) -> tuple[Path, str]:
+    """Path and checked sha256 of a backbone name or a weights path.
+
+    Raises:
+        WeightsError: If the weights are missing or damaged.
+        ConfigError: If the name has no weights file.
+    """
+    rest = name.removeprefix("open_clip:")
+    if name == "embedded":
+        path = embedded_path()
+    elif rest.startswith("hf-hub:"):
+        path = find_checkpoint(hub_folder(rest.removeprefix("hf-hub:")))
+    elif rest.startswith("local-dir:"):
+        path = find_checkpoint(Path(rest.removeprefix("local-dir:")))
+    elif rest != name and "/" in rest:
+        from ultraad.backbones._torchvision import ensure_torchvision
+
+        ensure_torchvision()
+        model, _, tag = rest.partition("/")
+        path = locate(model, tag, name=name)
+    elif Path(name).is_file():
+        path = Path(name)
+    elif Path(name).is_dir():
+        path = find_checkpoint(Path(name))
+    else:
+        msg = f"{name!r} has no weights file to verify"
+        raise ConfigError(msg)
+    return path, verify_file(path)
+
+
+def listing() -> list[WeightsStatus]:
+    """The backbones a user is likely to want, and whether their weights are here."""
+    rows = []
+    path = embedded_path()
+    here = path if path.is_file() else None
+    rows.append(WeightsStatus("embedded", here, None, "small ultrasound CLIP inside the package; no internet needed"))
+    known = (
+        (PAPER, "the paper's backbone, 890 MB, 336 px"),
+        ("open_clip:ViT-B-16-quickgelu/openai", "a smaller general CLIP, 350 MB, 224 px"),
+        ("open_clip:ViT-L-14/laion2b_s32b_b82k", "LAION-2B, 224 px"),
+    )
+    from ultraad.backbones._torchvision import ensure_torchvision
+
+    ensure_torchvision()
+    for name, note in known:
+        model, _, tag = name.removeprefix("open_clip:").partition("/")
+        try:
+            found: Path | None = locate(model, tag, name=name)
+        except WeightsError:
+            found = None
+        rows.append(WeightsStatus(name, found, None, note))
+    rows.append(WeightsStatus("tiny", None, None, "random weights, for tests only; nothing to fetch"))
+    return rows
+
+
+def _hub_cache() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.HF_HUB_CACHE)
+
+
+def _in_hub_cache(repo: str, names: tuple[str, ...]) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for filename in names:
+        found = try_to_load_from_cache(repo, filename)
+        if isinstance(found, str):
+            return Path(found)
+    return None
