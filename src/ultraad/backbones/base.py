@@ -171,12 +171,19 @@ class Backbone:
         """Both steps: images f32 (b 3 s s) to raw features."""
         return self.encode_tokens(self.embed_image(images), layers=layers, around=around)
 
+    def post_norm(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The tower's last layer norm (ln_post) on any tokens: (... w) to f32 (... w)."""
+        return cast("torch.Tensor", self._visual.ln_post(tokens.to(self.device, self.dtype)).float())
+
+    @property
+    def projection(self) -> torch.Tensor:
+        """The matrix into the joint space, f32 (w d)."""
+        proj = self._visual.proj
+        return torch.eye(self.width, device=self.device) if proj is None else cast("torch.Tensor", proj.float())
+
     def project(self, tokens: torch.Tensor) -> torch.Tensor:
         """ln_post and the projection, explicitly: (... w) to f32 (... d)."""
-        x = self._visual.ln_post(tokens.to(self.device, self.dtype))
-        if self._visual.proj is not None:
-            x = x @ self._visual.proj
-        return cast("torch.Tensor", x.float())
+        return self.post_norm(tokens) @ self.projection
 
     # ---- texts
 

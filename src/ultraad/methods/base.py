@@ -14,7 +14,7 @@ from ultraad.errors import ConfigError, DataError, NotFittedError
 from ultraad.types import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ultraad.backbones.base import Backbone
     from ultraad.types import Batch, FitReport, Scores
@@ -97,6 +97,8 @@ class Method(ABC, nn.Module):
         self.classes = tuple(classes)
         self.normal_class = normal_class
         self.fitted = False
+        self.progress: Callable[[int, int], None] | None = None
+        """Called during ``fit`` with (epochs done, epochs); for progress bars."""
 
     @property
     def normal_index(self) -> int:

@@ -1,0 +1,240 @@
+"""Every option of UltraAD, each with its range, its source, and the row of the ambiguity register it settles.
+
+The paper gives no code and few numbers; docs/ultraad.md explains every reading (A1-A22) and shows what was measured.
+``# ours`` marks what no source gives. ``paper`` below is the most literal reading, kept for the record.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ultraad.methods.base import MethodConfig
+from ultraad.nn.blocks import MiniNetType
+from ultraad.nn.maps import Upsampling
+from ultraad.nn.prompts import TextBank
+
+
+class PromptConfig(MethodConfig):
+    """Image-aware prompts (section 2.1)."""
+
+    fuse: Literal["add", "cat", "vcp_conv"] = Field("add", description="A1: how global and instance tokens meet")
+    n_global: int = Field(2, ge=1, le=16, description="A1: learnable prompt tokens r (VCP: 2)")
+    init: Literal["words", "normal"] = Field("words", description="start from the bank's object words, or N(0, 0.02)")
+    ctx: Literal["frozen", "learnable"] = Field("frozen", description="whether 'A photo of a' is learned too (CoCoOp)")
+    share_global: bool = Field(default=True, description="one set of tokens for both prompts, or one each")
+    norm_input: bool = Field(default=True, description="instance token from the unit class token (CoCoOp) or raw (VCP)")
+    instance: Literal["phi", "fh", "none"] = Field(
+        "phi", description="A2: MiniNet output, adapted class token, or none"
+    )
+
+
+class MiniNetConfig(MethodConfig):
+    """MiniNet and the shared class token (sections 2.1, 2.2, 2.4)."""
+
+    type: MiniNetType = Field("cocoop", description="CoCoOp's meta-net, CLIP-Adapter's, or one linear layer")
+    residual: Literal["ratio", "add_zero_init", "none"] = Field("ratio", description="A3: how it joins the class token")
+    ratio: float = Field(0.2, ge=0, le=1, description="A3: share of the MiniNet in the sum (CLIP-Adapter: 0.2)")
+    zero_init: bool = Field(default=True, description="start as the frozen class token (ours)")
+    shared: bool = Field(default=True, description="A2: one network for prompts and class token, or two")
+
+
+class MemoryConfig(MethodConfig):
+    """Text and image memory (Eq. 1)."""
+
+    text: Literal["us_aware", "generic", "generic_image"] = Field(
+        "us_aware", description="sentences of the bank, or the ablation's"
+    )
+    text_variants: Literal["all", "1"] = Field("all", description="all sentences of a class, or its first")
+    normal_affirmative_only: bool = Field(default=False, description="normal sentences without negations")
+    text_per: Literal["class", "image"] = Field("class", description="A5: one text per class, or a drawn one per image")
+    keys: Literal["param", "via_mininet", "frozen"] = Field(
+        "param", description="A4: learned (Tip-Adapter-F), recomputed, or frozen"
+    )
+    key_feature: Literal["f0", "fh"] = Field("f0", description="keys start from the frozen or the adapted class token")
+    exclude_self: bool = Field(default=True, description="A7: in training an image does not see its own key")
+
+
+class ClassConfig(MethodConfig):
+    """Memory-boosted classification (Eq. 2)."""
+
+    enabled: bool = Field(default=True, description="ablation: false drops cross-entropy, memory and class output")
+    scale: float | Literal["backbone"] = Field("backbone", description="A6: lambda_t; the backbone's own (CLIP: 100)")
+    alpha: float = Field(1.0, ge=0, description="A6: weight of the image memory (Tip-Adapter: 1)")
+    beta: float = Field(5.5, gt=0, description="A6: sharpness (Tip-Adapter: 5.5)")
+    cache_norm: Literal["sum", "mean"] = Field(
+        "sum", description="A6: votes summed (Tip-Adapter) or averaged per class"
+    )
+    learn_ab: bool = Field(default=False, description="A6: learn alpha and beta")
+
+
+class ProtoConfig(MethodConfig):
+    """Normal and abnormal prototypes (section 2.3)."""
+
+    mode: Literal["mean", "sum", "weighted", "concat_rows", "text_only", "prompt_only"] = Field(
+        "mean", description="A8"
+    )
+    weight: float = Field(0.5, ge=0, le=1, description="A8: share of the memory text in 'weighted'")
+    reduce: Literal["max", "mean"] = Field("max", description="A8: over the rows of 'concat_rows'")
+    abn: Literal["mean", "max", "sum"] = Field("mean", description="A9: abnormal classes together, or the nearest one")
+
+
+class AdapterConfig(MethodConfig):
+    """Linear adapters on the tapped layers (section 2.3)."""
+
+    input: Literal["ln_post", "raw"] = Field("ln_post", description="tokens after the tower's last norm, or raw (VAND)")
+    init: Literal["projection", "default"] = Field(
+        "projection", description="the tower's projection (ours), or torch's"
+    )
+
+
+class FusionConfig(MethodConfig):
+    """Patch-wise image-language fusion (Eq. 3)."""
+
+    enabled: bool = Field(default=True, description="ablation: false scores patches against the prototypes")
+    heads: int = Field(8, ge=1, description="M (VCP: 8)")
+    kv: Literal["adapted", "raw"] = Field(
+        "adapted", description="A10: keys and values from adapted or raw tokens (VCP)"
+    )
+    residual: Literal["add", "none"] = Field(
+        "add", description="A11: prototypes kept beside what they attend to, or not"
+    )
+    out_proj: bool = Field(default=False, description="A11: a fourth projection")
+    scale: Literal["sqrt_d", "none"] = Field("sqrt_d", description="A11: attention scale; VCP has none")
+    share_layers: Literal["shared", "per_layer", "last_only"] = Field("shared", description="A12")
+
+
+class MapConfig(MethodConfig):
+    """From patch logits to the pixel map."""
+
+    up: Upsampling = Field("logits", description="upsample logits (VAND) or probabilities (AnomalyCLIP)")
+    layer_reduce: Literal["mean_prob", "mean_logit", "sum"] = Field("mean_prob", description="A13: over tapped layers")
+    raw_weight: float = Field(0.0, ge=0, le=1, description="share of a branch without fusion (VCP: 0.2)")
+
+
+class ScoreConfig(MethodConfig):
+    """Temperature of the normal/abnormal pair."""
+
+    tau: float | Literal["backbone", "learnable"] = Field(
+        "backbone", description="A14: 0.01 (VAND), 0.07 (AnomalyCLIP), the backbone's own, or learned from 0.07 (VCP)"
+    )
+
+
+class LossConfig(MethodConfig):
+    """Multi-task loss (section 2.4)."""
+
+    seg_on: Literal["per_layer", "averaged_map"] = Field("per_layer", description="A17")
+    layer_reduce: Literal["mean", "sum"] = Field("mean", description="A17")
+    seg_weight: float = Field(1.0, ge=0, description="weight of focal + dice (AnomalyCLIP: 4)")
+    cls_weight: float = Field(1.0, ge=0, description="lambda_c (the paper: equally weighted)")
+    dice_skip_empty: bool = Field(default=False, description="A22: no abnormal dice on images without a lesion")
+    upsample: int = Field(4, ge=0, description="loss at this many pixels per patch; 0 for the full input (ours)")
+
+
+class PostConfig(MethodConfig):
+    """Inference (sections 2.3, 2.4)."""
+
+    refine: Literal["mix", "poe", "logit", "off"] = Field(
+        "mix", description="A16: mask-guided refinement of the classes"
+    )
+    gamma: float = Field(1.0, ge=0, description="A16: weight of the map in 'logit'")
+    sigma: float = Field(4.0, ge=0, description="A20: Gaussian smoothing, pixels at 336; scaled with the input")
+    map_stat: Literal["max", "topk"] = Field("max", description="image statistic of the map")
+    topk: float = Field(0.0075, gt=0, le=1, description="share of pixels in 'topk' (VCP: 0.75 %)")
+    a_space: Literal["prob", "logit"] = Field("prob", description="statistic on probabilities or on cosine margins")
+
+
+class BinaryConfig(MethodConfig):
+    """Image-level anomaly score."""
+
+    cls: Literal["memory", "clip_pair", "both"] = Field(
+        "memory", description="A15: 1 - p(normal), the prompt pair, or both"
+    )
+    fuse: Literal["mean", "cls_only", "map_only", "product", "max"] = Field(
+        "mean", description="A15: with the map (WinCLIP: mean)"
+    )
+
+
+class PriorConfig(MethodConfig):
+    """How far a few shots may move the frozen model: logits are (1 - w) zero-shot + w adapted (ours)."""
+
+    map: float = Field(0.5, ge=0, le=1, description="w of the map; 0 is zero-shot, 1 the paper")
+    cls: float = Field(0.5, ge=0, le=1, description="w of the classes; 0 is zero-shot, 1 the paper")
+
+
+class TrainConfig(MethodConfig):
+    """A18: the paper gives none of these; sources in the descriptions."""
+
+    epochs: int = Field(50, ge=0, description="MVFA few-shot: 50")
+    batch_size: int = Field(8, ge=1, description="VAND, AnomalyCLIP: 8")
+    lr: float = Field(1e-3, gt=0, description="adapters, prompts, MiniNet (VAND, AnomalyCLIP: 1e-3)")
+    lr_pif: float = Field(1e-4, gt=0, description="fusion (between VCP's 4e-5 and 1e-3)")
+    lr_keys: float = Field(1e-3, gt=0, description="image memory (Tip-Adapter-F: 1e-3)")
+    lr_tau: float = Field(1e-2, gt=0, description="learnable temperature (VCP: 1e-2)")
+    beta1: float = Field(0.5, ge=0, lt=1, description="of Adam (VAND, AnomalyCLIP, VCP: 0.5)")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled (VAND, AnomalyCLIP: 0)")
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="Tip-Adapter-F, CoCoOp: cosine; VAND: constant"
+    )
+    warmup_epochs: int = Field(1, ge=0, description="CoCoOp: 1")
+    views: int = Field(4, ge=1, description="views per image, each encoded once (Tip-Adapter averages keys over 10)")
+
+
+PAPER: dict[str, Any] = {
+    "prompt": {"init": "normal"},
+    "mininet": {"residual": "none", "zero_init": False},
+    "memory": {"exclude_self": False},
+    "cls": {"scale": 100.0},
+    "adapter": {"input": "raw", "init": "default"},
+    "pif": {"residual": "none"},
+    "score": {"tau": 0.01},
+    "loss": {"layer_reduce": "sum", "upsample": 0},
+    "post": {"sigma": 0.0},
+    "prior": {"map": 1.0, "cls": 1.0},
+    "train": {"views": 10},
+}
+"""The most literal reading of the text."""
+
+
+class UltraADConfig(MethodConfig):
+    """All options of UltraAD; ``preset=paper`` changes many at once, and single options still win over it."""
+
+    preset: Literal["default", "paper"] = Field("default", description="'paper' is the most literal reading")
+    layers: tuple[int, ...] | None = Field(None, description="A13: tapped layers, 1-based; None: quarters of the tower")
+    texts: TextBank | None = Field(None, description="text bank; None: breast ultrasound")
+    prompt: PromptConfig = PromptConfig()
+    mininet: MiniNetConfig = MiniNetConfig()
+    memory: MemoryConfig = MemoryConfig()
+    cls: ClassConfig = ClassConfig()
+    proto: ProtoConfig = ProtoConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    pif: FusionConfig = FusionConfig()
+    map: MapConfig = MapConfig()
+    score: ScoreConfig = ScoreConfig()
+    loss: LossConfig = LossConfig()
+    post: PostConfig = PostConfig()
+    bin: BinaryConfig = BinaryConfig()
+    prior: PriorConfig = PriorConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, data: Any) -> Any:  # noqa: ANN401
+        if not isinstance(data, dict) or data.get("preset") != "paper":
+            return data
+        merged: dict[str, Any] = dict(data)
+        for section, values in PAPER.items():
+            own = merged.get(section, {})
+            merged[section] = {**values, **(own.model_dump() if isinstance(own, MethodConfig) else own)}
+        return merged
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> UltraADConfig:
+        if self.adapter.init == "projection" and self.adapter.input == "raw":
+            msg = "adapter.init=projection needs adapter.input=ln_post, the tokens that the projection was trained on"
+            raise ValueError(msg)
+        if self.pif.kv == "raw" and self.pif.residual == "add":
+            msg = "pif.kv=raw leaves the joint space; a residual needs pif.kv=adapted"
+            raise ValueError(msg)
+        return self

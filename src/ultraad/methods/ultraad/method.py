@@ -1,0 +1,460 @@
+"""UltraAD: few-shot CLIP for ultrasound anomaly localisation and grading.
+
+Paper      Zhou et al., MICCAI 2025, arXiv 2506.19694. No code was released; this is a re-implementation from the text.
+Equations  t_n, t_a   image-aware prompts          "A photo of a normal|abnormal" + (g_i + s(x)),  s = MiniNet(n(f0))
+           fh         shared class token           n((1 - rho) n(f0) + rho MiniNet(n(f0)))
+           (1) T, M   memory                       class sentences (frozen), support images (refined)
+           (2) S      classes                      lambda fh T^T + alpha exp(-beta (1 - fh M^T)) Y
+           Pi         prototypes                   prompts and memory texts, averaged per side
+           (3) Pi_l'  patch-wise fusion            prototypes attend to the adapted patches P_l = A_l F_l
+           map        softmax over <n(P_l), Pi_l'> / tau, mean over layers;   loss = focal + dice + dice + CE
+Learned    A_l, g, MiniNet, W_Q W_K W_V, image keys M; both CLIP towers, T and Y stay frozen.
+Deviations see ``INFO.deviations``; every reading of an ambiguous sentence is an option (config.py, docs/ultraad.md).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from ultraad.backbones.cache import FeatureCache
+from ultraad.errors import ConfigError
+from ultraad.methods.base import Method, MethodInfo, Needs
+from ultraad.methods.ultraad.config import UltraADConfig
+from ultraad.methods.ultraad.zero_shot import ZeroShot
+from ultraad.nn.blocks import MiniNet, PatchFusion
+from ultraad.nn.loop import train
+from ultraad.nn.losses import dice, focal
+from ultraad.nn.maps import largest, resize, smooth, to_probability
+from ultraad.nn.memory import cache_logits
+from ultraad.nn.prompts import breast_texts, starting_words, unit
+from ultraad.nn.views import SupportViews
+from ultraad.rng import seeded
+from ultraad.types import FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.methods.base import MethodConfig
+    from ultraad.types import Batch, Features
+
+INFO = MethodInfo(
+    name="ultraad",
+    title="UltraAD: fine-grained ultrasound anomaly classification via few-shot CLIP adaptation",
+    paper="Zhou et al., MICCAI 2025",
+    url="https://arxiv.org/abs/2506.19694",
+    reference="none released; re-derived from the paper",
+    licence="Apache-2.0",
+    outputs=frozenset({"score", "map", "classes"}),
+    needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    deviations=(
+        "adapters start as the tower's own projection instead of random (adapter.*)",
+        "fusion keeps the prototypes beside what they attend to (pif.residual=add)",
+        "adapted and zero-shot logits are averaged (prior.*); the paper has no zero-shot share",
+        "segmentation losses at four pixels per patch (loss.upsample)",
+    ),
+)
+
+
+class UltraAD(Method):
+    """UltraAD; see the module's header for the equations and :class:`UltraADConfig` for every option."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = UltraADConfig
+    config: UltraADConfig
+    text: torch.Tensor
+    values: torch.Tensor
+    map_adapted: torch.Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        self.layers = backbone.check_layers(self.config.layers or backbone.default_layers)
+        self.texts = self.config.texts or breast_texts()
+        self.zero_shot = ZeroShot(
+            backbone,
+            self.texts,
+            classes=self.classes,
+            normal_class=normal_class,
+            memory=self.config.memory,
+            proto=self.config.proto,
+        )
+        self._cache = FeatureCache(backbone)
+        self._build(seed=0)
+
+    # ---- state
+
+    def _build(self, *, seed: int) -> None:
+        """Fresh learned state; its own random stream, so the global one does not move."""
+        c, b = self.config, self.backbone
+        width, d = b.width, b.dim
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(seeded(seed, "init").integers(2**31)))
+            kind, zero = c.mininet.type, c.mininet.zero_init or c.mininet.residual == "add_zero_init"
+            self.mininet = MiniNet(d, d, kind=kind, zero_init=zero)
+            own = not c.mininet.shared or b.text_width != d
+            self.instance = MiniNet(d, b.text_width, kind=kind, zero_init=zero) if own else None
+            self.vcp_conv = nn.Conv1d(1, c.prompt.n_global, 3, padding=1) if c.prompt.fuse == "vcp_conv" else None
+            words = self.texts.object if c.prompt.init == "words" else ""
+            sides = 1 if c.prompt.share_global else 2
+            g = [
+                starting_words(b, words, c.prompt.n_global, generator=torch.Generator().manual_seed(seed + i))
+                for i in range(sides)
+            ]
+            self.prompts = nn.Parameter(torch.stack(g))  # (1|2 r text_width)
+            learn_ctx = c.prompt.ctx == "learnable"
+            self.context = nn.Parameter(self.zero_shot.templates[0].before[1:5].clone()) if learn_ctx else None
+            self.adapters = nn.ModuleDict({str(layer): self._adapter() for layer in self.layers})
+            self.fusion = self._fusions(width, d) if c.pif.enabled else None
+            log_tau = math.log(0.07) if c.score.tau == "learnable" else 0.0
+            self.log_tau = nn.Parameter(torch.tensor(log_tau)) if c.score.tau == "learnable" else None
+            ab = torch.tensor([max(c.cls.alpha, 1e-6), c.cls.beta]).log()
+            self.log_ab = nn.Parameter(ab) if c.cls.learn_ab else None
+        self.register_buffer("values", torch.zeros(0, len(self.classes)))  # Y, one-hot (m c)
+        self.register_buffer("text", self.zero_shot.text.clone())  # T (c d)
+        self.register_buffer("map_adapted", torch.tensor(False))  # noqa: FBT003  whether masks taught the map
+        self.keys = nn.Parameter(torch.zeros(0, d), requires_grad=c.memory.keys == "param" and c.cls.enabled)
+        in_prompts = (
+            c.proto.mode != "text_only" and c.prompt.instance != "none" and (c.prompt.instance == "fh" or not own)
+        )
+        self.mininet.requires_grad_(requires_grad=c.cls.enabled or in_prompts)
+        self.to(b.device)
+
+    def _adapter(self) -> nn.Linear:
+        layer = nn.Linear(self.backbone.width, self.backbone.dim)
+        if self.config.adapter.init == "projection":
+            with torch.no_grad():
+                layer.weight.copy_(self.backbone.projection.T)
+                layer.bias.zero_()
+        return layer
+
+    def _fusions(self, width: int, d: int) -> nn.ModuleList:
+        pif = self.config.pif
+        patch_dim = d if pif.kv == "adapted" else width
+        if patch_dim % pif.heads:
+            msg = f"pif.heads={pif.heads} does not divide {patch_dim}; try {math.gcd(pif.heads, patch_dim)}"
+            raise ConfigError(msg)
+        init: Literal["zero_v", "identity"] = "zero_v" if pif.residual == "add" else "identity"
+        count = len(self.layers) if pif.share_layers == "per_layer" else 1
+        return nn.ModuleList(
+            PatchFusion(d, patch_dim, heads=pif.heads, scale=pif.scale, out_proj=pif.out_proj, init=init)
+            for _ in range(count)
+        )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+        """Strict load; the memory takes the size it was saved with."""
+        rows = len(state_dict["keys"]) if "keys" in state_dict else 0
+        self._set_memory(torch.zeros(rows, self.backbone.dim), torch.zeros(rows, len(self.classes)))
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def _set_memory(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        device = self.backbone.device
+        self.keys = nn.Parameter(keys.to(device), requires_grad=self.keys.requires_grad)
+        self.values = values.to(device)
+
+    # ---- fit
+
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
+        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
+        seed: int,
+    ) -> FitReport:
+        """Adapt; see :meth:`Method.fit`. A support without lesion masks trains the classes only; the report says so."""
+        started = time.perf_counter()
+        self.check_needs(support)
+        self._build(seed=seed)
+        if len(support) == 0:
+            self.fitted = True
+            return FitReport("zero-shot", seconds=time.perf_counter() - started, notes=self.zero_shot.notes)
+        t = self.config.train
+        views = SupportViews(
+            self._cache,
+            support,
+            normal_index=self.normal_index,
+            layers=self.layers,
+            count=t.views,
+            mask_size=self._loss_size(),
+            epochs=t.epochs,
+            seed=seed,
+        )
+        self._set_memory(views.keys, views.one_hot)
+        self.map_adapted.fill_(views.has_masks)
+        self.text.copy_(self.zero_shot.support_text(views.labels, seed=seed))
+        if self.config.memory.key_feature == "fh":
+            with torch.no_grad():
+                self.keys.copy_(self._class_token(self.keys))
+        self.train()
+        history = train(
+            lambda index, epoch: self._loss(views, index, epoch),
+            self._groups(learn_map=views.has_masks),
+            count=len(support),
+            epochs=t.epochs,
+            batch_size=t.batch_size,
+            seed=seed,
+            betas=(t.beta1, 0.999),
+            weight_decay=t.weight_decay,
+            schedule=t.schedule,
+            warmup_epochs=t.warmup_epochs,
+            progress=self.progress,
+        )
+        self.eval()
+        self.fitted = True
+        notes = [*self.zero_shot.notes, *views.notes]
+        learned = {n: p.numel() for n, p in self.named_parameters() if p.requires_grad and p.numel()}
+        return FitReport("last epoch", history, time.perf_counter() - started, learned, tuple(notes))
+
+    def _groups(self, *, learn_map: bool) -> list[dict[str, Any]]:
+        t = self.config.train
+        shared: list[nn.Parameter] = [*self.mininet.parameters()]
+        maps: list[nn.Parameter] = [self.prompts, *self.adapters.parameters()]
+        maps += [] if self.instance is None else [*self.instance.parameters()]
+        maps += [] if self.vcp_conv is None else [*self.vcp_conv.parameters()]
+        maps += [] if self.context is None else [self.context]
+        return [
+            {"params": shared + (maps if learn_map else []), "lr": t.lr},
+            {"params": [*self.fusion.parameters()] if learn_map and self.fusion else [], "lr": t.lr_pif},
+            {"params": [self.keys] if self.keys.requires_grad else [], "lr": t.lr_keys},
+            {"params": [] if self.log_ab is None else [self.log_ab], "lr": t.lr},
+            {"params": [] if self.log_tau is None or not learn_map else [self.log_tau], "lr": t.lr_tau},
+        ]
+
+    def _loss(self, views: SupportViews, index: torch.Tensor, epoch: int) -> torch.Tensor:
+        """Focal + dice + dice + CE (section 2.4) on one view of each image in ``index``."""
+        c = self.config
+        f, mask = views.draw(index, epoch)
+        total = f.image.new_zeros(())
+        if c.cls.enabled:
+            logits = self._class_logits(self._class_token(f.image), own=index if c.memory.exclude_self else None)
+            total = total + c.loss.cls_weight * nn.functional.cross_entropy(logits, views.labels[index])
+        known = views.mask_known[index]
+        if views.has_masks and bool(known.any()):
+            seg = self._segmentation_loss(f.select(known.nonzero().flatten()), mask[known])
+            total = total + c.loss.seg_weight * seg
+        return total
+
+    def _segmentation_loss(self, f: Features, mask: torch.Tensor) -> torch.Tensor:
+        c = self.config
+        size = self._loss_size()
+        maps = [to_probability(x, f.grid, size=size, up=c.map.up) for x in self._patch_logits(f).values()]
+        if c.loss.seg_on == "averaged_map":
+            maps = [torch.stack(maps).mean(0)]
+        total = mask.new_zeros((), dtype=torch.float32)
+        for p in maps:
+            abnormal = dice(p, mask)
+            if c.loss.dice_skip_empty:
+                abnormal = abnormal * mask.flatten(1).any(1)
+            total = total + (focal(p, mask) + abnormal + dice(1 - p, ~mask)).mean()
+        return total / len(maps) if c.loss.layer_reduce == "mean" else total
+
+    def _loss_size(self) -> int:
+        up = self.config.loss.upsample
+        return min(self.backbone.size, self.backbone.grid[0] * up) if up else self.backbone.size
+
+    # ---- forward
+
+    def _class_token(self, f0: torch.Tensor) -> torch.Tensor:
+        """The class token fh that both tasks share, unit (b d) (section 2.4)."""
+        c, u = self.config.mininet, unit(f0)
+        if not self.adapted:
+            return u
+        phi = self.mininet(u)
+        if c.residual == "ratio":
+            return unit((1 - c.ratio) * u + c.ratio * phi)
+        return unit(u + phi) if c.residual == "add_zero_init" else unit(phi)
+
+    def _prompt_pair(self, f0: torch.Tensor) -> torch.Tensor:
+        """Image-aware t_n, t_a: unit (b 2 d)."""
+        c, b = self.config.prompt, len(f0)
+        source = unit(f0) if c.norm_input else f0
+        if c.instance == "fh":
+            source = self._class_token(f0)
+        slots = self._instance_token(source, raw=c.instance == "fh")
+        sides = []
+        for i, template in enumerate(self.zero_shot.templates):
+            g = self.prompts[min(i, len(self.prompts) - 1)]  # (r text_width)
+            words = g.expand(b, -1, -1)
+            if slots is not None:
+                words = torch.cat([words, slots], 1) if c.fuse == "cat" else words + slots
+            sides.append(self.backbone.encode_prompts(*template.fill(words, context=self.context)))
+        return unit(torch.stack(sides, 1))
+
+    def _instance_token(self, source: torch.Tensor, *, raw: bool) -> torch.Tensor | None:
+        """s(x): (b 1 text_width), or (b r text_width) for VCP's convolution."""
+        if self.config.prompt.instance == "none":
+            return None
+        if self.vcp_conv is not None:
+            token = source if self.instance is None else self.instance(source)
+            return torch.as_tensor(self.vcp_conv(token[:, None]))
+        if raw and self.instance is None:
+            return source[:, None]
+        token = (self.mininet if self.instance is None else self.instance)(source)
+        return torch.as_tensor(token)[:, None]
+
+    def _class_logits(self, fh: torch.Tensor, *, own: torch.Tensor | None = None) -> torch.Tensor:
+        """S(x) (b c): Eq. 2."""
+        c = self.config.cls
+        scale = self.backbone.logit_scale if c.scale == "backbone" else c.scale
+        keys = self._class_token(self.keys) if self.config.memory.keys == "via_mininet" else unit(self.keys)
+        alpha, beta = (c.alpha, c.beta) if self.log_ab is None else self.log_ab.exp()
+        own = None if own is None else own.to(keys.device)
+        return scale * fh @ self.text.T + alpha * cache_logits(
+            fh, keys, self.values, beta=beta, norm=c.cache_norm, own=own
+        )
+
+    def _prototypes(self, f0: torch.Tensor) -> torch.Tensor:
+        """Pi (b rows d) with the learned prompts; see :meth:`ZeroShot.prototypes`."""
+        learned = self.adapted and self.config.proto.mode != "text_only"
+        pair = self._prompt_pair(f0) if learned else self.zero_shot.pair.expand(len(f0), -1, -1)
+        return self.zero_shot.prototypes(pair, self.text, f0)
+
+    def _patch_logits(self, f: Features) -> dict[int, torch.Tensor]:
+        """{layer: (b n 2)} logits of (normal, abnormal): Eq. 3 and section 2.1."""
+        c = self.config
+        protos = self._prototypes(f.image)
+        tau = self._tau()
+        out = {}
+        for i, layer in enumerate(self.layers):
+            tokens = f.patches[layer]
+            tokens = self.backbone.post_norm(tokens) if c.adapter.input == "ln_post" else tokens
+            patches = unit(self.adapters[str(layer)](tokens))  # n(P_l), (b n d)
+            fused, against = self._fuse(i, protos, patches, unit(f.patches[layer]))
+            logits = self._pair_logits(against @ fused.mT) / tau
+            if c.map.raw_weight:
+                plain = self._pair_logits(patches @ unit(protos).mT) / tau
+                logits = (1 - c.map.raw_weight) * logits + c.map.raw_weight * plain
+            out[layer] = logits
+        return out
+
+    def _fuse(
+        self, i: int, protos: torch.Tensor, patches: torch.Tensor, raw: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pi_l' (b rows d|w) and the patches it is compared with (b n d|w)."""
+        c = self.config.pif
+        last = i == len(self.layers) - 1
+        if self.fusion is None or (c.share_layers == "last_only" and not last):
+            return unit(protos), patches
+        net = self.fusion[i if c.share_layers == "per_layer" else 0]
+        if c.kv == "raw":
+            return unit(net(protos, raw)), raw
+        attended = net(protos, patches)
+        return unit(protos + attended if c.residual == "add" else attended), patches
+
+    def _pair_logits(self, cosines: torch.Tensor) -> torch.Tensor:
+        """(b n rows) to (b n 2): rows of one side are reduced in ``concat_rows``."""
+        if cosines.shape[-1] == 2:
+            return cosines
+        sides = cosines[..., :2], cosines[..., 2:]
+        best = self.config.proto.reduce == "max"
+        return torch.stack([s.amax(-1) if best else s.mean(-1) for s in sides], -1)
+
+    def _tau(self) -> float | torch.Tensor:
+        tau = self.config.score.tau
+        if self.log_tau is not None:
+            return self.log_tau.exp()
+        return 1 / self.backbone.logit_scale if tau == "backbone" else float(tau)
+
+    # ---- inference
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """Score, map and class logits of images f32 (b 3 s s); the map has the model input's resolution."""
+        return self.score_features(self.backbone.encode_image(images, layers=self.layers))
+
+    def score_features(self, f: Features) -> Scores:
+        """The same from features that already exist."""
+        c = self.config
+        maps, a = self._map(self._mixed_patch_logits(f), f.grid)
+        if not c.cls.enabled:
+            return Scores(score=a, map=maps)
+        logits = self._mixed_class_logits(f.image)
+        p0 = logits.softmax(-1)[:, self.normal_index]
+        return Scores(score=self._binary(1 - p0, a, f.image), map=maps, logits=self._refine(logits, a))
+
+    @property
+    def adapted(self) -> bool:
+        """Whether a support set was seen; if not, everything below is zero-shot."""
+        return len(self.keys) > 0
+
+    def _mixed_patch_logits(self, f: Features) -> dict[int, torch.Tensor]:
+        """{layer: (b n 2)}: adapted logits, drawn toward zero-shot by ``prior.map``."""
+        w = self.config.prior.map if self.map_adapted else 0.0
+        if w == 1:
+            return self._patch_logits(f)
+        scale = self._zero_scale()
+        zero = {layer: self._pair_logits(x) * scale for layer, x in self.zero_shot.patch_cosines(f).items()}
+        if w == 0:
+            return zero
+        return {layer: (1 - w) * zero[layer] + w * x for layer, x in self._patch_logits(f).items()}
+
+    def _zero_scale(self) -> float:
+        tau = self.config.score.tau
+        return 1 / tau if isinstance(tau, float) else self.backbone.logit_scale
+
+    def _map(self, logits: dict[int, torch.Tensor], grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Final map (b s s), in [0, 1] (``sum``: [0, layers]), and its image statistic a(x) (b,) in [0, 1]."""
+        c, size = self.config, self.backbone.size
+        sigma = c.post.sigma * size / 336
+        share = c.post.topk if c.post.map_stat == "topk" else 0.0
+        stacked = torch.stack([logits[layer] for layer in self.layers])  # (l b n 2)
+        if c.map.layer_reduce == "mean_logit":
+            maps = to_probability(stacked.mean(0), grid, size=size, up=c.map.up)
+        else:
+            maps = torch.stack([to_probability(x, grid, size=size, up=c.map.up) for x in stacked]).mean(0)
+        maps = smooth(maps, sigma).clamp(0, 1)
+        if c.post.a_space == "logit":
+            margin = (stacked[..., 1] - stacked[..., 0]).mean(0) * self._tau()  # cosine difference in [-2, 2]
+            up = resize(margin.reshape(-1, *grid), size, align_corners=c.map.up == "logits")
+            a = (largest(smooth(up, sigma), share=share) / 4 + 0.5).clamp(0, 1)
+        else:
+            a = largest(maps, share=share)
+        return maps * len(self.layers) if c.map.layer_reduce == "sum" else maps, a
+
+    def _mixed_class_logits(self, f0: torch.Tensor) -> torch.Tensor:
+        w = self.config.prior.cls if self.adapted else 0.0
+        zero = self.zero_shot.class_logits(f0)
+        return zero if w == 0 else (1 - w) * zero + w * self._class_logits(self._class_token(f0))
+
+    def _binary(self, cls: torch.Tensor, a: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
+        """Image-level score in [0, 1] from the class side and the map side (WinCLIP's mean by default)."""
+        c = self.config.bin
+        if c.cls != "memory":
+            cosines = torch.einsum("bd,brd->br", self._class_token(f0), unit(self._prototypes(f0)))
+            pair = (self._pair_logits(cosines[:, None])[:, 0] / self._tau()).softmax(-1)[:, 1]
+            cls = pair if c.cls == "clip_pair" else (cls + pair) / 2
+        fused = {
+            "mean": (cls + a) / 2,
+            "cls_only": cls,
+            "map_only": a,
+            "product": cls * a,
+            "max": torch.maximum(cls, a),
+        }
+        return fused[c.fuse]
+
+    def _refine(self, logits: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        """Mask-guided refinement of the class probabilities; returns log-probabilities (b c)."""
+        c, i = self.config.post, self.normal_index
+        abnormal = torch.ones_like(logits)
+        abnormal[:, i] = 0
+        if c.refine == "logit":
+            return (logits + c.gamma * a[:, None] * abnormal).log_softmax(-1)
+        p = logits.softmax(-1)
+        if c.refine == "poe":
+            p = p * torch.where(abnormal.bool(), a[:, None], 1 - a[:, None]).clamp(min=1e-6)
+        elif c.refine == "mix":
+            q = ((1 - p[:, i]) + a) / 2
+            share = p * abnormal / (1 - p[:, i : i + 1]).clamp(min=1e-12)
+            p = torch.where(abnormal.bool(), q[:, None] * share, 1 - q[:, None])
+        return p.clamp(min=1e-12).log().log_softmax(-1)

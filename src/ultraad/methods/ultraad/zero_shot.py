@@ -1,0 +1,127 @@
+"""The frozen half of UltraAD: templates, memory texts, prototypes; together, the zero-shot model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ultraad.nn.prompts import Template, TextBank, encode_ensemble, unit, word_embeddings
+from ultraad.rng import seeded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.methods.ultraad.config import MemoryConfig, ProtoConfig
+    from ultraad.types import Features
+
+
+class ZeroShot:
+    """What never learns.
+
+    Args:
+        backbone: The frozen towers.
+        bank: Sentences and object words.
+        classes: Class names in label order.
+        normal_class: The one that means "no lesion".
+        memory: Text switches.
+        proto: Prototype switches.
+
+    Attributes:
+        text: T f32 (c d), the class texts of the memory.
+        pair: t_n, t_a f32 (2 d) of "A photo of a normal|an abnormal <object>".
+        templates: The same sentences with a place for learnable words.
+        notes: What a user should know, e.g. that a class has no sentences.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        bank: TextBank,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+        memory: MemoryConfig,
+        proto: ProtoConfig,
+    ) -> None:
+        self.backbone = backbone
+        self.bank = bank
+        self.classes = tuple(classes)
+        self.normal_class = normal_class
+        self.memory = memory
+        self.proto = proto
+        self.templates = [Template(backbone, f"A photo of {state} {{}}") for state in ("a normal", "an abnormal")]
+        words = word_embeddings(backbone, bank.object)[None]
+        with torch.no_grad():
+            self.text = torch.stack([encode_ensemble(backbone, self.sentences(c)) for c in self.classes])
+            self.pair = unit(torch.cat([backbone.encode_prompts(*t.fill(words)) for t in self.templates]))
+        unknown = [c for c in self.classes if c not in bank.classes]
+        self.notes = (
+            f"the text bank has no sentences for {', '.join(unknown)}: one plain sentence each was used; "
+            "write your own with --texts",
+        )[: bool(unknown)]
+
+    def sentences(self, class_name: str) -> tuple[str, ...]:
+        """The sentences of one class under the text switches (docs/ultraad.md, A5 and the ablation of section 3.3)."""
+        if self.memory.text == "generic":
+            return (f"A photo of a {class_name} object.",)
+        if self.memory.text == "generic_image":
+            return (f"This is a {class_name} image.",)
+        found = self.bank.sentences(class_name)
+        known = self.bank.classes.get(class_name)
+        if self.memory.normal_affirmative_only and class_name == self.normal_class and known and known.affirmative:
+            found = known.affirmative
+        return found[:1] if self.memory.text_variants == "1" else found
+
+    @torch.no_grad()
+    def support_text(self, labels: torch.Tensor, *, seed: int) -> torch.Tensor:
+        """T (c d) for a support: the class texts, or with ``text_per=image`` the mean of one drawn sentence each."""
+        if self.memory.text_per == "class":
+            return self.text
+        rng = seeded(seed, "texts")
+        rows = []
+        for i, name in enumerate(self.classes):
+            options = unit(self.backbone.encode_text(list(self.sentences(name))))
+            count = max(1, int((labels == i).sum()))
+            rows.append(options[torch.from_numpy(rng.integers(len(options), size=count))].mean(0))
+        return torch.stack(rows)
+
+    def class_logits(self, f0: torch.Tensor) -> torch.Tensor:
+        """Zero-shot class logits (b c) of raw class tokens (b d)."""
+        return self.backbone.logit_scale * unit(f0) @ self.text.T
+
+    def patch_cosines(self, f: Features) -> dict[int, torch.Tensor]:
+        """Zero-shot {layer: (b n rows)}: the tower's own projection of each patch against the prototypes."""
+        rows = unit(self.prototypes(self.pair.expand(len(f.image), -1, -1), self.text, f.image))
+        return {layer: unit(self.backbone.project(tokens)) @ rows.mT for layer, tokens in f.patches.items()}
+
+    def prototypes(self, pair: torch.Tensor, text: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
+        """Pi (b rows d): prompts and memory texts together (section 2.3; A8, A9).
+
+        Args:
+            pair: t_n, t_a, unit (b 2 d).
+            text: T (c d).
+            f0: Raw class tokens (b d); only ``abn=max`` looks at them.
+
+        Returns:
+            Normal rows first; one row per side except in ``concat_rows`` (2 normal rows, then c abnormal ones).
+        """
+        c, b = self.proto, len(pair)
+        i = self.classes.index(self.normal_class)
+        abnormal = text[[j for j in range(len(text)) if j != i]]  # (c-1 d)
+        normal = text[i].expand(b, -1)
+        if c.abn == "max":
+            together = abnormal[(unit(f0) @ abnormal.T).argmax(1)]
+        else:
+            together = (abnormal.sum(0) if c.abn == "sum" else unit(abnormal.mean(0))).expand(b, -1)
+        memory = torch.stack([normal, together], 1)  # (b 2 d)
+        if c.mode == "text_only":
+            return unit(memory)
+        if c.mode == "prompt_only":
+            return pair
+        if c.mode == "concat_rows":
+            return torch.cat([pair[:, :1], normal[:, None], pair[:, 1:], abnormal.expand(b, -1, -1)], 1)  # (b 2+c d)
+        if c.mode == "weighted":
+            return unit((1 - c.weight) * pair + c.weight * memory)
+        return (pair + memory) / 2 if c.mode == "sum" else unit((pair + memory) / 2)

@@ -1,0 +1,1 @@
+"""Pieces that methods share: prompts, blocks, losses, maps, memory, augmentation, one training loop."""

@@ -1,0 +1,79 @@
+"""Views of the support images: sample first, then apply.
+
+Ultrasound has an up and a down: the probe is at the top, so images are mirrored left-right only (UltraAD section 8.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ultraad.rng import seeded
+from ultraad.types import PreprocessConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ViewParams:
+    """One view. Rotation in degrees, shifts as a fraction of the side; gain and gamma act on 0..1 intensities."""
+
+    flip: bool = False
+    rotation: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    gain: float = 1.0
+    gamma: float = 1.0
+
+
+def sample_views(id_: str, count: int, *, seed: int) -> list[ViewParams]:
+    """``count`` views of one image; the first is the image itself.
+
+    Depends on seed and id only, so the same image has the same views in every support set and cross-validation fold.
+    Ranges: mirror 1/2, rotation +-22.5 degrees, shift +-10 % (MVFA's, methods.md 6); gain +-20 %, gamma exp(N(0, 0.15))
+    (ours: two machines rarely agree on either).
+    """
+    rng = seeded(seed, f"augment/{id_}")
+    views = [ViewParams()]
+    for _ in range(count - 1):
+        views.append(
+            ViewParams(
+                flip=bool(rng.random() < 0.5),
+                rotation=float(rng.uniform(-22.5, 22.5)),
+                shift=(float(rng.uniform(-0.1, 0.1)), float(rng.uniform(-0.1, 0.1))),
+                gain=float(rng.uniform(0.8, 1.2)),
+                gamma=float(np.exp(rng.normal(0, 0.15))),
+            )
+        )
+    return views
+
+
+def apply_view(
+    image: torch.Tensor, mask: torch.Tensor, view: ViewParams, *, preprocess: PreprocessConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The image and its mask under one view.
+
+    Args:
+        image: Normalised f32 (3 s s).
+        mask: bool (s s); moved with nearest neighbour.
+        view: From :func:`sample_views`.
+        preprocess: Tells mean and std, to act on real intensities.
+    """
+    if view == ViewParams():
+        return image, mask
+    angle = np.deg2rad(view.rotation)
+    sign = -1.0 if view.flip else 1.0
+    theta = image.new_tensor(
+        [
+            [sign * np.cos(angle), -np.sin(angle), 2 * view.shift[1]],
+            [sign * np.sin(angle), np.cos(angle), 2 * view.shift[0]],
+        ]
+    )
+    grid = F.affine_grid(theta[None], [1, 1, *image.shape[-2:]], align_corners=False)
+    moved = F.grid_sample(image[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False)[0]
+    moved_mask = F.grid_sample(
+        mask[None, None].float(), grid, mode="nearest", padding_mode="reflection", align_corners=False
+    )[0, 0]
+    mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    intensity = (moved * std + mean).clamp(0, 1) ** view.gamma * view.gain
+    return (intensity.clamp(0, 1) - mean) / std, moved_mask > 0.5

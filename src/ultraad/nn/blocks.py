@@ -1,0 +1,101 @@
+"""Small learnable blocks."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import nn
+
+MiniNetType = Literal["cocoop", "clip_adapter", "linear"]
+
+
+class MiniNet(nn.Module):
+    """Bottleneck on the class token, (b d) to (b out).
+
+    Args:
+        dim: Input dimension d.
+        out: Output dimension.
+        kind: ``"cocoop"``: d -> d/16 -> out, ReLU, biases (CoCoOp's meta-net, 74,544 values at d = 768);
+            ``"clip_adapter"``: d -> d/4 -> out, ReLU after both, no biases (CLIP-Adapter); ``"linear"``: one layer.
+        zero_init: Start at zero output (not possible behind the final ReLU of ``"clip_adapter"``, where it is ignored).
+    """
+
+    def __init__(self, dim: int, out: int, *, kind: MiniNetType = "cocoop", zero_init: bool = False) -> None:
+        super().__init__()
+        if kind == "cocoop":
+            hidden = max(1, dim // 16)
+            self.layers = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, out))
+        elif kind == "clip_adapter":
+            hidden = max(1, dim // 4)
+            self.layers = nn.Sequential(
+                nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, out, bias=False), nn.ReLU()
+            )
+        else:
+            self.layers = nn.Sequential(nn.Linear(dim, out))
+        last = self.layers[-1]
+        if zero_init and isinstance(last, nn.Linear):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(b d) to (b out)."""
+        y: torch.Tensor = self.layers(x)
+        return y
+
+
+class PatchFusion(nn.Module):
+    """Multi-head attention of text rows over patch tokens: three projections, no more (UltraAD Eq. 3, VCP's Post-VCP).
+
+    ``O_h = softmax(Q_h K_h^T / sqrt(d_h)) V_h``, heads concatenated.
+
+    Args:
+        text_dim: Dimension of the text rows.
+        patch_dim: Dimension of the patch tokens, and of the result.
+        heads: Must divide ``patch_dim``.
+        scale: ``"sqrt_d"``, or ``"none"`` as in VCP-CLIP.
+        out_proj: Add a fourth, output projection.
+        init: ``"zero_v"``: W_V = 0, so a residual path starts as the identity (ours); ``"identity"``: W near identity,
+            for the literal form without a residual, where random rows would be near-identical mixtures;
+            ``"default"``: torch's.
+    """
+
+    def __init__(
+        self,
+        text_dim: int,
+        patch_dim: int,
+        *,
+        heads: int = 8,
+        scale: Literal["sqrt_d", "none"] = "sqrt_d",
+        out_proj: bool = False,
+        init: Literal["zero_v", "identity", "default"] = "zero_v",
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = 1 / math.sqrt(patch_dim // heads) if scale == "sqrt_d" else 1.0
+        self.q = nn.Linear(text_dim, patch_dim)
+        self.k = nn.Linear(patch_dim, patch_dim)
+        self.v = nn.Linear(patch_dim, patch_dim)
+        self.out = nn.Linear(patch_dim, patch_dim) if out_proj else nn.Identity()
+        if init == "zero_v":
+            nn.init.zeros_(self.v.weight)
+            nn.init.zeros_(self.v.bias)
+            if isinstance(self.out, nn.Linear):
+                nn.init.zeros_(self.out.bias)
+        elif init == "identity":
+            for layer in (self.q, self.k, self.v):
+                with torch.no_grad():
+                    layer.weight.mul_(0.1).add_(torch.eye(*layer.weight.shape))
+                    layer.bias.zero_()
+
+    def forward(self, text: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+        """Rows (b t d) look at patches (b n w); returns (b t w)."""
+
+        def split(x: torch.Tensor) -> torch.Tensor:
+            return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)  # (b m d) -> (b heads m d_h)
+
+        q, k, v = split(self.q(text)), split(self.k(patches)), split(self.v(patches))
+        attention = (q @ k.mT * self.scale).softmax(-1)  # (b heads t n)
+        out: torch.Tensor = self.out((attention @ v).transpose(1, 2).flatten(2))  # (b t w)
+        return out

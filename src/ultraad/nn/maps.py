@@ -1,0 +1,77 @@
+"""From patch logits to pixel maps."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+Upsampling = Literal["logits", "probs"]
+
+
+def to_probability(
+    logits: torch.Tensor, grid: tuple[int, int], *, size: int, up: Upsampling = "logits"
+) -> torch.Tensor:
+    """Abnormal probability per pixel from the logits of the pair (normal, abnormal).
+
+    Args:
+        logits: f32 (b n 2).
+        grid: (gh, gw), n == gh * gw.
+        size: Output side in pixels.
+        up: ``"logits"``: upsample, then softmax, corners aligned (VAND); ``"probs"``: softmax, then upsample,
+            corners not aligned (AnomalyCLIP). methods.md T7.
+
+    Returns:
+        f32 (b size size) in [0, 1].
+    """
+    margin = logits[..., 1] - logits[..., 0]  # softmax over two is a sigmoid of the difference
+    if up == "logits":
+        return resize(_grid(margin, grid), size, align_corners=True).sigmoid()
+    return resize(_grid(margin.sigmoid(), grid), size, align_corners=False)
+
+
+def resize(maps: torch.Tensor, size: int, *, align_corners: bool) -> torch.Tensor:
+    """Bilinear (b gh gw) to (b size size)."""
+    if maps.shape[-2:] == (size, size):
+        return maps
+    return F.interpolate(maps[:, None], size=(size, size), mode="bilinear", align_corners=align_corners)[:, 0]
+
+
+def _grid(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    return x.reshape(len(x), *grid)  # (b n) -> (b gh gw), row-major
+
+
+def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian filter with reflected borders, cut at 4 sigma like scipy's.
+
+    Args:
+        maps: f32 (b h w).
+        sigma: In pixels; 0 returns the maps unchanged.
+    """
+    if sigma == 0:
+        return maps
+    radius = min(math.ceil(4 * sigma), min(maps.shape[-2:]) - 1)
+    x = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    y = F.pad(maps[:, None], (radius, radius, radius, radius), mode="reflect")
+    y = F.conv2d(y, kernel.view(1, 1, 1, -1))
+    return F.conv2d(y, kernel.view(1, 1, -1, 1))[:, 0]
+
+
+def largest(maps: torch.Tensor, *, share: float = 0.0) -> torch.Tensor:
+    """Image statistic of a map: its maximum, or the mean of its largest values.
+
+    Args:
+        maps: (b h w).
+        share: Fraction of pixels to average; 0 means the single maximum. VCP's 2000 of 518^2 pixels are 0.0075.
+
+    Returns:
+        (b,).
+    """
+    flat = maps.flatten(1)
+    if share == 0:
+        return flat.amax(1)
+    return flat.topk(max(1, round(share * flat.shape[1])), dim=1).values.mean(1)

@@ -1,0 +1,145 @@
+"""Sentences, text banks and learnable words."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ultraad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ultraad.backbones.base import Backbone
+
+
+class ClassTexts(BaseModel):
+    """Sentences about one class; ``affirmative`` is an optional subset free of negations."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    sentences: tuple[str, ...] = Field(min_length=1)
+    affirmative: tuple[str, ...] = ()
+
+
+class TextBank(BaseModel):
+    """What the text memory says; see ``ultraad/texts/breast.yaml`` for the format and its source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    organ: str
+    object: str = Field(min_length=1)
+    classes: dict[str, ClassTexts]
+
+    def sentences(self, class_name: str) -> tuple[str, ...]:
+        """The class's sentences; one plain sentence for a class the bank does not know."""
+        if class_name in self.classes:
+            return self.classes[class_name].sentences
+        return (f"This is a {class_name.replace('_', ' ')} {self.organ} ultrasound image.",)
+
+
+@cache
+def breast_texts() -> TextBank:
+    """The bank of ``reference/ultraad`` section 9 for breast ultrasound."""
+    return load_texts(Path(str(files("ultraad.texts") / "breast.yaml")))
+
+
+def load_texts(path: Path) -> TextBank:
+    """A user's own bank from YAML.
+
+    Raises:
+        ConfigError: If the file is missing, is not YAML, or has another structure.
+    """
+    try:
+        return TextBank.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as e:
+        msg = f"cannot read the text bank {path}: {e.strerror}"
+        raise ConfigError(msg) from e
+    except yaml.YAMLError as e:
+        msg = f"{path} is not YAML: {e}"
+        raise ConfigError(msg) from e
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(p) for p in first["loc"]) or "the file"
+        msg = (
+            f"{path}: {where}: {first['msg']}. Wanted: organ, object, and classes: {{name: {{sentences: [...]}}}}; "
+            "copy ultraad/texts/breast.yaml and change it"
+        )
+        raise ConfigError(msg) from e
+
+
+def unit(x: torch.Tensor) -> torch.Tensor:
+    """L2-normalise the last dimension: the n(.) of the papers."""
+    return F.normalize(x, dim=-1)
+
+
+@torch.no_grad()
+def encode_ensemble(backbone: Backbone, sentences: Sequence[str]) -> torch.Tensor:
+    """n(mean_j n(E_t(sentence_j))), f32 (d,): the prompt ensemble of CLIP (methods.md 0.4)."""
+    return unit(unit(backbone.encode_text(list(sentences))).mean(0))
+
+
+def word_embeddings(backbone: Backbone, words: str) -> torch.Tensor:
+    """Input embeddings f32 (t text_width) of the tokens of some words, without start and end tokens."""
+    tokens = backbone.tokenize([words])
+    eot = int(backbone.end_of_text(tokens)[0])
+    return backbone.embed_text(tokens)[0, 1:eot]
+
+
+class Template:
+    """Frozen words with a place for learnable ones, e.g. ``"A photo of a normal {}"``.
+
+    Args:
+        backbone: Gives tokenizer and word embeddings.
+        text: Contains ``{}`` exactly once.
+    """
+
+    def __init__(self, backbone: Backbone, text: str) -> None:
+        before, _, after = text.partition("{}")
+        self.before = torch.cat([_start(backbone), word_embeddings(backbone, before.strip())])
+        rest = word_embeddings(backbone, after.strip()) if after.strip() else self.before[:0]
+        self.after = torch.cat([rest, _end(backbone)])
+
+    def fill(self, slots: torch.Tensor, *, context: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put learnable words in.
+
+        Args:
+            slots: f32 (b r text_width).
+            context: f32 (m text_width) replacing the first m frozen words after the start token; None keeps them.
+
+        Returns:
+            Embeddings f32 (b length text_width) and read-out positions int64 (b,): for ``encode_prompts``.
+        """
+        before = self.before
+        if context is not None:
+            before = torch.cat([before[:1], context, before[1 + len(context) :]])
+        b = len(slots)
+        embeds = torch.cat([before.expand(b, -1, -1), slots, self.after.expand(b, -1, -1)], dim=1)  # (b length w)
+        return embeds, torch.full((b,), embeds.shape[1] - 1, device=embeds.device)
+
+
+def _start(backbone: Backbone) -> torch.Tensor:
+    return backbone.embed_text(backbone.tokenize(["a"]))[0, :1]
+
+
+def _end(backbone: Backbone) -> torch.Tensor:
+    tokens = backbone.tokenize(["a"])
+    eot = int(backbone.end_of_text(tokens)[0])
+    return backbone.embed_text(tokens)[0, eot : eot + 1]
+
+
+def starting_words(backbone: Backbone, words: str, count: int, *, generator: torch.Generator) -> torch.Tensor:
+    """``count`` learnable words f32 (count text_width): the embeddings of ``words`` first, N(0, 0.02) for the rest."""
+    known = word_embeddings(backbone, words)[:count] if words else torch.zeros(0, backbone.text_width)
+    drawn = 0.02 * torch.randn(count - len(known), backbone.text_width, generator=generator)
+    return torch.cat([known.cpu(), drawn]).to(backbone.device)
+
+
+def as_options(bank: TextBank) -> dict[str, Any]:
+    """The bank as plain data, for options and bundles."""
+    return bank.model_dump(mode="json")

@@ -1,0 +1,1 @@
+"""Text banks that ship with the package: one YAML file per organ."""

@@ -1,0 +1,469 @@
+"""UltraAD: the eleven checks of the specification (numbers in comments), every switch, and what it must never do."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from pydantic import ValidationError
+from sklearn.metrics import roc_auc_score
+from torch.nn import functional as F
+
+from tests.methods.conftest import CLASSES, empty_batch, make_batch
+from ultraad.backbones import load_backbone
+from ultraad.errors import ConfigError, DataError
+from ultraad.methods import get
+from ultraad.methods.ultraad import UltraAD, UltraADConfig
+from ultraad.nn.memory import cache_logits
+from ultraad.nn.prompts import TextBank, unit
+
+FAST = {"train": {"epochs": 2, "views": 2}}
+
+
+def build(backbone, classes=CLASSES, **options):
+    config = UltraADConfig.model_validate({**FAST, **options})
+    return UltraAD(backbone, config, classes=classes, normal_class=classes[0])
+
+
+def fitted(backbone, batch=None, seed=0, **options):
+    method = build(backbone, **options)
+    method.fit(make_batch(backbone) if batch is None else batch, seed=seed)
+    return method
+
+
+def test_registered_under_its_name():
+    assert get("ultraad") is UltraAD
+
+
+def test_1_shapes(backbone):
+    method = fitted(backbone)
+    f = backbone.encode_image(make_batch(backbone).images, layers=method.layers)
+    gh, gw = backbone.grid
+    with torch.no_grad():
+        assert method._prompt_pair(f.image).shape == (6, 2, backbone.dim)
+        assert method._prototypes(f.image).shape == (6, 2, backbone.dim)
+        for logits in method._patch_logits(f).values():
+            assert logits.shape == (6, gh * gw, 2)
+        scores = method.score_features(f)
+    assert scores.score.shape == (6,)
+    assert scores.map.shape == (6, backbone.size, backbone.size)
+    assert scores.logits.shape == (6, 3)
+    assert method.keys.shape == (6, backbone.dim)
+    assert (scores.map >= 0).all()
+    assert (scores.map <= 1).all()
+
+
+def test_2_without_mininet_and_memory_it_is_zero_shot_clip(backbone):
+    options = {"mininet": {"ratio": 0.0}, "memory": {"keys": "frozen"}, "cls": {"alpha": 0.0}, "prior": {"cls": 1.0}}
+    method = fitted(backbone, **options)
+    f0 = backbone.encode_image(make_batch(backbone, seed=5).images).image
+    with torch.no_grad():
+        zero_shot = backbone.logit_scale * unit(f0) @ method.text.T
+        torch.testing.assert_close(method._mixed_class_logits(f0), zero_shot, atol=1e-5, rtol=0)
+
+
+def test_2_with_memory_it_is_tip_adapter(backbone):
+    options = {"mininet": {"ratio": 0.0}, "memory": {"keys": "frozen"}, "prior": {"cls": 1.0}}
+    method = fitted(backbone, **options)
+    f0 = backbone.encode_image(make_batch(backbone, seed=5).images).image
+    q, text, keys = unit(f0), method.text, method.keys
+    with torch.no_grad():
+        expected = torch.zeros(len(q), 3)
+        for i, c in itertools.product(range(len(q)), range(3)):
+            expected[i, c] = backbone.logit_scale * (q[i] @ text[c])
+            for k in range(len(keys)):
+                if method.values[k, c]:
+                    expected[i, c] += 1.0 * torch.exp(-5.5 * (1 - q[i] @ keys[k]))
+        torch.testing.assert_close(method._class_logits(q), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_3_prompt_with_its_own_words_is_plain_text(tiny):
+    method = build(tiny)  # phi starts at zero, g at the embeddings of "breast ultrasound"
+    expected = unit(
+        tiny.encode_text(["A photo of a normal breast ultrasound", "A photo of an abnormal breast ultrasound"])
+    )
+    with torch.no_grad():
+        pair = method._prompt_pair(torch.rand(3, tiny.dim))
+    for row in pair:
+        torch.testing.assert_close(row, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(method.zero_shot.pair, expected, atol=1e-5, rtol=0)
+
+
+def test_4_zero_value_matrix_leaves_the_prototypes(backbone):
+    method, off = build(backbone), build(backbone, pif={"enabled": False})
+    f = backbone.encode_image(make_batch(backbone).images, layers=method.layers)
+    with torch.no_grad():
+        on_logits, off_logits = method._patch_logits(f), off._patch_logits(f)
+    for layer in method.layers:
+        torch.testing.assert_close(on_logits[layer], off_logits[layer], atol=1e-4, rtol=1e-5)
+
+
+def test_6_loss_is_the_sum_of_its_parts(backbone):
+    method = build(backbone)
+    batch = make_batch(backbone)
+    f = backbone.encode_image(batch.images, layers=method.layers)
+    size = method._loss_size()
+    mask = F.interpolate(batch.masks[:, None].float(), size=(size, size), mode="area")[:, 0] >= 0.5
+    with torch.no_grad():
+        got = method._segmentation_loss(f, mask)
+        want = 0.0
+        for logits in method._patch_logits(f).values():
+            up = F.interpolate(logits.mT.unflatten(2, f.grid), size=size, mode="bilinear", align_corners=True)
+            p = up.softmax(1)
+            q_y = torch.where(mask, p[:, 1], p[:, 0])
+            q = (1 - 1e-5) * q_y + 1e-5 * (1 - q_y) + 1e-5
+            want += float((-((1 - q) ** 2) * q.log()).mean())
+            for side, target in ((p[:, 1], mask), (p[:, 0], ~mask)):
+                for i in range(len(side)):
+                    overlap = 2 * float((side[i] * target[i]).sum()) + 1
+                    want += (1 - overlap / (float(side[i].sum() + target[i].sum()) + 1)) / len(side)
+    assert float(got) == pytest.approx(want / len(method.layers), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "without"),
+    [
+        ({}, set()),
+        ({"cls": {"enabled": False}}, {"keys"}),
+        ({"memory": {"keys": "frozen"}}, {"keys"}),
+        ({"memory": {"keys": "via_mininet"}}, {"keys"}),
+        ({"score": {"tau": "learnable"}, "cls": {"learn_ab": True}, "prompt": {"ctx": "learnable"}}, set()),
+        ({"mininet": {"shared": False}}, set()),
+        ({"prompt": {"fuse": "vcp_conv"}, "pif": {"share_layers": "per_layer", "out_proj": True}}, set()),
+    ],
+)
+def test_7_gradients_reach_exactly_what_learns(backbone, options, without):
+    method = build(backbone, **{**options, "mininet": {"zero_init": False, **options.get("mininet", {})}})
+    batch = make_batch(backbone, masks=True)
+    before = backbone.fingerprint
+    method.fit(batch, seed=0)
+    method.train()
+    if method.fusion is not None:  # W_V = 0 hides W_Q and W_K on the first step only
+        for net in method.fusion:
+            torch.nn.init.normal_(net.v.weight, std=0.1)
+    from ultraad.nn.views import SupportViews
+
+    views = SupportViews(
+        method._cache,
+        batch,
+        normal_index=0,
+        layers=method.layers,
+        count=1,
+        mask_size=method._loss_size(),
+        epochs=1,
+        seed=0,
+    )
+    method.zero_grad()
+    with torch.enable_grad():
+        method._loss(views, torch.arange(6), 0).backward()
+    for name, p in method.named_parameters():
+        if backbone.text_width != backbone.dim and "cls" in options and not options["cls"].get("enabled", True):
+            without = without | {n for n, _ in method.named_parameters() if n.startswith("mininet")}
+        assert p.requires_grad == (name not in without), name
+        if not p.requires_grad:
+            assert p.grad is None, name
+        elif name.startswith("fusion") and name.endswith("k.bias"):
+            continue  # adds the same number to every attention logit of a query: no gradient by construction
+        else:
+            assert p.grad is not None, name
+            assert p.grad.abs().sum() > 0, name
+    assert all(p.grad is None for p in backbone.model.parameters())
+    assert not method.text.requires_grad
+    assert before == load_backbone(backbone.name).fingerprint
+
+
+def test_8_refinement_keeps_probabilities_and_follows_the_map(tiny):
+    method = build(tiny)
+    logits = torch.randn(50, 3)
+    p = logits.softmax(-1)
+    low, high = (method._refine(logits, torch.full((50,), v)).exp() for v in (0.2, 0.7))
+    torch.testing.assert_close(low.sum(-1), torch.ones(50))
+    assert (high[:, 0] < low[:, 0]).all()
+    torch.testing.assert_close(low[:, 1] / low[:, 2], p[:, 1] / p[:, 2], rtol=1e-4, atol=0)
+    q = ((1 - p[:, 0]) + 0.2) / 2
+    torch.testing.assert_close(low[:, 0], 1 - q)
+
+
+@pytest.mark.parametrize("mode", ["poe", "logit", "off"])
+def test_8_other_refinements(tiny, mode):
+    method = build(tiny, post={"refine": mode})
+    logits = torch.randn(20, 3)
+    out = method._refine(logits, torch.full((20,), 0.7)).exp()
+    torch.testing.assert_close(out.sum(-1), torch.ones(20))
+    p = logits.softmax(-1)
+    if mode == "off":
+        torch.testing.assert_close(out, p)
+    elif mode == "poe":
+        weighted = p * torch.tensor([0.3, 0.7, 0.7])
+        torch.testing.assert_close(out, weighted / weighted.sum(1, keepdim=True))
+    else:
+        torch.testing.assert_close(out, (logits + 0.7 * torch.tensor([0.0, 1.0, 1.0])).softmax(-1))
+
+
+def test_9_excluding_itself_changes_training_only(tiny):
+    q = unit(torch.randn(4, 8))
+    values = F.one_hot(torch.tensor([0, 1, 2, 1])).float()
+    all_ = cache_logits(q, q, values, beta=5.5)
+    others = cache_logits(q, q, values, beta=5.5, own=torch.arange(4))
+    torch.testing.assert_close(all_ - others, values)  # exp(0) = 1 for its own class
+    a, b = (fitted(tiny, memory={"exclude_self": e}, train={"epochs": 0}) for e in (True, False))
+    x = make_batch(tiny, seed=3).images
+    with torch.no_grad():
+        assert torch.equal(a.score(x).logits, b.score(x).logits)
+
+
+def test_10_same_seed_same_bits_other_seed_other_bits(backbone):
+    a, b, c = (fitted(backbone, seed=s) for s in (1, 1, 2))
+    for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+        assert torch.equal(x, y), name
+    assert any(not torch.equal(x, y) for x, y in zip(a.state_dict().values(), c.state_dict().values(), strict=True))
+
+
+def test_11_overfits_six_images(tiny):
+    batch = make_batch(tiny)
+    options = {
+        "train": {"epochs": 100, "views": 1, "lr_pif": 1e-3},
+        "prior": {"map": 1.0, "cls": 1.0},
+        "post": {"sigma": 0.0},
+    }
+    method = fitted(tiny, batch, **options)
+    with torch.no_grad():
+        scores = method.score(batch.images)
+    assert roc_auc_score(batch.masks.flatten(), scores.map.flatten()) > 0.95
+
+
+def test_no_shots_and_no_epochs_are_the_zero_shot_model(backbone):
+    x = make_batch(backbone, seed=9).images
+    zero = build(backbone)
+    report = zero.fit(empty_batch(backbone), seed=0)
+    assert report.selection == "zero-shot"
+    untrained = fitted(backbone, train={"epochs": 0}, cls={"alpha": 0.0})
+    paper = build(
+        backbone,
+        preset="paper",
+        pif={"heads": 4},
+        cls={"scale": "backbone"},
+        score={"tau": "backbone"},
+        post={"sigma": 4.0},
+    )
+    paper.fit(empty_batch(backbone), seed=0)
+    with torch.no_grad():
+        want = zero.score(x)
+        for other in (untrained, paper):
+            got = other.score(x)
+            torch.testing.assert_close(got.map, want.map, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(got.logits, want.logits, atol=1e-4, rtol=1e-4)
+
+
+def test_prior_zero_ignores_the_shots(tiny):
+    a = fitted(tiny, prior={"map": 0.0, "cls": 0.0})
+    b = fitted(tiny, make_batch(tiny, seed=77), prior={"map": 0.0, "cls": 0.0})
+    x = make_batch(tiny, seed=9).images
+    with torch.no_grad():
+        assert torch.equal(a.score(x).map, b.score(x).map)
+        assert torch.equal(a.score(x).logits, b.score(x).logits)
+
+
+SWITCHES = {
+    "prompt": {
+        "fuse": ["cat", "vcp_conv"],
+        "n_global": [1, 4],
+        "init": ["normal"],
+        "ctx": ["learnable"],
+        "share_global": [False],
+        "norm_input": [False],
+        "instance": ["fh", "none"],
+    },
+    "mininet": {
+        "type": ["clip_adapter", "linear"],
+        "residual": ["add_zero_init", "none"],
+        "shared": [False],
+        "zero_init": [False],
+    },
+    "memory": {
+        "text": ["generic", "generic_image"],
+        "text_variants": ["1"],
+        "normal_affirmative_only": [True],
+        "text_per": ["image"],
+        "keys": ["via_mininet", "frozen"],
+        "key_feature": ["fh"],
+        "exclude_self": [False],
+    },
+    "cls": {"enabled": [False], "scale": [100.0], "cache_norm": ["mean"], "learn_ab": [True], "alpha": [0.0]},
+    "proto": {
+        "mode": ["sum", "weighted", "concat_rows", "text_only", "prompt_only"],
+        "abn": ["max", "sum"],
+    },
+    "pif": {
+        "enabled": [False],
+        "heads": [1, 4],
+        "residual": ["none"],
+        "out_proj": [True],
+        "scale": ["none"],
+        "share_layers": ["per_layer", "last_only"],
+    },
+    "map": {"up": ["probs"], "layer_reduce": ["mean_logit", "sum"], "raw_weight": [0.2]},
+    "score": {"tau": [0.01, 0.03, "learnable"]},
+    "loss": {
+        "seg_on": ["averaged_map"],
+        "layer_reduce": ["sum"],
+        "seg_weight": [4.0],
+        "dice_skip_empty": [True],
+        "upsample": [0],
+    },
+    "post": {"refine": ["poe", "logit", "off"], "sigma": [0.0], "map_stat": ["topk"], "a_space": ["logit"]},
+    "bin": {"cls": ["clip_pair", "both"], "fuse": ["cls_only", "map_only", "product", "max"]},
+    "prior": {"map": [0.0, 1.0], "cls": [0.0, 1.0]},
+    "train": {"schedule": ["constant"], "warmup_epochs": [0], "beta1": [0.9], "weight_decay": [0.1]},
+}
+EQUIVALENT = {("proto", "mode", "weighted")}  # its weight is 1/2
+BESIDE = {("memory", "key_feature", "fh"): {"mininet": {"zero_init": False}}}  # at zero, fh is f0
+NEEDS_EQUAL_WIDTHS = {  # text and joint width must agree: fh itself as a word, one network for both
+    ("prompt", "instance", "fh"),
+    ("mininet", "shared", False),
+}
+
+
+def cases():
+    for section, options in SWITCHES.items():
+        for key, values in options.items():
+            for value in values:
+                yield section, key, value
+
+
+@pytest.fixture(scope="module")
+def default_scores():
+    backbone = load_backbone("tiny:uneven")
+    x = make_batch(backbone, seed=4).images
+    return backbone, x, run(backbone, x, {})
+
+
+def run(backbone, x, options):
+    train = {"epochs": 2, "views": 2, "batch_size": 3, **options.get("train", {})}
+    method = build(backbone, **{"prior": {"map": 1.0, "cls": 1.0}, **options, "train": train})
+    method.fit(make_batch(backbone), seed=0)
+    with torch.no_grad():
+        return method, method.score(x)
+
+
+@pytest.mark.parametrize(("section", "key", "value"), list(cases()), ids=str)
+def test_every_switch_runs_saves_and_does_something(default_scores, section, key, value):
+    backbone, x, (_, reference) = default_scores
+    beside = BESIDE.get((section, key, value), {})
+    if (section, key, value) in NEEDS_EQUAL_WIDTHS:
+        backbone = load_backbone("tiny")
+        x = make_batch(backbone, seed=4).images
+    if beside or backbone.name == "tiny":
+        reference = run(backbone, x, beside)[1]
+    method, scores = run(backbone, x, {section: {key: value}, **beside})
+    assert torch.isfinite(scores.score).all()
+    assert torch.isfinite(scores.map).all()
+    if (section, key, value) != ("cls", "enabled", False):
+        torch.testing.assert_close(scores.logits.exp().sum(-1), torch.ones(len(x)))
+        same = all(
+            torch.equal(a, b)
+            for a, b in zip((scores.map, scores.logits), (reference.map, reference.logits), strict=True)
+        )
+        same = same and torch.equal(scores.score, reference.score)
+        assert same == ((section, key, value) in EQUIVALENT)
+    copy = UltraAD(
+        backbone, UltraADConfig.model_validate(method.config.model_dump()), classes=CLASSES, normal_class="normal"
+    )
+    copy.load_state_dict(method.state_dict())
+    with torch.no_grad():
+        again = copy.eval().score(x)
+    assert torch.equal(again.map, scores.map)
+    assert torch.equal(again.score, scores.score)
+
+
+def test_raw_keys_and_values_score_in_vision_space(tiny):
+    method, scores = run(tiny, make_batch(tiny, seed=4).images, {"pif": {"kv": "raw", "residual": "none"}})
+    assert method.fusion[0].k.in_features == tiny.width
+    assert torch.isfinite(scores.map).all()
+    with pytest.raises(ValidationError, match="leaves the joint space"):
+        UltraADConfig.model_validate({"pif": {"kv": "raw"}})
+
+
+def test_paper_preset_is_literal_and_single_options_win():
+    c = UltraADConfig.model_validate({"preset": "paper", "mininet": {"ratio": 0.5}, "post": {"sigma": 2.0}})
+    assert (c.mininet.residual, c.mininet.ratio, c.pif.residual, c.prior.map, c.post.sigma) == (
+        "none",
+        0.5,
+        "none",
+        1.0,
+        2.0,
+    )
+    assert UltraADConfig.model_validate(c.model_dump()) == c
+
+
+def test_supports_without_masks_train_the_classes_only(tiny):
+    method = build(tiny)
+    report = method.fit(make_batch(tiny, masks=False), seed=0)
+    assert any("no support image has a lesion mask" in n for n in report.notes)
+    x = make_batch(tiny, seed=4).images
+    zero = build(tiny)
+    zero.fit(empty_batch(tiny), seed=0)
+    with torch.no_grad():
+        torch.testing.assert_close(method.score(x).map, zero.score(x).map, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(method.score(x).logits, zero.score(x).logits)
+
+
+def test_some_masks_missing_is_said(tiny):
+    batch = make_batch(tiny)
+    batch.mask_known[2] = False
+    report = build(tiny).fit(batch, seed=0)
+    assert any("1 abnormal support image" in n for n in report.notes)
+
+
+def test_supports_without_normal_images_are_refused(tiny):
+    batch = make_batch(tiny)
+    with pytest.raises(DataError, match="'normal' and found none"):
+        build(tiny).fit(batch.select([2, 3, 4, 5]), seed=0)
+    with pytest.raises(DataError, match="class other than"):
+        build(tiny).fit(batch.select([0, 1]), seed=0)
+
+
+@pytest.mark.parametrize("classes", [("clear", "lesion"), ("healthy", "cyst", "solid", "calcified")])
+def test_any_classes(tiny, classes):
+    method = build(tiny, classes=classes)
+    report = method.fit(make_batch(tiny, classes=classes), seed=0)
+    assert any("no sentences for" in n for n in report.notes)
+    probs = method.predict(make_batch(tiny, classes=classes, seed=2).unlabelled())[0].probs
+    assert tuple(probs) == classes
+    assert sum(probs.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_own_text_bank(tiny):
+    bank = TextBank(
+        organ="thyroid",
+        object="thyroid ultrasound",
+        classes={"clear": {"sentences": ["A healthy thyroid."]}, "nodule": {"sentences": ["A nodule.", "A mass."]}},
+    )
+    method = build(tiny, classes=("clear", "nodule"), texts=bank)
+    assert method.zero_shot.notes == ()
+    want = unit(unit(tiny.encode_text(["A nodule.", "A mass."])).mean(0))
+    torch.testing.assert_close(method.text[1], want)
+
+
+def test_batch_order_and_size_do_not_matter(backbone):
+    method = fitted(backbone)
+    x = make_batch(backbone, seed=4).images
+    with torch.no_grad():
+        together = method.score(x)
+        alone = [method.score(x[i : i + 1]) for i in range(len(x))]
+        backwards = method.score(x.flip(0))
+    torch.testing.assert_close(together.map, torch.cat([a.map for a in alone]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(together.score, torch.cat([a.score for a in alone]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(together.logits, backwards.logits.flip(0), atol=1e-4, rtol=1e-4)
+
+
+def test_fit_leaves_the_global_random_state_alone(tiny):
+    state = torch.random.get_rng_state()
+    fitted(tiny)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_heads_must_divide(tiny):
+    with pytest.raises(ConfigError, match=r"pif.heads=5 does not divide 32"):
+        build(tiny, pif={"heads": 5})
