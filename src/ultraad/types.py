@@ -135,8 +135,8 @@ class Geometry:
     original_hw: tuple[int, int]
     size: int
     scale: tuple[float, float]
-    pad: tuple[int, int] = (0, 0)
-    content_hw: tuple[int, int] = (0, 0)
+    pad: tuple[int, int]
+    content_hw: tuple[int, int]
 
     def invert(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring a map home.
@@ -150,7 +150,7 @@ class Geometry:
         import torch
         from torch.nn.functional import interpolate
 
-        x = torch.from_numpy(np.ascontiguousarray(grid, dtype=np.float32))[None, None]
+        x = torch.from_numpy(np.array(grid, dtype=np.float32))[None, None]  # a copy: never returned as a view
         h, w = self.content_hw
         if (h, w) != (self.size, self.size):  # letterboxed: model pixels first, then cut the picture out
             if x.shape[-2:] != (self.size, self.size):

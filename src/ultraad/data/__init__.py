@@ -1,0 +1,1 @@
+"""What is on disk: data layouts, the few-shot draw, checks, and loading."""

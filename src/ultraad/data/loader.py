@@ -1,0 +1,245 @@
+"""Samples and arrays to Batches: a few at once, or many through a bounded look-ahead of threads."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ultraad.errors import DataError
+from ultraad.io import MaskSizeError, read_image, read_mask
+from ultraad.io.raster import check_size
+from ultraad.types import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
+
+    from ultraad.data.preprocess import Preprocess
+    from ultraad.types import Geometry, Sample
+
+_log = logging.getLogger(__name__)
+
+_NAMED_IN_WARNING = 5  # ids; ours
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Loaded:
+    """One decoded sample; ``mask`` is bool (s s), None if there is no usable one, ``misaligned`` if it was refused."""
+
+    sample: Sample
+    image: NDArray[np.uint8]
+    pixels: torch.Tensor
+    geometry: Geometry
+    mask: torch.Tensor | None
+    misaligned: bool
+
+
+def load_batch(
+    samples: Sequence[Sample], preprocess: Preprocess, *, classes: Sequence[str], normal_class: str
+) -> Batch:
+    """Decode a few labelled images into memory, e.g. a support set.
+
+    Masks: a normal image without masks has a known, empty one; another image without masks has none (``mask_known``
+    is False). A mask that is known not to lie on the image, or has another size, is unknown too; one warning in the
+    log names them all.
+
+    Args:
+        samples: What to load, in order.
+        preprocess: The backbone's.
+        classes: Label names in label order; a sample's label that is not among them becomes -1, with a warning.
+        normal_class: The label that means "no lesion", for samples whose ``anomalous`` is None.
+
+    Returns:
+        A batch; ``labels`` is None if no sample has a label, ``anomalous`` is None if it is unknown for any.
+
+    Raises:
+        DataError: If a file cannot be read.
+    """
+    loaded = [_load(sample, preprocess, normal_class=normal_class) for sample in samples]
+    _warn_misaligned([item.sample.id for item in loaded if item.misaligned])
+    _warn_unknown_labels({sample.label for sample in samples}, classes)
+    return _pack(loaded, preprocess, classes=classes, normal_class=normal_class)
+
+
+def array_batch(images: Sequence[NDArray[Any]], ids: Sequence[str], preprocess: Preprocess) -> Batch:
+    """An unlabelled batch from arrays in memory.
+
+    Args:
+        images: Each uint8 (h w) or (h w 3), or float of these shapes in 0..1; sizes may differ.
+        ids: One per image.
+        preprocess: The backbone's.
+
+    Returns:
+        A batch without labels.
+
+    Raises:
+        DataError: If an array has another shape, type or range, or the numbers of images and ids differ.
+    """
+    if len(images) != len(ids):
+        msg = f"{len(images)} images and {len(ids)} ids; give one id per image"
+        raise DataError(msg)
+    pairs = [preprocess.image(_as_rgb8(image, id_)) for image, id_ in zip(images, ids, strict=True)]
+    return Batch(ids=tuple(ids), images=_stack([x for x, _ in pairs], preprocess), geometry=tuple(g for _, g in pairs))
+
+
+def iterate(
+    samples: Iterable[Sample],
+    preprocess: Preprocess,
+    *,
+    classes: Sequence[str],
+    normal_class: str,
+    batch_size: int,
+    on_error: Callable[[Sample, DataError], None],
+    workers: int = 2,
+) -> Iterator[tuple[list[Sample], Batch, list[NDArray[np.uint8]]]]:
+    """Batches of any number of images; decoding runs ahead in threads, memory stays flat.
+
+    At most two batches' worth of images is decoded ahead. The threads end when the iterator is exhausted, closed or
+    garbage-collected, whatever ended the loop over it.
+
+    Args:
+        samples: What to load; results keep this order.
+        preprocess: The backbone's.
+        classes: As :func:`load_batch`.
+        normal_class: As :func:`load_batch`.
+        batch_size: Images per batch; the last may be smaller. A skipped file does not make a batch smaller.
+        on_error: Called, in the consumer's thread, for each sample that cannot be read; it is then skipped.
+        workers: Decoding threads.
+
+    Yields:
+        The samples, their batch (see :func:`load_batch`), and the images as uint8 (h w 3) for overlays.
+    """
+    misaligned: list[str] = []
+    labels: set[str | None] = set()
+    ready: list[_Loaded] = []
+
+    def packed() -> tuple[list[Sample], Batch, list[NDArray[np.uint8]]]:
+        batch = _pack(ready, preprocess, classes=classes, normal_class=normal_class)
+        return [item.sample for item in ready], batch, [item.image for item in ready]
+
+    queue = iter(samples)
+    pending: deque[tuple[Sample, Future[_Loaded]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="ultraad-loader")
+    try:
+        while True:
+            for sample in islice(queue, 2 * batch_size - len(pending)):
+                pending.append((sample, pool.submit(_load, sample, preprocess, normal_class=normal_class)))
+            if not pending:
+                break
+            sample, future = pending.popleft()
+            try:
+                ready.append(future.result())
+            except DataError as e:
+                on_error(sample, e)
+                continue
+            labels.add(sample.label)
+            if ready[-1].misaligned:
+                misaligned.append(sample.id)
+            if len(ready) == batch_size:
+                yield packed()
+                ready.clear()
+        if ready:
+            yield packed()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        _warn_misaligned(misaligned)
+        _warn_unknown_labels(labels, classes)
+
+
+def _load(sample: Sample, preprocess: Preprocess, *, normal_class: str) -> _Loaded:
+    image = read_image(sample.image, frame=sample.frame)
+    pixels, geometry = preprocess.image(image)
+    mask: NDArray[np.bool_] | None = None
+    misaligned = bool(sample.masks) and not sample.mask_aligned
+    if sample.masks and not misaligned:
+        try:
+            mask = read_mask(sample.masks, shape=geometry.original_hw)
+        except MaskSizeError:
+            misaligned = True
+    elif not sample.masks and _is_anomalous(sample, normal_class) is False:
+        mask = np.zeros(geometry.original_hw, dtype=np.bool_)
+    return _Loaded(
+        sample=sample,
+        image=image,
+        pixels=pixels,
+        geometry=geometry,
+        mask=None if mask is None else preprocess.mask(mask),
+        misaligned=misaligned,
+    )
+
+
+def _is_anomalous(sample: Sample, normal_class: str) -> bool | None:
+    if sample.anomalous is not None or sample.label is None:
+        return sample.anomalous
+    return sample.label != normal_class
+
+
+def _pack(loaded: Sequence[_Loaded], preprocess: Preprocess, *, classes: Sequence[str], normal_class: str) -> Batch:
+    s = preprocess.config.size
+    samples = [item.sample for item in loaded]
+    number = {name: i for i, name in enumerate(classes)}
+    anomalous = [_is_anomalous(sample, normal_class) for sample in samples]
+    labelled = any(sample.label is not None for sample in samples)
+    empty = torch.zeros(s, s, dtype=torch.bool)
+    masks = [empty if item.mask is None else item.mask for item in loaded]
+    return Batch(
+        ids=tuple(sample.id for sample in samples),
+        images=_stack([item.pixels for item in loaded], preprocess),
+        geometry=tuple(item.geometry for item in loaded),
+        classes=tuple(classes),
+        labels=torch.tensor([number.get(sample.label or "", -1) for sample in samples]) if labelled else None,
+        anomalous=None if None in anomalous else torch.tensor(anomalous, dtype=torch.bool),
+        masks=torch.stack(masks) if masks else torch.zeros(0, s, s, dtype=torch.bool),
+        mask_known=torch.tensor([item.mask is not None for item in loaded], dtype=torch.bool),
+        groups=tuple(sample.group for sample in samples),
+    )
+
+
+def _stack(pixels: list[torch.Tensor], preprocess: Preprocess) -> torch.Tensor:
+    s = preprocess.config.size
+    return torch.stack(pixels) if pixels else torch.zeros(0, 3, s, s)  # (b 3 s s)
+
+
+def _as_rgb8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] != 3):
+        msg = f"array {name} has shape {array.shape}; (h, w) or (h, w, 3) was wanted"
+        raise DataError(msg)
+    check_size((array.shape[0], array.shape[1]), f"array {name}")
+    if np.issubdtype(array.dtype, np.floating):
+        if not (array.min() >= 0 and array.max() <= 1):  # also when NaN
+            msg = f"float array {name} lies in {array.min():g}..{array.max():g}; 0..1 was wanted, divide by full scale"
+            raise DataError(msg)
+        array = np.rint(array * 255.0).astype(np.uint8)
+    if array.dtype != np.uint8:
+        msg = f"array {name} is {array.dtype}; uint8, or float in 0..1, was wanted"
+        raise DataError(msg)
+    return np.repeat(array[..., None], 3, axis=-1) if array.ndim == 2 else array
+
+
+def _warn_misaligned(ids: Sequence[str]) -> None:
+    if ids:
+        _log.warning(
+            "%d mask(s) do not lie on their image's pixel grid and are treated as unknown: %s",
+            len(ids),
+            _some(ids),
+        )
+
+
+def _warn_unknown_labels(labels: set[str | None], classes: Sequence[str]) -> None:
+    unknown = sorted({label for label in labels if label is not None} - set(classes))
+    if unknown:
+        _log.warning("label(s) %s are not among the classes %s and count as unknown", _some(unknown), list(classes))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_IN_WARNING
+    return ", ".join(names[:_NAMED_IN_WARNING]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,102 @@
+"""Pixels to the tower's input, and the Geometry that leads back.
+
+Images are resampled with Pillow's antialiased filters on 8-bit pixels, which is what open_clip's own transform does:
+for a square image both give the same numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ultraad.types import Geometry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ultraad.types import PreprocessConfig
+
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+class Preprocess:
+    """One object for training and test images, stored with every model as its config.
+
+    Args:
+        config: Size, normalisation, interpolation, and what happens to images that are not square.
+
+    Example:
+        >>> from ultraad.types import PreprocessConfig
+        >>> preprocess = Preprocess(PreprocessConfig(size=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), mode="pad"))
+        >>> x, geometry = preprocess.image(np.zeros((300, 400, 3), np.uint8))
+        >>> x.shape, geometry.content_hw, geometry.pad
+        (torch.Size([3, 224, 224]), (168, 224), (28, 0))
+    """
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        self.config = config
+        self._mean = torch.tensor(config.mean)[:, None, None]  # (3 1 1)
+        self._std = torch.tensor(config.std)[:, None, None]  # (3 1 1)
+
+    def geometry(self, original_hw: tuple[int, int]) -> Geometry:
+        """Where an image of this (height, width) lands in the model input.
+
+        ``squash`` scales both sides to s; ``pad`` keeps the aspect ratio and centres the picture.
+        """
+        s = self.config.size
+        h, w = original_hw
+        if self.config.mode == "squash":
+            content = (s, s)
+        else:
+            longer = max(h, w)
+            content = (max(1, round(h * s / longer)), max(1, round(w * s / longer)))
+        return Geometry(
+            original_hw=original_hw,
+            size=s,
+            scale=(content[0] / h, content[1] / w),
+            pad=((s - content[0]) // 2, (s - content[1]) // 2),
+            content_hw=content,
+        )
+
+    def image(self, image: NDArray[np.uint8]) -> tuple[torch.Tensor, Geometry]:
+        """Resize, letterbox with black (ultrasound's background) if asked for, and normalise.
+
+        Args:
+            image: uint8 (h w 3).
+
+        Returns:
+            float32 (3 s s) and the way back.
+        """
+        geometry = self.geometry((image.shape[0], image.shape[1]))
+        h, w = geometry.content_hw
+        picture = Image.fromarray(image).resize((w, h), _RESAMPLING[self.config.interpolation])
+        canvas = np.zeros((geometry.size, geometry.size, 3), dtype=np.uint8)
+        canvas[_content(geometry)] = np.asarray(picture)
+        x = torch.from_numpy(canvas).permute(2, 0, 1).contiguous()  # (3 s s)
+        return (x.float().div(255) - self._mean) / self._std, geometry
+
+    def mask(self, mask: NDArray[np.bool_]) -> torch.Tensor:
+        """The mask of an image on the same geometry; each model pixel takes the original pixel under its centre.
+
+        Args:
+            mask: bool (h w).
+
+        Returns:
+            bool (s s), False in the letterbox.
+        """
+        geometry = self.geometry((mask.shape[0], mask.shape[1]))
+        rows, cols = (
+            ((np.arange(n) + 0.5) / scale).astype(np.intp).clip(max=original - 1)
+            for n, scale, original in zip(geometry.content_hw, geometry.scale, geometry.original_hw, strict=True)
+        )
+        canvas = np.zeros((geometry.size, geometry.size), dtype=np.bool_)
+        canvas[_content(geometry)] = mask[rows[:, None], cols]
+        return torch.from_numpy(canvas)
+
+
+def _content(geometry: Geometry) -> tuple[slice, slice]:
+    (top, left), (h, w) = geometry.pad, geometry.content_hw
+    return slice(top, top + h), slice(left, left + w)

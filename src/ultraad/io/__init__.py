@@ -1,0 +1,17 @@
+"""Files in, arrays out: the only layer that knows about pictures, DICOM and folders."""
+
+from __future__ import annotations
+
+from ultraad.io.find import IMAGE_SUFFIXES, find_images
+from ultraad.io.image import count_frames, image_size, read_image
+from ultraad.io.mask import MaskSizeError, read_mask
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MaskSizeError",
+    "count_frames",
+    "find_images",
+    "image_size",
+    "read_image",
+    "read_mask",
+]

@@ -1,0 +1,314 @@
+"""Ultrasound DICOM: one frame to 8-bit RGB, and the few header facts the rest of ultraad needs.
+
+The only module that imports pydicom. Grey goes through the standard's own chain (PS3.3 C.11): stored values, modality
+rescale or LUT, VOI window or LUT, then 8 bits, then inversion for MONOCHROME1. The 8-bit step maps the whole range the
+chain can produce, never the minimum and maximum of the picture at hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from ultraad.errors import DataError
+from ultraad.io.raster import check_size, open_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
+
+_CENTIMETRE = 3  # PhysicalUnitsXDirection, PS3.3 C.8.5.5.1.15
+_SPATIAL_2D = 1  # RegionSpatialFormat, PS3.3 C.8.5.5.1.1
+_SPACING_TOLERANCE = 0.01  # ours: two regions whose scales differ by less are one scale
+
+_TAGS = (  # all that is read and cached here; private tags can be larger than the picture
+    *("SOPClassUID", "Modality", "Manufacturer", "ManufacturerModelName", "PatientID", "IssuerOfPatientID"),
+    *("SequenceOfUltrasoundRegions", "PixelSpacing", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel"),
+    *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
+    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
+    *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+)
+
+_BROKEN = (  # what pydicom and its codecs raise on damaged data
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    IndexError,
+    InvalidDicomError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+_PLUGINS = (  # start of the transfer syntax UID, what to install
+    ("1.2.840.10008.1.2.4.80", "pip install pyjpegls"),
+    ("1.2.840.10008.1.2.4.81", "pip install pyjpegls"),
+    ("1.2.840.10008.1.2.4.5", "pip install pylibjpeg-libjpeg"),  # JPEG, 12-bit and lossless
+    ("1.2.840.10008.1.2.4.7", "pip install pylibjpeg-libjpeg"),  # JPEG lossless
+    ("1.2.840.10008.1.2.4.9", "pip install pylibjpeg-openjpeg"),  # JPEG 2000
+    ("1.2.840.10008.1.2.4.20", "pip install pylibjpeg-openjpeg"),  # HTJ2K
+    ("1.2.840.10008.1.2.4.10", "video: export the frames as PNG or uncompressed DICOM"),  # MPEG-2, H.264, HEVC
+)
+
+
+class Metadata(TypedDict):
+    """What :func:`metadata` returns.
+
+    Attributes:
+        modality: e.g. ``"US"``; None if absent.
+        patient: First 16 hex digits of sha256 over issuer and PatientID: a stable pseudonym that keeps the id itself
+            out of results. It is no anonymisation, short ids can be guessed. None if the file names no patient.
+        frames: Number of frames.
+        size: (height, width) in pixels.
+        spacing_mm: Pixel spacing (row, col) in mm; None if unknown or not trustworthy.
+        manufacturer: Scanner maker; None if absent.
+        model: Scanner model; None if absent.
+        photometric: Photometric interpretation.
+        transfer_syntax: Name of the encoding.
+    """
+
+    modality: str | None
+    patient: str | None
+    frames: int
+    size: tuple[int, int]
+    spacing_mm: tuple[float, float] | None
+    manufacturer: str | None
+    model: str | None
+    photometric: str
+    transfer_syntax: str
+
+
+def metadata(path: Path) -> Metadata:
+    """Header facts of a DICOM image; no pixel is read.
+
+    Args:
+        path: A DICOM file.
+
+    Returns:
+        See :class:`Metadata`.
+
+    Raises:
+        DataError: If the file is no readable DICOM image.
+    """
+    ds = _header(path)
+    with _damage_is_data_error(path, "header"):
+        return Metadata(
+            modality=_text(ds, "Modality"),
+            patient=_patient(ds),
+            frames=_frames(ds),
+            size=_size(ds),
+            spacing_mm=_spacing_mm(ds),
+            manufacturer=_text(ds, "Manufacturer"),
+            model=_text(ds, "ManufacturerModelName"),
+            photometric=str(ds.PhotometricInterpretation),
+            transfer_syntax=_transfer_syntax(ds).name,
+        )
+
+
+def read_frame(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
+    """Decode one frame; the others are not touched.
+
+    Args:
+        path: A DICOM file with pixel data.
+        frame: 0-based.
+
+    Returns:
+        uint8 (h w 3) RGB.
+
+    Raises:
+        DataError: If there are no pixels, no such frame, or the encoding is not supported here.
+    """
+    ds = _header(path)
+    with _damage_is_data_error(path, "header"):
+        frames, size, syntax = _frames(ds), _size(ds), _transfer_syntax(ds)
+    check_size(size, path)
+    if not 0 <= frame < frames:
+        msg = f"{path} has {frames} frame(s), and frame {frame} was asked for; frames count from 0"
+        raise DataError(msg)
+    _check_decodable(syntax, path)
+    with _damage_is_data_error(path, f"pixel data ({syntax.name})"):
+        return _to_rgb8(_decode(path, syntax, frame), ds)
+
+
+@contextmanager
+def _damage_is_data_error(path: Path, part: str) -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as e:
+        reason = " ".join(str(e).split()) or type(e).__name__
+        msg = f"the DICOM {part} of {path} cannot be read: {reason}. Export or copy the file again"
+        raise DataError(msg) from e
+
+
+def _header(path: Path) -> Dataset:
+    with open_file(path) as file:
+        stat = os.fstat(file.fileno())
+    ds = _parse(path, stat.st_mtime_ns, stat.st_size)
+    missing = [name for name in ("Rows", "Columns", "PhotometricInterpretation") if name not in ds]
+    if missing:
+        what = _text(ds, "Modality") or "unknown modality"
+        msg = f"{path} is DICOM ({what}) without pixels: it lacks {', '.join(missing)}. Give an image or a cine"
+        raise DataError(msg)
+    return ds
+
+
+@lru_cache(maxsize=8)  # ours: the frames of a cine are read one after the other
+def _parse(path: Path, mtime_ns: int, size: int) -> Dataset:  # noqa: ARG001  # part of the cache's key
+    with open_file(path) as file, _damage_is_data_error(path, "header"):
+        ds = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+    if not ds:
+        msg = f"{path} is named like DICOM but holds no DICOM data"
+        raise DataError(msg)
+    return ds
+
+
+def _decode(path: Path, syntax: UID, frame: int) -> NDArray[Any]:
+    """Stored values (h w) or RGB (h w 3) of one frame; YBR is converted by pydicom, which knows what each codec did."""
+    if syntax != DeflatedExplicitVRLittleEndian:  # reads this frame's bytes only
+        return pixel_array(path, index=frame, transfer_syntax_uid=syntax)
+    return pixel_array(pydicom.dcmread(path), index=frame)
+
+
+def _to_rgb8(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
+    photometric = str(ds.PhotometricInterpretation)
+    if photometric == "PALETTE COLOR":
+        return _palette_to_rgb8(stored, ds)
+    if photometric.startswith("MONOCHROME"):
+        return np.repeat(_grey_to_byte(stored, ds)[..., None], 3, axis=-1)  # (h w 3)
+    if stored.ndim != 3 or stored.shape[-1] != 3:
+        msg = f"photometric interpretation {photometric} with {int(ds.SamplesPerPixel)} sample(s) per pixel"
+        raise ValueError(msg)
+    top = 2 ** int(ds.BitsStored) - 1
+    return stored if stored.dtype == np.uint8 else np.rint(stored * (255.0 / top)).astype(np.uint8)
+
+
+def _palette_to_rgb8(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
+    entries, first, _ = ds.RedPaletteColorLookupTableDescriptor
+    index = np.arange(entries or 2**16)  # 0 entries mean 65536, PS3.3 C.7.6.3.1.5
+    table = apply_color_lut(index + first, ds)[:, :3]  # (entries 3)
+    if table.max() > 255:  # else a writer said 16 bits and filled the lower byte
+        table = table >> 8
+    return np.asarray(table.astype(np.uint8)[np.clip(stored.astype(np.int64) - first, 0, index[-1])])
+
+
+def _grey_to_byte(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
+    values = apply_modality_lut(stored, ds)
+    if ds.get("VOILUTSequence") or _window_width(ds) >= 1:  # some writers leave a window of width 0 behind
+        values = apply_voi_lut(values, ds)
+    low, high = _display_range(ds)
+    grey = np.rint(np.clip((values - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.uint8)
+    return 255 - grey if ds.PhotometricInterpretation == "MONOCHROME1" else grey
+
+
+def _window_width(ds: Dataset) -> float:
+    width = ds.get("WindowWidth") or 0.0
+    return float(width[0] if isinstance(width, MultiValue) else width)
+
+
+def _display_range(ds: Dataset) -> tuple[float, float]:
+    """Smallest and largest value the grey chain can produce: of the VOI LUT, the modality LUT, or the stored bits."""
+    for sequence in ("VOILUTSequence", "ModalityLUTSequence"):
+        if ds.get(sequence):
+            return 0.0, 2.0 ** int(ds[sequence].value[0].LUTDescriptor[2]) - 1
+    bits, signed = int(ds.BitsStored), bool(ds.get("PixelRepresentation", 0))
+    low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
+    slope, intercept = float(ds.get("RescaleSlope", 1)), float(ds.get("RescaleIntercept", 0))
+    low, high = sorted((low * slope + intercept, high * slope + intercept))
+    return low, high
+
+
+def _check_decodable(syntax: UID, path: Path) -> None:
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        available = False
+    else:
+        available = not syntax.is_encapsulated or decoder.is_available
+    if not available:
+        advice = next((advice for prefix, advice in _PLUGINS if syntax.startswith(prefix)), "export it uncompressed")
+        msg = f"{path} is encoded as {syntax.name}, which cannot be decoded here; {advice}"
+        raise DataError(msg)
+
+
+def _transfer_syntax(ds: Dataset) -> UID:
+    """The file's own, or what its bytes showed when it has no meta header."""
+    if syntax := ds.file_meta.get("TransferSyntaxUID"):
+        return UID(syntax)
+    implicit, little = ds.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _size(ds: Dataset) -> tuple[int, int]:
+    return int(ds.Rows), int(ds.Columns)
+
+
+def _frames(ds: Dataset) -> int:
+    return max(1, int(ds.get("NumberOfFrames") or 1))
+
+
+def _text(ds: Dataset, name: str) -> str | None:
+    return str(ds.get(name) or "").strip() or None
+
+
+def _patient(ds: Dataset) -> str | None:
+    patient = _text(ds, "PatientID")
+    if patient is None:
+        return None
+    key = f"{_text(ds, 'IssuerOfPatientID') or ''}\n{patient}"
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _spacing_mm(ds: Dataset) -> tuple[float, float] | None:
+    """(row, col) in mm: from the 2-D ultrasound regions, else PixelSpacing.
+
+    Regions that reach past the picture describe another pixel grid (the file was cropped or scaled after the scanner
+    wrote it), and regions of different scale give no one answer: both mean None rather than a wrong length.
+    """
+    regions = [
+        region
+        for region in ds.get("SequenceOfUltrasoundRegions") or ()
+        if region.get("RegionSpatialFormat") == _SPATIAL_2D
+        and region.get("PhysicalUnitsXDirection") == region.get("PhysicalUnitsYDirection") == _CENTIMETRE
+    ]
+    if regions:
+        inside = all(  # a last pixel given as the count, not the index, is common
+            region.RegionLocationMaxX1 <= ds.Columns and region.RegionLocationMaxY1 <= ds.Rows for region in regions
+        )
+        scales = np.abs([(float(r.PhysicalDeltaY), float(r.PhysicalDeltaX)) for r in regions]) * 10.0  # cm to mm
+        row, col = (float(v) for v in scales[0])
+        same = np.allclose(scales, scales[0], rtol=_SPACING_TOLERANCE, atol=0.0)
+        return (row, col) if inside and same and row > 0 and col > 0 else None
+    spacing = ds.get("PixelSpacing")
+    if not spacing or len(spacing) != 2 or min(spacing) <= 0:
+        return None
+    return float(spacing[0]), float(spacing[1])

@@ -1,0 +1,178 @@
+"""Writing files so that a reader, or a run that was killed, never meets half of one.
+
+Every writer fills a temporary file in the target's own folder and renames it. There is no fsync: against a killed run
+this is enough, a power cut may still lose the last file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from ultraad.errors import DataError
+from ultraad.io.raster import open_file, open_raster
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from numpy.typing import NDArray
+
+_MAP_SCALE = 65535  # 16 bit
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Create or replace a file in one step; its folder must exist.
+
+    Raises:
+        DataError: If the file cannot be written; an older file of that name is then untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+        temporary.replace(path)
+    except OSError as e:
+        msg = f"{path} cannot be written: {e.strerror or e}; choose another place or free it"
+        raise DataError(msg) from e
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """UTF-8 text, line ends as given; see :func:`write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:  # noqa: ANN401  # anything json takes
+    """Indented JSON in the order given; see :func:`write_bytes`.
+
+    Raises:
+        DataError: If the file cannot be written.
+        ValueError: If ``value`` holds NaN or infinity, which JSON does not know.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
+    """An 8-bit PNG; see :func:`write_bytes`.
+
+    Args:
+        path: Where.
+        image: uint8 (h w) or (h w 3).
+
+    Raises:
+        DataError: If the file cannot be written.
+        ValueError: If ``image`` is not uint8.
+    """
+    if image.dtype != np.uint8:
+        msg = f"an 8-bit image was wanted, got {image.dtype}"
+        raise ValueError(msg)
+    write_bytes(path, _png(image))
+
+
+def write_map(path: str | Path, map: NDArray[Any]) -> None:  # noqa: A002  # the noun of Scores
+    """A 16-bit grey PNG of a map, value * 65535, so that maps of different images stay comparable.
+
+    Args:
+        path: Where.
+        map: float (h w) in [0, 1].
+
+    Raises:
+        DataError: If the file cannot be written.
+        ValueError: If a value lies outside [0, 1] or is NaN.
+    """
+    if not (map.min() >= 0 and map.max() <= 1):  # also when NaN
+        msg = f"a map in [0, 1] was wanted, got {map.min():g}..{map.max():g}"
+        raise ValueError(msg)
+    write_bytes(path, _png(np.rint(np.asarray(map, dtype=np.float64) * _MAP_SCALE).astype(np.uint16)))
+
+
+def read_map(path: str | Path) -> NDArray[np.float32]:
+    """What :func:`write_map` wrote, within 1/131070.
+
+    Returns:
+        float32 (h w) in [0, 1].
+
+    Raises:
+        DataError: If the file is not a 16-bit grey image.
+    """
+    with open_raster(Path(path)) as picture:
+        if not picture.mode.startswith("I;16"):
+            msg = f"{path} is no map: a 16-bit grey PNG was wanted, found mode {picture.mode}"
+            raise DataError(msg)
+        return np.asarray(picture).astype(np.float32) / np.float32(_MAP_SCALE)
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Add one line to a file (JSONL) and flush it. A last line cut off by a kill is closed first, not continued.
+
+    Raises:
+        DataError: If the file cannot be written.
+        ValueError: If ``line`` contains a line break.
+    """
+    if "\n" in line:
+        msg = f"one line was wanted, got {line.count(chr(10)) + 1}"
+        raise ValueError(msg)
+    path = Path(path)
+    try:
+        with path.open("ab+") as file:
+            torn = file.tell() > 0 and _last_byte(file) != b"\n"
+            file.write(b"\n" * torn + line.encode() + b"\n")  # one write: readers see whole lines
+    except OSError as e:
+        msg = f"{path} cannot be appended to: {e.strerror or e}"
+        raise DataError(msg) from e
+
+
+def ensure_writable(folder: str | Path) -> Path:
+    """Make a folder (with parents) and prove that files can be written there, before hours of work are spent.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: If a file is in its place or it is read-only.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{secrets.token_hex(4)}.tmp"
+        probe.touch()
+        probe.unlink()
+    except (FileExistsError, NotADirectoryError):
+        msg = f"{folder} cannot be made a folder: a file is in its place. Choose another name or move the file"
+        raise DataError(msg) from None
+    except OSError as e:
+        msg = f"{folder} cannot be written to: {e.strerror or e}. Choose a folder that you may write to"
+        raise DataError(msg) from e
+    return folder
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file's bytes.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    with open_file(Path(path)) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _png(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)

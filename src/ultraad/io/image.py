@@ -1,0 +1,75 @@
+"""One image of any kind, told apart by content: DICOM, or PNG, JPEG, BMP, TIFF, WebP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ultraad.io import raster
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def read_image(path: str | Path, *, frame: int = 0) -> NDArray[np.uint8]:
+    """One frame of an image file as 8-bit RGB.
+
+    The rules for deeper pixels are in :func:`ultraad.io.raster.to_rgb8` and :func:`ultraad.io.dicom.read_frame`.
+
+    Args:
+        path: Any supported file; its content decides the format, the suffix only where content cannot
+            (a DICOM file without preamble).
+        frame: 0-based frame of a multi-frame DICOM, TIFF or WebP; only this frame is decoded.
+
+    Returns:
+        uint8 (h w 3), red green blue, upright.
+
+    Raises:
+        DataError: If the file is missing, a folder, unreadable, empty, damaged, no image, smaller than 8 pixels on a
+            side, larger than 64 megapixels, or has no such frame.
+    """
+    path = Path(path)
+    if is_dicom(path):
+        from ultraad.io import dicom
+
+        return dicom.read_frame(path, frame=frame)
+    return raster.read_raster(path, frame=frame)
+
+
+def count_frames(path: str | Path) -> int:
+    """Frames in the file, from its header; 1 for a still.
+
+    Raises:
+        DataError: If the file cannot be opened as an image.
+    """
+    path = Path(path)
+    if is_dicom(path):
+        from ultraad.io import dicom
+
+        return dicom.metadata(path)["frames"]
+    return raster.raster_frames(path)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) in pixels of what :func:`read_image` would return, from the header only.
+
+    Raises:
+        DataError: If the file cannot be opened as an image. A size that cannot be read in full is no error here.
+    """
+    path = Path(path)
+    if is_dicom(path):
+        from ultraad.io import dicom
+
+        return dicom.metadata(path)["size"]
+    return raster.raster_size(path)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM: ``DICM`` at byte 128, or a ``.dcm`` name on bytes that are no other image.
+
+    Raises:
+        DataError: If the file is missing, a folder, unreadable, or empty.
+    """
+    header = raster.read_header(path)
+    return header[128:132] == b"DICM" or (path.suffix.lower() == ".dcm" and not raster.is_raster(header))

@@ -1,0 +1,111 @@
+"""Lesion masks: picture files and COCO outlines to one boolean array."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ultraad.errors import DataError
+from ultraad.io import raster
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from PIL.ImageFile import ImageFile
+
+    from ultraad.types import Region
+
+
+_PLAIN_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "F"})  # Pillow modes that can be compared as they are
+
+
+class MaskSizeError(DataError):
+    """A mask does not lie on its image's pixel grid."""
+
+
+def read_mask(masks: Sequence[Path | Region], *, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The union of several masks on the image's own pixel grid; a mask is never stretched.
+
+    Which pixels of a mask file are lesion: those where any colour channel is above 0, alpha ignored, so 0/1, 0/255,
+    grey labels, palettes and coloured classes all mean what they show. In a JPEG that would include the compression's
+    ripples, so there a pixel must be brighter than half of the file's brightest one (ours).
+
+    Args:
+        masks: Files and outlines; none at all gives an all-False mask.
+        shape: (h, w) of the image in pixels.
+
+    Returns:
+        bool (h w), True on lesion.
+
+    Raises:
+        MaskSizeError: If a mask has another size than the image.
+        DataError: If a mask cannot be read.
+    """
+    union = np.zeros(shape, dtype=np.bool_)
+    for mask in masks:
+        if isinstance(mask, Path):
+            with raster.open_raster(mask) as picture:
+                _check_shape((picture.height, picture.width), shape, name=mask)
+                union |= _foreground(picture)
+        else:
+            _check_shape(mask.size, shape, name="an outline (annotation file)")
+            union |= _fill_region(mask)
+    return union
+
+
+def _check_shape(found: tuple[int, int], wanted: tuple[int, int], *, name: object) -> None:
+    if found != wanted:
+        msg = (
+            f"{name} is {found[1]} x {found[0]} pixels but its image is {wanted[1]} x {wanted[0]}; masks are never "
+            "stretched. Export the mask again on the image's pixel grid"
+        )
+        raise MaskSizeError(msg)
+
+
+def _foreground(picture: ImageFile) -> NDArray[np.bool_]:
+    plain = picture.mode in _PLAIN_MODES or picture.mode.startswith("I")
+    pixels = np.asarray(picture if plain else picture.convert("RGBA"))
+    level = pixels if pixels.ndim == 2 else pixels[..., 0]
+    if pixels.ndim == 3 and pixels.shape[-1] >= 3:  # not grey with alpha
+        level = np.maximum(np.maximum(level, pixels[..., 1]), pixels[..., 2])  # max(axis=-1) takes 30 times as long
+    floor = level.max() / 2 if picture.format == "JPEG" else 0
+    return np.asarray(level > floor)
+
+
+def _fill_region(region: Region) -> NDArray[np.bool_]:
+    if region.polygons:
+        mask = np.zeros(region.size, dtype=np.bool_)
+        for polygon in region.polygons:
+            mask |= _fill_polygon(polygon, region.size)
+        return mask
+    return _fill_rle(region.rle, region.size)
+
+
+def _fill_polygon(polygon: tuple[float, ...], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels whose centre lies inside (even-odd rule); pixel (0, 0) covers [0, 1] x [0, 1], as in COCO."""
+    if len(polygon) < 6 or len(polygon) % 2:
+        msg = f"a polygon has {len(polygon)} numbers; wanted x, y pairs of at least 3 points"
+        raise DataError(msg)
+    h, w = size
+    x0, y0 = np.asarray(polygon, dtype=np.float64).reshape(-1, 2).T
+    x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
+    mask = np.zeros(size, dtype=np.bool_)
+    centres = np.arange(w) + 0.5
+    for row in range(max(0, int(np.floor(y0.min()))), min(h, int(np.ceil(y0.max())))):
+        y = row + 0.5
+        crossing = (y0 <= y) != (y1 <= y)
+        x = np.sort(x0[crossing] + (y - y0[crossing]) * (x1 - x0)[crossing] / (y1 - y0)[crossing])
+        mask[row] = np.searchsorted(x, centres) % 2 == 1
+    return mask
+
+
+def _fill_rle(runs: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.bool_]:
+    h, w = size
+    if min(runs, default=0) < 0 or sum(runs) != h * w:
+        msg = f"run lengths sum to {sum(runs)}; a {w} x {h} mask has {h * w} pixels. The annotation is damaged"
+        raise DataError(msg)
+    lesion = np.arange(len(runs)) % 2 == 1
+    return np.repeat(lesion, runs).reshape(w, h).T  # COCO counts down the columns

@@ -1,0 +1,131 @@
+"""Maps to colours: one fixed scale, so that two pictures can be compared and a normal image looks normal."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ultraad.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+COLOUR_MAP = "inferno"  # ours: perceptually uniform, readable in grey print and by the colour-blind
+OPACITY = 0.6  # ours: of the highest value, so that the speckle stays visible beneath
+TRUTH_COLOUR = (0, 255, 0)  # green, ours; neither colour occurs in inferno
+THRESHOLD_COLOUR = (0, 160, 255)  # blue, ours
+_CONTOUR_FRACTION = 300  # ours: contours are 1/300 of the shorter side thick, at least one pixel
+
+
+def heat(map: NDArray[Any], *, low: float = 0.0, high: float = 1.0) -> NDArray[np.uint8]:  # noqa: A002  # the noun of Scores
+    """Colour a map on the fixed scale; the picture's own minimum and maximum play no part.
+
+    Args:
+        map: float (h w).
+        low: Value of the darkest colour; what lies below gets it too.
+        high: Value of the brightest colour, likewise.
+
+    Returns:
+        uint8 (h w 3).
+
+    Raises:
+        DataError: If the map holds NaN or infinity, or ``low`` is not below ``high``.
+    """
+    return _table()[np.rint(_level(map, low=low, high=high) * 255.0).astype(np.intp)]
+
+
+def overlay(
+    image: NDArray[np.uint8],
+    map: NDArray[Any],  # noqa: A002  # the noun of Scores
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    low: float = 0.0,
+    high: float = 1.0,
+    threshold: float | None = None,
+) -> NDArray[np.uint8]:
+    """Lay a map over its image; opacity grows with the value, so nothing is drawn where nothing was found.
+
+    Args:
+        image: uint8 (h w 3).
+        map: float (h w) on the same pixels.
+        mask: bool (h w), the true lesion; its outline is drawn in :data:`TRUTH_COLOUR`.
+        low: Value that is fully transparent.
+        high: Value of the brightest colour, blended with :data:`OPACITY`.
+        threshold: Outline of ``map >= threshold`` is drawn in :data:`THRESHOLD_COLOUR`.
+
+    Returns:
+        uint8 (h w 3), a new array.
+
+    Raises:
+        DataError: If shapes differ, or as :func:`heat`.
+    """
+    for name, array in (("map", map), ("mask", mask)):
+        if array is not None and array.shape != image.shape[:2]:
+            msg = f"the {name} is {array.shape} and the image {image.shape[:2]} (h w); bring both to one pixel grid"
+            raise DataError(msg)
+    alpha = OPACITY * _level(map, low=low, high=high)[..., None]  # (h w 1)
+    blend = image * (1.0 - alpha) + heat(map, low=low, high=high) * alpha
+    out = np.asarray(np.rint(blend), dtype=np.uint8)
+    if threshold is not None:
+        out[_contour(map >= threshold)] = THRESHOLD_COLOUR
+    if mask is not None:
+        out[_contour(mask)] = TRUTH_COLOUR
+    return out
+
+
+def colour_bar(height: int, *, low: float = 0.0, high: float = 1.0) -> NDArray[np.uint8]:
+    """The legend of :func:`heat`: brightest colour at the top, ``high`` and ``low`` written beside it on black.
+
+    Args:
+        height: Pixels, at least 24.
+        low: Value at the bottom.
+        high: Value at the top.
+
+    Returns:
+        uint8 (height w 3); the width depends on the numbers.
+    """
+    from PIL import Image, ImageDraw
+
+    labels = (f"{high:g}", f"{low:g}")
+    bar = 16
+    width = bar + 8 + max(round(ImageDraw.Draw(Image.new("L", (1, 1))).textlength(text)) for text in labels)
+    canvas = np.zeros((max(height, 24), width, 3), dtype=np.uint8)
+    canvas[:, :bar] = heat(np.linspace(1.0, 0.0, len(canvas))[:, None])  # (h 1 3)
+    picture = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(picture)
+    draw.text((bar + 4, 0), labels[0], fill="white")
+    draw.text((bar + 4, len(canvas)), labels[1], fill="white", anchor="ld")
+    return np.array(picture)
+
+
+def _level(map_: NDArray[Any], *, low: float, high: float) -> NDArray[np.float64]:
+    """Where each value lies between low and high, clipped to 0..1."""
+    if not low < high:
+        msg = f"low must be below high, got low={low:g} high={high:g}"
+        raise DataError(msg)
+    if not np.isfinite(map_).all():
+        msg = "the map holds NaN or infinity; it cannot be shown"
+        raise DataError(msg)
+    return np.clip((np.asarray(map_, dtype=np.float64) - low) / (high - low), 0.0, 1.0)
+
+
+def _contour(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The inner edge of a region, so that the outline never covers what lies outside; closed at the image border."""
+    inner = np.pad(region, 1)
+    for _ in range(max(1, round(min(region.shape) / _CONTOUR_FRACTION))):
+        shrunk = inner.copy()
+        shrunk[1:-1, 1:-1] &= inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+        inner = shrunk
+    return region & ~inner[1:-1, 1:-1]
+
+
+@cache
+def _table() -> NDArray[np.uint8]:
+    """The colour scale, uint8 (256 3)."""
+    from matplotlib import colormaps
+
+    table = np.asarray(colormaps[COLOUR_MAP](np.arange(256), bytes=True), dtype=np.uint8)[:, :3]
+    table.setflags(write=False)
+    return table

@@ -1,0 +1,1 @@
+"""Tests of ultraad.io."""  # noqa: A005  # mirrors the package
