@@ -145,7 +145,7 @@ def test_7_gradients_reach_exactly_what_learns(backbone, options, without):
     from ultraad.nn.views import SupportViews
 
     views = SupportViews(
-        method._cache,
+        method.backbone.cache,
         batch,
         normal_index=0,
         layers=method.layers,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import nn
 
+from ultraad.backbones.cache import FeatureCache
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.types import Features, PreprocessConfig
 
@@ -61,6 +62,7 @@ class Backbone:
         dim: Joint dimension d.
         context: Longest text in tokens.
         logit_scale: exp of the learned temperature (100 for OpenAI's weights).
+        cache: Features of images seen in ``fit``, shared by all methods and folds on this tower.
         fingerprint: sha256 over all weights in float32, so that a bundle notices another backbone.
 
     Raises:
@@ -102,6 +104,7 @@ class Backbone:
         self.text_width = int(text.token_embedding.weight.shape[1])
         self.context = int(text.context_length)
         self.logit_scale = float(m.logit_scale.detach().float().exp())
+        self.cache = FeatureCache(self)
 
     def __repr__(self) -> str:
         return (

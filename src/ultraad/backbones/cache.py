@@ -81,6 +81,11 @@ class FeatureCache:
             grid=self.backbone.grid,
         )
 
+    def clear(self) -> None:
+        """Forget what is in memory; what is on disk stays."""
+        self._rows.clear()
+        self._bytes = 0
+
     def _key(self, image: torch.Tensor, layers: Sequence[int]) -> str:
         b = self.backbone
         digest = hashlib.blake2b(digest_size=20)

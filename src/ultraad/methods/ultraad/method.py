@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from ultraad.backbones.cache import FeatureCache
 from ultraad.errors import ConfigError
 from ultraad.methods.base import Method, MethodInfo, Needs
 from ultraad.methods.ultraad.config import UltraADConfig
@@ -90,7 +89,6 @@ class UltraAD(Method):
             memory=self.config.memory,
             proto=self.config.proto,
         )
-        self._cache = FeatureCache(backbone)
         self._build(seed=0)
 
     # ---- state
@@ -182,7 +180,7 @@ class UltraAD(Method):
             return FitReport("zero-shot", seconds=time.perf_counter() - started, notes=self.zero_shot.notes)
         t = self.config.train
         views = SupportViews(
-            self._cache,
+            self.backbone.cache,
             support,
             normal_index=self.normal_index,
             layers=self.layers,

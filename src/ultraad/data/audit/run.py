@@ -1,0 +1,289 @@
+"""The data check: every image once, then what the images say about each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ultraad.data import sources
+from ultraad.data.audit.duplicates import clusters, exact_groups, near_pairs
+from ultraad.data.audit.measure import Measured, measure
+from ultraad.data.audit.report import AuditReport, ClassCount, Finding, Severity, TagCount, worst_first
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ultraad.types import Sample
+
+_FULL = 0.95  # share of mask pixels from which a mask looks inverted  # ours
+_SHORTCUT = 0.1  # distance of a tag's AUROC from chance that is worth a warning  # ours
+_NO_CLASS = "(no class)"
+
+
+def audit(root: Path | str, *, layout: str = "auto", progress: Callable[[int, int], None] | None = None) -> AuditReport:
+    """Check a data set.
+
+    Errors are what makes numbers wrong or too good: unreadable images or masks, masks off the pixel grid, lesions on
+    normal images, a patient in two splits, byte-identical images across classes, patients or splits. Near-duplicates,
+    empty or full masks, faulty tables, nuisances that give the label away, and an unknown patient or normal class are
+    warnings.
+
+    Args:
+        root: Data set.
+        layout: Name of the layout, or ``"auto"``.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        Counts and findings; about 1 KB of memory is kept for each image.
+
+    Raises:
+        DataError: If nothing is found there or a table is broken.
+    """
+    root = Path(root)
+    source = sources.get(sources.detect(root) if layout == "auto" else layout)
+    samples = source.scan(root)
+    measured = []
+    for done, sample in enumerate(samples, start=1):
+        measured.append(measure(sample))
+        if progress is not None:
+            progress(done, len(samples))
+    classes, normal = sources.class_order(samples)
+    tags = _tags(measured)
+    findings = [
+        *_files(measured),
+        *_masks(measured),
+        *_exact(measured),
+        *_near(measured),
+        *_patients(samples),
+        *_classes(samples, classes, normal),
+        *_quirks(source.quirks(root)),
+        *_shortcuts(tags),
+    ]
+    return AuditReport(
+        root=str(root),
+        layout=source.name,
+        title=source.title,
+        images=len(samples),
+        patients=len({s.group for s in samples if s.group}),
+        without_patient=sum(s.group is None for s in samples),
+        classes=_counts(samples, classes),
+        normal_class=normal,
+        tags=tags,
+        findings=worst_first(findings),
+    )
+
+
+# --- counts ----------------------------------------------------------------------------------------------------------
+
+
+def _counts(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, ClassCount]:
+    out = {}
+    for name in [*classes, *([_NO_CLASS] if any(s.label is None for s in samples) else [])]:
+        members = [s for s in samples if (s.label or _NO_CLASS) == name]
+        out[name] = ClassCount(
+            images=len(members),
+            patients=len({s.group for s in members if s.group}),
+            splits=dict(sorted(Counter(s.split for s in members if s.split).items(), key=_split_order)),
+            masks=sum(bool(s.masks) and s.mask_aligned for s in members),
+        )
+    return out
+
+
+def _split_order(item: tuple[str, int]) -> tuple[bool, bool, str]:
+    """Training first, test last."""
+    return item[0] != "train", item[0] == "test", item[0]
+
+
+def _tags(measured: Sequence[Measured]) -> dict[str, TagCount]:
+    """Every tag as a lesion detector. For a yes/no mark the AUROC is (1 + share on abnormal - share on normal) / 2."""
+    tagged = {m.sample.id: m.sample.tags | ({"colour"} if m.coloured else set()) for m in measured}
+    normal = [tagged[m.sample.id] for m in measured if m.sample.anomalous is False]
+    abnormal = [tagged[m.sample.id] for m in measured if m.sample.anomalous is True]
+    out = {}
+    for tag in sorted({t for tags in tagged.values() for t in tags}):
+        n, a = sum(tag in t for t in normal), sum(tag in t for t in abnormal)
+        auroc = (1 + a / len(abnormal) - n / len(normal)) / 2 if normal and abnormal else None
+        out[tag] = TagCount(normal=n, abnormal=a, auroc=auroc)
+    return out
+
+
+# --- findings --------------------------------------------------------------------------------------------------------
+
+
+def _finding(severity: Severity, kind: str, message: str, items: Sequence[str]) -> Iterator[Finding]:
+    """One finding, or none if there is nothing to name."""
+    if items:
+        yield Finding(severity=severity, kind=kind, message=message.format(n=len(items)), items=tuple(items))
+
+
+def _files(measured: Sequence[Measured]) -> Iterator[Finding]:
+    yield from _finding(
+        "error",
+        "unreadable_image",
+        "{n} image(s) cannot be read; restore or remove them",
+        [f"{m.sample.id}: {m.error}" for m in measured if m.error],
+    )
+    yield from _finding(
+        "error",
+        "unreadable_mask",
+        "{n} image(s) have masks that cannot be read; restore or remove them",
+        [f"{m.sample.id}: {m.mask_error}" for m in measured if m.mask_error],
+    )
+    yield from _finding(
+        "warning",
+        "flat_image",
+        "{n} image(s) show nothing but one grey level; remove them",
+        [m.sample.id for m in measured if m.flat],
+    )
+
+
+def _masks(measured: Sequence[Measured]) -> Iterator[Finding]:
+    off = [m for m in measured if m.misaligned]
+    yield from _finding(
+        "error",
+        "misaligned_mask",
+        f"{{n}} mask(s) have another size than their image{_of_patients([m.sample for m in off])}; masks are never "
+        "stretched, so these images take part in no mask supervision and no pixel metric",
+        [f"{m.sample.id}: {m.misaligned}" for m in off],
+    )
+    known = [(m.sample, m.lesion) for m in measured if m.lesion is not None]
+    yield from _finding(
+        "error",
+        "lesion_on_normal",
+        "{n} normal image(s) have a mask that is not empty; label or mask is wrong",
+        [f"{s.id}: {share:.1%} of the pixels" for s, share in known if s.anomalous is False and share > 0],
+    )
+    yield from _finding(
+        "warning",
+        "empty_mask",
+        "{n} abnormal image(s) have an empty mask, so a found lesion counts as false; remove the mask if it is unknown",
+        [s.id for s, share in known if s.anomalous and share == 0],
+    )
+    yield from _finding(
+        "warning",
+        "full_mask",
+        f"{{n}} mask(s) cover more than {_FULL:.0%} of the image; perhaps they are inverted",
+        [f"{s.id}: {share:.1%}" for s, share in known if share > _FULL],
+    )
+    bare = [m.sample.id for m in measured if m.sample.anomalous and not m.sample.masks]
+    yield from _finding(
+        "warning", "no_mask", "{n} abnormal image(s) have no mask and take part in no pixel metric", bare
+    )
+
+
+def _exact(measured: Sequence[Measured]) -> Iterator[Finding]:
+    readable = [m for m in measured if not m.error]
+    found: dict[str, list[str]] = {}
+    for group in exact_groups([m.hash for m in readable]):
+        members = [readable[i].sample for i in group]
+        kinds = {kind for a, b in combinations(members, 2) for kind in _relations(a, b)}
+        for kind in kinds - {"within_patient", "patient_unknown"} or {"otherwise"}:
+            found.setdefault(kind, []).append(" = ".join(s.id for s in members))
+    texts = {
+        "across_classes": "{n} picture(s) stand in two classes byte for byte; one of the labels is wrong",
+        "across_splits": "{n} picture(s) stand in two published splits byte for byte; the test contains its training",
+        "across_patients": "{n} picture(s) belong to two patients byte for byte; a split by patient leaks through them",
+    }
+    for kind, text in texts.items():
+        yield from _finding("error", f"duplicate_{kind}", text, found.get(kind, []))
+    text = "{n} picture(s) occur more than once, byte for byte; keep one copy, or keep the copies in one split"
+    yield from _finding("warning", "duplicate", text, found.get("otherwise", []))
+
+
+def _near(measured: Sequence[Measured]) -> Iterator[Finding]:
+    usable = [m for m in measured if m.bits is not None and m.thumbnail is not None and not m.flat]
+    if len(usable) < 2:
+        return
+    bits = np.stack([m.bits for m in usable if m.bits is not None])
+    thumbnails = np.stack([m.thumbnail for m in usable if m.thumbnail is not None])
+    found: dict[str, list[tuple[int, int, float]]] = {}
+    for i, j, detail in near_pairs(bits, thumbnails):
+        if usable[i].hash != usable[j].hash:
+            for kind in _relations(usable[i].sample, usable[j].sample):
+                found.setdefault(kind, []).append((i, j, detail))
+    texts: dict[str, tuple[Severity, str]] = {
+        "across_classes": ("warning", "nearly the same picture under two classes"),
+        "across_splits": ("warning", "nearly the same picture in two published splits"),
+        "across_patients": ("warning", "nearly the same picture of two patients; perhaps they are one"),
+        "patient_unknown": (
+            "warning",
+            "nearly the same picture and the patients are not known, so a random split puts one lesion on both sides",
+        ),
+        "within_patient": ("info", "nearly the same picture of one patient (neighbouring frames); split by patient"),
+    }
+    for kind, (severity, text) in texts.items():
+        pairs = sorted(found.get(kind, []), key=lambda p: -p[2])
+        images = len({k for i, j, _ in pairs for k in (i, j)})
+        scenes = clusters([(i, j) for i, j, _ in pairs])
+        items = [f"{usable[i].sample.id} ~ {usable[j].sample.id} (likeness {d:.2f})" for i, j, d in pairs]
+        yield from _finding(
+            severity, f"near_duplicate_{kind}", f"{{n}} pair(s), {images} images of {scenes} scenes: {text}", items
+        )
+
+
+def _relations(a: Sample, b: Sample) -> list[str]:
+    """What is wrong with two samples being one picture; the last two names mean that nothing is, or may be."""
+    out = []
+    if a.label is not None and b.label is not None and a.label != b.label:
+        out.append("across_classes")
+    if a.split is not None and b.split is not None and a.split != b.split:
+        out.append("across_splits")
+    if a.group is not None and b.group is not None and a.group != b.group:
+        out.append("across_patients")
+    if out:
+        return out
+    return ["patient_unknown" if a.group is None or b.group is None else "within_patient"]
+
+
+def _patients(samples: Sequence[Sample]) -> Iterator[Finding]:
+    splits: dict[str, set[str]] = {}
+    for s in samples:
+        if s.group and s.split:
+            splits.setdefault(s.group, set()).add(s.split)
+    yield from _finding(
+        "error",
+        "patient_in_two_splits",
+        "{n} patient(s) stand in more than one published split; the test set knows them from training",
+        [f"{group}: {', '.join(sorted(names))}" for group, names in splits.items() if len(names) > 1],
+    )
+    if not any(s.group for s in samples):
+        yield Finding(
+            severity="warning",
+            kind="no_patients",
+            message="no patient is known: no split can be shown to keep patients apart, and intervals are too narrow",
+        )
+
+
+def _classes(samples: Sequence[Sample], classes: Sequence[str], normal: str | None) -> Iterator[Finding]:
+    if normal is None:
+        names = ", ".join(classes) or "none"
+        text = f"no class is known to mean 'no lesion' (classes: {names}); a support draw needs --normal-class"
+        yield Finding(severity="warning", kind="no_normal_class", message=text)
+    missing = [s.id for s in samples if s.label is None]
+    yield from _finding("warning", "no_class", "{n} image(s) have no class and cannot be drawn or graded", missing)
+
+
+def _quirks(quirks: Sequence[str]) -> Iterator[Finding]:
+    yield from _finding("warning", "table", "{n} odd cell(s) or file(s) beside the table", quirks)
+
+
+def _shortcuts(tags: dict[str, TagCount]) -> Iterator[Finding]:
+    telling = [
+        f"{name}: AUROC {t.auroc:.2f} ({t.abnormal} abnormal and {t.normal} normal images have it)"
+        for name, t in tags.items()
+        if t.auroc is not None and abs(t.auroc - 0.5) >= _SHORTCUT
+    ]
+    text = (
+        "{n} nuisance(s) give the label away: a model can look at them instead of the lesion. Report detection also on "
+        "images without them (--exclude-tags)"
+    )
+    yield from _finding("warning", "shortcut", text, telling)
+
+
+def _of_patients(samples: Sequence[Sample]) -> str:
+    counts = Counter(s.group for s in samples if s.group)
+    return f" (patients: {', '.join(f'{g} {n}' for g, n in sorted(counts.items()))})" if counts else ""

@@ -1,0 +1,145 @@
+"""Data layouts by name: ``data/sources/foo.py`` ending in ``SOURCE = Source(...)`` is found as ``"foo"``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+from ultraad.data.sources.base import (
+    SPLIT_NAMES,
+    Source,
+    folders_in,
+    indent,
+    is_anomalous,
+    is_normal,
+    natural_key,
+    nearest,
+    plain,
+)
+from ultraad.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ultraad.types import Sample
+
+__all__ = ["Source", "available", "class_order", "detect", "get", "is_anomalous", "is_normal", "scan"]
+
+_FALLBACK = "folder"  # the least demanding layout, tried when no other one matches
+
+
+def available() -> list[str]:
+    """Names of all layouts in this package, sorted; nothing is imported."""
+    return sorted(m.name for m in iter_modules(__path__) if m.name != "base")
+
+
+def get(name: str) -> Source:
+    """The layout behind a name.
+
+    Args:
+        name: A module name in this package, or ``"package.module:ATTRIBUTE"`` for one from outside.
+
+    Raises:
+        ConfigError: If there is no such layout; the message lists those there are.
+    """
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            outside: Source = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as e:
+            msg = f"cannot import layout {name!r}: {e}. Wanted 'package.module:ATTRIBUTE'"
+            raise ConfigError(msg) from e
+        return outside
+    if name not in available():
+        hint = nearest(name, available())
+        msg = f"unknown layout {name!r}{hint} Available: auto, {', '.join(available())}, or 'package.module:ATTRIBUTE'"
+        raise ConfigError(msg)
+    source: Source = import_module(f"ultraad.data.sources.{name}").SOURCE
+    return source
+
+
+def detect(root: Path | str) -> str:
+    """Name of the layout a folder (or file) has.
+
+    Raises:
+        DataError: If it does not exist, no layout fits (the message shows what was found and every layout's picture),
+            or several fit.
+    """
+    root = Path(root)
+    if not root.exists():
+        msg = f"{root} does not exist; give the folder that holds the data set"
+        raise DataError(msg)
+    names = [n for n in available() if n != _FALLBACK and get(n).matches(root)]
+    if not names:
+        names = _fallback(root)
+    if len(names) > 1:
+        msg = f"{root} fits {len(names)} layouts: {', '.join(names)}; name the right one with layout= (--layout)"
+        raise DataError(msg)
+    if not names:
+        pictures = "\n".join(f"  {n}: {get(n).title}\n{indent(get(n).layout)}" for n in available())
+        msg = f"{root} has no known layout. Found: {_contents(root)}. Wanted one of:\n{pictures}"
+        raise DataError(msg)
+    return names[0]
+
+
+def _fallback(root: Path) -> list[str]:
+    """The plain folder layout, unless what looks like classes are whole data sets."""
+    source = get(_FALLBACK)
+    if not source.matches(root):
+        return []
+    inside = [f for f in folders_in(root) if plain(f.name) not in SPLIT_NAMES]
+    sets = [f.name for f in inside if any(n != _FALLBACK and get(n).matches(f) for n in available())]
+    if sets:
+        msg = f"{root} holds whole data sets: {', '.join(sets)}; give one of these folders"
+        raise DataError(msg)
+    return [_FALLBACK]
+
+
+def _contents(root: Path, limit: int = 8) -> str:
+    """What a person would see there, in one line."""
+    if root.is_file():
+        return f"the file {root.name}"
+    names = sorted((p.name + "/" * p.is_dir() for p in root.iterdir() if p.name[0] != "."), key=natural_key)
+    if not names:
+        return "an empty folder"
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def scan(root: Path | str, *, layout: str = "auto") -> list[Sample]:
+    """Every sample of a data set, in natural order of ids.
+
+    Args:
+        root: Folder (or, for ``csv`` and ``coco``, the file).
+        layout: A name from :func:`available`, or ``"auto"``.
+
+    Raises:
+        ConfigError: If the layout's name is unknown.
+        DataError: If nothing is found there, or it is not what the layout wants.
+    """
+    root = Path(root)
+    source = get(detect(root) if layout == "auto" else layout)
+    if not root.exists():
+        msg = f"{root} does not exist; give the folder that holds the data set"
+        raise DataError(msg)
+    return source.scan(root)
+
+
+def class_order(samples: Sequence[Sample]) -> tuple[tuple[str, ...], str | None]:
+    """The classes of a data set, in the order that fixes label numbers.
+
+    The normal class comes first, then the others in natural order (so benign before malignant).
+
+    Returns:
+        (classes, normal class). The normal class is None if no class, or more than one, is free of lesions.
+    """
+    state: dict[str, set[bool | None]] = {}
+    for s in samples:
+        if s.label is not None:
+            state.setdefault(s.label, set()).add(s.anomalous)
+    normal = [label for label, flags in state.items() if flags == {False}]
+    normal_class = normal[0] if len(normal) == 1 else None
+    order = sorted(state, key=lambda label: (label not in normal, natural_key(label)))
+    return tuple(order), normal_class

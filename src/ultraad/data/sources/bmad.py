@@ -1,0 +1,63 @@
+"""BMAD style: train / valid / test with the classes good and Ungood, pixel truth beside the images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ultraad.data.sources.base import (
+    SPLIT_NAMES,
+    Source,
+    folders_in,
+    images_in,
+    is_anomalous,
+    is_normal,
+    plain,
+    relative_id,
+)
+from ultraad.types import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_TRUTH = ("label", "anomaly_mask")
+
+
+def _matches(root: Path) -> bool:
+    return (root / "train" / "good").is_dir() and (root / "test" / "Ungood").is_dir()
+
+
+def _read(root: Path) -> Iterator[Sample]:
+    for part in folders_in(root):
+        if plain(part.name) not in SPLIT_NAMES:
+            continue
+        for folder in folders_in(part):
+            label = folder.name
+            masks = {p.stem: p for name in _TRUTH for p in images_in(folder / name)}
+            for path in images_in(folder / "img") or images_in(folder):
+                mask = None if is_normal(label) else masks.get(path.stem)
+                yield Sample(
+                    id=relative_id(path, root),
+                    image=path,
+                    masks=(mask,) if mask else (),
+                    label=label,
+                    anomalous=is_anomalous(label, ("good",)),
+                    split=SPLIT_NAMES[plain(part.name)],
+                )
+
+
+SOURCE = Source(
+    name="bmad",
+    title="BMAD benchmark style, one modality",
+    licence="that of the data",
+    citation="Bao et al., BMAD: Benchmarks for medical anomaly detection, CVPR Workshops 2024",
+    layout="""
+root/
+  train/good/img/1.png              (or train/good/1.png)
+  valid/good/img/2.png   valid/Ungood/img/3.png   valid/Ungood/label/3.png (or anomaly_mask/3.png)
+  test/good/img/4.png    test/Ungood/img/5.png    test/Ungood/label/5.png
+""",
+    group_rule="Patients are unknown.",
+    matches=_matches,
+    read=_read,
+)

@@ -1,0 +1,59 @@
+"""BUS-BRA: 1875 breast-ultrasound images of 1064 patients, biopsy-proven lesions with BI-RADS categories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ultraad.data.sources.base import Source, is_anomalous, read_table, relative_id
+from ultraad.types import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def _side(side: str) -> str:
+    """``"left"``, ``"right"`` or nothing, from any spelling the table uses."""
+    return {"l": "left", "r": "right"}.get(side[:1].lower(), "")
+
+
+def _matches(root: Path) -> bool:
+    return (root / "bus_data.csv").is_file() and (root / "Images").is_dir()
+
+
+def _read(root: Path) -> Iterator[Sample]:
+    for row in read_table(root / "bus_data.csv", required=("ID", "Case", "Pathology")):
+        name, label = row["ID"], row["Pathology"].lower()  # "bus_0001-l"
+        image = root / "Images" / f"{name}.png"
+        mask = root / "Masks" / f"{name.replace('bus_', 'mask_', 1)}.png"
+        tags = {f"birads_{row['BIRADS']}" if row.get("BIRADS") else "", _side(row.get("Side", ""))}
+        yield Sample(
+            id=relative_id(image, root),
+            image=image,
+            masks=(mask,) if mask.is_file() else (),
+            label=label,
+            anomalous=is_anomalous(label, (label,)),
+            group=row["Case"] or None,
+            device=row.get("Device") or None,
+            tags=frozenset(tags - {""}),
+        )
+
+
+SOURCE = Source(
+    name="bus_bra",
+    title="BUS-BRA breast ultrasound, 1875 images of 1064 patients (benign, malignant; no normal images)",
+    licence="CC BY 4.0",
+    citation=(
+        "Gomez-Flores et al., BUS-BRA: A breast ultrasound dataset for assessing computer-aided diagnosis systems, "
+        "Medical Physics 51:3110 (2024), doi 10.5281/zenodo.8231412"
+    ),
+    layout="""
+root/
+  bus_data.csv            ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side,...
+  Images/bus_0001-l.png
+  Masks/mask_0001-l.png
+""",
+    group_rule="The patient is the column Case of bus_data.csv.",
+    matches=_matches,
+    read=_read,
+)

@@ -1,0 +1,117 @@
+"""UDIAT (Dataset B): 163 breast-ultrasound images, benign and malignant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ultraad.data.sources.base import Source, images_in, is_anomalous, plain, relative_id
+from ultraad.errors import DataError, MissingExtraError
+from ultraad.types import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_CLASSES = ("benign", "malignant")
+
+
+def _matches(root: Path) -> bool:
+    return (root / "original").is_dir() and (root / "GT").is_dir()
+
+
+def _read(root: Path) -> Iterator[Sample]:
+    images = root / "original"
+    by_folder: list[tuple[Path, str | None]] = [
+        (path, label) for label in _CLASSES for path in images_in(_subfolder(images, label))
+    ]
+    for path, label in by_folder or _by_table(root):
+        mask = next((m for m in (root / "GT" / path.relative_to(images), root / "GT" / path.name) if m.is_file()), None)
+        yield Sample(
+            id=relative_id(path, root),
+            image=path,
+            masks=(mask,) if mask else (),
+            label=label,
+            anomalous=is_anomalous(label, _CLASSES),
+        )
+
+
+def _subfolder(folder: Path, name: str) -> Path:
+    return next((p for p in folder.iterdir() if p.is_dir() and plain(p.name) == name), folder / name)
+
+
+def _by_table(root: Path) -> list[tuple[Path, str | None]]:
+    labels = _labels(root)
+    return [(path, labels.get(_key(path.stem))) for path in images_in(root / "original")]
+
+
+def _labels(root: Path) -> dict[str, str]:
+    """{image number: class} from the table beside the images."""
+    tables = [p for p in sorted(root.iterdir()) if p.suffix.lower() in {".csv", ".xlsx"} and p.name[0] not in ".~"]
+    if not tables:
+        msg = (
+            f"{root} has images in original/ but no classes: wanted DatasetB.xlsx or a CSV file beside it, or the "
+            "folders original/benign and original/malignant"
+        )
+        raise DataError(msg)
+    table = next((p for p in tables if p.suffix.lower() == ".csv"), tables[0])
+    known = {_key(p.stem) for p in images_in(root / "original")}
+    labels: dict[str, str] = {}
+    for row in _cells(table):
+        # Copies of the sheet differ in headers and column order, so a row is understood by its content: one cell
+        # names an image there is, another one says benign or malignant.
+        label = next((plain(c) for c in row if plain(c) in _CLASSES), None)
+        number = next((_key(c) for c in row if _key(c) in known), None)
+        if label and number:
+            labels[number] = label
+    if not labels:
+        msg = f"{table} has no row with the name of an image in original/ and the word benign or malignant"
+        raise DataError(msg)
+    return labels
+
+
+def _key(name: str) -> str:
+    """``"000012"``, ``"12"``, ``"12.0"`` and ``"000012.png"`` are one image."""
+    stem = name.strip().removesuffix(".png").removesuffix(".0")
+    return stem.lstrip("0") or stem
+
+
+def _cells(table: Path) -> Iterator[Sequence[str]]:
+    if table.suffix.lower() == ".csv":
+        import csv
+
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            delimiter = ";" if ";" in file.readline() else ","
+            file.seek(0)
+            yield from csv.reader(file, delimiter=delimiter)
+        return
+    try:
+        import openpyxl
+    except ImportError as e:
+        msg = f'reading {table.name} needs openpyxl: pip install "ultraad[udiat]", or save the sheet as CSV beside it'
+        raise MissingExtraError(msg) from e
+    book = openpyxl.load_workbook(table, read_only=True, data_only=True)
+    try:
+        for row in book.worksheets[0].iter_rows(values_only=True):
+            yield ["" if cell is None else str(cell) for cell in row]
+    finally:
+        book.close()
+
+
+SOURCE = Source(
+    name="udiat",
+    title="UDIAT Dataset B breast ultrasound, 163 images (benign, malignant; no normal images)",
+    licence="research use, on request from the authors",
+    citation=(
+        "Yap et al., Automated breast ultrasound lesions detection using convolutional neural networks, IEEE Journal "
+        "of Biomedical and Health Informatics 22:1218 (2018)"
+    ),
+    layout="""
+root/
+  original/000001.png   or original/benign/..., original/malignant/...
+  GT/000001.png
+  DatasetB.xlsx         (or a CSV file): one row for each image with its number and Benign or Malignant
+""",
+    group_rule="Patients are not published.",
+    matches=_matches,
+    read=_read,
+)

@@ -1,0 +1,19 @@
+"""The support set: the few labelled images a model is adapted on. Draw it, keep it, keep it out of the evaluation."""
+
+from __future__ import annotations
+
+from ultraad.data.support.draw import content_hash, draw_support, support_from_folder
+from ultraad.data.support.file import load_support, save_support
+from ultraad.data.support.leakage import Fingerprint, check_leakage, fingerprints, leaking
+
+__all__ = [
+    "Fingerprint",
+    "check_leakage",
+    "content_hash",
+    "draw_support",
+    "fingerprints",
+    "leaking",
+    "load_support",
+    "save_support",
+    "support_from_folder",
+]

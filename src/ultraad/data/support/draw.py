@@ -1,0 +1,249 @@
+"""Draw k images of each class, nested over k, and say exactly which ones they are."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ultraad.data import sources
+from ultraad.data.sources.base import nearest
+from ultraad.errors import ConfigError, DataError
+from ultraad.io.files import sha256
+from ultraad.rng import seeded
+from ultraad.types import SupportSet
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from ultraad.types import Sample
+
+_log = logging.getLogger(__name__)
+
+
+def draw_support(
+    root: Path | str,
+    *,
+    shots: int,
+    seed: int = 0,
+    layout: str = "auto",
+    per_patient: bool = False,
+    exclude_tags: Collection[str] = (),
+    exclude_groups: Collection[str] = (),
+    split: str | None = "train",
+    classes: Sequence[str] | None = None,
+    normal_class: str | None = None,
+) -> SupportSet:
+    """Draw ``shots`` images of each class.
+
+    Every class is put in a random order once, by seed; its k-shot set is the first k. So 4 shots lie within 8 and 8
+    within 16, and leaving images out (by tag, patient, split) never reshuffles the others.
+
+    Args:
+        root: Data set.
+        shots: Images per class, >= 1 (the paper uses 4, 8 and 16).
+        seed: Picks the order, >= 0.
+        layout: Name of the layout, or ``"auto"``.
+        per_patient: False draws images, whoever they are of (the paper does not say more); True takes the patients of
+            a class in turn, so that k images come from as many patients as there are.
+        exclude_tags: Leave out images with any of these tags, e.g. ``{"marks", "doppler"}``.
+        exclude_groups: Leave out these patients.
+        split: Draw from this published split only; images without a published split always take part. None: from all.
+        classes: Classes to draw, in label order; None takes all, the normal one first.
+        normal_class: The class that means "no lesion"; None takes the one named so.
+
+    Returns:
+        ``shots`` samples for each class, ordered by class, then by draw order.
+
+    Raises:
+        ConfigError: If ``shots`` or ``seed`` is out of range.
+        DataError: If the normal class is not known, a class, tag or patient is not there, or a class is too small.
+    """
+    if shots < 1 or seed < 0:
+        msg = f"got shots={shots}, seed={seed}; wanted shots >= 1 and seed >= 0"
+        raise ConfigError(msg)
+    root, layout = _locate(root, layout)
+    samples = sources.scan(root, layout=layout)
+    order, normal = _classes(samples, classes, normal_class, root)
+    samples = _labelled(samples, order, normal)
+    _check_known("tag", exclude_tags, {t for s in samples for t in s.tags}, root)
+    _check_known("patient", exclude_groups, {s.group for s in samples if s.group}, root)
+    if per_patient and not any(s.group for s in samples):
+        msg = f"{root} (layout {layout!r}) tells no patients, so images cannot be drawn per patient; draw without it"
+        raise DataError(msg)
+
+    tags, groups = set(exclude_tags), set(exclude_groups)
+    allowed = {
+        s.id for s in samples if split in (None, s.split or split) and not tags & s.tags and s.group not in groups
+    }
+    usable = allowed - _without_mask([s for s in samples if s.id in allowed])
+    drawn: list[Sample] = []
+    for label in order:
+        members = [s for s in samples if s.label == label]
+        queue = [s for s in _shuffled(members, seed, label, per_patient=per_patient) if s.id in usable]
+        if per_patient:
+            queue = _in_turn(queue)
+        if len(queue) < shots:
+            raise DataError(_too_few(label, members, found=len(queue), wanted=shots, split=split))
+        drawn += queue[:shots]
+    return _support(drawn, order, normal, shots=shots, seed=seed, source=f"{layout}:{root}")
+
+
+def support_from_folder(
+    root: Path | str,
+    *,
+    layout: str = "auto",
+    classes: Sequence[str] | None = None,
+    normal_class: str | None = None,
+) -> SupportSet:
+    """A support set chosen by hand: every labelled image of a data set.
+
+    Args:
+        root: Data set that holds the support images and nothing else.
+        layout: Name of the layout, or ``"auto"``.
+        classes: As in :func:`draw_support`.
+        normal_class: As in :func:`draw_support`.
+
+    Returns:
+        The samples in order of class, then of id; ``shots`` is the size of the smallest class, ``seed`` is 0.
+
+    Raises:
+        DataError: If the normal class is not known or a class has no images.
+    """
+    root, layout = _locate(root, layout)
+    samples = sources.scan(root, layout=layout)
+    order, normal = _classes(samples, classes, normal_class, root)
+    chosen = sorted(_labelled(samples, order, normal), key=lambda s: order.index(s.label or ""))  # stable: ids in order
+    shots = min(Counter(s.label for s in chosen).values())
+    return _support(chosen, order, normal, shots=shots, seed=0, source=f"{layout}:{root}")
+
+
+def content_hash(sample: Sample) -> str:
+    """sha256 of the file's bytes, plus ``#frame`` for all but the first frame: equal means the same picture.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    return frame_hash(sha256(sample.image), sample.frame)
+
+
+def frame_hash(file_hash: str, frame: int) -> str:
+    """The content hash of one frame, given the hash of its file."""
+    return f"{file_hash}#{frame}" if frame else file_hash
+
+
+def digest(ids: Iterable[str], hashes: Iterable[str]) -> str:
+    """sha256 over the ids and content hashes of a support set, in order."""
+    lines = (f"{id_}\0{hash_}\n" for id_, hash_ in zip(ids, hashes, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _locate(root: Path | str, layout: str) -> tuple[Path, str]:
+    root = Path(root).resolve()
+    return root, sources.detect(root) if layout == "auto" else layout
+
+
+def _support(
+    samples: list[Sample], classes: tuple[str, ...], normal: str, *, shots: int, seed: int, source: str
+) -> SupportSet:
+    return SupportSet(
+        samples=tuple(samples),
+        classes=classes,
+        normal_class=normal,
+        shots=shots,
+        seed=seed,
+        source=source,
+        digest=digest((s.id for s in samples), map(content_hash, samples)),
+    )
+
+
+def _classes(
+    samples: list[Sample], classes: Sequence[str] | None, normal_class: str | None, root: Path
+) -> tuple[tuple[str, ...], str]:
+    """(label order, normal class), as asked for or as found; both checked."""
+    found, normal = sources.class_order(samples)
+    for name in [*(classes or ()), *([normal_class] if normal_class else [])]:
+        if name not in found:
+            there = ", ".join(found) or "none, no image has a class"
+            msg = f"{root} has no class {name!r}{nearest(name, found)} Found: {there}"
+            raise DataError(msg)
+    normal = normal_class or normal
+    order = tuple(classes) if classes else tuple(sorted(found, key=lambda c: c != normal))
+    if normal is None or normal not in order:
+        msg = (
+            f"{root} has the classes {', '.join(order) or 'none'} and none is known to mean 'no lesion', without which "
+            "'abnormal' has no opposite. Name it with normal_class= (--normal-class), or add images of such a class"
+        )
+        raise DataError(msg)
+    if len(set(order)) < max(2, len(order)):
+        msg = f"wanted at least two different classes, got: {', '.join(order)} (in {root}: {', '.join(found)})"
+        raise DataError(msg)
+    return order, normal
+
+
+def _labelled(samples: list[Sample], classes: tuple[str, ...], normal: str) -> list[Sample]:
+    """The samples of these classes; what is anomalous follows from the normal class in force."""
+    return [replace(s, anomalous=s.label != normal) for s in samples if s.label in classes]
+
+
+def _check_known(kind: str, asked: Collection[str], known: set[str], root: Path) -> None:
+    """A misspelt exclusion must not pass in silence; one that a data set cannot know of is only worth a warning."""
+    for name in asked:
+        if name in known:
+            continue
+        if known:
+            msg = f"no image in {root} has the {kind} {name!r}{nearest(name, known)} Known: {', '.join(sorted(known))}"
+            raise DataError(msg)
+        _log.warning("%s knows no %ss, so leaving out %r leaves out nothing", root, kind, name)
+
+
+def _without_mask(samples: list[Sample]) -> set[str]:
+    """Ids of abnormal samples passed over for lack of a usable mask; none if no abnormal sample has one."""
+    abnormal = [s for s in samples if s.anomalous]
+    lacking = [s.id for s in abnormal if not (s.masks and s.mask_aligned)]
+    if not lacking or len(lacking) == len(abnormal):
+        return set()
+    _log.warning(
+        "passed over %d abnormal image(s) without a mask of their own size: %s%s",
+        len(lacking),
+        ", ".join(lacking[:3]),
+        " ..." if len(lacking) > 3 else "",
+    )
+    return set(lacking)
+
+
+def _shuffled(members: list[Sample], seed: int, label: str, *, per_patient: bool) -> list[Sample]:
+    """The class in its random order; per patient: whole patients in random order, images shuffled within."""
+    order = [members[i] for i in seeded(seed, f"split/{label}").permutation(len(members))]
+    if not per_patient:
+        return order
+    patients = sorted({_patient(s) for s in members})
+    rank = dict(zip(patients, seeded(seed, f"split/{label}/patients").permutation(len(patients)), strict=True))
+    return sorted(order, key=lambda s: int(rank[_patient(s)]))  # stable
+
+
+def _in_turn(queue: list[Sample]) -> list[Sample]:
+    """One image of each patient, then the second of each, and so on; patients in the order they come."""
+    by_patient: dict[tuple[bool, str], list[Sample]] = {}
+    for s in queue:
+        by_patient.setdefault(_patient(s), []).append(s)
+    return [s for turn in zip_longest(*by_patient.values()) for s in turn if s is not None]
+
+
+def _patient(sample: Sample) -> tuple[bool, str]:
+    """Whose image it is; an unknown patient is one of their own."""
+    return (True, sample.group) if sample.group else (False, sample.id)
+
+
+def _too_few(label: str, members: list[Sample], *, found: int, wanted: int, split: str | None) -> str:
+    splits = Counter(s.split for s in members if s.split)
+    where = f" in split {split!r} (published splits: {', '.join(f'{k} {n}' for k, n in splits.items())})"
+    return (
+        f"class {label!r} has {found} image(s) to draw from{where if split and splits else ''}, wanted {wanted} shots; "
+        f"it has {len(members)} before splits, excluded tags and patients, and missing masks. Ask for fewer shots, "
+        "exclude less, or draw from another split"
+    )

@@ -1,0 +1,154 @@
+"""Support images and support patients must not be evaluated on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from ultraad.data.sources.base import DICOM_PATIENT
+from ultraad.data.support.draw import content_hash, frame_hash
+from ultraad.data.support.file import source_root
+from ultraad.errors import DataError, LeakageError
+from ultraad.io.files import sha256
+from ultraad.types import SupportSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from ultraad.types import Sample
+
+_log = logging.getLogger(__name__)
+
+# Layouts of one published data set each: there a patient's name means the same person in every copy.
+_PUBLISHED = frozenset({"bus_bra", "bus_uclm", "busi", "udiat"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What must be known of a support image to recognise it later, without the image.
+
+    Attributes:
+        id: Sample id.
+        group: Patient; None if unknown.
+        sha256: :func:`~ultraad.data.support.content_hash` of the image.
+        source: ``"<layout>:<root>"`` of the data set it comes from; empty if that is not known.
+    """
+
+    id: str
+    group: str | None
+    sha256: str
+    source: str
+
+
+def fingerprints(support: SupportSet) -> tuple[Fingerprint, ...]:
+    """One fingerprint for each support image, in order.
+
+    Raises:
+        DataError: If an image cannot be read.
+    """
+    return tuple(Fingerprint(s.id, s.group, content_hash(s), support.source) for s in support.samples)
+
+
+class _Known:
+    """The support, looked up by image and by patient."""
+
+    def __init__(self, support: SupportSet | Iterable[Fingerprint], layout: str | None) -> None:
+        prints = fingerprints(support) if isinstance(support, SupportSet) else tuple(support)
+        self._hashes = {p.sha256 for p in prints}
+        self._groups = {p.group for p in prints if p.group}
+        self._of_source: dict[str, tuple[set[str], set[str | None]]] = {}
+        for p in prints:
+            ids, groups = self._of_source.setdefault(p.source, (set(), set()))
+            ids.add(p.id)
+            groups.add(p.group)
+        self._layout = layout
+
+    def _same_set(self, sample: Sample, source: str) -> bool:
+        """Whether ids and patients of the sample mean the same as those of a support source."""
+        if self._layout in _PUBLISHED and source.startswith(f"{self._layout}:"):
+            return True
+        return ":" in source and _below(sample.image, source_root(source))
+
+    def image(self, sample: Sample) -> bool:
+        placed = (sample.id in ids and self._same_set(sample, src) for src, (ids, _) in self._of_source.items())
+        return _hash(sample) in self._hashes or any(placed)
+
+    def patient(self, sample: Sample) -> bool:
+        if not self.namesake(sample):
+            return False
+        same = (sample.group in gs and self._same_set(sample, src) for src, (_, gs) in self._of_source.items())
+        return str(sample.group).startswith(DICOM_PATIENT) or any(same)
+
+    def namesake(self, sample: Sample) -> bool:
+        return sample.group in self._groups
+
+
+def leaking(
+    support: SupportSet | Iterable[Fingerprint], samples: Iterable[Sample], *, layout: str | None = None
+) -> list[Sample]:
+    """The samples that are support images or show support patients; rules and arguments of :func:`check_leakage`."""
+    known = _Known(support, layout)
+    return [s for s in samples if known.patient(s) or known.image(s)]
+
+
+def check_leakage(
+    support: SupportSet | Iterable[Fingerprint], samples: Sequence[Sample], *, layout: str | None = None
+) -> None:
+    """Refuse to evaluate on support images or support patients.
+
+    An image leaks if its bytes equal a support image's, or if it has its place and id. A patient leaks if the name
+    stands for one person in both sets: both lie below the support's root, or both are the same published data set, or
+    the name comes from DICOM headers. The same name in unrelated folders is only logged.
+
+    Args:
+        support: The support set, or the fingerprints kept of it.
+        samples: Samples about to be evaluated. The bytes of a file that cannot be read are not compared.
+        layout: Layout of the evaluated samples, if known; lets copies of one published data set be recognised.
+
+    Raises:
+        LeakageError: Naming images and patients, and what to do.
+    """
+    known = _Known(support, layout)
+    images = [s.id for s in samples if known.image(s)]
+    patients = {str(s.group) for s in samples if known.patient(s)}
+    namesakes = {str(s.group) for s in samples if known.namesake(s)} - patients
+    if namesakes:
+        _log.warning(
+            "support and evaluated data both have patient(s) called %s, from different folders; if these are the same "
+            "people, exclude them",
+            ", ".join(sorted(namesakes)),
+        )
+    if not images and not patients:
+        return
+    found = [f"{len(images)} support image(s): {_some(images)}"] if images else []
+    found += [f"{len(patients)} support patient(s): {_some(sorted(patients))}"] if patients else []
+    msg = (
+        f"the evaluated data contains {' and '.join(found)}. Scores on them would be too good to be true. Evaluate on "
+        "another split or data set, or draw the support with the evaluated patients excluded"
+    )
+    raise LeakageError(msg)
+
+
+@lru_cache(maxsize=4)  # neighbours share a file when it has many frames
+def _file_hash(path: Path, mtime_ns: int) -> str:  # noqa: ARG001 - part of the cache's key
+    return sha256(path)
+
+
+def _hash(sample: Sample) -> str | None:
+    try:
+        return frame_hash(_file_hash(sample.image, sample.image.stat().st_mtime_ns), sample.frame)
+    except (OSError, DataError):
+        return None
+
+
+def _below(path: Path, root: Path) -> bool:
+    """True if the file belongs to the data set at ``root``, also when that is a table beside the files."""
+    folder = root.parent if root.suffix.lower() in {".csv", ".json"} else root
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _some(names: Sequence[str], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,0 +1,73 @@
+"""Fixtures shared by all tests: one tiny data set of each layout. Tests must not change them; copy first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import helpers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture(scope="session")
+def layouts() -> dict[str, Callable[[Path], Path]]:
+    """{layout name: writes such a data set to a folder and returns it}."""
+    return {
+        "bmad": helpers.write_bmad,
+        "bus_bra": helpers.write_bus_bra,
+        "bus_uclm": helpers.write_bus_uclm,
+        "busi": helpers.write_busi,
+        "coco": helpers.write_coco,
+        "csv": helpers.write_csv,
+        "folder": helpers.write_folder,
+        "mvtec": helpers.write_mvtec,
+        "synthetic": helpers.write_synthetic,
+        "udiat": helpers.write_udiat,
+    }
+
+
+@pytest.fixture(scope="session")
+def busi_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BUSI, 4 images of each class."""
+    return helpers.write_busi(tmp_path_factory.mktemp("busi"))
+
+
+@pytest.fixture(scope="session")
+def bus_uclm_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BUS-UCLM, 4 patients with 2 images of each class; COPE is the test patient, HESN is misaligned."""
+    return helpers.write_bus_uclm(tmp_path_factory.mktemp("bus_uclm"))
+
+
+@pytest.fixture(scope="session")
+def folder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders with masks beside the images, 4 images of each class."""
+    return helpers.write_folder(tmp_path_factory.mktemp("folder"))
+
+
+@pytest.fixture(scope="session")
+def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated set, 3 patients with one image of each class."""
+    return helpers.write_synthetic(tmp_path_factory.mktemp("synthetic"))
+
+
+@pytest.fixture(scope="session")
+def dicom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders of DICOM files; the second normal file has three frames."""
+    root = tmp_path_factory.mktemp("dicom")
+    helpers.write_dicom(root / "normal" / "a.dcm", patient="Doe")
+    helpers.write_dicom(root / "normal" / "b.dcm", patient="Roe", frames=3, seed=10)
+    helpers.write_dicom(root / "lesion" / "c.dcm", patient="Doe", seed=20)
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with the real data sets; the test is skipped where there are none."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no real data on this machine")
+    return folder
