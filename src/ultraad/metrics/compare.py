@@ -1,0 +1,129 @@
+"""Is method A better than method B? Paired tests on the same images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ultraad.errors import DataError
+from ultraad.metrics.bootstrap import LEVEL, RESAMPLES, Array, interval, replicates
+from ultraad.metrics.curves import Ranking, area
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A minus B, with a 95 % interval and a two-sided p-value (NaN where undefined)."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def _placements(scores: Array, positive: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Per positive the share of negatives below it, per negative the share of positives above it; ties count half."""
+    pos, neg = np.sort(scores[positive]), np.sort(scores[~positive])
+
+    def below(values: Array, others: Array) -> Array:
+        both = np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")
+        return both / (2 * others.size)
+
+    return below(scores[positive], neg), 1 - below(scores[~positive], pos)
+
+
+def delong(scores: ArrayLike, anomalous: ArrayLike) -> tuple[Array, Array]:
+    """AUROCs and their covariance, DeLong, DeLong and Clarke-Pearson 1988.
+
+    Assumes independent images: with several images per patient use :func:`paired_bootstrap`.
+
+    Args:
+        scores: (k n), one row per method, or (n,).
+        anomalous: bool (n,), at least two of each kind.
+
+    Returns:
+        AUROC (k,) and covariance (k k).
+
+    Raises:
+        DataError: If shapes differ or a kind has fewer than two images.
+    """
+    s, y = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(anomalous, dtype=bool)
+    if s.ndim != 2 or s.shape[1:] != y.shape or not np.isfinite(s).all():
+        msg = f"DeLong needs finite scores (k n) and labels (n,); got {s.shape} and {y.shape}"
+        raise DataError(msg)
+    positives, negatives = int(y.sum()), int((~y).sum())
+    if min(positives, negatives) < 2:
+        msg = f"DeLong needs two normal and two anomalous images or more, got {negatives} and {positives}"
+        raise DataError(msg)
+    v10, v01 = (np.stack(v) for v in zip(*(_placements(row, y) for row in s), strict=True))  # (k P), (k N)
+    covariance = np.atleast_2d(np.cov(v10)) / positives + np.atleast_2d(np.cov(v01)) / negatives
+    return v10.mean(1), covariance
+
+
+def delong_test(a: ArrayLike, b: ArrayLike, anomalous: ArrayLike) -> Difference:
+    """Paired DeLong test of two methods' image AUROC; see :func:`delong`.
+
+    Args:
+        a: (n,) scores of method A.
+        b: (n,) scores of method B.
+        anomalous: bool (n,).
+
+    Raises:
+        DataError: As :func:`delong`.
+    """
+    auroc, covariance = delong(np.stack([np.asarray(a), np.asarray(b)]), anomalous)
+    value = float(auroc[0] - auroc[1])
+    sd = math.sqrt(max(float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]), 0.0))
+    if sd < 1e-12:  # the same ranking up to rounding
+        return Difference(value, value, value, 1.0 if abs(value) < 1e-12 else 0.0)
+    half = 1.959963984540054 * sd  # the normal 97.5 % point
+    return Difference(value, value - half, value + half, math.erfc(abs(value) / sd / math.sqrt(2)))
+
+
+def auroc_of(scores: ArrayLike, anomalous: ArrayLike) -> Callable[[Array], Array]:
+    """The AUROC as a function of image weights (b n), for :func:`paired_bootstrap`."""
+    ranking = Ranking(scores, anomalous)
+    return lambda weights: area(*ranking.masses(weights))
+
+
+def paired_bootstrap(
+    a: Callable[[Array], Array],
+    b: Callable[[Array], Array],
+    cluster: NDArray[np.intp],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
+    """Bootstrap difference of any metric; both methods see the same resampled patients.
+
+    Args:
+        a: Metric of method A as a function of image weights (b n) -> (b,), e.g. :func:`auroc_of`.
+        b: The same of method B.
+        cluster: int (n,) resampled unit of each image; see :func:`.bootstrap.clusters`.
+        resamples: At least 1.
+        seed: Seed of the draw.
+
+    Returns:
+        The percentile interval; p is twice the smaller share of resamples on one side of 0, counting one more on
+        each side, so it is never 0.
+    """
+    one = np.ones((1, cluster.size))
+    value = float((a(one) - b(one))[0])
+    drawn = replicates(lambda w: {"difference": a(w) - b(w)}, cluster, resamples=resamples, seed=seed)["difference"]
+    low, high = interval(drawn, level=LEVEL) or (math.nan, math.nan)
+    known = drawn[np.isfinite(drawn)]
+    tail = 1 + min(int((known <= 0).sum()), int((known >= 0).sum()))
+    return Difference(value, low, high, min(1.0, 2 * tail / (known.size + 1)) if known.size else math.nan)
+
+
+def holm(p: ArrayLike) -> Array:
+    """Holm's step-down adjustment (Holm 1979) of p-values (m,), in the order given."""
+    raw = np.asarray(p, dtype=np.float64)
+    order = np.argsort(raw, kind="stable")
+    adjusted = np.maximum.accumulate(raw[order] * np.arange(raw.size, 0, -1)).clip(max=1.0)
+    out = np.empty_like(raw)
+    out[order] = adjusted
+    return out

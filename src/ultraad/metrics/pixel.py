@@ -1,0 +1,270 @@
+"""Localisation metrics, one image at a time, in memory that does not grow with the number of images.
+
+Every metric here is a function of five kinds of mass above a threshold: healthy pixels, lesion pixels, lesion pixels
+weighted by one over the size of their region (their sum is the overlap averaged over regions), and the rises and falls
+of each image's own Dice curve (their difference is the sum of Dice over lesion images). All five go into one sketch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ultraad.errors import DataError
+from ultraad.metrics import curves
+from ultraad.metrics.bootstrap import RESAMPLES, Array, Statistics, measure
+from ultraad.metrics.curves import ratio
+from ultraad.metrics.metric import Metric
+from ultraad.metrics.sketch import Sketch, Values, compress, runs
+
+FPR_LIMIT = 0.3  # Bergmann et al., CVPR 2019 (MVTec AD)
+CAPACITY = 2**18  # ours; AUROC error below 5e-6 on distinct scores, 30 MB
+MAX_CLUSTERS = 1024  # ours; with CLUSTER_BINS about 30 MB, reached only by 1024 patients or more
+CLUSTER_BINS = 512  # ours; for intervals only, which move by a few percent of their width
+PRIOR_BINS = 1024  # ours; equal-area rings of the centre prior
+
+_NEG, _POS, _PRO, _UP, _DOWN = range(5)  # rows of mass
+_TP, _PREDICTED, _TRUE, _DICE, _IOU, _LESIONS = range(6)  # sums per cluster
+_EIGHT = np.ones((3, 3), dtype=int)  # 8-connectivity, as in MVTec AD's evaluation
+_RANKED = ("pixel_auroc", "pixel_ap", "aupro", "pixel_f1_oracle", "dice_oracle")
+_LESION_ONLY = ("aupro", "dice_oracle", "dice", "iou")
+
+
+class PixelMetrics:
+    """Accumulates maps and masks; positive means ``map >= threshold``.
+
+    - ``pixel_auroc``: AUROC over all pixels of all images, normal ones included.
+    - ``pixel_ap``: average precision over the same pixels.
+    - ``aupro``: overlap averaged over 8-connected regions, integrated over pixel FPR 0..0.3, divided by 0.3.
+    - ``pixel_f1_oracle``: largest F1 (= pooled Dice) over all thresholds; sees the masks, an upper bound.
+    - ``dice``, ``iou``: mean over lesion images of Dice and intersection over union at the stored threshold.
+    - ``dice_pooled``: Dice of all pixels of all images, normal ones included, at the stored threshold.
+    - ``dice_oracle``: largest mean Dice over lesion images that one common threshold reaches; sees the masks.
+    - ``pixel_auroc_centre_prior``: pixel AUROC of a fixed Gaussian in the middle (sigma a quarter of each side): what
+      knowing that lesions sit centrally is worth.
+
+    Those without a stored threshold are exact up to ``capacity`` different scores; beyond that each metric's
+    ``error`` is a computed bound. Intervals come from a coarse copy per cluster, shifted onto the value.
+
+    Args:
+        threshold: Stored pixel threshold for ``dice``, ``dice_pooled`` and ``iou``; None leaves them undefined.
+        capacity: Different scores kept before merging.
+        max_clusters: Patients kept apart for the bootstrap; later ones are hashed onto these.
+    """
+
+    def __init__(
+        self,
+        *,
+        threshold: float | None = None,
+        capacity: int = CAPACITY,
+        max_clusters: int = MAX_CLUSTERS,
+    ) -> None:
+        self.threshold = threshold
+        self.images = self.lesions = self.regions = 0
+        self._sketch = Sketch(5, capacity=capacity, graded=True)
+        self._max_clusters = max_clusters
+        self._cluster: dict[str, int] = {}
+        self._sketches: list[Sketch] = []
+        self._sums: list[Array] = []
+        self._prior: list[Array] = []
+
+    def add(self, scores: Values, mask: NDArray[np.bool_], *, group: str) -> None:
+        """Add one image.
+
+        Args:
+            scores: float32 (h w), any finite range, higher is more anomalous.
+            mask: bool (h w), True on lesion; all False for a normal image.
+            group: Resampled unit: the patient, or the image itself.
+
+        Raises:
+            DataError: If shapes differ or a score is not finite.
+        """
+        scores, mask = np.asarray(scores, dtype=np.float32), np.asarray(mask)
+        if scores.ndim != 2 or scores.shape != mask.shape or mask.dtype != np.bool_ or scores.size == 0:
+            msg = (
+                f"group {group!r}: map {scores.shape} and mask {mask.shape} of {mask.dtype} must be two non-empty "
+                "(h w) arrays of one shape, the mask bool; bring the map to the mask's pixel grid first"
+            )
+            raise DataError(msg)
+        if not np.isfinite(scores).all():
+            msg = f"group {group!r}: the map holds NaN or infinite scores; pixel metrics need finite ones"
+            raise DataError(msg)
+        labels, regions = ndimage.label(mask, structure=_EIGHT)
+        values, mass = _image_masses(scores, mask, labels[mask])
+        c = self._cluster_of(group)
+        self._sketch.add(values, mass)
+        if values.size > 4 * CLUSTER_BINS:
+            values, _, mass = compress(values, values, mass, bins=2 * CLUSTER_BINS)
+        self._sketches[c].add(values, mass)
+        self._sums[c] += _image_sums(scores, mask, self.threshold)
+        self._prior[c] += _prior_masses(mask)
+        self.images += 1
+        self.lesions += regions > 0
+        self.regions += regions
+
+    def _cluster_of(self, group: str) -> int:
+        if group in self._cluster:
+            return self._cluster[group]
+        n = len(self._cluster)
+        if n == self._max_clusters:  # not remembered: the table stays bounded
+            return int.from_bytes(blake2b(group.encode(), digest_size=8).digest(), "little") % n
+        self._cluster[group] = n
+        self._sketches.append(Sketch(5, capacity=CLUSTER_BINS))
+        self._sums.append(np.zeros(6))
+        self._prior.append(np.zeros((2, PRIOR_BINS)))
+        return n
+
+    def result(self, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Metric]:
+        """All metrics so far; more images may be added afterwards.
+
+        Args:
+            resamples: Bootstrap resamples for the 95 % intervals; 0 for none.
+            seed: Seed of the bootstrap.
+        """
+        coarse = measure(self._statistics(), np.arange(len(self._sums)), resamples=resamples, seed=seed)
+        low, high, mass = self._sketch.bins()
+        if not low.size:
+            return coarse
+        falling, wide = mass[:, ::-1], (low != high)[::-1]
+        exact, error = _ranked(falling, float(self.lesions), wide=wide), _errors(falling, wide, self.lesions)
+        prior = np.sum(self._prior, axis=0)
+        error["pixel_auroc_centre_prior"] = float(curves.area_error(prior[0], prior[1], np.ones(PRIOR_BINS, bool)))
+        out = {}
+        for name, metric in coarse.items():
+            value = float(exact[name]) if name in exact else metric.value
+            if value is None or metric.value is None:
+                out[name] = metric
+                continue
+            shift = value - metric.value
+            ends = [None if e is None else min(max(e + shift, 0.0), 1.0) for e in (metric.low, metric.high)]
+            out[name] = replace(metric, value=value, low=ends[0], high=ends[1], error=error.get(name, 0.0))
+        return out
+
+    def curves(self, *, limit: int = 512) -> dict[str, dict[str, list[float | None]]]:
+        """``{"roc": ..., "pr": ...}`` over all pixels, at most ``limit`` points each; see :func:`.curves.points`."""
+        low, _, mass = self._sketch.bins()
+        return curves.points(mass[_NEG, ::-1], mass[_POS, ::-1], low[::-1], limit=limit)
+
+    def best_dice(self) -> tuple[float, float] | None:
+        """(threshold, mean Dice over lesion images there) behind ``dice_oracle``; None without lesions."""
+        low, _, mass = self._sketch.bins()
+        if not self.lesions:
+            return None
+        dice = np.cumsum((mass[_UP] - mass[_DOWN])[::-1]) / self.lesions
+        best = int(dice.argmax())
+        return float(low[::-1][best]), min(float(dice[best]), 1.0)
+
+    def _statistics(self) -> Statistics:
+        """The metrics as functions of cluster weights, from the coarse copies on one common grid."""
+        low, high, mass = self._sketch.bins()
+        if low.size:
+            low, high, _ = compress(low, high, mass, bins=2 * CLUSTER_BINS)
+        table = np.zeros((len(self._sketches), 5, low.size))  # (c 5 g), falling scores
+        for rows, sketch in zip(table, self._sketches, strict=True):
+            c_low, c_high, c_mass = sketch.bins()
+            at = np.searchsorted(low, c_low + (c_high - c_low) / 2, side="right") - 1
+            for row, m in zip(rows, c_mass, strict=True):
+                row += np.bincount(at, weights=m, minlength=low.size)[::-1]
+        sums, prior, wide = np.array(self._sums), np.array(self._prior), (low != high)[::-1]
+        stored = self.threshold is not None
+
+        def compute(weights: Array) -> dict[str, Array]:
+            s = weights @ sums  # (b c) -> (b 6)
+            neg, pos = np.moveaxis(np.tensordot(weights, prior, 1), 1, 0)
+            out = _ranked(np.moveaxis(np.tensordot(weights, table, 1), 1, 0), s[:, _LESIONS], wide=wide)
+            known = np.where((s[:, _TRUE] > 0) & stored, 1.0, np.nan)
+            out["dice"] = known * ratio(s[:, _DICE], s[:, _LESIONS])
+            out["dice_pooled"] = known * ratio(2 * s[:, _TP], s[:, _PREDICTED] + s[:, _TRUE])
+            out["iou"] = known * ratio(s[:, _IOU], s[:, _LESIONS])
+            out["pixel_auroc_centre_prior"] = curves.area(neg, pos)
+            return out
+
+        names = (*_RANKED, "dice", "dice_pooled", "iou", "pixel_auroc_centre_prior")
+        return Statistics(
+            compute=compute,
+            n={name: self.lesions if name in _LESION_ONLY else self.images for name in names},
+            reasons=self._reasons(names),
+        )
+
+    def _reasons(self, names: tuple[str, ...]) -> dict[str, str]:
+        if not self.images:
+            return dict.fromkeys(names, "no image with both a map and a mask")
+        if not self.lesions:
+            return dict.fromkeys(names, "no lesion in any mask")
+        if self.threshold is None:
+            return dict.fromkeys(("dice", "dice_pooled", "iou"), "no stored pixel threshold")
+        return {}
+
+
+def _image_masses(scores: Values, mask: NDArray[np.bool_], region: NDArray[np.int32]) -> tuple[Values, Array]:
+    """Distinct scores of one image, rising (m,), and their five masses (5 m); ``region`` (p,) numbers lesion pixels."""
+    ordered = np.sort(scores, axis=None)
+    starts = runs(ordered)
+    values = ordered[starts]
+    mass = np.zeros((5, values.size))
+    mass[_NEG] = np.diff(starts, append=ordered.size)
+    if region.size == 0:
+        return values, mass
+    lesion = scores[mask]  # (p,)
+    order = np.argsort(lesion)  # searching in order is faster than searching at random
+    at = np.searchsorted(values, lesion[order])
+    mass[_POS] = np.bincount(at, minlength=values.size)
+    mass[_PRO] = np.bincount(at, weights=1 / np.bincount(region)[region[order]], minlength=values.size)
+    predicted = ordered.size - starts  # pixels at or above each value
+    mass[_NEG] -= mass[_POS]
+    dice = 2 * np.cumsum(mass[_POS][::-1])[::-1] / (region.size + predicted)
+    step = dice - np.append(dice[1:], 0.0)  # change when the threshold falls to this value
+    mass[_UP], mass[_DOWN] = np.maximum(step, 0), np.maximum(-step, 0)
+    return values, mass
+
+
+def _image_sums(scores: Values, mask: NDArray[np.bool_], threshold: float | None) -> Array:
+    """What one image adds to the metrics at the stored threshold, (6,)."""
+    true = np.count_nonzero(mask)
+    if threshold is None:
+        return np.array([0, 0, true, 0, 0, true > 0], dtype=np.float64)
+    predicted = scores >= np.float32(threshold)
+    tp, p = np.count_nonzero(predicted & mask), np.count_nonzero(predicted)
+    dice, iou = (2 * tp / (p + true), tp / (p + true - tp)) if true else (0.0, 0.0)
+    return np.array([tp, p, true, dice, iou, true > 0])
+
+
+def _prior_masses(mask: NDArray[np.bool_]) -> Array:
+    """(healthy, lesion) pixels per ring around the centre, innermost first: (2 PRIOR_BINS).
+
+    A Gaussian ranks pixels by ``(dy / sigma_y)^2 + (dx / sigma_x)^2``, at most 8 in the corners for sigma = side / 4.
+    """
+    y, x = (((np.arange(n) + 0.5) / n - 0.5) * 4 for n in mask.shape)
+    ring = ((y**2)[:, None] + x**2) * (PRIOR_BINS / 8)  # (h w)
+    flat = (ring.astype(np.int64) + PRIOR_BINS * mask).ravel()
+    return np.bincount(flat, minlength=2 * PRIOR_BINS).reshape(2, PRIOR_BINS).astype(np.float64)
+
+
+def _ranked(mass: Array, lesions: float | Array, *, wide: NDArray[np.bool_] | None = None) -> dict[str, Array]:
+    """The threshold-free metrics from masses (5 ... m) over falling scores and the number of lesion images (...)."""
+    neg, pos, pro = mass[_NEG], mass[_POS], mass[_PRO]
+    return {
+        "pixel_auroc": curves.area(neg, pos),
+        "pixel_ap": curves.average_precision(neg, pos, wide=wide),
+        "aupro": curves.area(neg, pro, limit=FPR_LIMIT),
+        "pixel_f1_oracle": curves.f1_max(neg, pos),
+        "dice_oracle": np.minimum(ratio(np.cumsum(mass[_UP] - mass[_DOWN], -1).max(-1), lesions), 1.0),  # rounding
+    }
+
+
+def _errors(mass: Array, wide: NDArray[np.bool_], lesions: int) -> dict[str, float]:
+    """Bound on each ranked metric's error from the bins (m,) that hold more than one score."""
+    neg, pos, pro = mass[_NEG], mass[_POS], mass[_PRO]
+    dice = np.cumsum(mass[_UP] - mass[_DOWN])
+    inner = dice + np.where(wide, mass[_DOWN], 0)  # all rises of a bin before its falls
+    return {
+        "pixel_auroc": float(curves.area_error(neg, pos, wide)),
+        "pixel_ap": float(curves.average_precision_error(neg, pos, wide)),
+        "aupro": float(curves.area_error(neg, pro, wide, limit=FPR_LIMIT)),
+        "pixel_f1_oracle": float(curves.f1_max_error(neg, pos, wide)),
+        "dice_oracle": float(ratio(inner.max() - dice.max(), lesions)),
+    }

@@ -1,0 +1,205 @@
+"""All metrics of one evaluation, sample by sample, into one JSON-able record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ultraad.errors import ConfigError, DataError
+from ultraad.metrics import classes as grading
+from ultraad.metrics import image as detection
+from ultraad.metrics.bootstrap import RESAMPLES, clusters, measure
+from ultraad.metrics.calibration import reliability
+from ultraad.metrics.metric import Metric
+from ultraad.metrics.pixel import PixelMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    score: float
+    anomalous: bool | None
+    probs: tuple[float, ...] | None
+    label: int | None
+    group: str | None
+    tags: frozenset[str]
+
+
+class Evaluation:
+    """Collects predictions with their truth; maps are digested at once and not kept.
+
+    Args:
+        classes: Class names in label order.
+        normal_class: The member of ``classes`` that means "no lesion".
+        image_threshold: Stored image threshold; None leaves the metrics at it undefined.
+        pixel_threshold: Stored pixel threshold; None leaves the metrics at it undefined.
+
+    Raises:
+        ConfigError: If the normal class is not among the classes.
+
+    Example:
+        >>> e = Evaluation(["normal", "benign", "malignant"], "normal")
+        >>> e.add(score=0.2, anomalous=False, id="a")
+        >>> e.add(score=0.9, anomalous=True, id="b")
+        >>> e.result()["metrics"]["image_auroc"]["value"]
+        1.0
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        normal_class: str,
+        *,
+        image_threshold: float | None = None,
+        pixel_threshold: float | None = None,
+    ) -> None:
+        if normal_class not in classes:
+            msg = f"the normal class {normal_class!r} is not among the classes {list(classes)}; name one of them"
+            raise ConfigError(msg)
+        self.classes = tuple(classes)
+        self.normal_class = normal_class
+        self.image_threshold = image_threshold
+        self._pixels = PixelMetrics(threshold=pixel_threshold)
+        self._rows: dict[str, _Row] = {}
+
+    def add(
+        self,
+        *,
+        id: str,  # noqa: A002
+        score: float,
+        anomalous: bool | None,
+        map: NDArray[np.float32] | None = None,  # noqa: A002
+        mask: NDArray[np.bool_] | None = None,
+        probs: Mapping[str, float] | None = None,
+        label: str | None = None,
+        group: str | None = None,
+        tags: Collection[str] = frozenset(),
+    ) -> None:
+        """Add one image.
+
+        Pixel metrics use it if it has a map and its lesion pixels are known: from the mask, or because the image is
+        normal. An anomalous image with an empty mask counts as unknown there.
+
+        Args:
+            id: Unique id of the image.
+            score: Finite, higher is more anomalous.
+            anomalous: Truth; None if unknown (then the label decides, if there is one).
+            map: float32 (h w), higher is more anomalous; None if the method has none.
+            mask: bool (h w), True on lesion; None if unknown.
+            probs: {class: probability}; None if the method does not grade.
+            label: True class; None if unknown.
+            group: Patient; None if unknown.
+            tags: Facts about the image, for the subsets of :meth:`result`.
+
+        Raises:
+            DataError: If the id was added before, the score is not finite, a class is unknown, or truth, label and
+                mask contradict each other.
+        """
+        if id in self._rows:
+            msg = f"image {id!r} was added before; every image counts once"
+            raise DataError(msg)
+        if not math.isfinite(score):
+            msg = f"image {id!r} has the score {score}; metrics need finite scores"
+            raise DataError(msg)
+        for name in (*(probs or ()), *([label] if label is not None else ())):
+            if name not in self.classes:
+                msg = f"image {id!r}: class {name!r} is not among {list(self.classes)}"
+                raise DataError(msg)
+        if label is not None:
+            implied = label != self.normal_class
+            if anomalous is not None and anomalous != implied:
+                msg = f"image {id!r} is labelled {label!r} but marked anomalous={anomalous}; correct one of them"
+                raise DataError(msg)
+            anomalous = implied
+        if anomalous is False and mask is not None and mask.any():
+            msg = f"image {id!r} is normal but its mask has {int(mask.sum())} lesion pixels; correct label or mask"
+            raise DataError(msg)
+        if map is not None:
+            if mask is None and anomalous is False:
+                mask = np.zeros(map.shape, dtype=bool)
+            if mask is not None and not (anomalous and not mask.any()):
+                self._pixels.add(map, mask, group=f"image/{id}" if group is None else f"group/{group}")
+        self._rows[id] = _Row(
+            score=float(score),
+            anomalous=None if anomalous is None else bool(anomalous),
+            probs=None if probs is None else tuple(float(probs.get(c, 0.0)) for c in self.classes),
+            label=None if label is None else self.classes.index(label),
+            group=group,
+            tags=frozenset(tags),
+        )
+
+    def result(self, *, bootstrap: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+        """Everything measured so far.
+
+        Args:
+            bootstrap: Resamples behind the 95 % intervals; 0 for none.
+            seed: Seed of the bootstrap.
+
+        Returns:
+            A dict of plain JSON types: ``metrics`` {key: metric}, ``subsets`` {"without_<tag>": {key: metric}} with the
+            image and class metrics of the images that lack a tag which occurs, ``curves`` (None where undefined),
+            ``confusion`` {"classes", "matrix"} with true classes in rows, ``n`` (counts) and ``bootstrap``.
+        """
+        rows = list(self._rows.values())
+        metrics = self._image_and_class(rows, bootstrap, seed) | self._pixels.result(resamples=bootstrap, seed=seed)
+        tags = sorted({t for r in rows for t in r.tags})
+        subsets = {
+            f"without_{tag}": self._image_and_class([r for r in rows if tag not in r.tags], bootstrap, seed)
+            for tag in tags
+        }
+        known = [r for r in rows if r.anomalous is not None]
+        image = detection.image_curves([r.score for r in known], [r.anomalous is True for r in known])
+        pixel = self._pixels.curves()
+        probs, labels = self._graded(rows)
+        matrix = grading.confusion_matrix(probs, labels, classes=len(self.classes))
+        groups = {r.group for r in rows if r.group is not None}
+        return {
+            "metrics": _plain(metrics),
+            "subsets": {name: _plain(m) for name, m in subsets.items()},
+            "curves": {
+                "image_roc": image.get("roc"),
+                "image_pr": image.get("pr"),
+                "pixel_roc": pixel.get("roc"),
+                "pixel_pr": pixel.get("pr"),
+                "reliability": reliability(probs, labels) if labels.size else None,
+            },
+            "confusion": {"classes": list(self.classes), "matrix": matrix.tolist()},
+            "n": {
+                "images": len(rows),
+                "lesions": sum(r.anomalous is True for r in rows),
+                "normals": sum(r.anomalous is False for r in rows),
+                "groups": len(groups),
+                "graded": int(labels.size),
+                "maps": self._pixels.images,
+                "masks": self._pixels.lesions,
+                "regions": self._pixels.regions,
+            },
+            "bootstrap": {"unit": "patient" if groups else "image", "resamples": bootstrap, "seed": seed},
+        }
+
+    def _graded(self, rows: list[_Row]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Probabilities (n c) and labels (n,) of the rows that have both."""
+        pairs = [(r.probs, r.label) for r in rows if r.probs is not None and r.label is not None]
+        probs = np.array([p for p, _ in pairs], dtype=np.float64).reshape(len(pairs), len(self.classes))
+        return probs, np.array([y for _, y in pairs], dtype=np.int64)
+
+    def _image_and_class(self, rows: list[_Row], resamples: int, seed: int) -> dict[str, Metric]:
+        known = [r for r in rows if r.anomalous is not None]
+        graded = [r for r in rows if r.probs is not None and r.label is not None]
+        image = detection.statistics(
+            [r.score for r in known], [r.anomalous is True for r in known], threshold=self.image_threshold
+        )
+        probs, labels = self._graded(rows)
+        classes = grading.statistics(probs, labels, classes=self.classes, normal_class=self.normal_class)
+        return {
+            **measure(image, clusters([r.group for r in known]), resamples=resamples, seed=seed),
+            **measure(classes, clusters([r.group for r in graded]), resamples=resamples, seed=seed),
+        }
+
+
+def _plain(metrics: Mapping[str, Metric]) -> dict[str, dict[str, float | int | str | None]]:
+    return {name: m.as_dict() for name, m in metrics.items()}

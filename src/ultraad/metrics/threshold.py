@@ -1,0 +1,131 @@
+"""Thresholds, fitted on the scores they are given and on nothing else: the support or a development part.
+
+A threshold chosen on test labels is an oracle and lives in the metrics named ``*_oracle``. Positive always means
+``score >= threshold``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ultraad.errors import ConfigError
+from ultraad.metrics import curves
+from ultraad.metrics.curves import Array, Ranking
+from ultraad.metrics.pixel import PixelMetrics
+
+FEW = 20  # ours; with fewer images of a kind a rate moves by more than 5 points per image
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Where to cut, and how far to trust it.
+
+    Attributes:
+        value: Positive is ``score >= value``; None if it could not be fitted.
+        rule: What was maximised or held.
+        n: Images it was fitted on.
+        achieved: The rule's criterion on those images (not an estimate for new ones); None if not fitted.
+        note: What a user should know: missing kinds, few images; None if all is well.
+    """
+
+    value: float | None
+    rule: str
+    n: int
+    achieved: float | None = None
+    note: str | None = None
+
+
+def _between(thresholds: Array, j: int) -> float:
+    """Half-way from the j-th highest score to the next lower one (ours): keeps a margin on both sides."""
+    lower = thresholds[min(j + 1, thresholds.size - 1)]
+    middle = float(thresholds[j] + lower) / 2
+    return middle if middle > lower else float(thresholds[j])
+
+
+def _note(normal: int, anomalous: int) -> str | None:
+    few = [f"{n} {kind}" for n, kind in ((normal, "normal"), (anomalous, "anomalous")) if n < FEW]
+    return f"fitted on only {' and '.join(few)} images: expect other rates on new ones" if few else None
+
+
+def _maximise(rule: str, scores: ArrayLike, anomalous: ArrayLike) -> Threshold:
+    ranking = Ranking(scores, anomalous)
+    neg, pos = (m[0] for m in ranking.masses())
+    n, p, q = int(neg.sum() + pos.sum()), int(pos.sum()), int(neg.sum())
+    if not p or not q:
+        return Threshold(None, rule, n, note=f"needs normal and anomalous images, got {q} and {p}")
+    criterion = curves.f1(neg, pos) if rule == "f1" else np.cumsum(pos) / p - np.cumsum(neg) / q
+    best = int(criterion.argmax())  # of equals, the highest threshold: the fewest alarms
+    return Threshold(_between(ranking.thresholds, best), rule, n, float(criterion[best]), _note(q, p))
+
+
+def youden(scores: ArrayLike, anomalous: ArrayLike) -> Threshold:
+    """The threshold that maximises sensitivity + specificity - 1 (Youden 1950).
+
+    Args:
+        scores: (n,) finite, higher is more anomalous.
+        anomalous: bool (n,).
+
+    Raises:
+        DataError: If lengths differ or a score is not finite.
+    """
+    return _maximise("youden", scores, anomalous)
+
+
+def f1(scores: ArrayLike, anomalous: ArrayLike) -> Threshold:
+    """The threshold that maximises F1 of the anomalous class; arguments as for :func:`youden`."""
+    return _maximise("f1", scores, anomalous)
+
+
+def at_specificity(scores: ArrayLike, anomalous: ArrayLike, *, specificity: float = 0.9) -> Threshold:
+    """The lowest threshold that keeps this specificity; needs normal images only.
+
+    Args:
+        scores: (n,) finite, higher is more anomalous.
+        anomalous: bool (n,).
+        specificity: In (0, 1].
+
+    Raises:
+        ConfigError: If ``specificity`` is out of range.
+        DataError: If lengths differ or a score is not finite.
+    """
+    if not 0 < specificity <= 1:
+        msg = f"specificity must be in (0, 1], got {specificity}; 0.9 lets one normal image in ten raise an alarm"
+        raise ConfigError(msg)
+    rule = f"specificity>={specificity:g}"
+    ranking = Ranking(scores, anomalous)
+    neg, pos = (m[0] for m in ranking.masses())
+    n, q = int(neg.sum() + pos.sum()), int(neg.sum())
+    if not q:
+        return Threshold(None, rule, n, note="needs normal images, got none")
+    specific = 1 - np.cumsum(neg) / q
+    allowed = int((specific >= specificity - 1e-9).sum())  # a prefix: specificity falls with the threshold
+    note = _note(q, FEW)
+    if allowed == 0:  # the highest score is already a normal image too many
+        top = float(np.nextafter(ranking.thresholds[0], np.inf))
+        return Threshold(top, rule, n, 1.0, note)
+    return Threshold(_between(ranking.thresholds, allowed - 1), rule, n, float(specific[allowed - 1]), note)
+
+
+def pixel_dice(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> Threshold:
+    """The pixel threshold that maximises the mean Dice over the lesion images among (map, mask) pairs.
+
+    Streaming: one pair is held at a time.
+
+    Args:
+        pairs: float32 (h w) maps with bool (h w) masks; normal images are allowed and do not count.
+
+    Raises:
+        DataError: If a pair's shapes differ or a score is not finite.
+    """
+    pixels = PixelMetrics(max_clusters=1)
+    for scores, mask in pairs:
+        pixels.add(scores, mask, group="all")
+    best = pixels.best_dice()
+    if best is None:
+        return Threshold(None, "dice", 0, note=f"needs lesion masks, got none in {pixels.images} images")
+    note = f"fitted on only {pixels.lesions} lesion images" if pixels.lesions < FEW else None
+    return Threshold(best[0], "dice", pixels.lesions, best[1], note)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ultraad.errors import DataError
+from ultraad.metrics.bootstrap import clusters
+from ultraad.metrics.compare import auroc_of, delong, delong_test, holm, paired_bootstrap
+
+
+def case(n=60, gap=0.5, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.random(n) < 0.5
+    shared = rng.normal(size=n)
+    a = (y * (1.0 + gap) + shared + rng.normal(size=n)).round(1)
+    b = (y * 1.0 + shared + rng.normal(size=n)).round(1)
+    return a, b, y
+
+
+def brute_delong(scores, y):
+    """Sen's form with the kernel written out for every pair."""
+    kernels = [(s[y][:, None] > s[~y]) + 0.5 * (s[y][:, None] == s[~y]) for s in scores]  # each (P N)
+    p, n = y.sum(), (~y).sum()
+    theta = np.array([k.mean() for k in kernels])
+    covariance = np.zeros((len(scores), len(scores)))
+    for i, ki in enumerate(kernels):
+        for j, kj in enumerate(kernels):
+            v10 = sum((ki[r].mean() - theta[i]) * (kj[r].mean() - theta[j]) for r in range(p)) / (p - 1)
+            v01 = sum((ki[:, c].mean() - theta[i]) * (kj[:, c].mean() - theta[j]) for c in range(n)) / (n - 1)
+            covariance[i, j] = v10 / p + v01 / n
+    return theta, covariance
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_delong_equals_brute_force(seed):
+    a, b, y = case(seed=seed)
+    theta, covariance = delong([a, b], y)
+    expected = brute_delong([a, b], y)
+    np.testing.assert_allclose(theta, expected[0], atol=1e-12)
+    np.testing.assert_allclose(covariance, expected[1], atol=1e-12)
+    one, variance = delong(a, y)
+    assert one[0] == pytest.approx(theta[0])
+    assert variance[0, 0] == pytest.approx(covariance[0, 0])
+
+
+def test_delong_test_agrees_with_the_bootstrap():
+    a, b, y = case(300)
+    d = delong_test(a, b, y)
+    r = paired_bootstrap(auroc_of(a, y), auroc_of(b, y), clusters([None] * 300), resamples=4000)
+    assert d.value == pytest.approx(r.value)
+    assert d.high - d.low == pytest.approx(r.high - r.low, rel=0.12)
+    assert d.p == pytest.approx(r.p, abs=0.03)
+
+
+def test_the_same_scores_do_not_differ():
+    a, _, y = case()
+    same = delong_test(a, 2 * a + 1, y)
+    assert (same.value, same.p) == (0.0, 1.0)
+    boot = paired_bootstrap(auroc_of(a, y), auroc_of(a, y), np.arange(a.size), resamples=50)
+    assert (boot.value, boot.low, boot.high, boot.p) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_a_clear_difference_is_found_and_has_a_sign():
+    a, b, y = case(400, gap=2.0)
+    assert delong_test(a, b, y).p < 0.01
+    assert delong_test(b, a, y).value == -delong_test(a, b, y).value
+    boot = paired_bootstrap(auroc_of(a, y), auroc_of(b, y), np.arange(400), resamples=200)
+    assert boot.low > 0
+    assert boot.p == pytest.approx(2 / 201)
+
+
+def test_p_values_are_uniform_when_methods_are_equal():
+    p = [delong_test(*case(120, gap=0.0, seed=s)).p for s in range(300)]
+    assert np.mean(np.array(p) < 0.1) == pytest.approx(0.1, abs=0.05)
+    assert np.mean(p) == pytest.approx(0.5, abs=0.06)
+
+
+def test_undefined_bootstrap_is_nan():
+    y = np.ones(4, bool)
+    got = paired_bootstrap(auroc_of(np.arange(4.0), y), auroc_of(np.arange(4.0), y), np.arange(4), resamples=10)
+    assert np.isnan([got.value, got.low, got.high, got.p]).all()
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+    np.testing.assert_allclose(holm([0.9, 0.8]), [1.0, 1.0])
+    assert holm([]).size == 0
+
+
+def test_too_few_images_are_refused():
+    with pytest.raises(DataError, match="got 1 and 2"):
+        delong([0.1, 0.2, 0.3], [False, True, True])
+    with pytest.raises(DataError, match="finite"):
+        delong([0.1, 0.2], [False, True, True])

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, recall_score
+
+from ultraad.errors import ConfigError, DataError
+from ultraad.metrics import threshold as t
+
+cases = st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=30).filter(
+    lambda c: 0 < sum(y for _, y in c) < len(c)
+)
+
+
+def split(case):
+    return np.array([s for s, _ in case], float), np.array([y for _, y in case])
+
+
+def informedness(y, predicted):
+    return recall_score(y, predicted) + recall_score(~y, ~predicted) - 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases)
+def test_no_other_cut_is_better(case):
+    s, y = split(case)
+    cuts = [*np.unique(s), s.max() + 1]
+    for fit, criterion in ((t.youden, informedness), (t.f1, f1_score)):
+        got = fit(s, y)
+        assert criterion(y, s >= got.value) == pytest.approx(got.achieved, abs=1e-12)
+        best = max(criterion(y, s >= c) for c in cuts[:-1])
+        assert got.achieved == pytest.approx(best, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases, st.sampled_from([0.5, 0.9, 1.0]))
+def test_specificity_holds_and_no_lower_cut_keeps_it(case, specificity):
+    s, y = split(case)
+    got = t.at_specificity(s, y, specificity=specificity)
+    reached = (s[~y] < got.value).mean()
+    assert reached == pytest.approx(got.achieved)
+    assert reached >= specificity
+    lower = s[s < got.value]
+    if lower.size:
+        assert (s[~y] < lower.max()).mean() < specificity
+
+
+def test_cut_lies_half_way():
+    got = t.youden([0.1, 0.2, 0.8, 0.9], [False, False, True, True])
+    assert got.value == pytest.approx(0.5)
+    assert got.achieved == 1.0
+    assert t.at_specificity([0.1, 0.2, 0.8], [False, False, True]).value == pytest.approx(0.5)
+
+
+def test_normal_images_alone_are_enough_for_specificity():
+    got = t.at_specificity([0.1, 0.2, 0.3], [False] * 3)
+    assert got.value > 0.3
+    assert got.achieved == 1.0
+
+
+def test_neighbouring_floats_still_separate():
+    low = 1.0
+    high = float(np.nextafter(low, 2))
+    assert t.youden([low, high], [False, True]).value == high
+
+
+def test_few_images_are_noted():
+    few = t.youden([0.1, 0.9], [False, True])
+    assert "1 normal and 1 anomalous" in few.note
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2 == 0
+    assert t.youden(rng.normal(y), y).note is None
+
+
+def test_a_missing_kind_gives_no_threshold():
+    for got in (t.youden([0.1], [True]), t.f1([0.1], [False]), t.at_specificity([0.1], [True])):
+        assert got.value is None
+        assert "needs normal" in got.note
+
+
+def test_pixel_dice_is_the_best_over_all_thresholds():
+    rng = np.random.default_rng(0)
+    masks = rng.random((5, 9, 9)) < 0.3
+    masks[0] = False
+    maps = (rng.integers(0, 20, masks.shape) + 8 * masks).astype(np.float32)
+
+    def mean_dice(cut):
+        pairs = [(m >= cut, k) for m, k in zip(maps, masks, strict=True) if k.any()]
+        return np.mean([2 * (p & k).sum() / (p.sum() + k.sum()) for p, k in pairs])
+
+    got = t.pixel_dice(zip(maps, masks, strict=True))
+    assert got.achieved == pytest.approx(max(mean_dice(c) for c in np.unique(maps)))
+    assert mean_dice(got.value) == pytest.approx(got.achieved)
+    assert got.n == 4
+    assert "4 lesion images" in got.note
+
+
+def test_pixel_dice_without_lesions():
+    got = t.pixel_dice([(np.zeros((2, 2), np.float32), np.zeros((2, 2), bool))])
+    assert got.value is None
+    assert "1 images" in got.note
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ConfigError, match="specificity"):
+        t.at_specificity([0.1], [False], specificity=90)
+    with pytest.raises(DataError):
+        t.youden([0.1, np.nan], [True, False])
