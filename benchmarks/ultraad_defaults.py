@@ -33,7 +33,7 @@ FULL = {"prior": {"map": 1.0, "cls": 1.0}}
 
 # name -> options. "zero-shot" is the same for every shot count.
 CANDIDATES: dict[str, dict] = {
-    "zero-shot": {"prior": {"map": 0.0, "cls": 0.0}},
+    "zero-shot": {"prior": {"map": 0.0, "cls": 0.0}, "train": {"epochs": 0, "views": 1}},
     "default": {},
     "paper": {"preset": "paper", "train": {"views": 4}},
     "shots alone": FULL,

@@ -27,7 +27,7 @@ def test_fusion_equals_multihead_attention_with_identity_output():
     theirs = nn.MultiheadAttention(d, heads, batch_first=True)
     with torch.no_grad():
         theirs.in_proj_weight.copy_(torch.cat([ours.q.weight, ours.k.weight, ours.v.weight]))
-        theirs.in_proj_bias.copy_(torch.cat([ours.q.bias, ours.k.bias, ours.v.bias]))
+        theirs.in_proj_bias.copy_(torch.cat([ours.q.bias, torch.randn(d), ours.v.bias]))  # k's has no effect
         theirs.out_proj.weight.copy_(torch.eye(d))
         theirs.out_proj.bias.zero_()
     text, patches = torch.randn(3, 2, d), torch.randn(3, 49, d)

@@ -75,7 +75,7 @@ class PatchFusion(nn.Module):
         self.heads = heads
         self.scale = 1 / math.sqrt(patch_dim // heads) if scale == "sqrt_d" else 1.0
         self.q = nn.Linear(text_dim, patch_dim)
-        self.k = nn.Linear(patch_dim, patch_dim)
+        self.k = nn.Linear(patch_dim, patch_dim, bias=False)  # a bias here drops out of the softmax
         self.v = nn.Linear(patch_dim, patch_dim)
         self.out = nn.Linear(patch_dim, patch_dim) if out_proj else nn.Identity()
         if init == "zero_v":
@@ -87,15 +87,21 @@ class PatchFusion(nn.Module):
             for layer in (self.q, self.k, self.v):
                 with torch.no_grad():
                     layer.weight.mul_(0.1).add_(torch.eye(*layer.weight.shape))
-                    layer.bias.zero_()
+                    if layer.bias is not None:
+                        layer.bias.zero_()
 
     def forward(self, text: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-        """Rows (b t d) look at patches (b n w); returns (b t w)."""
+        """Rows (b t d) look at patches (b n w); returns (b t w).
 
-        def split(x: torch.Tensor) -> torch.Tensor:
-            return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)  # (b m d) -> (b heads m d_h)
-
-        q, k, v = split(self.q(text)), split(self.k(patches)), split(self.v(patches))
-        attention = (q @ k.mT * self.scale).softmax(-1)  # (b heads t n)
-        out: torch.Tensor = self.out((attention @ v).transpose(1, 2).flatten(2))  # (b t w)
-        return out
+        There are few rows and many patches, so W_K is folded into the rows and W_V applied after the average:
+        ``Q (P W_K)^T = (Q W_K^T) P^T`` and ``A (P W_V) = (A P) W_V``: the same numbers for a fraction of the work.
+        """
+        b, t, _ = text.shape
+        w = patches.shape[-1]
+        w_k, w_v = (x.weight.view(self.heads, w // self.heads, w) for x in (self.k, self.v))  # (heads d_h w)
+        q = self.q(text).view(b, t, self.heads, -1)  # (b t heads d_h)
+        rows = torch.einsum("bthe,hew->bhtw", q, w_k).flatten(1, 2) * self.scale  # (b heads*t w)
+        attention = (rows @ patches.mT).softmax(-1)  # (b heads*t n)
+        seen = (attention @ patches).view(b, self.heads, t, w)
+        out = torch.einsum("bhtw,hew->bthe", seen, w_v).flatten(2) + self.v.bias  # (b t w)
+        return torch.as_tensor(self.out(out))
