@@ -1,6 +1,7 @@
 # make demo            the whole story on simulated images that the package draws itself
 # make demo DATA=DIR   the same on your own folder
 # make test            format check, lint, types, tests
+# make bench           speed and memory, beside a peer in the same run
 # Each target sets up .venv by itself; PYTHON=python3.12 picks another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,10 +9,10 @@ OUT ?= demo-output
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test bench lint format clean
 
 help:
-	@sed -n '1,4p' Makefile
+	@sed -n '1,5p' Makefile
 
 setup: $(VENV)/.installed
 
@@ -32,6 +33,9 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest
+
+bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/metrics.py
 
 format: setup
 	$(BIN)/ruff format .

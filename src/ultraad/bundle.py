@@ -1,0 +1,253 @@
+"""A model as a folder that can be kept, sent and checked; nothing in it is ever executed.
+
+    config.json           what the model is, its thresholds, its history, versions, and the sha256 of the other files
+    adapter.safetensors   the learned values; the frozen backbone is named, not copied
+    support.csv           id, label, patient and sha256 of each support image; no pictures
+    README.md             the model card
+
+The folder is written beside its place and renamed, so a reader never meets half of one.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import secrets
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as tensor_bytes
+
+from ultraad import methods
+from ultraad.backbones import load_backbone
+from ultraad.backbones.base import Backbone
+from ultraad.calibrate import Calibration
+from ultraad.card import card
+from ultraad.config import explain, resolve
+from ultraad.data.support import Fingerprint
+from ultraad.errors import BundleError
+from ultraad.io.files import ensure_writable, sha256, write_bytes, write_json, write_text
+from ultraad.model import Model, Origin
+from ultraad.types import PreprocessConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ultraad.backbones.base import DType
+
+_log = logging.getLogger(__name__)
+
+FORMAT = "ultraad.model/1"
+CONFIG, ADAPTER, SUPPORT, CARD = "config.json", "adapter.safetensors", "support.csv", "README.md"
+_COLUMNS = ("id", "label", "group", "sha256")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Tower(_Strict):
+    name: str
+    fingerprint: str
+    size: int
+    dtype: Literal["float32", "bfloat16", "float16"]
+    preprocess: PreprocessConfig
+
+
+class _Config(_Strict):
+    format: Literal["ultraad.model/1"]
+    versions: dict[str, str]
+    digest: str
+    files: dict[str, str]
+    method: str
+    options: dict[str, Any]
+    classes: tuple[str, ...]
+    normal_class: str
+    backbone: _Tower
+    calibration: Calibration
+    origin: Origin
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    names = ("ultraad", "torch", "open_clip_torch", "timm", "numpy", "pillow")
+    return {name: version(name) for name in names}
+
+
+def save(model: Model, folder: str | Path) -> Path:
+    """Write a model; all or nothing. A model that stood in its place is replaced.
+
+    Args:
+        model: Any model.
+        folder: Made if needed.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BundleError: If something that is no model stands in its place.
+        DataError: If the place cannot be written to.
+    """
+    folder = Path(folder)
+    ensure_writable(folder.parent)
+    if folder.exists() and not _replaceable(folder):
+        msg = f"{folder} exists and is no ultraad model; choose another name for the model, or move what is there"
+        raise BundleError(msg)
+    state = {key: value.detach().cpu().contiguous() for key, value in model.method.state_dict().items()}
+    files = {ADAPTER: tensor_bytes(state, metadata={"format": "pt"}), SUPPORT: _support_csv(model).encode()}
+    config = {
+        "format": FORMAT,
+        "versions": versions(),
+        "digest": model.digest,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        **model.describe(),
+    }
+    token = secrets.token_hex(4)
+    fresh, old = (folder.with_name(f".{folder.name}.{token}.{kind}") for kind in ("new", "old"))
+    fresh.mkdir()
+    try:
+        for name, data in files.items():
+            write_bytes(fresh / name, data)
+        write_text(fresh / CARD, card(config))
+        write_json(fresh / CONFIG, config)
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        for leftover in (fresh, old):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+    return folder
+
+
+def read(folder: str | Path, *, device: str = "cpu", backbone: str | Backbone | None = None) -> Model:
+    """Load a model and check that it is what was saved.
+
+    Args:
+        folder: What :func:`save` wrote.
+        device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+        backbone: Where to take the weights from instead of the name in the folder.
+
+    Raises:
+        BundleError: If a file is missing, damaged or from another format, or the backbone's weights are others.
+        WeightsError: If the backbone's weights are missing.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    for name, wanted in config.files.items():
+        path = folder / name
+        if not path.is_file():
+            msg = f"the model {folder} is incomplete: {name} is missing; copy the whole folder again"
+            raise BundleError(msg)
+        got = sha256(path)
+        if got != wanted:
+            msg = f"{path} is damaged: sha256 is {got}, should be {wanted}; copy the model again"
+            raise BundleError(msg)
+    _warn_versions(config, folder)
+    tower = _tower(config, folder, device=device, backbone=backbone)
+    chosen = methods.get(config.method)
+    options = resolve(chosen.Config, config.options, where=f"options in {folder / CONFIG}")
+    method = chosen(tower, options, classes=config.classes, normal_class=config.normal_class)
+    try:
+        method.load_state_dict(load_tensors((folder / ADAPTER).read_bytes()))
+    except (SafetensorError, RuntimeError) as e:
+        msg = f"{folder / ADAPTER} does not hold the values of {config.method} with these options: {e}"
+        raise BundleError(msg) from e
+    method.fitted = True
+    return Model(
+        method.to(tower.device),
+        calibration=config.calibration,
+        origin=config.origin,
+        support=list(_read_support(folder, config.origin.source)),
+    )
+
+
+# --- pieces ----------------------------------------------------------------------------------------------------------
+
+
+def _replaceable(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        _read_config(folder)
+    except BundleError:
+        return False
+    return True
+
+
+def _read_config(folder: Path) -> _Config:
+    path = folder / CONFIG
+    if not path.is_file():
+        found = "no such folder" if not folder.exists() else f"{CONFIG} is missing there"
+        msg = f"{folder} is no ultraad model: {found}. Wanted a folder written by 'ultraad adapt -o'"
+        raise BundleError(msg)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        msg = f"{path} is damaged: {e}; copy the model again"
+        raise BundleError(msg) from e
+    found_format = content.get("format") if isinstance(content, dict) else None
+    if found_format != FORMAT:
+        msg = f"{path} has format {found_format!r}; this version of ultraad reads {FORMAT!r}"
+        raise BundleError(msg)
+    try:
+        return _Config.model_validate(content)
+    except ValidationError as e:
+        msg = f"{explain(e, where=str(path))}. The model is damaged or from another version; make it again"
+        raise BundleError(msg) from e
+
+
+def _warn_versions(config: _Config, folder: Path) -> None:
+    here = versions()
+    others = [f"{name} {made} (here {here[name]})" for name, made in config.versions.items() if here.get(name) != made]
+    if others:
+        _log.warning("the model %s was made with %s; results may differ a little", folder, ", ".join(others))
+
+
+def _tower(config: _Config, folder: Path, *, device: str, backbone: str | Backbone | None) -> Backbone:
+    stored = config.backbone
+    dtype: DType = stored.dtype
+    if isinstance(backbone, Backbone):
+        tower = backbone
+    else:
+        tower = load_backbone(backbone or stored.name, device=device, dtype=dtype, size=stored.size)
+    if tower.fingerprint != stored.fingerprint:
+        msg = (
+            f"the model {folder} was adapted on {stored.name} with weights {stored.fingerprint[:16]}, but "
+            f"{tower.name} has weights {tower.fingerprint[:16]}; use the same weights, or adapt again on these"
+        )
+        raise BundleError(msg)
+    if tower.preprocess != stored.preprocess:
+        msg = (
+            f"the model {folder} was adapted on images prepared as {stored.preprocess}, but {tower.name} wants "
+            f"{tower.preprocess}; use the same weights with the same preprocessing, or adapt again"
+        )
+        raise BundleError(msg)
+    return tower
+
+
+def _support_csv(model: Model) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(_COLUMNS)
+    table.writerows((p.id, label, p.group or "", p.sha256) for p, label in model.support)
+    return text.getvalue()
+
+
+def _read_support(folder: Path, source: str | None) -> Iterator[tuple[Fingerprint, str]]:
+    with (folder / SUPPORT).open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            print_ = Fingerprint(id=row["id"], group=row["group"] or None, sha256=row["sha256"], source=source or "")
+            yield print_, row["label"]

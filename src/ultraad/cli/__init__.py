@@ -1,0 +1,67 @@
+"""The command line. Thin: parse, call, print. Heavy packages are imported by the command that needs them.
+
+Exit codes: 0 done; 1 an error that the message explains, or a check that failed; 2 a wrong option; 130 interrupted.
+``ULTRAAD_DEBUG=1`` shows the traceback behind an error message.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ultraad import __version__
+from ultraad.cli import data, models, support, tools
+from ultraad.cli.console import complain, warnings_to_stderr
+from ultraad.errors import UltraadError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="ultraad",
+    help="Few-shot CLIP for ultrasound: localise lesions, detect abnormal images, grade them. For research only.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.add_typer(support.app, name="support")
+models.register(app)
+tools.register(app)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer's callback
+    if wanted:
+        typer.echo(f"ultraad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[  # noqa: ARG001  # its callback does the work
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    warnings_to_stderr()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code.
+
+    Args:
+        arguments: Words after ``ultraad``; those of the process if None.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="ultraad")
+    except UltraadError as e:
+        if os.environ.get("ULTRAAD_DEBUG") == "1":
+            raise
+        complain(e)
+        sys.exit(1)

@@ -1,0 +1,59 @@
+"""``ultraad data``: look at a data set before trusting it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ultraad.cli.console import progress, say, table
+from ultraad.cli.options import Layout
+
+app = typer.Typer(help="Check data sets and list the layouts that can be read.", no_args_is_help=True)
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="Root of the data set.")],
+    *,
+    layout: Layout = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Find unreadable files, masks that do not fit, duplicates across classes and patients, and label shortcuts.
+
+    Exits with 1 if there are errors.
+    """
+    from ultraad.data.audit import audit
+
+    with progress() as tell:
+        report = audit(folder, layout=layout, progress=lambda done, total: tell("check", done, total))
+    if as_json:
+        say(json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False))
+    else:
+        for line in report.lines():
+            say(line)
+    if report.has_errors:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_layouts(
+    name: Annotated[str | None, typer.Argument(help="Show one layout in full.")] = None,
+) -> None:
+    """List the layouts with licence and citation."""
+    from ultraad.data import sources
+
+    if name is None:
+        table(
+            ("layout", "what", "licence"),
+            [(n, sources.get(n).title, sources.get(n).licence) for n in sources.available()],
+        )
+        say("\n'ultraad data list NAME' shows the folder a layout expects and what to cite.")
+        return
+    source = sources.get(name)
+    say(f"{source.name}: {source.title}\n\n{source.layout.strip(chr(10))}\n")
+    say(f"patients: {source.group_rule}\nlicence:  {source.licence}")
+    if source.citation:
+        say(f"cite:     {source.citation}")

@@ -1,0 +1,82 @@
+"""Options that several commands share, so that they are named and explained alike."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class DType(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the help
+    """Number types of the image tower."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Device(str, Enum):  # noqa: UP042
+    """Where the towers run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+Layout = Annotated[str, typer.Option(help="Layout of the data set, see 'ultraad data list'.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
+Devices = Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")]
+DTypes = Annotated[DType, typer.Option(help="Number type of the image tower.")]
+Size = Annotated[int | None, typer.Option(min=16, help="Input side in pixels; the weights' own if not given.")]
+BackboneName = Annotated[str, typer.Option(help="See 'ultraad backbones list'.")]
+Method = Annotated[str, typer.Option(help="See 'ultraad methods'.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An option of the method, see 'ultraad methods NAME'; repeatable."),
+]
+Config = Annotated[Path | None, typer.Option(help="Options of the method as YAML; --set wins over it.")]
+Texts = Annotated[Path | None, typer.Option(help="Your own text bank (YAML), for other organs or wordings.")]
+Names = Annotated[str | None, typer.Option(metavar="A,B,...", help="Names separated by commas.")]
+NormalClass = Annotated[str | None, typer.Option(help="The class that means 'no lesion', if its name does not say so.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass; changes speed, not results.")]
+
+DEFAULT_BACKBONE = "embedded"  # ultraad.backbones.DEFAULT, without importing it for --help
+
+
+def split_names(names: str | None) -> list[str]:
+    """``"a, b"`` to ``["a", "b"]``; nothing to nothing."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
+def method_options(config: Path | None, settings: Sequence[str] | None, texts: Path | None) -> dict[str, Any]:
+    """One dictionary from the three places options can come from.
+
+    Raises:
+        ConfigError: If a file or a setting cannot be understood.
+    """
+    from ultraad.config import parse_assignments, read_yaml
+
+    found = _dotted(read_yaml(config)) if config else {}
+    found |= parse_assignments(settings or ())
+    if texts is not None:
+        from ultraad.nn.prompts import as_options, load_texts
+
+        found["texts"] = as_options(load_texts(texts))
+    return found
+
+
+def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones, so that a later setting replaces one leaf."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value and f"{prefix}{key}" != "texts":
+            flat |= _dotted(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

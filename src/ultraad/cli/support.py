@@ -1,0 +1,81 @@
+"""``ultraad support``: draw the few images a model is adapted on, and write down which ones they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ultraad.cli.console import say, table
+from ultraad.cli.options import Layout, Names, NormalClass, Seed, split_names
+
+if TYPE_CHECKING:
+    from ultraad.types import SupportSet
+
+app = typer.Typer(help="Draw and show support sets.", no_args_is_help=True)
+
+
+@app.command()
+def draw(
+    folder: Annotated[Path, typer.Argument(help="Root of the data set.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")],
+    shots: Annotated[int, typer.Option(min=1, help="Images per class.")] = 4,
+    seed: Seed = 0,
+    layout: Layout = "auto",
+    per_patient: Annotated[bool, typer.Option("--per-patient", help="Take the patients of a class in turn.")] = False,
+    exclude_tags: Names = None,
+    exclude_patients: Names = None,
+    classes: Names = None,
+    normal_class: NormalClass = None,
+    split: Annotated[str, typer.Option(help="Published split to draw from; 'all' ignores splits.")] = "train",
+    against: Annotated[
+        Path | None, typer.Option(help="Data set you will evaluate on; refuse if it shares images or patients.")
+    ] = None,
+) -> None:
+    """Draw images of each class; the draw for 4 shots lies within the draw for 8."""
+    from ultraad.data import sources
+    from ultraad.data.support import check_leakage, draw_support, save_support
+
+    support = draw_support(
+        folder,
+        shots=shots,
+        seed=seed,
+        layout=layout,
+        per_patient=per_patient,
+        exclude_tags=split_names(exclude_tags),
+        exclude_groups=split_names(exclude_patients),
+        split=None if split == "all" else split,
+        classes=split_names(classes) or None,
+        normal_class=normal_class,
+    )
+    if against is not None:
+        evaluated = sources.detect(against)
+        check_leakage(support, sources.scan(against, layout=evaluated), layout=evaluated)
+    save_support(support, output)
+    _show(support)
+    say(f"\nwritten to {output}; next: ultraad adapt {output} -o MODEL")
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="What 'support draw' wrote.")],
+    *,
+    root: Annotated[Path | None, typer.Option(help="Where the data set is now, if it was moved.")] = None,
+) -> None:
+    """Show a support set, after checking that its files are the same as when it was drawn."""
+    from ultraad.data.support import load_support
+
+    _show(load_support(file, root=root))
+
+
+def _show(support: SupportSet) -> None:
+    table(
+        ("class", "image", "patient", "masks", "tags"),
+        [(s.label, s.id, s.group, len(s.masks), ", ".join(sorted(s.tags)) or None) for s in support.samples],
+    )
+    say(
+        f"\n{len(support.samples)} images, {support.shots} per class, '{support.normal_class}' means no lesion, "
+        f"seed {support.seed}\nsource {support.source}\ndigest {support.digest}"
+    )

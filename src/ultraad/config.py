@@ -1,0 +1,250 @@
+"""Options from files, dictionaries and ``key=value`` words to one frozen pydantic model; nothing unknown passes.
+
+Keys are dotted: ``score.tau`` is the field ``tau`` of the field ``score``. A dictionary may nest, be dotted, or both.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ultraad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pydantic.fields import FieldInfo
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a model, for lists and help pages.
+
+    Attributes:
+        key: Dotted key.
+        type: Its type as it is written in the code.
+        default: Value if it is not given.
+        description: What it means; may be empty.
+    """
+
+    key: str
+    type: str
+    default: Any
+    description: str
+
+
+def options(model: type[BaseModel]) -> list[Option]:
+    """Every option of a model with its default, in the order of the code; nested models are flattened."""
+    return [
+        Option(
+            key=key,
+            type=_type_name(field),
+            default=field.get_default(call_default_factory=True),
+            description=field.description or "",
+        )
+        for key, field in _fields(model)
+    ]
+
+
+def resolve(model: type[M], given: Mapping[str, Any] | None = None, *, where: str = "options") -> M:
+    """The model with these options set and defaults elsewhere.
+
+    Args:
+        model: The options' pydantic model.
+        given: Nested or dotted keys.
+        where: Named in messages: a file, or ``"--set"``.
+
+    Raises:
+        ConfigError: If a key is unknown (the message names the nearest ones), given twice, or its value does not fit.
+
+    Example:
+        >>> class Score(BaseModel):
+        ...     tau: float = 0.01
+        >>> class Options(BaseModel):
+        ...     score: Score = Score()
+        >>> resolve(Options, {"score.tau": 0.07}).score.tau
+        0.07
+    """
+    known = [key for key, _ in _fields(model)]
+    tree: dict[str, Any] = {}
+    for key, value in _leaves(given or {}, known):
+        if key not in known:
+            raise ConfigError(_unknown(key, known, where))
+        _insert(tree, key, value, where)
+    try:
+        return model.model_validate(tree)
+    except ValidationError as e:
+        raise ConfigError(explain(e, where=where, known=known)) from e
+
+
+def dump(model: BaseModel) -> dict[str, Any]:
+    """The resolved options as plain JSON types, nested: the copy that is stored with every result."""
+    return model.model_dump(mode="json")
+
+
+def explain(error: ValidationError, *, where: str, known: Sequence[str] = ()) -> str:
+    """A pydantic error as one sentence: key, reasons, value found.
+
+    Args:
+        error: From a failed validation.
+        where: Named in front.
+        known: Dotted keys; what pydantic adds behind one of them (the arm of a union) is left out.
+    """
+    reasons: dict[str, dict[str, None]] = {}
+    found: dict[str, str] = {}
+    for e in error.errors(include_url=False):
+        parts = [str(part) for part in e["loc"]]
+        prefixes = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+        key = next((p for p in prefixes if p in known), ".".join(parts))
+        reason = e["msg"].removeprefix("Value error, ")
+        reasons.setdefault(key, {})[reason[:1].lower() + reason[1:]] = None
+        if key and e["type"] not in ("missing", "extra_forbidden"):
+            found[key] = f", found {e['input']!r}"
+    sentences = [f"{k}: {' or '.join(r)}{found.get(k, '')}" if k else " or ".join(r) for k, r in reasons.items()]
+    return f"{where}: {'; '.join(sentences)}"
+
+
+def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
+    """``["score.tau=0.07", "layers=[3, 6]"]`` to a dictionary; values are read as YAML.
+
+    Raises:
+        ConfigError: If a word has no ``=``, a value is no YAML, or a key comes twice.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            msg = f"cannot understand the option {word!r}; wanted key=value, e.g. --set score.tau=0.07"
+            raise ConfigError(msg)
+        if key in found:
+            msg = f"the option {key!r} is given twice; keep one"
+            raise ConfigError(msg)
+        found[key] = _load_yaml(text, where=f"--set {key}")
+    return found
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Numbers and booleans follow YAML 1.2: ``1e-3`` is a number, ``off`` and ``no`` are words.
+
+    Raises:
+        ConfigError: If it cannot be read, is no YAML, holds no mapping, or has a key twice.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as e:
+        reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8 text"
+        msg = f"cannot read {path}: {reason}; wanted a YAML file"
+        raise ConfigError(msg) from e
+    value = _load_yaml(text, where=str(path))
+    if not isinstance(value, dict):
+        msg = f"{path} holds {type(value).__name__}; wanted a mapping 'key: value'"
+        raise ConfigError(msg)
+    return value
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+def _submodel(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        inner = _submodel(field)
+        if inner is None:
+            yield f"{prefix}{name}", field
+        else:
+            yield from _fields(inner, f"{prefix}{name}.")
+
+
+def _type_name(field: FieldInfo) -> str:
+    kind = field.annotation
+    if isinstance(kind, type) and not hasattr(kind, "__args__"):
+        return kind.__name__
+    return re.sub(r"(?:\w+\.)+(?=\w)", "", str(kind))  # without module names
+
+
+def _leaves(given: Mapping[str, Any], known: Sequence[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value; a mapping is opened unless it is itself an option's value."""
+    for name, value in given.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and key not in known and value:
+            yield from _leaves(value, known, f"{key}.")
+        else:
+            yield key, value
+
+
+def _insert(tree: dict[str, Any], key: str, value: Any, where: str) -> None:  # noqa: ANN401
+    *path, last = key.split(".")
+    for part in path:
+        tree = tree.setdefault(part, {})
+    if last in tree:
+        msg = f"{where}: the option {key!r} is given twice; keep one"
+        raise ConfigError(msg)
+    tree[last] = value
+
+
+def _unknown(key: str, known: Sequence[str], where: str) -> str:
+    last = key.rpartition(".")[2]
+    ends = [k.rpartition(".")[2] for k in known]
+    similar = difflib.get_close_matches(last, ends, n=3, cutoff=0.6)
+    near = [k for name in (last, *similar) for k, end in zip(known, ends, strict=True) if end == name]
+    near += [k for k in known if k.startswith(f"{key}.")]
+    near += difflib.get_close_matches(key, known, n=2, cutoff=0.6)
+    if near:
+        hint = f"did you mean {' or '.join(list(dict.fromkeys(near))[:4])}?"
+    else:
+        hint = f"known: {', '.join(sorted(known)) or 'none'}"
+    return f"{where}: unknown option {key!r}; {hint}"
+
+
+# --- YAML ------------------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with 1.2's booleans and floats, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        keys = [self.construct_object(k, deep=True) for k, _ in node.value]
+        twice = next((k for i, k in enumerate(keys) if k in keys[:i]), None)
+        if twice is not None:
+            msg = f"the key {twice!r} is given twice"
+            raise yaml.YAMLError(msg)
+        return cast("dict[Any, Any]", super().construct_mapping(node, deep=deep))
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_FLOAT = "tag:yaml.org,2002:float"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOL, _FLOAT)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(r"^[-+]?(?:(?:\.\d+|\d+\.\d*)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    list("-+0123456789."),
+)
+
+
+def _load_yaml(text: str, *, where: str) -> Any:  # noqa: ANN401
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except yaml.YAMLError as e:
+        reason = " ".join(str(e).split())
+        msg = f"{where}: not valid YAML: {reason}"
+        raise ConfigError(msg) from e

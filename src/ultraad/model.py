@@ -1,0 +1,466 @@
+"""The public face: pictures in, predictions out.
+
+    model = ultraad.adapt(support)        # or zero_shot(), or load("my-model")
+    model.predict("image.png").map        # float32 (H W), on the file's own pixels
+
+A model is a fitted method with the thresholds found by cross-validation on its support set and the record of where it
+comes from. Thresholds are never fitted on evaluated data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from ultraad import methods
+from ultraad.backbones import DEFAULT, load_backbone
+from ultraad.backbones.base import Backbone
+from ultraad.calibrate import CalibrationConfig, cross_validate, fixed
+from ultraad.config import dump, resolve
+from ultraad.data.loader import array_batch, iterate, load_batch
+from ultraad.data.preprocess import Preprocess
+from ultraad.data.sources.base import frames_of, is_normal
+from ultraad.data.support import fingerprints, load_support
+from ultraad.errors import ConfigError, DataError
+from ultraad.io import find_images, read_image
+from ultraad.nn.prompts import breast_texts
+from ultraad.types import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from ultraad.backbones.base import DType
+    from ultraad.calibrate import Calibration
+    from ultraad.data.support import Fingerprint
+    from ultraad.methods.base import Method
+    from ultraad.types import FitReport, Prediction, SupportSet
+
+
+class Origin(BaseModel):
+    """Where a model comes from.
+
+    Attributes:
+        protocol: ``"few-shot"``, or ``"zero-shot"`` if no image was used.
+        seed: Of the fit, the folds and the method's random start.
+        shots: Images per class; 0 for zero-shot.
+        source: ``"<layout>:<root>"`` of the support images; None for zero-shot.
+        support_digest: sha256 over ids and bytes of the support images; None for zero-shot.
+        selection: The rule that chose the fitted state.
+        loss: Mean training loss per epoch.
+        seconds: Wall time of the final fit.
+        learned: {parameter: number of values}.
+        notes: What the method wants a user to read.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: Literal["few-shot", "zero-shot"]
+    seed: int
+    shots: int = 0
+    source: str | None = None
+    support_digest: str | None = None
+    selection: str = ""
+    loss: tuple[float, ...] = ()
+    seconds: float = 0.0
+    learned: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """One predicted sample of a stream.
+
+    Attributes:
+        sample: What was read.
+        image: uint8 (H W 3), the file's pixels.
+        prediction: What the model says.
+        mask_known: True if the sample has a usable mask (or is known to be normal), so that its map can be judged.
+    """
+
+    sample: Sample
+    image: NDArray[np.uint8]
+    prediction: Prediction
+    mask_known: bool
+
+
+class Model:
+    """A fitted method with thresholds and a history. Made by :func:`adapt`, :func:`zero_shot` and :func:`load`.
+
+    Args:
+        method: Fitted.
+        calibration: Its thresholds.
+        origin: Its history.
+        support: Fingerprints and labels of the support images, so that leakage is noticed without the images.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        *,
+        calibration: Calibration,
+        origin: Origin,
+        support: Sequence[tuple[Fingerprint, str]] = (),
+    ) -> None:
+        self.method = method
+        self.calibration = calibration
+        self.origin = origin
+        self.support = tuple(support)
+        self.preprocess = Preprocess(method.backbone.preprocess)
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({self.method.info.name!r}, backbone={self.backbone.name!r}, classes={self.classes}, "
+            f"{self.origin.protocol}, shots={self.origin.shots})"
+        )
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen tower."""
+        return self.method.backbone
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return self.method.classes
+
+    @property
+    def normal_class(self) -> str:
+        """The class that means "no lesion"."""
+        return self.method.normal_class
+
+    def describe(self) -> dict[str, Any]:
+        """What the model is and where it comes from, as plain JSON types: the part of a bundle that is no number."""
+        return {
+            "method": self.method.info.name,
+            "options": dump(self.method.config),
+            "classes": list(self.classes),
+            "normal_class": self.normal_class,
+            "backbone": {
+                "name": self.backbone.name,
+                "fingerprint": self.backbone.fingerprint,
+                "size": self.backbone.size,
+                "dtype": str(self.backbone.dtype).removeprefix("torch."),
+                "preprocess": asdict(self.preprocess.config),
+            },
+            "calibration": self.calibration.model_dump(mode="json"),
+            "origin": self.origin.model_dump(mode="json"),
+        }
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all that fixes the results, learned values included: one digest, one set of results."""
+        facts = {key: value for key, value in self.describe().items() if key != "origin"}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        for key, value in sorted(self.method.state_dict().items()):
+            digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    # ---- prediction
+
+    def predict(self, x: str | Path | Sample | NDArray[Any], *, frame: int = 0) -> Prediction:
+        """One image, whatever it is.
+
+        Args:
+            x: A file, a sample, or an array: uint8 (h w) or (h w 3), or float of these shapes in 0..1.
+            frame: 0-based frame, for files with several.
+
+        Returns:
+            Score, map on the original pixel grid, and class probabilities.
+
+        Raises:
+            DataError: If the file or array cannot be used.
+
+        Example:
+            >>> model = zero_shot(backbone="tiny")
+            >>> p = model.predict(np.zeros((120, 160), np.uint8))
+            >>> p.map.shape
+            (120, 160)
+        """
+        if isinstance(x, Sample):
+            image, name = read_image(x.image, frame=x.frame), x.id
+        elif isinstance(x, (str, Path)):
+            image, name = read_image(x, frame=frame), str(x)
+        else:
+            image, name = np.asarray(x), "array"
+        return self.method.predict(array_batch([image], [name], self.preprocess))[0]
+
+    def predict_many(
+        self,
+        items: Iterable[str | Path | Sample],
+        *,
+        frame: int | None = None,
+        batch_size: int = 8,
+        on_error: Callable[[Sample, DataError], None] | None = None,
+    ) -> Iterator[Result]:
+        """Many images in a stream; decoding runs ahead, memory stays flat.
+
+        Args:
+            items: Samples, or files, folders and patterns (see :func:`samples_of`).
+            frame: Only this 0-based frame of multi-frame files; None takes all.
+            batch_size: Images per forward pass; changes speed, not results.
+            on_error: Called for each sample that cannot be read, which is then left out. None raises.
+
+        Yields:
+            Results in the order of the items.
+
+        Raises:
+            DataError: If a file cannot be read and there is no ``on_error``.
+        """
+
+        def stop(sample: Sample, error: DataError) -> None:  # noqa: ARG001
+            raise error
+
+        batches = iterate(
+            samples_of(items, frame=frame),
+            self.preprocess,
+            classes=self.classes,
+            normal_class=self.normal_class,
+            batch_size=batch_size,
+            on_error=on_error or stop,
+        )
+        for samples, batch, images in batches:
+            predictions = self.method.predict(batch.unlabelled())
+            for i, (sample, image, prediction) in enumerate(zip(samples, images, predictions, strict=True)):
+                known = batch.mask_known is not None and bool(batch.mask_known[i])
+                yield Result(sample, image, prediction, mask_known=known)
+
+    def is_abnormal(self, prediction: Prediction) -> bool:
+        """Whether the score reaches the stored threshold."""
+        return prediction.score >= self.calibration.image_threshold
+
+    def evaluate(self, data: str | Path | Sequence[Sample], **options: Any) -> dict[str, Any]:  # noqa: ANN401
+        """All metrics on a labelled data set; see :func:`ultraad.runs.evaluate` for the options."""
+        from ultraad.runs import evaluate
+
+        return evaluate(self, data, **options)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model as a folder; see :mod:`ultraad.bundle`."""
+        from ultraad.bundle import save
+
+        return save(self, folder)
+
+
+def samples_of(items: Iterable[str | Path | Sample], *, frame: int | None = None) -> list[Sample]:
+    """Samples for files, folders and patterns; every frame of a multi-frame file is one. Samples pass unchanged.
+
+    Args:
+        items: Paths as in :func:`ultraad.io.find_images`, or samples.
+        frame: Only this 0-based frame of multi-frame files; None takes all.
+
+    Raises:
+        DataError: If a path does not exist or nothing is found. A file that cannot be read is no error here.
+    """
+    found: list[Sample] = []
+    paths: list[str | Path] = []
+    for item in items:
+        if isinstance(item, Sample):
+            found.append(item)
+        else:
+            paths.append(item)
+    for path in find_images(paths) if paths else []:
+        frames = frames_of(path)
+        for number, about in frames:
+            if number is None:
+                found.append(Sample(id=path.as_posix(), image=path, frame=frame or 0, group=about.group))
+            elif frame in (None, number):
+                found.append(Sample(id=f"{path.as_posix()}#{number}", image=path, frame=number, group=about.group))
+        if frame is not None and frames[0][0] is not None and frame >= len(frames):  # reading it says what is wrong
+            found.append(Sample(id=f"{path.as_posix()}#{frame}", image=path, frame=frame))
+    return found
+
+
+def adapt(
+    support: SupportSet | str | Path,
+    *,
+    method: str = "ultraad",
+    backbone: str | Backbone = DEFAULT,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: DType = "float32",
+    size: int | None = None,
+    calibrate: bool = True,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Model:
+    """Adapt a frozen CLIP to a few labelled images.
+
+    Args:
+        support: A support set, or the JSON file of one.
+        method: A name from ``ultraad methods``.
+        backbone: A name from ``ultraad backbones``, or one that is loaded (then device, dtype and size are its own).
+        options: Of the method, nested or dotted, plus ``calibration.folds`` and ``calibration.rule``.
+        seed: Same seed, same support, same model.
+        device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+        dtype: Of the image tower.
+        size: Input side in pixels; the weights' own if None.
+        calibrate: Fit thresholds by cross-validation (one more fit for each fold); otherwise they are 0.5.
+        progress: Called with (what is being done, done, total).
+
+    Raises:
+        ConfigError: If a name or an option is unknown.
+        DataError: If the support lacks something the method needs, or a file cannot be read.
+        WeightsError: If the backbone's weights are missing.
+    """
+    chosen = methods.get(method)
+    config, folds = _split_options(chosen, options)
+    if isinstance(support, (str, Path)):
+        support = load_support(support)
+    tower = _tower(backbone, device=device, dtype=dtype, size=size)
+    batch = load_batch(
+        support.samples, Preprocess(tower.preprocess), classes=support.classes, normal_class=support.normal_class
+    )
+
+    def make() -> Method:
+        return chosen(tower, config, classes=support.classes, normal_class=support.normal_class)
+
+    tell = progress or _silent
+    fitted = make()
+    fitted.progress = lambda done, total: tell("adapt", done, total)
+    report = fitted.fit(batch, seed=seed)
+    fitted.progress = None
+    if calibrate:
+        found = cross_validate(
+            make,
+            batch,
+            support.samples,
+            config=folds,
+            seed=seed,
+            progress=lambda done, total: tell("cross-validate", done, total),
+        )
+    else:
+        found = fixed(has_map="map" in chosen.info.outputs, note="calibration was turned off")
+    prints = fingerprints(support)
+    return Model(
+        fitted,
+        calibration=found,
+        origin=_origin(report, "few-shot", seed=seed, support=support),
+        support=[(p, s.label or "") for p, s in zip(prints, support.samples, strict=True)],
+    )
+
+
+def zero_shot(
+    *,
+    backbone: str | Backbone = DEFAULT,
+    classes: Sequence[str] | None = None,
+    normal_class: str | None = None,
+    method: str = "ultraad",
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: DType = "float32",
+    size: int | None = None,
+) -> Model:
+    """A model from sentences alone: no image is seen, and thresholds are 0.5.
+
+    Args:
+        backbone: As in :func:`adapt`.
+        classes: Class names in label order; those of the text bank if None (normal, benign, malignant).
+        normal_class: The class that means "no lesion"; None takes the one named so.
+        method: As in :func:`adapt`; it must accept an empty support set.
+        options: Of the method, e.g. other sentences.
+        seed: Of the method's random start.
+        device: As in :func:`adapt`.
+        dtype: As in :func:`adapt`.
+        size: As in :func:`adapt`.
+
+    Raises:
+        ConfigError: If a name or an option is unknown, or the method needs images.
+        WeightsError: If the backbone's weights are missing.
+    """
+    chosen = methods.get(method)
+    config, _ = _split_options(chosen, options)
+    bank = getattr(config, "texts", None) or breast_texts()
+    names = tuple(classes or bank.classes)
+    normal = normal_class or next(filter(is_normal, names), None)
+    if normal is None:
+        msg = f"none of the classes {', '.join(names)} is known to mean 'no lesion'; name it with normal_class="
+        raise ConfigError(msg)
+    tower = _tower(backbone, device=device, dtype=dtype, size=size)
+    fitted = chosen(tower, config, classes=names, normal_class=normal)
+    empty = load_batch([], Preprocess(tower.preprocess), classes=names, normal_class=normal)
+    report = fitted.fit(empty, seed=seed)
+    note = "zero-shot: no images to fit a threshold on; expect to move it for your scanner"
+    return Model(
+        fitted,
+        calibration=fixed(has_map="map" in chosen.info.outputs, note=note),
+        origin=_origin(report, "zero-shot", seed=seed),
+    )
+
+
+def load(folder: str | Path, *, device: str = "cpu", backbone: str | Backbone | None = None) -> Model:
+    """A saved model.
+
+    Args:
+        folder: What :meth:`Model.save` wrote.
+        device: As in :func:`adapt`.
+        backbone: Where to take the weights from instead of the name in the folder; they must be the same weights.
+
+    Raises:
+        BundleError: If the folder is incomplete or damaged, or the backbone is another one.
+        WeightsError: If the backbone's weights are missing.
+    """
+    from ultraad.bundle import read
+
+    return read(folder, device=device, backbone=backbone)
+
+
+# --- pieces ----------------------------------------------------------------------------------------------------------
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """No progress wanted."""
+
+
+def _split_options(method: type[Method], given: Mapping[str, Any] | None) -> tuple[Any, CalibrationConfig]:
+    """The method's options and, under ``calibration``, those of the thresholds."""
+    own: dict[str, Any] = {}
+    thresholds: dict[str, Any] = {}
+    for key, value in (given or {}).items():
+        head, _, rest = key.partition(".")
+        if head != "calibration":
+            own[key] = value
+        elif rest:
+            thresholds[rest] = value
+        elif isinstance(value, dict):
+            thresholds |= value
+        else:
+            msg = f"option 'calibration' wants a mapping such as {{folds: 4}}, found {value!r}"
+            raise ConfigError(msg)
+    return (
+        resolve(method.Config, own, where=f"options of {method.info.name}"),
+        resolve(CalibrationConfig, thresholds, where="options under calibration"),
+    )
+
+
+def _tower(backbone: str | Backbone, *, device: str, dtype: DType, size: int | None) -> Backbone:
+    if isinstance(backbone, Backbone):
+        return backbone
+    return load_backbone(backbone, device=device, dtype=dtype, size=size)
+
+
+def _origin(
+    report: FitReport, protocol: Literal["few-shot", "zero-shot"], *, seed: int, support: SupportSet | None = None
+) -> Origin:
+    return Origin(
+        protocol=protocol,
+        seed=seed,
+        shots=support.shots if support else 0,
+        source=support.source if support else None,
+        support_digest=support.digest if support else None,
+        selection=report.selection,
+        loss=report.loss,
+        seconds=round(report.seconds, 2),
+        learned=dict(report.learned),
+        notes=report.notes,
+    )

@@ -1,0 +1,210 @@
+"""A folder of results that grows image by image, survives an interruption, and is picked up where it stopped.
+
+    run.json            what was run, on what, with which model; "status" says whether it came to its end
+    predictions.jsonl   one line per image, in the order of processing
+    predictions.csv     the same as a table, written at the end
+    errors.jsonl        one line per image that could not be used
+    overlays/  maps/    pictures, and maps as 16-bit PNG (value * 65535)
+
+A line is written after its pictures, so whatever ``predictions.jsonl`` names is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ultraad.errors import DataError
+from ultraad.io.files import append_line, ensure_writable, write_image, write_json, write_map, write_text
+from ultraad.io.overlay import overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from ultraad.calibrate import Calibration
+    from ultraad.model import Result
+
+RUN, PREDICTIONS, ERRORS, TABLE = "run.json", "predictions.jsonl", "errors.jsonl", "predictions.csv"
+METRICS, REPORT = "metrics.json", "report.html"
+_PICTURES = ("overlays", "maps")
+
+
+class ResultsFolder:
+    """The folder of one run.
+
+    Args:
+        folder: Made if needed.
+        run: Facts about the run, JSON types; ``run["model"]["digest"]`` and ``run["command"]`` identify it.
+        resume: Keep what an earlier run of the same command with the same model left here; otherwise it is removed.
+        overlays: Write overlays.
+        maps: Write maps.
+
+    Raises:
+        DataError: If the folder cannot be written to, or holds results of another model or command.
+
+    Attributes:
+        done: Ids that have a prediction already.
+        failed: {id: reason} of this run.
+    """
+
+    def __init__(
+        self, folder: str | Path, run: Mapping[str, Any], *, resume: bool, overlays: bool = True, maps: bool = True
+    ) -> None:
+        self.folder = ensure_writable(folder)
+        self._run = dict(run)
+        self._overlays, self._maps = overlays, maps
+        self.done: set[str] = set()
+        self.failed: dict[str, str] = {}
+        earlier = _read_run(self.folder)
+        if earlier is not None and not resume:
+            _clear(self.folder)
+        elif earlier is not None:
+            self._check_same(earlier)
+            self.done = {row["id"] for row in read_predictions(self.folder)}
+        (self.folder / ERRORS).unlink(missing_ok=True)  # what failed is tried again
+        for name in _PICTURES:
+            (self.folder / name).mkdir(exist_ok=True)
+        self._write_run("running")
+
+    def add(self, result: Result, calibration: Calibration, *, mask: NDArray[np.bool_] | None = None) -> None:
+        """Write one prediction.
+
+        Args:
+            result: What was predicted.
+            calibration: Thresholds.
+            mask: bool (H W), the true lesion, drawn into the overlay.
+        """
+        s, p = result.sample, result.prediction
+        name = f"{_file_name(s.id)}.png"
+        map_path = overlay_path = None
+        if p.map is not None and self._maps:
+            map_path = f"maps/{name}"
+            write_map(self.folder / map_path, np.clip(p.map, 0.0, 1.0))
+        if p.map is not None and self._overlays:
+            overlay_path = f"overlays/{name}"
+            picture = overlay(result.image, p.map, mask=mask, threshold=calibration.pixel_threshold)
+            write_image(self.folder / overlay_path, picture)
+        row = {
+            "id": s.id,
+            "image": s.image.as_posix(),
+            "frame": s.frame,
+            "score": p.score,
+            "abnormal": p.score >= calibration.image_threshold,
+            "probs": p.probs,
+            "label": s.label,
+            "anomalous": s.anomalous,
+            "group": s.group,
+            "tags": sorted(s.tags),
+            "map": map_path,
+            "overlay": overlay_path,
+            "mask_known": result.mask_known,
+        }
+        append_line(self.folder / PREDICTIONS, json.dumps(row, ensure_ascii=False, allow_nan=False))
+        self.done.add(s.id)
+
+    def fail(self, id_: str, reason: str) -> None:
+        """Write one image that could not be used."""
+        self.failed[id_] = reason
+        append_line(self.folder / ERRORS, json.dumps({"id": id_, "error": reason}, ensure_ascii=False))
+
+    def finish(self, status: str, **facts: Any) -> None:  # noqa: ANN401
+        """Write the table and the final ``run.json``.
+
+        Args:
+            status: ``"complete"``, ``"interrupted"`` or ``"failed"``.
+            facts: More for ``run.json``.
+        """
+        write_text(self.folder / TABLE, _table(self.folder))
+        self._write_run(status, images=len(self.done), failed=len(self.failed), **facts)
+
+    def _write_run(self, status: str, **facts: Any) -> None:  # noqa: ANN401
+        write_json(self.folder / RUN, {**self._run, "status": status, **facts})
+
+    def _check_same(self, earlier: Mapping[str, Any]) -> None:
+        for what, there, here in (
+            ("command", earlier.get("command"), self._run["command"]),
+            ("model", earlier.get("model", {}).get("digest"), self._run["model"]["digest"]),
+        ):
+            if there != here:
+                msg = (
+                    f"{self.folder} holds results of another {what} ({str(there)[:16]}, now {str(here)[:16]}); "
+                    "choose another output folder, or delete this one"
+                )
+                raise DataError(msg)
+
+
+def read_predictions(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of ``predictions.jsonl``; a line cut off by a kill is passed over."""
+    path = folder / PREDICTIONS
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and "id" in row:
+                yield row
+
+
+def _read_run(folder: Path) -> dict[str, Any] | None:
+    """The ``run.json`` of an earlier run; None if there was none.
+
+    Raises:
+        DataError: If it is damaged, or there are predictions without it.
+    """
+    path = folder / RUN
+    if not path.is_file():
+        if (folder / PREDICTIONS).exists():
+            msg = f"{folder} holds {PREDICTIONS} but no {RUN}, so nobody knows whose they are; choose another folder"
+            raise DataError(msg)
+        return None
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        msg = f"{path} is damaged: {e}; choose another output folder, or delete this one"
+        raise DataError(msg) from e
+    if not isinstance(run, dict) or "command" not in run:
+        msg = f"{path} was not written by ultraad; choose another output folder"
+        raise DataError(msg)
+    return run
+
+
+def _clear(folder: Path) -> None:
+    for name in (PREDICTIONS, TABLE, ERRORS, METRICS, REPORT):
+        (folder / name).unlink(missing_ok=True)
+    for name in _PICTURES:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _file_name(id_: str) -> str:
+    """Readable, unique and allowed on every file system: the id's last part and a piece of its hash."""
+    last = PurePosixPath(id_).name
+    stem, dot, rest = last.rpartition(".")
+    frame = rest.partition("#")[2]
+    readable = re.sub(r"[^\w.()-]+", "_", stem if dot else last)[:60] + (f"-{frame}" if frame else "")
+    return f"{readable}-{hashlib.sha256(id_.encode()).hexdigest()[:8]}"
+
+
+def _table(folder: Path) -> str:
+    """The rows as CSV; one column per class for the probabilities."""
+    classes = list(dict.fromkeys(c for row in read_predictions(folder) for c in row["probs"] or ()))
+    plain = ("id", "image", "frame", "score", "abnormal", "label", "group", "map", "overlay")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*plain, *(f"p_{c}" for c in classes)])
+    for row in read_predictions(folder):
+        probs = row["probs"] or {}
+        table.writerow([*("" if row[k] is None else row[k] for k in plain), *(probs.get(c, "") for c in classes)])
+    return text.getvalue()
