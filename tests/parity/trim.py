@@ -1,7 +1,8 @@
 """How the fixtures in this folder were cut from the full reference outputs (run: python tests/parity/trim.py FOLDER).
 
-Kept: every weight of the 24-block reference CLIP in its float16 storage, but only those rows of the token embedding that
-occur in a test's sentences (``token_rows`` names them; the rest is never read), and the reference tensors a test compares.
+Kept: every weight of the 24-block reference CLIP in its float16 storage, but only those rows of the token embedding
+that occur in a test's sentences (``token_rows`` names them; the rest is never read), and the reference tensors that a
+test compares.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ ARCHITECTURE: dict[str, Any] = {
 }
 """open_clip model config of the tower (ours; docs/backbone.md)."""
 
+SIDE = 160  # of the input in pixels: ours, measured (docs/ultraad.md); position embeddings are interpolated
 MEAN = (0.5, 0.5, 0.5)  # timm efficientnet_lite0
 STD = (0.5, 0.5, 0.5)
 
@@ -89,8 +90,8 @@ def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None
     if not path.is_file():
         msg = f"the embedded weights are missing from this installation ({path}); reinstall ultraad"
         raise WeightsError(msg)
-    patch, native = ARCHITECTURE["vision_cfg"]["patch_size"], ARCHITECTURE["vision_cfg"]["image_size"]
-    side = size or native
+    patch = ARCHITECTURE["vision_cfg"]["patch_size"]
+    side = size or SIDE
     if side % patch:
         msg = f"size {side} is not a multiple of the patch size {patch} of {name}; use {side // patch * patch}"
         raise ConfigError(msg)

@@ -43,7 +43,7 @@ class WeightsStatus:
 
 def embedded_path() -> Path:
     """The weights file inside the package."""
-    return Path(str(files("ultraad.backbones") / "weights" / "embedded.safetensors"))
+    return Path(str(files("ultraad.backbones") / "pretrained" / "embedded.safetensors"))
 
 
 def sha256(path: Path) -> str:

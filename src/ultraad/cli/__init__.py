@@ -36,7 +36,7 @@ models.register(app)
 tools.register(app)
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer's callback
+def _print_version(wanted: bool) -> None:  # typer's callback
     if wanted:
         typer.echo(f"ultraad {__version__}")
         raise typer.Exit

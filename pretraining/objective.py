@@ -1,0 +1,119 @@
+"""What the tower is taught: captions, classes, attributes, and where the lesion is, all against text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from pretraining.images import FACTS, decode
+from pretraining.prompts import ATTRIBUTE_PROMPTS, CLASS_PROMPTS, PAIRS
+from pretraining.tower import encode_images, encode_texts
+from ultraad.simulate import LABELS
+from ultraad.simulate.captions import caption
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
+
+    from pretraining.tower import Words
+
+WEIGHTS = {"caption": 0.5, "class": 1.0, "pair": 0.5, "attribute": 0.7, "dense": 2.0, "dense class": 0.3}
+UNKNOWN_WORD = 0.03  # share of tokens hidden, so that the unknown word means nothing in particular
+
+
+class Sentences:
+    """All texts of one step, encoded in one pass."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def add(self, texts: list[str]) -> slice:
+        """Where the embeddings of these texts will be."""
+        self.texts += texts
+        return slice(len(self.texts) - len(texts), len(self.texts))
+
+
+def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
+    return words[int(rng.integers(len(words)))]
+
+
+def objective(
+    model: CLIP,
+    table: torch.Tensor,
+    words: Words,
+    images: torch.Tensor,
+    masks: torch.Tensor,
+    facts: np.ndarray,
+    rng: np.random.Generator,
+) -> dict[str, torch.Tensor]:
+    """Losses by name.
+
+    Args:
+        model: The tower.
+        table: Embeddings of the words in use.
+        words: Sentences to rows.
+        images: (b 3 s s) in 0..1.
+        masks: (b s s) in 0..1.
+        facts: (b f), see :data:`pretraining.images.FACTS`.
+        rng: Chooses wordings.
+    """
+    image, patches, grid = encode_images(model, images)
+    share = F.adaptive_avg_pool2d(masks[:, None], grid).flatten(1)  # (b n) share of lesion in a patch
+    visible = share.sum(1) > 0.5
+    label = torch.from_numpy(facts[:, 0].astype(np.int64))
+    usable = visible | (
+        label == 0
+    )  # a lesion that was cropped away makes neither a lesion nor, for its captions, a normal image
+    label = label * visible
+
+    said = Sentences()
+    captions = said.add([caption(*decode(row), rng) for row in facts])
+    classes = [said.add([_pick(rng, CLASS_PROMPTS[name]) for name in LABELS]) for _ in range(2)]
+    pairs = [said.add(list(PAIRS[int(rng.integers(len(PAIRS)))])) for _ in range(3)]
+    values = {name: said.add([_pick(rng, w) for w in wordings]) for name, wordings in ATTRIBUTE_PROMPTS.items()}
+    rows = words.rows(said.texts)
+    hidden = (torch.from_numpy(rng.random(rows.shape)) < UNKNOWN_WORD) & (rows > 2)
+    text = encode_texts(model, table, rows.masked_fill(hidden, 0))
+    scale = model.logit_scale.exp()
+
+    losses = {}
+    same = torch.from_numpy(
+        (facts[:, None, :7] == facts[None, :, :7]).all(-1)
+    ).float()  # label and the five attributes and family
+    same[torch.outer(label == 0, label == 0)] = 1
+    same = same[usable][:, usable]
+    target = same / same.sum(1, keepdim=True)
+    logits = scale * image[usable] @ text[captions][usable].T
+    losses["caption"] = -0.5 * (
+        (target * logits.log_softmax(1)).sum(1).mean() + (target * logits.T.log_softmax(1)).sum(1).mean()
+    )
+    losses["class"] = torch.stack([F.cross_entropy(scale * image @ text[c].T, label) for c in classes]).mean()
+    losses["pair"] = torch.stack([F.cross_entropy(scale * image @ text[p].T, (label > 0).long()) for p in pairs]).mean()
+    lesion = torch.nonzero(label > 0).flatten()
+    if len(lesion):
+        per = [
+            F.cross_entropy(
+                scale * image[lesion] @ text[where].T,
+                torch.from_numpy(facts[lesion.numpy(), FACTS.index(name)].astype(np.int64)),
+            )
+            for name, where in values.items()
+        ]
+        losses["attribute"] = torch.stack(per).mean()
+    per = []
+    for k, tokens in enumerate(patches):
+        logit = (
+            scale * tokens @ (text[pairs[k % len(pairs)]][1] - text[pairs[k % len(pairs)]][0])
+        )  # (b n), of "abnormal"
+        p = logit.sigmoid()
+        entropy = F.binary_cross_entropy_with_logits(logit, share, reduction="none") * (1 + 2 * share)
+        focal = 3 * (entropy * (p - share).abs().detach().clamp(min=0.05)).mean()
+        dice = 1 - (2 * (p * share).sum(1) + 1) / (p.sum(1) + share.sum(1) + 1)
+        per.append(focal + 0.5 * dice.mean())
+    losses["dense"] = torch.stack(per).mean()
+    inside = share > 0.6
+    if bool(inside.any()):
+        kinds = label[:, None].expand_as(share)[inside]
+        losses["dense class"] = F.cross_entropy(scale * patches[-1][inside] @ text[classes[0]].T, kinds)
+    return losses

@@ -1,0 +1,217 @@
+"""Train the embedded backbone on simulated images.
+
+    python -m pretraining.train IMAGES RUN --minutes 60
+
+The learning rate is a cosine over wall time, so a run ends when it was told to. It continues from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pretraining.augment import augment
+from pretraining.images import Shards
+from pretraining.objective import WEIGHTS, objective
+from pretraining.prompts import ATTRIBUTE_PROMPTS, CLASS_PROMPTS, PAIRS, VALIDATION_PAIRS
+from pretraining.tower import Words, freeze_statistics, new_tower, tokenizer
+from pretraining.validate import KINDS, validate
+from ultraad.simulate.captions import (
+    BARE_TEMPLATES,
+    FAMILY_WORDINGS,
+    NORMAL_FINDINGS,
+    NORMAL_TEMPLATES,
+    TEMPLATES,
+    THINGS,
+    WORDINGS,
+)
+
+VALIDATION_SHARD = 900
+SEED = 0
+WARMUP = 40  # steps
+SIDES = ((0.4, (112, 128)), (0.75, (128, 160)), (1.0, (160, 176)))
+VALIDATION_SIDE = 160
+
+
+def vocabulary() -> Words:
+    """Every word that captions and prompts can use."""
+    sentences = {s for words in (*CLASS_PROMPTS.values(), *PAIRS, *VALIDATION_PAIRS, KINDS) for s in words}
+    sentences |= {s for values in ATTRIBUTE_PROMPTS.values() for words in values for s in words}
+    sentences |= {s for words in (*WORDINGS.values(), *FAMILY_WORDINGS.values(), *THINGS.values()) for s in words}
+    sentences |= {
+        s.format(kind="benign", thing="mass", findings=",. and")
+        for s in (*TEMPLATES, *BARE_TEMPLATES, *NORMAL_TEMPLATES)
+    }
+    return Words(sorted(sentences | set(NORMAL_FINDINGS)), tokenizer=tokenizer())
+
+
+class Run:
+    """Model, optimiser, and their files."""
+
+    def __init__(self, folder: Path, *, lr: float) -> None:
+        self.folder, self.file = folder, folder / "last.pt"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.words = vocabulary()
+        self.model = new_tower(seed=SEED)
+        generator = torch.Generator().manual_seed(SEED)
+        self.table = torch.nn.Parameter(
+            torch.randn(len(self.words), self.model.token_embedding.embedding_dim, generator=generator) * 0.05
+        )
+        self.model.token_embedding.weight.requires_grad_(requires_grad=False)
+        named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        trunk = [p for n, p in named if ".trunk." in n]
+        matrices = [p for n, p in named if ".trunk." not in n and p.ndim >= 2]
+        vectors = [p for n, p in named if ".trunk." not in n and p.ndim < 2]
+        self.parameters = [*trunk, *matrices, *vectors, self.table]
+        self.rates = [0.3 * lr, lr, lr]
+        groups = [
+            {"params": trunk, "weight_decay": 1e-4},
+            {"params": matrices, "weight_decay": 0.05},
+            {"params": [*vectors, self.table], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.step = self.seen = 0
+        if self.file.exists():
+            state = torch.load(self.file, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seen = state["step"], state["seen"]
+            with torch.no_grad():
+                self.table.copy_(state["table"])
+                for a, value in zip(self.average, state["average"], strict=True):
+                    a.copy_(value)
+
+    def update_average(self) -> None:
+        """Exponential moving average of the weights over the last few hundred steps."""
+        decay = min(0.995, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange weights and their average."""
+        for p, a in zip(self.parameters, self.average, strict=True):
+            kept = p.detach().clone()
+            p.copy_(a)
+            a.copy_(kept)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "table": self.table.detach(),
+            "average": self.average,
+            "step": self.step,
+            "seen": self.seen,
+        }
+        torch.save(state, self.file.with_suffix(".new"))
+        self.file.with_suffix(".new").replace(self.file)
+
+
+def side_at(progress: float, rng: np.random.Generator) -> int:
+    """Side of a batch in pixels: small pictures first, which cost half as much, then the size that is used later."""
+    for until, sides in SIDES:
+        if progress < until:
+            return int(rng.choice(sides))
+    return VALIDATION_SIDE
+
+
+def train(
+    run: Run, shards: Shards, held_out: Shards, *, start: float, end: float, batch: int, sides: list[int] | None
+) -> None:
+    """Step until the clock says ``end`` (both in seconds since the epoch; the cosine runs between them)."""
+    rng = np.random.default_rng([SEED, run.step])
+    generator = torch.Generator().manual_seed(SEED + run.step)
+    begun, seen, mean, saved = time.time(), 0, {}, time.time()
+    freeze_statistics(run.model)
+    while (now := time.time()) < end:
+        progress = (now - start) / (end - start)
+        rate = min(1.0, (run.step + 1) / WARMUP) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * progress)))
+        for group, base in zip(run.optimizer.param_groups, run.rates, strict=True):
+            group["lr"] = float(base * rate)
+        image, mask, facts = shards.take(rng.choice(len(shards), batch, replace=False))
+        x = torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255
+        x, y = augment(
+            x,
+            torch.from_numpy(mask).float(),
+            side=int(rng.choice(sides)) if sides else side_at(progress, rng),
+            generator=generator,
+        )
+        losses = objective(run.model, run.table, run.words, x, y, facts, rng)
+        run.optimizer.zero_grad(set_to_none=True)
+        sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
+        torch.nn.utils.clip_grad_norm_(run.parameters, 1.0)
+        run.optimizer.step()
+        with torch.no_grad():
+            run.model.logit_scale.clamp_(max=np.log(100))
+        run.step, run.seen, seen = run.step + 1, run.seen + batch, seen + batch
+        run.update_average()
+        for name, loss in losses.items():
+            mean[name] = 0.97 * mean.get(name, float(loss.detach())) + 0.03 * float(loss.detach())
+        if run.step % 20 == 0:
+            row: dict[str, Any] = {
+                "step": run.step,
+                "seen": run.seen,
+                "images/s": round(seen / (time.time() - begun), 1),
+            }
+            row |= {
+                "rate": round(rate, 3),
+                "scale": round(float(run.model.logit_scale.detach().exp()), 1),
+                **{k: round(v, 3) for k, v in mean.items()},
+            }
+            report(run, row)
+        if run.step % 100 == 0:
+            shards.refresh()
+        if time.time() - saved > 300:
+            evaluate(run, held_out)
+            saved = time.time()
+    evaluate(run, held_out, count=2000)
+
+
+def evaluate(run: Run, held_out: Shards, *, count: int = 480) -> None:
+    """Validate the average, log it, save."""
+    run.swap()
+    metrics = validate(run.model, run.table.detach(), run.words, held_out, side=VALIDATION_SIDE, count=count)
+    run.swap()
+    freeze_statistics(run.model)
+    report(run, {"step": run.step, "seen": run.seen, **{k: round(float(v), 4) for k, v in metrics.items()}})
+    run.save()
+
+
+def report(run: Run, row: dict[str, Any]) -> None:
+    """One line of the log."""
+    line = json.dumps({"time": time.strftime("%H:%M:%S"), **row})
+    print(line, flush=True)
+    with (run.folder / "log.jsonl").open("a") as f:
+        f.write(line + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("images", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--sides", type=int, nargs="+", help="sides in pixels instead of the built-in schedule")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    run = Run(options.folder, lr=options.lr)
+    clock = options.folder / "clock.json"  # start and end stay what they were when a run is continued
+    if not clock.exists():
+        clock.write_text(json.dumps([time.time(), time.time() + 60 * options.minutes]))
+    start, end = json.loads(clock.read_text())
+    held_out = Shards(options.images, first=VALIDATION_SHARD, last=VALIDATION_SHARD)
+    train(run, Shards(options.images), held_out, start=start, end=end, batch=options.batch, sides=options.sides)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+"""Procedural breast-ultrasound images with masks, BI-RADS attributes and captions; no real image is behind them."""
+
+from ultraad.simulate.attributes import FAMILIES, LABELS, LEXICON, Attributes
+from ultraad.simulate.dataset import write_dataset
+from ultraad.simulate.imaging import PROFILES, Device
+from ultraad.simulate.phantom import Phantom, simulate
+
+__all__ = [
+    "FAMILIES", "LABELS", "LEXICON", "PROFILES", "Attributes", "Device", "Phantom", "simulate", "write_dataset",
+]  # fmt: skip

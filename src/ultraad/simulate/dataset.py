@@ -1,0 +1,137 @@
+"""A folder of simulated images, laid out like any image folder that ultraad reads."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ultraad.errors import ConfigError, DataError
+from ultraad.rng import seeded
+from ultraad.simulate.attributes import LABELS, Attributes
+from ultraad.simulate.phantom import CLASS_SHARES, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+MARKER = "simulated.json"
+GENERATOR = "ultraad.simulate"
+IMAGES_PER_PATIENT = 4  # ours
+
+
+def _deal(counts: Sequence[int], patients: int, rng: np.random.Generator) -> list[tuple[str, int]]:
+    """(label, patient) of every image: all patients have normal images, each has lesions of one class only."""
+    normal, benign, malignant = counts
+    lesions = benign + malignant
+    with_benign = round(patients * benign / lesions) if lesions else patients
+    if benign and malignant:
+        with_benign = min(max(with_benign, 1), patients - 1)
+    order = rng.permutation(patients)
+    owners = (order, order[:with_benign], order[with_benign:])
+    plan = [
+        (label, int(owner[i % len(owner)]))
+        for label, count, owner in zip(LABELS, (normal, benign, malignant), owners, strict=True)
+        for i in range(count)
+    ]
+    return sorted(plan, key=lambda item: item[1])  # stable: within a patient by class
+
+
+def _check(n: int, shares: Sequence[float], patients: int) -> None:
+    if n < 1:
+        msg = f"n must be at least 1, got {n}"
+        raise ConfigError(msg)
+    if len(shares) != len(LABELS) or min(shares) < 0 or sum(shares) <= 0:
+        msg = f"shares must be {len(LABELS)} numbers >= 0 for {', '.join(LABELS)}, got {tuple(shares)}"
+        raise ConfigError(msg)
+    least = 2 if shares[1] > 0 and shares[2] > 0 else 1
+    if patients < least:
+        msg = f"patients must be at least {least} (a patient has lesions of one class only), got {patients}"
+        raise ConfigError(msg)
+
+
+def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+
+
+def write_dataset(
+    folder: str | Path,
+    *,
+    n: int,
+    seed: int = 0,
+    size: int = 256,
+    shares: Sequence[float] = CLASS_SHARES,
+    patients: int | None = None,
+    clutter: bool = True,
+) -> Path:
+    """Write simulated images.
+
+    The layout is ``<class>/pPPPP_IIII.png`` with ``<class>/pPPPP_IIII_mask.png`` beside it (all black for normal), PPPP
+    the patient and IIII the patient's image. ``captions.csv`` holds patient, label, device, caption and attributes of
+    every image, and ``simulated.json``, written last, says where the folder came from. Images of one patient share
+    machine and breast.
+
+    Args:
+        folder: Made if missing. A folder that already holds exactly this data set is left as it is.
+        n: Number of images.
+        seed: Everything follows from it.
+        size: Side of the square images in pixels.
+        shares: Shares of normal, benign and malignant.
+        patients: Number of patients; None means one for every four images.
+        clutter: Whether consoles draw calipers, text, markers.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: If a number is out of range.
+        DataError: If the folder holds something else.
+    """
+    root = Path(folder)
+    if patients is None:
+        patients = max(2, n // IMAGES_PER_PATIENT)
+    _check(n, shares, patients)
+    marker: dict[str, Any] = {
+        "generator": GENERATOR, "seed": seed, "n": n, "size": size,
+        "shares": [float(s) for s in shares], "patients": patients, "clutter": clutter,
+    }  # fmt: skip
+    if root.exists() and any(root.iterdir()):
+        found = root / MARKER
+        if found.is_file() and json.loads(found.read_text(encoding="utf-8")) == marker:
+            return root
+        msg = f"{root} is not empty and does not hold this simulated data set; name an empty or new folder"
+        raise DataError(msg)
+
+    rng = seeded(seed, "simulate/dataset")
+    edges = np.round(np.cumsum([0, *shares]) / sum(shares) * n).astype(int)
+    plan = _deal([int(c) for c in np.diff(edges)], patients, rng)
+    image_seeds = rng.integers(0, 2**62, n)
+    patient_seeds = rng.integers(0, 2**62, patients)
+    for label in {label for label, _ in plan}:
+        (root / label).mkdir(parents=True, exist_ok=True)
+    taken: dict[int, int] = {}
+    names = [f.name for f in fields(Attributes)]
+    with (root / "captions.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "patient", "label", "device", "caption", *names])
+        for (label, patient), image_seed in zip(plan, image_seeds, strict=True):
+            phantom = simulate(
+                int(image_seed), label=label, size=size, clutter=clutter, patient=int(patient_seeds[patient])
+            )
+            taken[patient] = taken.get(patient, 0) + 1
+            stem = f"p{patient:04d}_{taken[patient]:04d}"
+            _write_png(root / label / f"{stem}.png", phantom.image[..., ::-1])
+            _write_png(root / label / f"{stem}_mask.png", phantom.mask.astype(np.uint8) * np.uint8(255))
+            row = dict.fromkeys(names, "") if phantom.attributes is None else asdict(phantom.attributes)
+            table.writerow(
+                [f"{label}/{stem}.png", f"p{patient:04d}", label, phantom.device, phantom.caption]
+                + [row[name] for name in names]
+            )
+    (root / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+    return root

@@ -1,0 +1,149 @@
+"""One simulated image from one seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import cv2
+import numpy as np
+
+from ultraad.errors import ConfigError
+from ultraad.rng import seeded
+from ultraad.simulate.anatomy import draw_style, draw_tissue
+from ultraad.simulate.attributes import FAMILIES, LABELS, draw_attributes
+from ultraad.simulate.captions import caption
+from ultraad.simulate.clutter import draw_clutter, draw_console, frame
+from ultraad.simulate.imaging import Device, acquire, draw_device, view
+from ultraad.simulate.lesions import add_lesion
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ultraad.simulate.attributes import Attributes, Label
+
+CLASS_SHARES = (0.40, 0.32, 0.28)  # ours, in the order of LABELS
+SECOND_LESION = 0.06  # ours
+MINIMUM_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Phantom:
+    """A simulated image and everything that is known about it.
+
+    Attributes:
+        image: uint8 (h w 3), RGB.
+        mask: bool (h w), True on lesion; all False for normal.
+        label: ``"normal"``, ``"benign"`` or ``"malignant"``.
+        attributes: BI-RADS attributes of the lesion; None for normal.
+        caption: A sentence about the image.
+        device: Name of the machine's profile.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    label: Label
+    attributes: Attributes | None
+    caption: str
+    device: str
+
+
+def _check(label: str | None, size: int, attributes: Attributes | None) -> None:
+    if label is not None and label not in LABELS:
+        msg = f"there is no label {label!r}; choose one of: {', '.join(sorted(LABELS))}"
+        raise ConfigError(msg)
+    if size < MINIMUM_SIZE:
+        msg = f"size must be at least {MINIMUM_SIZE} pixels, got {size}"
+        raise ConfigError(msg)
+    if attributes is not None and label not in (None, attributes.label):
+        msg = (
+            f"label {label!r} was asked for with the attributes of a {attributes.family}, "
+            f"which is {attributes.label}; leave label out"
+        )
+        raise ConfigError(msg)
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Bounding box (x0, y0, x1, y1) of a mask with at least one pixel."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+
+
+def _decoy(size: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """A box of a lesion's usual size and place."""
+    half_w, half_h = np.clip(np.exp(rng.normal(np.log((0.17, 0.13)), 0.4)), 0.03, 0.4) * size
+    x, y = np.clip(rng.normal(0.5, 0.17), 0.15, 0.85) * size, (0.12 + 0.6 * rng.beta(1.5, 1.8)) * size
+    box = np.clip(np.array([x - half_w, y - half_h, x + half_w, y + half_h]), 0, size - 1).round().astype(int)
+    return cast("tuple[int, int, int, int]", tuple(box.tolist()))
+
+
+def simulate(
+    seed: int,
+    *,
+    label: str | None = None,
+    size: int = 224,
+    device: str | Device | None = None,
+    clutter: bool = True,
+    attributes: Attributes | None = None,
+    family: str | None = None,
+    patient: int | None = None,
+) -> Phantom:
+    """Draw a B-mode breast image.
+
+    The streams of anatomy, machine, lesion, image noise and clutter are separate: two calls that differ only in
+    ``label`` or ``attributes`` show the same breast through the same machine under the same clutter.
+
+    Args:
+        seed: Everything follows from it.
+        label: ``"normal"``, ``"benign"`` or ``"malignant"``; None takes that of ``attributes`` or ``family``, or draws
+            one (40, 32 and 28 %).
+        size: Side of the square image in pixels.
+        device: Name of a profile in ``imaging.PROFILES``, a machine, or None to draw one.
+        clutter: Whether the console draws calipers, text, markers, borders, Doppler.
+        attributes: Of the lesion, instead of drawn ones.
+        family: Pathology to draw the attributes of, a key of ``FAMILIES``.
+        patient: Seed of the patient: images of one patient share machine and breast. None: the image has its own.
+
+    Returns:
+        The image with its mask, label, attributes and caption.
+
+    Raises:
+        ConfigError: If an argument is unknown or contradicts another.
+    """
+    _check(label, size, attributes)
+    owner = seed if patient is None else patient
+    if attributes is not None:
+        label = attributes.label
+    elif label is None and family is not None and family in FAMILIES:
+        label = FAMILIES[family].label
+    elif label is None:
+        label = str(seeded(seed, "simulate/label").choice(LABELS, p=CLASS_SHARES))
+    if attributes is None and (label != "normal" or family is not None):
+        attributes = draw_attributes(seeded(seed, "simulate/attributes"), label, family=family)
+
+    if not isinstance(device, Device):
+        device = draw_device(seeded(owner, "simulate/device"), device)
+    console = draw_console(seeded(owner, "simulate/console"))
+    style = draw_style(seeded(owner, "simulate/style"))
+    grid = view(device, size, seeded(seed, "simulate/view"))
+
+    tissue = draw_tissue(style, grid, seeded(seed, "simulate/tissue"))
+    mask = np.zeros((size, size), np.bool_)
+    if attributes is not None:
+        lesions = seeded(seed, "simulate/lesion")
+        for _ in range(2 if lesions.random() < SECOND_LESION else 1):
+            mask |= add_lesion(tissue, attributes, grid, lesions, mhz=device.effective_mhz)
+    grey = acquire(tissue, grid, device, seeded(seed, "simulate/acquire"))
+    if (maps := grid.scan_conversion()) is not None:
+        grey = np.asarray(cv2.remap(grey, *maps, cv2.INTER_LINEAR, borderValue=0), dtype=np.uint8)
+        mask = cv2.remap(mask.astype(np.uint8), *maps, cv2.INTER_NEAREST, borderValue=0) > 0
+
+    image = np.repeat(grey[..., None], 3, axis=2)
+    if clutter:
+        image, mask = frame(image, mask, console)
+        marks = seeded(seed, "simulate/clutter")
+        decoys = _decoy(size, marks), _decoy(size, marks)
+        targets = (_box(mask) if mask.any() else decoys[0], decoys[1])
+        image = draw_clutter(image, console, marks, targets=targets)
+    text = caption(label, attributes, seeded(seed, "simulate/caption"))
+    return Phantom(image, mask, cast("Label", label), attributes, text, device.name)
