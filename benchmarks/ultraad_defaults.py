@@ -132,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--backbone", default="embedded")
+    parser.add_argument("--size", type=int, help="input side in pixels; the backbone's own if not given")
     parser.add_argument("--shots", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="names that begin with one of these")
@@ -140,7 +141,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger("ultraad").setLevel(logging.ERROR)
     samples = ultraad.scan(args.data)
-    backbone = ultraad.load_backbone(args.backbone)
+    backbone = ultraad.load_backbone(args.backbone, size=args.size)
     batch = load_batch(samples, Preprocess(backbone.preprocess), classes=CLASSES, normal_class="normal")
     features = backbone.cache.encode(batch.images, layers=backbone.default_layers)
     small = 4 * backbone.grid[0]

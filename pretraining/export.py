@@ -17,10 +17,9 @@ import torch
 from safetensors.torch import save_file
 
 from pretraining.images import SHARD, Shards
-from pretraining.tower import imagenet_trunk
 from pretraining.train import SEED, VALIDATION_SHARD, Run
 from pretraining.validate import validate
-from ultraad.backbones.embedded import build
+from ultraad.backbones.embedded import SIDE, build
 
 VERSION = "1"
 RECIPE = (
@@ -30,18 +29,10 @@ RECIPE = (
 
 
 def weights_of(run: Run) -> dict[str, torch.Tensor]:
-    """The state dict of ``ultraad.backbones.embedded.build()`` for the run's current weights.
-
-    Stages of the trunk that the tower never reads keep their ImageNet values.
-    """
+    """The state dict of ``ultraad.backbones.embedded.build()`` for the run's current weights."""
     trained = run.model.state_dict()
     embedding = trained["token_embedding.weight"]
     trained["token_embedding.weight"] = run.words.table(embedding, run.table.detach())
-    trained |= {
-        f"visual.conv1.trunk.{name}": value
-        for name, value in imagenet_trunk().items()
-        if f"visual.conv1.trunk.{name}" not in trained
-    }
     names = build().state_dict()
     return {
         name: trained[name].half() if trained[name].is_floating_point() and trained[name].ndim >= 2 else trained[name]
@@ -60,7 +51,7 @@ def main() -> None:
     run = Run(options.folder, lr=0.0)
     run.swap()
     held_out = Shards(options.images, first=VALIDATION_SHARD, last=VALIDATION_SHARD)
-    metrics = validate(run.model, run.table.detach(), run.words, held_out, side=224, count=options.count)
+    metrics = validate(run.model, run.table.detach(), run.words, held_out, side=SIDE, count=options.count)
     tensors = {name: value.contiguous() for name, value in weights_of(run).items()}
     metadata = {
         "name": "embedded",
@@ -71,6 +62,7 @@ def main() -> None:
         "validation_seeds": f"{SHARD * VALIDATION_SHARD}..{SHARD * VALIDATION_SHARD + options.count - 1}",
         "images_seen": str(run.seen),
         "steps": str(run.step),
+        "validation_side": str(SIDE),
         "simulated_validation": json.dumps({name: round(float(v), 4) for name, v in metrics.items()}),
     }
     options.weights.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from open_clip import CLIP
 
-STAGES = 5  # of the trunk; what lies behind stride 16 is never used
 TAPS = (2, 3, 4, 5, 6)
 
 
@@ -58,7 +57,6 @@ def new_tower(*, seed: int, frozen_stages: int = 2) -> CLIP:
     model = build()
     trunk = model.visual.conv1.trunk
     weights = imagenet_trunk()
-    trunk.blocks = trunk.blocks[:STAGES]
     trunk.load_state_dict({name: weights[name] for name in trunk.state_dict()})
     for part in (trunk.conv_stem, trunk.bn1, *trunk.blocks[:frozen_stages]):
         part.requires_grad_(requires_grad=False)

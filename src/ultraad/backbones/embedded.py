@@ -26,9 +26,9 @@ ARCHITECTURE: dict[str, Any] = {
     "vision_cfg": {"image_size": 224, "layers": 6, "width": 192, "head_width": 64, "patch_size": 16},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 3},
 }
-"""open_clip model config of the tower (ours; docs/backbone.md)."""
+"""open_clip model config of the tower (ours; pretraining/README.md)."""
 
-SIDE = 160  # of the input in pixels: ours, measured (docs/ultraad.md); position embeddings are interpolated
+SIDE = 160  # of the input in pixels: ours, measured on BUS-UCLM (pretraining/README.md)
 MEAN = (0.5, 0.5, 0.5)  # timm efficientnet_lite0
 STD = (0.5, 0.5, 0.5)
 
@@ -46,6 +46,7 @@ class TrunkPatchEmbed(nn.Module):
         import timm
 
         self.trunk = timm.create_model("efficientnet_lite0", pretrained=False, features_only=True, out_indices=(2, 3))
+        self.trunk.blocks = cast("Any", self.trunk).blocks[:5]  # the stages below stride 16 are never read
         c8, c16 = cast("Any", self.trunk).feature_info.channels()
         self.from8 = nn.Conv2d(c8, width, kernel_size=2, stride=2)
         self.from16 = nn.Conv2d(c16, width, kernel_size=1)
@@ -60,7 +61,7 @@ def build(*, size: int | None = None) -> open_clip.CLIP:
     """A freshly initialised tower; weights are loaded by the caller.
 
     Args:
-        size: Input side in pixels, a multiple of 16; 224 if None.
+        size: Input side in pixels, a multiple of 16; the architecture's 224 if None.
     """
     ensure_torchvision()
     from open_clip import CLIP
