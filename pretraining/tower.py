@@ -89,7 +89,7 @@ def _trunk(trunk: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     """Stride-8 and stride-16 maps, as timm computes them with batch norm in evaluation mode."""
     x = _conv(x, trunk.conv_stem, trunk.bn1, relu=True)
     x8 = x
-    for i, stage in enumerate(trunk.blocks[:STAGES]):
+    for i, stage in enumerate(trunk.blocks):
         for block in stage:
             y = x
             if i == 0:
