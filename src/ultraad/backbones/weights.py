@@ -80,7 +80,7 @@ def locate(model: str, tag: str, *, name: str) -> Path:
         f"  fetch once, where there is internet:  ultraad backbones fetch {name}\n"
         "  offline: copy that folder or file here, or put the weights and an open_clip_config.json into a folder and "
         "use --backbone open_clip:local-dir:<folder>\n"
-        f"  the source is {f'huggingface.co repository {repo}' if repo else url}"
+        f"  the source is {f'Hugging Face repository {repo}' if repo else url}"
     )
     raise WeightsError(msg)
 
