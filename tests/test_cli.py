@@ -368,7 +368,11 @@ def test_ctrl_c_in_the_middle_of_a_long_run(cli: Cli, saved: Path, tmp_path: Pat
         os.link(first, folder / f"{n}.png")
     words = ["predict", str(saved), str(folder), "-o", str(out), "--device", "cpu"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "ultraad.cli", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "ultraad.cli", *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells start background jobs deaf to it
     )
     deadline = time.monotonic() + 120
     lines = out / "predictions.jsonl"
