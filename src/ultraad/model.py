@@ -340,6 +340,8 @@ def adapt(
         )
     else:
         found = fixed(has_map="map" in chosen.info.outputs, note="calibration was turned off")
+    if isinstance(backbone, str):  # nobody else uses this tower
+        tower.cache.clear()
     prints = fingerprints(support)
     return Model(
         fitted,

@@ -462,6 +462,20 @@ def test_fit_leaves_the_global_random_state_alone(tiny):
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+def test_fit_encodes_each_view_once_and_folds_reuse_them(monkeypatch):
+    backbone = load_backbone("tiny")
+    seen = []
+    encode = backbone.encode_image
+    monkeypatch.setattr(backbone, "encode_image", lambda x, **o: (seen.append(len(x)), encode(x, **o))[1])
+    batch = make_batch(backbone)
+    fitted(backbone, batch, train={"epochs": 3, "views": 4})
+    assert sum(seen) == 4 * len(batch)
+    fitted(backbone, batch.select([0, 2, 4]), train={"epochs": 3, "views": 4})  # a fold of a cross-validation
+    assert sum(seen) == 4 * len(batch)
+    fitted(backbone, batch, seed=1, train={"epochs": 1, "views": 4})  # other views, the same first one
+    assert sum(seen) == (4 + 3) * len(batch)
+
+
 def test_heads_must_divide(tiny):
     with pytest.raises(ConfigError, match=r"pif.heads=5 does not divide 32"):
         build(tiny, pif={"heads": 5})
