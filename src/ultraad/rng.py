@@ -7,11 +7,14 @@ from the user's seed and the purpose's name.
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
 
@@ -44,3 +47,18 @@ def torch_seeded(seed: int, purpose: str) -> torch.Generator:
 
     state = int(seeded(seed, purpose).integers(0, 2**63 - 1))
     return torch.Generator().manual_seed(state)
+
+
+@contextmanager
+def torch_forked(seed: int, purpose: str) -> Iterator[None]:
+    """Inside, torch's own initialisers draw from a stream of their own; the global state is as before afterwards.
+
+    Example:
+        >>> with torch_forked(0, "init"):
+        ...     layer = torch.nn.Linear(4, 2)
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seeded(seed, purpose).integers(2**31)))
+        yield

@@ -6,33 +6,24 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from tests.parity.trim import HERE, clip_mini
+from tests.parity import fixtures
+from tests.parity.trim import HERE
 from ultraad.backbones import available, load_backbone
 from ultraad.backbones.base import Backbone, preprocess_from, quarter_layers
 from ultraad.errors import ConfigError, WeightsError
-from ultraad.types import PreprocessConfig
 
 TOL = {"atol": 1e-5, "rtol": 0}
 
 
 @pytest.fixture(scope="module")
 def mini() -> Backbone:
-    model = clip_mini()  # first: it makes torchvision importable
-    import open_clip
-
-    return Backbone(
-        model,
-        open_clip.get_tokenizer("ViT-B-32"),
-        name="clip-mini",
-        preprocess=PreprocessConfig(112, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD),
-    )
+    return fixtures.mini()
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return load_file(HERE / "clip-mini-ref.safetensors")
+    return {**fixtures.golden("clip-mini-ref"), "image_clip": fixtures.golden("inputs")["image_clip"]}
 
 
 def test_reference_image_features_and_blocks(mini, reference):

@@ -1,8 +1,8 @@
-"""How the fixtures in this folder were cut from the full reference outputs (run: python tests/parity/trim.py FOLDER).
+"""How the fixtures in this folder were cut from the full reference outputs (run: python -m tests.parity.trim FOLDER).
 
 Kept: every weight of the 24-block reference CLIP in its float16 storage, but only those rows of the token embedding
-that occur in a test's sentences (``token_rows`` names them; the rest is never read), and the reference tensors that a
-test compares.
+that occur in a sentence of a fixture (``token_rows`` names them; the rest is never read), and of each method the
+reference tensors that a test compares (``TENSORS``). Nothing is rounded or recomputed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
@@ -18,35 +19,63 @@ from safetensors.torch import load_file, save_file
 HERE = Path(__file__).parent
 EMBEDDING = "token_embedding.weight"
 
+TENSORS: dict[str, tuple[str, ...]] = {
+    "inputs": ("label", "image_clip", "image_clip_154", "mask"),
+}
+"""{fixture: patterns of the tensors that its tests read}."""
+
 
 def main(folder: Path) -> None:
-    weights = load_file(folder / "clip-mini.safetensors")
+    fixtures = {name: load_file(folder / f"{name}.safetensors") for name in TENSORS}
     reference = load_file(folder / "clip-mini-ref.safetensors")
-    inputs = load_file(folder / "inputs.safetensors")
-    rows = reference["token_ids"].long().unique()
+    weights = load_file(folder / "clip-mini.safetensors")
+    rows = token_rows(folder)
     weights["token_rows"] = rows
     weights[EMBEDDING] = weights[EMBEDDING][rows].clone()
     save_file(weights, HERE / "clip-mini.safetensors")
-    save_file({**reference, "image_clip": inputs["image_clip"]}, HERE / "clip-mini-ref.safetensors")
+    save_file(reference, HERE / "clip-mini-ref.safetensors")
     shutil.copy(folder / "clip-mini.json", HERE / "clip-mini.json")
     texts = json.loads((folder / "clip-mini-ref.json").read_text())["reference_texts"]
     (HERE / "clip-mini-texts.json").write_text(json.dumps(texts, indent=1) + "\n")
+    for name, patterns in TENSORS.items():
+        unused = [p for p in patterns if not any(fnmatch(key, p) for key in fixtures[name])]
+        assert not unused, f"{name} has no tensor {unused}"
+        kept = {key: t for key, t in fixtures[name].items() if any(fnmatch(key, p) for p in patterns)}
+        save_file(kept, HERE / f"{name}.safetensors")
+    size = sum(path.stat().st_size for path in HERE.glob("*.safetensors"))
+    print(f"{size / 1e6:.2f} MB")
 
 
-def clip_mini() -> torch.nn.Module:
-    """The reference CLIP as an open_clip model, rows of words that no test uses set to zero."""
+def token_rows(folder: Path) -> torch.Tensor:
+    """Every token id that a fixture's sentences can contain, sorted."""
     from ultraad.backbones._torchvision import ensure_torchvision
 
     ensure_torchvision()
-    import open_clip
+    from open_clip.tokenizer import SimpleTokenizer
 
-    model = open_clip.CLIP(**json.loads((HERE / "clip-mini.json").read_text()))
-    state = {key: value.float() for key, value in load_file(HERE / "clip-mini.safetensors").items()}
-    rows = state.pop("token_rows").long()
-    full = torch.zeros_like(model.token_embedding.weight)
-    full[rows] = state[EMBEDDING]
-    model.load_state_dict({**state, EMBEDDING: full})
-    return model
+    tokenizer = SimpleTokenizer()
+    ids: set[int] = set(tokenizer([""])[0].tolist())
+    for path in sorted(folder.glob("*.json")):
+        for text in strings(json.loads(path.read_text())):
+            ids |= set(tokenizer.encode(text.replace("{}", " ").replace("_", " ")))
+    for path in sorted(folder.glob("*.safetensors")):
+        for key, value in load_file(path).items():
+            if key.startswith("token_ids"):
+                ids |= set(value.flatten().tolist())
+    return torch.tensor(sorted(i for i in ids if i < 49408))
+
+
+def strings(tree: object) -> list[str]:
+    """All strings under a JSON file's ``prompts`` and ``reference_texts``, however deep."""
+
+    def walk(node: object) -> list[str]:
+        if isinstance(node, str):
+            return [node]
+        children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        return [text for child in children for text in walk(child)]
+
+    assert isinstance(tree, dict)
+    return [text for key in ("prompts", "reference_texts") for text in walk(tree.get(key))]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from ultraad.errors import ConfigError, DataError, NotFittedError
 from ultraad.types import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ultraad.backbones.base import Backbone
     from ultraad.types import Batch, FitReport, Scores
@@ -47,7 +47,20 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class MethodInfo:
-    """Who a method is. ``outputs`` is a subset of {"score", "map", "classes"}."""
+    """Who a method is, and what its users must know.
+
+    Attributes:
+        name: Module name, command-line name and the name in every result.
+        title: The method's name and what it does, one line.
+        paper: Authors, venue, year.
+        url: Of the paper.
+        reference: Repository and commit of the reference implementation, or where the numbers come from.
+        licence: Of the reference implementation.
+        outputs: A subset of {"score", "map", "classes"}.
+        needs: What ``fit`` cannot do without.
+        deviations: Where this implementation differs from the reference, and which option brings the reference back.
+        zero_shot: Whether an empty support set without an auxiliary set gives a meaningful model.
+    """
 
     name: str
     title: str
@@ -58,6 +71,7 @@ class MethodInfo:
     outputs: frozenset[str]
     needs: Needs
     deviations: tuple[str, ...] = ()
+    zero_shot: bool = False
 
 
 class Method(ABC, nn.Module):
@@ -75,6 +89,8 @@ class Method(ABC, nn.Module):
 
     info: ClassVar[MethodInfo]
     Config: ClassVar[type[MethodConfig]]
+    resizable: ClassVar[tuple[str, ...]] = ()
+    """Parameters and buffers that take the size they were saved with, such as a memory of support images."""
 
     def __init__(
         self,
@@ -104,6 +120,17 @@ class Method(ABC, nn.Module):
     def normal_index(self) -> int:
         """Label number of the normal class."""
         return self.classes.index(self.normal_class)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+        """Strict load; what is ``resizable`` takes the size it was saved with."""
+        for name in self.resizable:
+            if name in state_dict:
+                own: torch.Tensor = getattr(self, name)
+                fresh = torch.zeros_like(state_dict[name], device=own.device)
+                if isinstance(own, nn.Parameter):
+                    fresh = nn.Parameter(fresh, requires_grad=own.requires_grad)
+                setattr(self, name, fresh)
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     @abstractmethod
     def fit(
@@ -168,6 +195,9 @@ class Method(ABC, nn.Module):
             msg = f"{name} needs an auxiliary data set with masks, and none was given; pass auxiliary=..."
             raise DataError(msg)
         if len(support) == 0:
+            if not self.info.zero_shot and auxiliary is None:
+                msg = f"{name} learns from images and got none; give it a support set, or auxiliary images with masks"
+                raise DataError(msg)
             return
         if support.labels is None:
             msg = f"{name}.fit got a batch without labels; pass the labelled support, not batch.unlabelled()"

@@ -74,6 +74,17 @@ def apply_view(
     moved_mask = F.grid_sample(
         mask[None, None].float(), grid, mode="nearest", padding_mode="reflection", align_corners=False
     )[0, 0]
-    mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (preprocess.mean, preprocess.std))
-    intensity = (moved * std + mean).clamp(0, 1) ** view.gamma * view.gain
-    return (intensity.clamp(0, 1) - mean) / std, moved_mask > 0.5
+    intensity = to_intensity(moved, preprocess).clamp(0, 1) ** view.gamma * view.gain
+    return from_intensity(intensity.clamp(0, 1), preprocess), moved_mask > 0.5
+
+
+def to_intensity(images: torch.Tensor, preprocess: PreprocessConfig) -> torch.Tensor:
+    """Normalised images (... 3 s s) back to intensities in 0..1."""
+    mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    return images * std + mean
+
+
+def from_intensity(images: torch.Tensor, preprocess: PreprocessConfig) -> torch.Tensor:
+    """Intensities (... 3 s s) in 0..1 to normalised images: the inverse of :func:`to_intensity`."""
+    mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    return (images - mean) / std

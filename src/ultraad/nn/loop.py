@@ -1,16 +1,109 @@
-"""The one training loop: a loss over indices, parameter groups, epochs. No engine, no callbacks but one."""
+"""The one training loop: a loss over batches, parameter groups, epochs. No engine, no callbacks but one."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sized
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
 from ultraad.rng import seeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+T = TypeVar("T", bound=Sized)
+Optimiser = Literal["adamw", "adam", "sgd"]
+
+
+def minimise(
+    loss: Callable[[T, int], torch.Tensor],
+    groups: Sequence[dict[str, Any]],
+    batches: Callable[[int], Iterable[T]],
+    *,
+    steps: int,
+    epochs: int,
+    optimiser: Optimiser = "adamw",
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    schedule: Literal["cosine", "constant"] = "cosine",
+    per_epoch: bool = False,
+    warmup_epochs: int = 0,
+    warmup_lr: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[float, ...]:
+    """Minimise a loss over batches of any kind; the state after the last step is the result.
+
+    Args:
+        loss: Takes a batch and the epoch, returns a scalar.
+        groups: ``{"params": [...], "lr": ...}``; groups without parameters are dropped.
+        batches: The batches of an epoch (0-based).
+        steps: Batches per epoch; shapes the schedule.
+        epochs: At least 0.
+        optimiser: ``"adamw"`` (decoupled decay), ``"adam"`` (decay in the gradient) or ``"sgd"``.
+        betas: Of Adam.
+        eps: Of Adam.
+        momentum: Of SGD.
+        weight_decay: 0 makes Adam and AdamW the same.
+        schedule: ``"cosine"`` to 0 over all steps, or ``"constant"``.
+        per_epoch: The cosine moves at the end of an epoch (CoOp) instead of at every step.
+        warmup_epochs: At the start: linear from 0, or constant at ``warmup_lr``.
+        warmup_lr: A constant rate during warm-up (CoOp: 1e-5).
+        progress: Called with (epochs done, epochs).
+
+    Returns:
+        Mean loss of each epoch, over its items.
+    """
+    groups = [g for g in groups if g["params"]]
+    if not groups or epochs == 0:
+        return ()
+    base = [float(g["lr"]) for g in groups]
+    opt: torch.optim.Optimizer
+    if optimiser == "sgd":
+        opt = torch.optim.SGD(groups, momentum=momentum, weight_decay=weight_decay)
+    else:
+        kind = torch.optim.AdamW if optimiser == "adamw" else torch.optim.Adam
+        opt = kind(groups, betas=betas, eps=eps, weight_decay=weight_decay)
+    total, warm = epochs * steps, warmup_epochs * steps
+
+    def rate(step: int, lr: float) -> float:
+        at = step // steps * steps if per_epoch else step
+        value = lr * (0.5 * (1 + math.cos(math.pi * at / total)) if schedule == "cosine" else 1.0)
+        if step < warm:
+            return value * (step + 1) / warm if warmup_lr is None else warmup_lr
+        return value
+
+    history, step = [], 0
+    with torch.enable_grad():
+        for epoch in range(epochs):
+            sum_, seen = 0.0, 0
+            for batch in batches(epoch):
+                for group, lr in zip(opt.param_groups, base, strict=True):
+                    group["lr"] = rate(step, lr)
+                opt.zero_grad(set_to_none=True)
+                value = loss(batch, epoch)
+                value.backward()  # type: ignore[no-untyped-call]
+                opt.step()
+                step, seen = step + 1, seen + len(batch)
+                sum_ += float(value.detach()) * len(batch)
+            history.append(sum_ / max(1, seen))
+            if progress is not None:
+                progress(epoch + 1, epochs)
+    return tuple(history)
+
+
+def permutations(count: int, batch_size: int, *, seed: int) -> Callable[[int], Iterator[torch.Tensor]]:
+    """Indices int64 (b,) of ``count`` items in a fresh order at every call; the last batch may be smaller."""
+    rng = seeded(seed, "order")
+
+    def batches(epoch: int) -> Iterator[torch.Tensor]:  # noqa: ARG001  epochs are asked for in order
+        order = torch.from_numpy(rng.permutation(count))
+        yield from torch.split(order, batch_size)
+
+    return batches
 
 
 def train(
@@ -18,60 +111,30 @@ def train(
     groups: Sequence[dict[str, Any]],
     *,
     count: int,
-    epochs: int,
     batch_size: int,
     seed: int,
-    betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float = 0.0,
-    schedule: Literal["cosine", "constant"] = "cosine",
-    warmup_epochs: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    epochs: int,
+    **options: Any,  # noqa: ANN401
 ) -> tuple[float, ...]:
-    """Minimise a loss over ``count`` items; the state after the last step is the result.
+    """:func:`minimise` over ``count`` items in memory.
 
     Args:
         loss: Takes int64 (b,) indices and the epoch, returns a scalar.
-        groups: ``{"params": [...], "lr": ...}``; groups without parameters are dropped.
+        groups: As in :func:`minimise`.
         count: Items; an epoch is one permutation of them.
-        epochs: At least 0.
         batch_size: Items per step; the last batch of an epoch may be smaller.
         seed: Of the item order.
-        betas: Of Adam.
-        weight_decay: Decoupled (AdamW).
-        schedule: ``"cosine"`` to 0 over all steps, or ``"constant"``.
-        warmup_epochs: Linear from 0 at the start.
-        progress: Called with (epochs done, epochs).
+        epochs: As in :func:`minimise`.
+        options: Of :func:`minimise`.
 
     Returns:
         Mean loss of each epoch.
     """
-    groups = [g for g in groups if g["params"]]
-    if not groups or epochs == 0:
-        return ()
-    optimiser = torch.optim.AdamW(groups, betas=betas, weight_decay=weight_decay)
-    per_epoch = math.ceil(count / batch_size)
-    total, warm = epochs * per_epoch, warmup_epochs * per_epoch
-
-    def factor(step: int) -> float:
-        ramp = min(1.0, (step + 1) / warm) if warm else 1.0
-        return ramp * (0.5 * (1 + math.cos(math.pi * step / total)) if schedule == "cosine" else 1.0)
-
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-    rng = seeded(seed, "order")
-    history = []
-    with torch.enable_grad():
-        for epoch in range(epochs):
-            order = torch.from_numpy(rng.permutation(count))
-            sum_ = 0.0
-            for start in range(0, count, batch_size):
-                index = order[start : start + batch_size]
-                optimiser.zero_grad(set_to_none=True)
-                value = loss(index, epoch)
-                value.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                scheduler.step()
-                sum_ += float(value.detach()) * len(index)
-            history.append(sum_ / count)
-            if progress is not None:
-                progress(epoch + 1, epochs)
-    return tuple(history)
+    return minimise(
+        loss,
+        groups,
+        permutations(count, batch_size, seed=seed),
+        steps=math.ceil(count / batch_size),
+        epochs=epochs,
+        **options,
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 SMOOTH = 1e-5  # methods.md 0.3: VAND's focal smoothing
@@ -37,3 +39,44 @@ def dice(probs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """
     p, y = probs.flatten(1), target.flatten(1).to(probs.dtype)
     return 1 - (2 * (p * y).sum(1) + 1) / (p.sum(1) + y.sum(1) + 1)
+
+
+def row_dice(probs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Dice per image row, averaged over the rows of each image.
+
+    What the references compute for a batch of one, because their target loses its batch dimension (methods.md 0.3);
+    kept for parity with AdaCLIP, whose only batch size is one.
+
+    Args:
+        probs: f32 (b h w) in [0, 1].
+        target: bool (b h w).
+
+    Returns:
+        f32 (b,).
+    """
+    b, h, w = probs.shape
+    return dice(probs.reshape(b * h, 1, w), target.reshape(b * h, 1, w)).view(b, h).mean(1)
+
+
+def segmentation(
+    probs: torch.Tensor, target: torch.Tensor, *, both: bool, reduction: Literal["image", "row"] = "image"
+) -> torch.Tensor:
+    """Focal and dice of one map, the segmentation loss of the whole field.
+
+    ``focal + dice(p_a, y)`` (APRIL-GAN, MVFA, VCP-CLIP, MediCLIP) or, with ``both``, ``+ dice(p_n, 1 - y)``
+    (AnomalyCLIP, AdaCLIP, UltraAD). methods.md 0.3.
+
+    Args:
+        probs: f32 (b h w), abnormal probability in [0, 1].
+        target: bool (b h w).
+        both: Add the dice of the normal side.
+        reduction: Of the dice: per image, or per row (:func:`row_dice`).
+
+    Returns:
+        f32 (), mean over the batch.
+    """
+    overlap = dice if reduction == "image" else row_dice
+    total = focal(probs, target) + overlap(probs, target)
+    if both:
+        total = total + overlap(1 - probs, ~target)
+    return total.mean()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 
 
 def cache_logits(
@@ -36,3 +37,23 @@ def cache_logits(
         affinity = affinity * (column[None] != own[:, None])
     votes = affinity @ values  # (b c)
     return votes if norm == "sum" else votes / values.sum(0).clamp(min=1)
+
+
+def distance(query: torch.Tensor, bank: torch.Tensor, *, chunk: int = 4096) -> torch.Tensor:
+    """Cosine distance to the nearest row of a memory bank: min_m (1 - cos(q, m)), in [0, 2].
+
+    The few-shot branch of APRIL-GAN, MVFA and WinCLIP, and PatchCore with cosines.
+
+    Args:
+        query: f32 (... w), any length.
+        bank: f32 (m w), any length, m >= 1.
+        chunk: Rows of the bank at a time; bounds the memory, not the result.
+
+    Returns:
+        f32 (...).
+    """
+    q = F.normalize(query, dim=-1)
+    best = q.new_full(q.shape[:-1], -1.0)
+    for part in torch.split(F.normalize(bank, dim=-1), chunk):
+        best = torch.maximum(best, (q @ part.T).amax(-1))
+    return 1 - best

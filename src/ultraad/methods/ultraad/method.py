@@ -32,11 +32,11 @@ from ultraad.nn.maps import largest, resize, smooth, to_probability
 from ultraad.nn.memory import cache_logits
 from ultraad.nn.prompts import breast_texts, starting_words, unit
 from ultraad.nn.views import SupportViews
-from ultraad.rng import seeded
+from ultraad.rng import torch_forked
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from ultraad.backbones.base import Backbone
     from ultraad.methods.base import MethodConfig
@@ -51,6 +51,7 @@ INFO = MethodInfo(
     licence="Apache-2.0",
     outputs=frozenset({"score", "map", "classes"}),
     needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    zero_shot=True,
     deviations=(
         "adapters start as the tower's own projection instead of random (adapter.*)",
         "fusion keeps the prototypes beside what they attend to (pif.residual=add)",
@@ -65,6 +66,7 @@ class UltraAD(Method):
 
     info: ClassVar[MethodInfo] = INFO
     Config: ClassVar[type[MethodConfig]] = UltraADConfig
+    resizable: ClassVar[tuple[str, ...]] = ("keys", "values")
     config: UltraADConfig
     text: torch.Tensor
     values: torch.Tensor
@@ -97,8 +99,7 @@ class UltraAD(Method):
         """Fresh learned state; its own random stream, so the global one does not move."""
         c, b = self.config, self.backbone
         width, d = b.width, b.dim
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seeded(seed, "init").integers(2**31)))
+        with torch_forked(seed, "init"):
             kind, zero = c.mininet.type, c.mininet.zero_init or c.mininet.residual == "add_zero_init"
             self.mininet = MiniNet(d, d, kind=kind, zero_init=zero)
             own = not c.mininet.shared or b.text_width != d
@@ -149,12 +150,6 @@ class UltraAD(Method):
             PatchFusion(d, patch_dim, heads=pif.heads, scale=pif.scale, out_proj=pif.out_proj, init=init)
             for _ in range(count)
         )
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
-        """Strict load; the memory takes the size it was saved with."""
-        rows = len(state_dict["keys"]) if "keys" in state_dict else 0
-        self._set_memory(torch.zeros(rows, self.backbone.dim), torch.zeros(rows, len(self.classes)))
-        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def _set_memory(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         device = self.backbone.device

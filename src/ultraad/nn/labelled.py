@@ -1,0 +1,118 @@
+"""What a detector is trained on: the few support images, or an auxiliary set that is read batch by batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from ultraad.errors import DataError
+from ultraad.nn.loop import permutations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ultraad.types import Batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """Images and what a detector may know of them.
+
+    Attributes:
+        images: f32 (b 3 s s), normalised.
+        anomalous: bool (b,).
+        masks: bool (b s s), True on lesion; all False where unknown.
+        known: bool (b,), whether the mask is known (a normal image's empty mask is).
+    """
+
+    images: torch.Tensor
+    anomalous: torch.Tensor
+    masks: torch.Tensor
+    known: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def select(self, index: torch.Tensor) -> Labelled:
+        """The sub-batch at int64 or bool positions."""
+        return Labelled(self.images[index], self.anomalous[index], self.masks[index], self.known[index])
+
+
+def labelled(batch: Batch, *, normal_index: int | None = None) -> Labelled:
+    """A batch as training images.
+
+    Args:
+        batch: With labels, or with ``anomalous``.
+        normal_index: Label of the normal class; None uses ``batch.anomalous`` alone (auxiliary classes are others).
+
+    Raises:
+        DataError: If it is unknown for an image whether it is normal.
+    """
+    if normal_index is not None and batch.labels is not None:
+        anomalous = batch.labels != normal_index
+    elif batch.anomalous is not None:
+        anomalous = batch.anomalous
+    else:
+        msg = (
+            f"it is unknown which of these images are normal: {', '.join(batch.ids[:5])}; "
+            "training a detector needs images labelled normal or abnormal"
+        )
+        raise DataError(msg)
+    b, _, h, w = batch.images.shape
+    masks = torch.zeros(b, h, w, dtype=torch.bool) if batch.masks is None else batch.masks
+    known = ~anomalous if batch.mask_known is None else batch.mask_known
+    return Labelled(batch.images, anomalous, masks, known)
+
+
+def normals(support: Batch, *, normal_index: int) -> torch.Tensor:
+    """The support's normal images, f32 (m 3 s s), in order."""
+    if support.labels is None:
+        return support.images[:0]
+    return support.images[support.labels == normal_index]
+
+
+class TrainingSet:
+    """One face over both kinds of training data.
+
+    Args:
+        support: The few labelled images; used if there is no auxiliary set.
+        auxiliary: Batches of a larger data set; iterated once per epoch, ``len`` is its number of batches.
+        normal_index: Label of the normal class in the support.
+        batch_size: Images per step from the support (an auxiliary set brings its own batches).
+        seed: Of the order.
+
+    Attributes:
+        steps: Batches per epoch.
+        auxiliary: Whether the auxiliary set is what is trained on.
+
+    Raises:
+        DataError: If the auxiliary set has no length, or an image's normality is unknown.
+    """
+
+    def __init__(
+        self, support: Batch, auxiliary: Iterable[Batch] | None, *, normal_index: int, batch_size: int, seed: int
+    ) -> None:
+        self._batches = auxiliary
+        self.auxiliary = auxiliary is not None
+        if auxiliary is None:
+            self._support = labelled(support, normal_index=normal_index)
+            self._orders = permutations(len(support), batch_size, seed=seed)
+            self.steps = math.ceil(len(support) / batch_size)
+        elif isinstance(auxiliary, Sized):
+            self.steps = len(auxiliary)
+        else:
+            msg = "the auxiliary set must tell its number of batches (len); wrap a plain iterator in a list"
+            raise DataError(msg)
+
+    def epoch(self, epoch: int) -> Iterator[Labelled]:
+        """The batches of one epoch (0-based), for :func:`ultraad.nn.loop.minimise`."""
+        if self._batches is None:
+            for index in self._orders(epoch):
+                yield self._support.select(index)
+        else:
+            for batch in self._batches:
+                yield labelled(batch)

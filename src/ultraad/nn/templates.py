@@ -1,0 +1,139 @@
+"""Sentences of the anomaly detectors: states of an object, wrapped in photo templates.
+
+Both lists are the field's own (methods.md 0.4): the states and the 22 templates are WinCLIP's (Jeong et al., CVPR
+2023), the 35 templates are CLIP's as APRIL-GAN uses them. The references ask whether a breast is "flawless" or
+"damaged"; ``"medical"`` says the same in words that belong to a body (ours), and is the default of every method here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from ultraad.nn.prompts import encode_ensemble, unit
+
+if TYPE_CHECKING:
+    from ultraad.backbones.base import Backbone
+
+States = Literal["medical", "industrial"]
+
+NORMAL_STATES: dict[States, tuple[str, ...]] = {
+    "industrial": (
+        "{}",
+        "flawless {}",
+        "perfect {}",
+        "unblemished {}",
+        "{} without flaw",
+        "{} without defect",
+        "{} without damage",
+    ),
+    "medical": (
+        "normal {}",
+        "healthy {}",
+        "unremarkable {}",
+        "{} of normal tissue",
+        "{} without lesion",
+        "{} without mass",
+        "{} without abnormality",
+    ),
+}
+"""Each with one ``{}`` for the object."""
+ABNORMAL_STATES: dict[States, tuple[str, ...]] = {
+    "industrial": ("damaged {}", "broken {}", "{} with flaw", "{} with defect", "{} with damage"),
+    "medical": ("abnormal {}", "{} of abnormal tissue", "{} with lesion", "{} with mass", "{} with abnormality"),
+}
+"""WinCLIP leaves out the second industrial one ("broken")."""
+
+TEMPLATES_35: tuple[str, ...] = (
+    "a bad photo of a {}.",
+    "a low resolution photo of the {}.",
+    "a bad photo of the {}.",
+    "a cropped photo of the {}.",
+    "a bright photo of a {}.",
+    "a dark photo of the {}.",
+    "a photo of my {}.",
+    "a photo of the cool {}.",
+    "a close-up photo of a {}.",
+    "a black and white photo of the {}.",
+    "a bright photo of the {}.",
+    "a cropped photo of a {}.",
+    "a jpeg corrupted photo of a {}.",
+    "a blurry photo of the {}.",
+    "a photo of the {}.",
+    "a good photo of the {}.",
+    "a photo of one {}.",
+    "a close-up photo of the {}.",
+    "a photo of a {}.",
+    "a low resolution photo of a {}.",
+    "a photo of a large {}.",
+    "a blurry photo of a {}.",
+    "a jpeg corrupted photo of the {}.",
+    "a good photo of a {}.",
+    "a photo of the small {}.",
+    "a photo of the large {}.",
+    "a black and white photo of a {}.",
+    "a dark photo of a {}.",
+    "a photo of a cool {}.",
+    "a photo of a small {}.",
+    "there is a {} in the scene.",
+    "there is the {} in the scene.",
+    "this is a {} in the scene.",
+    "this is the {} in the scene.",
+    "this is one {} in the scene.",
+)
+"""APRIL-GAN and MVFA; AdaCLIP uses the first four."""
+
+TEMPLATES_22: tuple[str, ...] = (
+    "a cropped photo of the {}",
+    "a cropped photo of a {}",
+    "a close-up photo of a {}",
+    "a close-up photo of the {}",
+    "a bright photo of a {}",
+    "a bright photo of the {}",
+    "a dark photo of the {}",
+    "a dark photo of a {}",
+    "a jpeg corrupted photo of a {}",
+    "a jpeg corrupted photo of the {}",
+    "a blurry photo of the {}",
+    "a blurry photo of a {}",
+    "a photo of a {}",
+    "a photo of the {}",
+    "a photo of a small {}",
+    "a photo of the small {}",
+    "a photo of a large {}",
+    "a photo of the large {}",
+    "a photo of the {} for visual inspection",
+    "a photo of a {} for visual inspection",
+    "a photo of the {} for anomaly detection",
+    "a photo of a {} for anomaly detection",
+)
+"""WinCLIP."""
+
+
+def compose(name: str, states: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every state of an object in every template, states outside: ``compose("x", ["big {}"], ["a {}."])``: a big x."""
+    return [template.format(state.format(name)) for state in states for template in templates]
+
+
+@torch.no_grad()
+def encode_pair(
+    backbone: Backbone,
+    normal: Sequence[str],
+    abnormal: Sequence[str],
+    *,
+    average: Literal["unit", "raw"] = "unit",
+) -> torch.Tensor:
+    """t_n and t_a: unit f32 (2 d), normal first.
+
+    Args:
+        backbone: Its text tower reads the sentences.
+        normal: Sentences of the normal side.
+        abnormal: Sentences of the other.
+        average: ``"unit"``: each sentence normalised before the mean (APRIL-GAN, MVFA, AdaCLIP); ``"raw"``: not
+            (WinCLIP, MediCLIP). methods.md 0.4.
+    """
+    if average == "unit":
+        return torch.stack([encode_ensemble(backbone, s) for s in (normal, abnormal)])
+    return unit(torch.stack([backbone.encode_text(list(s)).mean(0) for s in (normal, abnormal)]))
