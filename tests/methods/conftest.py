@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ultraad.backbones import load_backbone
+from ultraad.config import options, resolve
 from ultraad.types import Batch, Geometry
 
 CLASSES = ("normal", "benign", "malignant")
@@ -48,6 +49,16 @@ def empty_batch(backbone, classes=CLASSES):
     """No support at all: zero-shot."""
     s = backbone.size
     return Batch(ids=(), images=torch.zeros(0, 3, s, s), geometry=(), classes=tuple(classes))
+
+
+QUICK = {"epochs": 2, "views": 2, "warmup_epochs": 0}
+"""Options by the last part of their name; any method's training is over in a moment with these."""
+
+
+def quick(config_class):
+    """A method's options with a training that a test can afford, whatever they are called and however they nest."""
+    given = {o.key: QUICK[last] for o in options(config_class) if (last := o.key.rpartition(".")[2]) in QUICK}
+    return resolve(config_class, given)
 
 
 @pytest.fixture(scope="session", params=["tiny", "tiny:uneven"])

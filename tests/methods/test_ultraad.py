@@ -444,24 +444,6 @@ def test_own_text_bank(tiny):
     torch.testing.assert_close(method.text[1], want)
 
 
-def test_batch_order_and_size_do_not_matter(backbone):
-    method = fitted(backbone)
-    x = make_batch(backbone, seed=4).images
-    with torch.no_grad():
-        together = method.score(x)
-        alone = [method.score(x[i : i + 1]) for i in range(len(x))]
-        backwards = method.score(x.flip(0))
-    torch.testing.assert_close(together.map, torch.cat([a.map for a in alone]), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(together.score, torch.cat([a.score for a in alone]), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(together.logits, backwards.logits.flip(0), atol=1e-4, rtol=1e-4)
-
-
-def test_fit_leaves_the_global_random_state_alone(tiny):
-    state = torch.random.get_rng_state()
-    fitted(tiny)
-    assert torch.equal(state, torch.random.get_rng_state())
-
-
 def test_fit_encodes_each_view_once_and_folds_reuse_them(monkeypatch):
     backbone = load_backbone("tiny")
     seen = []

@@ -12,7 +12,7 @@ from ultraad.backbones import load_backbone
 from ultraad.errors import ConfigError
 from ultraad.nn.augment import ViewParams, apply_view, sample_views
 from ultraad.nn.blocks import MiniNet, PatchFusion
-from ultraad.nn.loop import train
+from ultraad.nn.loop import EnoughEpochs, train
 from ultraad.nn.losses import dice, focal
 from ultraad.nn.maps import largest, smooth, to_probability
 from ultraad.nn.memory import cache_logits
@@ -71,11 +71,12 @@ def test_dice_is_per_image():
     torch.testing.assert_close(dice(p, y), alone)
 
 
-def test_smoothing_is_scipys():
-    x = torch.rand(2, 40, 40)
-    want = np.stack([gaussian_filter(m.numpy(), 2.0, mode="mirror") for m in x])
-    np.testing.assert_allclose(smooth(x, 2.0).numpy(), want, atol=1e-5)
-    assert smooth(x, 0) is x
+@pytest.mark.parametrize(("sigma", "side"), [(1.0, 9), (4.0, 40), (4.0, 7)])  # the last: wider than the map
+def test_smoothing_is_scipys(sigma, side):
+    maps = torch.rand(2, side, side + 3, generator=torch.Generator().manual_seed(0))
+    want = np.stack([gaussian_filter(m, sigma) for m in maps.numpy()])
+    np.testing.assert_allclose(smooth(maps, sigma).numpy(), want, atol=1e-6)
+    assert smooth(maps, 0) is maps
 
 
 def test_probability_orders():
@@ -139,6 +140,29 @@ def test_loop_minimises_and_reports_epochs():
     assert history[-1] < history[0]
     assert seen[-1] == (200, 200)
     assert train(lambda *_: w, [{"params": [], "lr": 1.0}], count=3, epochs=5, batch_size=1, seed=0) == ()
+
+
+def test_a_training_that_is_stopped_was_on_its_way():
+    """After two of five epochs: the state that the whole training passes through, schedule and order included."""
+    states = {}
+
+    def run(last):
+        w = nn.Parameter(torch.zeros(1))
+
+        def progress(done, _of):
+            states[last, done] = w.detach().clone()
+            if done == last:
+                raise EnoughEpochs
+
+        def loss(index, _epoch):
+            return ((w - index.float()) ** 2).mean()
+
+        return train(loss, [{"params": [w], "lr": 0.1}], count=4, epochs=5, batch_size=3, seed=0, progress=progress)
+
+    assert len(run(5)) == 5
+    assert len(run(2)) == 2
+    assert torch.equal(states[2, 2], states[5, 2])
+    assert not torch.equal(states[2, 2], states[5, 5])
 
 
 def test_every_item_once_per_epoch():

@@ -20,8 +20,16 @@ Positions = Literal["bicubic_antialias", "bicubic", "bilinear"]
 
 
 def golden(name: str) -> dict[str, torch.Tensor]:
-    """The reference tensors of one fixture; a missing file is a failure, not a skip."""
-    return load_file(HERE / f"{name}.safetensors")
+    """The reference tensors of one fixture; a missing file is a failure, not a skip.
+
+    ``inputs`` has its pictures as bytes; the normalised ``image_clip`` and ``image_clip_154`` are made from them.
+    """
+    tensors = load_file(HERE / f"{name}.safetensors")
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    for key in [key for key in tensors if key.startswith("image_u8")]:
+        unit = tensors[key].permute(0, 3, 1, 2).float() / 255
+        tensors[key.replace("u8", "clip")] = (unit - mean) / std
+    return tensors
 
 
 def clip_mini(*, gelu: bool = False, size: int = 112, positions: Positions = "bicubic_antialias") -> torch.nn.Module:

@@ -20,7 +20,44 @@ HERE = Path(__file__).parent
 EMBEDDING = "token_embedding.weight"
 
 TENSORS: dict[str, tuple[str, ...]] = {
-    "inputs": ("label", "image_clip", "image_clip_154", "mask"),
+    "inputs": ("label", "image_u8*", "mask"),
+    "aprilgan": (
+        *("param.*", "text_features", "image_features", "image_score", "patch_logits", "few.*", "train.*"),
+        *("gradnorm.*", "quickgelu.*"),
+    ),
+    "mvfa": (
+        *("param.*.fc1.*", "param.*.[012].fc2.*", "text_features", "zero.image_score", "zero.patch_logits"),
+        *("few.memory_rows", "few.*.*det_score", "few.flips.combined_*", "augment.all_means", "augment.mask_sums"),
+        *("train.*", "grad*", "res154.zero.*", "quickgelu.text_features", "quickgelu.zero.image_score"),
+    ),
+    "adaclip": (
+        *("param.[vpcd]*", "param.text_prompter.static_prompts.[123]", "token_ids_first", "frozen_image_features"),
+        *("prompted_image_features", "projected_class_token", "text_features", "patch_logits"),
+        *("image_score*", "hsf.*", "train.*", "gradnorm.*", "res154.*", "quickgelu.image1.image_score*"),
+        "norounding.*",
+    ),
+    "winclip": ("text_features*", "window_*", "zero.patch_map", "zero.image_score", "few.*"),
+    "winclip_anomalib": ("image_embeddings", "window_*", "text_*", "zero.patch_map", "zero.image_score", "few.*"),
+    "coop": ("shared.*", "class_specific.*", "init_words.*", "image_features", "labels"),
+    "cocoop": ("param.*", "labels", "image_features", "meta_bias", "text_features", "logits*", "train.loss", "grad*"),
+    "clip_adapter": ("*",),
+    "tip_adapter": ("*",),
+    "lpp": ("*",),
+    "anomalyclip": (
+        *("param.*", "text_features*", "image_features_raw", "patch_features_24", "patch_prob_*", "image_score"),
+        *("anomaly_map", "last_layer_only.image_score", "train.*", "gradnorm.*", "grad.*"),
+        *("res154.image_score", "res154.anomaly_map_upsampled"),
+    ),
+    "vcpclip": (
+        *("param.*", "image_features", "class_vectors", "text_features", "post_text_features", "patch_logits_*"),
+        *("anomaly_map_smoothed", "anomaly_map_minmax_range", "image_score_unnormalised", "train.*"),
+        *("gradnorm.*", "grad.*", "res154.*"),
+    ),
+    "mediclip": (
+        *("param.*", "text_features", "patch_logits", "image_score", "train.*", "gradnorm.*", "causal.text_features"),
+        *("synthesis.*_u8", "synthesis.[!i]*.area_sorted", "synthesis.[!i]*.*change*", "synthesis.[!i]*.abs_in_sorted"),
+        *("synthesis.[!i]*.[hw]_sorted", "synthesis.[!i]*.ncomp_sorted"),
+    ),
 }
 """{fixture: patterns of the tensors that its tests read}."""
 

@@ -60,6 +60,10 @@ class MethodInfo:
         needs: What ``fit`` cannot do without.
         deviations: Where this implementation differs from the reference, and which option brings the reference back.
         zero_shot: Whether an empty support set without an auxiliary set gives a meaningful model.
+        idea: How it works: what follows the method's name in a list, e.g. "compares patches with sentences".
+        learned: What ``fit`` changes, in words; "nothing" if it only remembers.
+        auxiliary: Whether ``fit`` can learn from an auxiliary set instead of the support set.
+        baseline: Not among the methods that UltraAD's paper compares: a yardstick of ours.
     """
 
     name: str
@@ -72,6 +76,10 @@ class MethodInfo:
     needs: Needs
     deviations: tuple[str, ...] = ()
     zero_shot: bool = False
+    idea: str = ""
+    learned: str = ""
+    auxiliary: bool = False
+    baseline: bool = False
 
 
 class Method(ABC, nn.Module):
@@ -195,7 +203,7 @@ class Method(ABC, nn.Module):
             msg = f"{name} needs an auxiliary data set with masks, and none was given; pass auxiliary=..."
             raise DataError(msg)
         if len(support) == 0:
-            if not self.info.zero_shot and auxiliary is None:
+            if not self.info.zero_shot and (auxiliary is None or not self.info.auxiliary):
                 msg = f"{name} learns from images and got none; give it a support set, or auxiliary images with masks"
                 raise DataError(msg)
             return

@@ -6,6 +6,7 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 MiniNetType = Literal["cocoop", "clip_adapter", "linear"]
@@ -43,6 +44,14 @@ class MiniNet(nn.Module):
         """(b d) to (b out)."""
         y: torch.Tensor = self.layers(x)
         return y
+
+
+@torch.no_grad()
+def silence(net: MiniNet) -> None:
+    """Zero the last linear layer: zero comes out whatever goes in, behind a final ReLU, too."""
+    last = [layer for layer in net.layers if isinstance(layer, nn.Linear)][-1]
+    for values in last.parameters():
+        nn.init.zeros_(values)
 
 
 class PatchFusion(nn.Module):
@@ -105,3 +114,23 @@ class PatchFusion(nn.Module):
         seen = (attention @ patches).view(b, self.heads, t, w)
         out = torch.einsum("bhtw,hew->bthe", seen, w_v).flatten(2) + self.v.bias  # (b t w)
         return torch.as_tensor(self.out(out))
+
+
+class ResidualAdapter(nn.Module):
+    """MVFA's bottleneck: m = lrelu(W1 h) in text space, o = lrelu(W2 m) back in the tower's width.
+
+    Args:
+        width: Tower width w.
+        dim: Joint dimension d.
+        deepest: Nothing reads o any more: W2 does not exist and o is None.
+    """
+
+    def __init__(self, width: int, dim: int, *, deepest: bool = False) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, dim, bias=False)
+        self.up = None if deepest else nn.Linear(dim, width, bias=False)
+
+    def forward(self, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Tokens (b 1+n w) to m (b 1+n d) and o (b 1+n w)."""
+        m = F.leaky_relu(self.down(h))
+        return m, None if self.up is None else F.leaky_relu(self.up(m))

@@ -75,6 +75,27 @@ def normals(support: Batch, *, normal_index: int) -> torch.Tensor:
     return support.images[support.labels == normal_index]
 
 
+def with_known_masks(batches: Iterable[Labelled], *, name: str) -> Iterator[Labelled]:
+    """The images whose mask is known, batch by batch, for a loss on pixels; a batch without any is dropped.
+
+    Args:
+        batches: Of one epoch.
+        name: Of the method, for the error.
+
+    Raises:
+        DataError: At the end, if no mask had a lesion: a map cannot be learned from that.
+    """
+    lesions = False
+    for batch in batches:
+        known = batch.select(batch.known)
+        if len(known):
+            lesions = lesions or bool(known.masks.any())
+            yield known
+    if not lesions:
+        msg = f"{name} learns from lesion masks and got none; give it abnormal images with masks, or an auxiliary set"
+        raise DataError(msg)
+
+
 class TrainingSet:
     """One face over both kinds of training data.
 

@@ -17,6 +17,13 @@ T = TypeVar("T", bound=Sized)
 Optimiser = Literal["adamw", "adam", "sgd"]
 
 
+class EnoughEpochs(Exception):  # noqa: N818  no error: a wish
+    """Raised by ``progress`` to make this epoch the last; ``fit`` then goes on as after its own last epoch.
+
+    The schedule keeps its length, so the state is the one that the whole training passes through.
+    """
+
+
 def minimise(
     loss: Callable[[T, int], torch.Tensor],
     groups: Sequence[dict[str, Any]],
@@ -52,7 +59,7 @@ def minimise(
         per_epoch: The cosine moves at the end of an epoch (CoOp) instead of at every step.
         warmup_epochs: At the start: linear from 0, or constant at ``warmup_lr``.
         warmup_lr: A constant rate during warm-up (CoOp: 1e-5).
-        progress: Called with (epochs done, epochs).
+        progress: Called with (epochs done, epochs); may raise :class:`EnoughEpochs`.
 
     Returns:
         Mean loss of each epoch, over its items.
@@ -91,7 +98,10 @@ def minimise(
                 sum_ += float(value.detach()) * len(batch)
             history.append(sum_ / max(1, seen))
             if progress is not None:
-                progress(epoch + 1, epochs)
+                try:
+                    progress(epoch + 1, epochs)
+                except EnoughEpochs:
+                    break
     return tuple(history)
 
 

@@ -44,7 +44,9 @@ def _grid(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 
 
 def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Gaussian filter with reflected borders, cut at 4 sigma like scipy's.
+    """Gaussian filter cut at 4 sigma, mirrored at the border with the edge pixel itself (d c b a | a b c d | d c b a).
+
+    Equals ``scipy.ndimage.gaussian_filter``, which the references use, for whole sigmas.
 
     Args:
         maps: f32 (b h w).
@@ -52,11 +54,17 @@ def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     """
     if sigma == 0:
         return maps
-    radius = min(math.ceil(4 * sigma), min(maps.shape[-2:]) - 1)
+    radius = math.ceil(4 * sigma)
     x = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
     kernel = torch.exp(-0.5 * (x / sigma) ** 2)
     kernel = kernel / kernel.sum()
-    y = F.pad(maps[:, None], (radius, radius, radius, radius), mode="reflect")
+
+    def mirrored(side: int) -> torch.Tensor:
+        place = torch.arange(-radius, side + radius, device=maps.device) % (2 * side)
+        return torch.minimum(place, 2 * side - 1 - place)
+
+    h, w = maps.shape[-2:]
+    y = maps[:, mirrored(h)][:, :, mirrored(w)][:, None]  # (b 1 h+2r w+2r)
     y = F.conv2d(y, kernel.view(1, 1, 1, -1))
     return F.conv2d(y, kernel.view(1, 1, -1, 1))[:, 0]
 

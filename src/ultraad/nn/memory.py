@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from ultraad.nn.maps import resize
+
 
 def cache_logits(
     query: torch.Tensor,
@@ -57,3 +59,20 @@ def distance(query: torch.Tensor, bank: torch.Tensor, *, chunk: int = 4096) -> t
     for part in torch.split(F.normalize(bank, dim=-1), chunk):
         best = torch.maximum(best, (q @ part.T).amax(-1))
     return 1 - best
+
+
+def distance_maps(query: torch.Tensor, bank: torch.Tensor, grid: tuple[int, int], *, size: int) -> torch.Tensor:
+    """:func:`distance` of every patch to the bank of its own layer, upsampled: the memory branch of APRIL-GAN and MVFA.
+
+    Args:
+        query: f32 (l b n w).
+        bank: f32 (l m w).
+        grid: (gh, gw), n == gh * gw.
+        size: Output side in pixels; bilinear, corners aligned.
+
+    Returns:
+        f32 (l b size size) in [0, 2].
+    """
+    pairs = zip(query, bank, strict=True)
+    near = [distance(q, own).view(len(q), *grid) for q, own in pairs]  # (b gh gw) each
+    return torch.stack([resize(d, size, align_corners=True) for d in near])

@@ -52,6 +52,8 @@ INFO = MethodInfo(
     outputs=frozenset({"score", "map", "classes"}),
     needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
     zero_shot=True,
+    idea="asks image and patches whether they are nearer to normal or abnormal prompts and memories",
+    learned="prompt words, a small network behind the class token, patch adapters, their fusion, and image keys",
     deviations=(
         "adapters start as the tower's own projection instead of random (adapter.*)",
         "fusion keeps the prototypes beside what they attend to (pif.residual=add)",

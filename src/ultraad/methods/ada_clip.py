@@ -1,0 +1,300 @@
+"""AdaCLIP: static and image-made prompts in both towers, trained on images with masks.
+
+Paper      Cao et al., AdaCLIP: Adapting CLIP with Hybrid Learnable Prompts for Zero-Shot Anomaly Detection, ECCV 2024.
+Equations  f            class token of the frozen tower (projected, not normalised)
+           v_i          V_i + G_v(f)   r tokens after the patches of image block i = 1..J, passed on after block J
+           w_i          W_i + G_t(f)   written over words 1..r before text block i = 2..J
+           t_n, t_a     n(mean_j n(E_t(sentence_j; w)))   one pair per image
+           z_l          100 n(A_l P_l) [t_n t_a]          A_l linear; P_l patch tokens of the prompted tower, no ln_post
+           map          softmax(U(mean_l z_l))_a          bilinear, corners aligned, then smoothed
+           h            hybrid semantic fusion: the most abnormal patches in k clusters; n(mean over the centres)
+           score        softmax(100 n(0.2 h + 0.8 n(A_c f')) [t_n t_a])_a     f' class token of the prompted tower
+Loss       focal(score) + sum_l (focal + dice_a + dice_n)(softmax(U(z_l)))
+Reference  caoyunkang/AdaCLIP, commit e27ee32 (MIT)
+Learned    V, W, G_v, G_t, A_l, A_c; nothing else
+Deviations INFO.deviations
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from ultraad.errors import ConfigError
+from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.deep_prompts import Replace, text_layers
+from ultraad.nn.labelled import TrainingSet
+from ultraad.nn.loop import minimise
+from ultraad.nn.losses import focal, segmentation
+from ultraad.nn.maps import smooth, to_probability
+from ultraad.nn.prompts import TextBank, breast_texts, unit
+from ultraad.nn.templates import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES_35, States, compose
+from ultraad.rng import torch_forked
+from ultraad.types import FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.nn.labelled import Labelled
+    from ultraad.types import Batch
+
+INFO = MethodInfo(
+    name="ada_clip",
+    title="AdaCLIP: static and image-made prompts in both towers",
+    paper="Cao et al., ECCV 2024",
+    url="https://arxiv.org/abs/2407.15795",
+    reference="caoyunkang/AdaCLIP e27ee32",
+    licence="MIT",
+    outputs=frozenset({"score", "map"}),
+    needs=Needs(normal_images=True, abnormal_images=True, masks=True),
+    idea="learns prompts for both towers, a fixed part and a part made from each image, and reads patches with them",
+    learned="prompt tokens, the linear maps that make them from an image, projections of patches and class token",
+    auxiliary=True,
+    deviations=(
+        "without an auxiliary set it is trained on the support images (epochs); with one these are not used",
+        "sentences say normal and abnormal in medical words (states=industrial: the reference's)",
+        "dice per image; the reference's batch of one makes it per row (dice_reduction=row)",
+        "prompts keep float32; the reference rounds them to float16 (rounding=float16)",
+        "k-means has a fixed seed; the reference's is unseeded, so that its scores change from run to run",
+        "any batch size; the reference works for one image at a time only (batch_size=1 is its training)",
+        "the reference's text prompt of the first block is never used and does not exist here",
+        "smoothing is scaled with the input: sigma is meant at the reference's 518 px",
+        "float32 instead of float16 autocast without a scaler; no mosaic of four images (reference: MVTec only)",
+        "the last epoch is the result; the reference keeps the best one on the test set",
+        "the reference ran OpenAI weights with exact GELU in both towers; here the backbone's own activation runs",
+        "the reference resizes position embeddings without antialiasing; here the backbone does it",
+    ),
+)
+PATCHES_PER_CLUSTER = 5  # reference method/adaclip.py: the top 5 k patches are clustered
+ROWS = 384  # sentences in one call of the text tower: bounds the memory, not the result
+
+
+class AdaCLIPConfig(MethodConfig):
+    """All options of AdaCLIP."""
+
+    layers: tuple[int, ...] | None = Field(None, description="tapped layers; None: quarters of the tower (reference)")
+    texts: TextBank | None = Field(None, description="text bank, for the object's words; None: breast ultrasound")
+    states: States = Field("medical", description="words for normal and abnormal (reference: industrial)")
+    depth: int = Field(4, ge=2, description="blocks with prompts, cut to each tower's length (reference: 4)")
+    length: int = Field(5, ge=1, description="prompt tokens per block (reference: 5)")
+    rounding: Literal["none", "float16"] = Field("none", description="of prompts (reference: float16)")
+    scale: float = Field(100.0, gt=0, description="logits per unit of cosine (reference: 100)")
+    clusters: int = Field(20, ge=1, description="k of the fusion, at most the number of patches (reference: 20)")
+    fusion: float = Field(0.2, ge=0, lt=1, description="share of the clusters in the image vector (reference: 0.2)")
+    sigma: float = Field(4.0, ge=0, description="smoothing in pixels at 518, scaled with the input (reference: 4)")
+    dice_reduction: Literal["image", "row"] = Field("image", description="dice per image, or per row (reference)")
+    epochs: int | None = Field(None, ge=0, description="None: 5 if auxiliary (reference), 20 on the support (ours)")
+    batch_size: int = Field(1, ge=1, description="support images per step (reference: 1)")
+    lr: float = Field(0.01, gt=0, description="AdamW, constant (reference: 0.01; if few shots diverge, 0.001)")
+    beta1: float = Field(0.5, ge=0, lt=1, description="of AdamW (reference: 0.5)")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled (torch's default, as in the reference)")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What the two prompted towers say about some images.
+
+    Attributes:
+        patches: Unit f32 (b l n d), the projected patch tokens n(A_l P_l).
+        token: Unit f32 (b d), the projected class token n(A_c f').
+        text: Unit f32 (b 2 d), t_n and t_a of each image.
+        logits: f32 (b l n 2), z.
+    """
+
+    patches: torch.Tensor
+    token: torch.Tensor
+    text: torch.Tensor
+    logits: torch.Tensor
+
+
+class AdaCLIP(Method):
+    """AdaCLIP; see the module's header for the equations and :class:`AdaCLIPConfig` for every option."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = AdaCLIPConfig
+    config: AdaCLIPConfig
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        c = self.config
+        self.layers = backbone.check_layers(c.layers or backbone.default_layers)
+        name = (c.texts or breast_texts()).object
+        sides = [compose(name, states[c.states], TEMPLATES_35[:4]) for states in (NORMAL_STATES, ABNORMAL_STATES)]
+        self._normal = len(sides[0])  # sentences of the normal side, which comes first
+        tokens = backbone.tokenize([*sides[0], *sides[1]])
+        self._eot = backbone.end_of_text(tokens)
+        self._words = backbone.embed_text(tokens)[:, : int(self._eot.max()) + 1]
+        shortest = int(self._eot.min()) - 1
+        if c.length > shortest:
+            msg = (
+                f"length={c.length} prompt tokens overwrite a sentence of {shortest} to its end; set {shortest} or less"
+            )
+            raise ConfigError(msg)
+        self._build(seed=0)
+
+    # ---- state
+
+    def _build(self, *, seed: int) -> None:
+        """Fresh learned state; its own random stream, so the global one does not move."""
+        b, r = self.backbone, self.config.length
+        image, text = (min(self.config.depth, blocks) for blocks in (b.layers, text_layers(b)))
+        with torch_forked(seed, "init"):
+            self.image_static = nn.Parameter(0.02 * torch.randn(image, r, b.width))  # V
+            self.text_static = nn.Parameter(0.02 * torch.randn(text - 1, r, b.text_width))  # W, from block 2 on
+            self.image_dynamic = nn.Linear(b.dim, r * b.width)  # G_v: r maps in one
+            self.text_dynamic = nn.Linear(b.dim, r * b.text_width)  # G_t
+            self.patch_heads = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})  # A_l
+            self.token_head = nn.Linear(b.dim, b.dim)  # A_c
+        self.to(b.device)
+
+    # ---- fit
+
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
+        auxiliary: Iterable[Batch] | None = None,
+        seed: int,
+    ) -> FitReport:
+        """Train on the auxiliary set, or on the support if there is none; see :meth:`Method.fit`."""
+        started = time.perf_counter()
+        self.check_needs(support if auxiliary is None else support.select([]), auxiliary=auxiliary)
+        self._build(seed=seed)
+        c = self.config
+        data = TrainingSet(support, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
+        self.train()
+        history = minimise(
+            lambda batch, _: self.loss(batch),
+            [{"params": [*self.parameters()], "lr": c.lr}],
+            data.epoch,
+            steps=data.steps,
+            epochs=c.epochs if c.epochs is not None else (5 if data.auxiliary else 20),
+            betas=(c.beta1, 0.999),
+            weight_decay=c.weight_decay,
+            schedule="constant",
+            progress=self.progress,
+        )
+        self.eval()
+        self.fitted = True
+        learned = {name: p.numel() for name, p in self.named_parameters()}
+        notes = ("trained on the auxiliary set; the support images were not used",) if data.auxiliary else ()
+        return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
+
+    def loss(self, batch: Labelled) -> torch.Tensor:
+        """The loss of the header, f32 (), mean over images; an unknown mask is left out of the pixel terms."""
+        device, size = self.backbone.device, self.backbone.size
+        frozen = self.backbone.cache.encode(batch.images, layers=(), batch_size=1).image
+        seen = self.look(batch.images, frozen)
+        score, anomalous = self.image_probability(seen).view(-1, 1, 1), batch.anomalous.to(device).view(-1, 1, 1)
+        total = focal(score, anomalous).mean()
+        known = batch.known.to(device)
+        if bool(known.any()):
+            masks = batch.masks.to(device)[known]
+            for logits in seen.logits[known].unbind(1):  # (b n 2) per layer
+                probs = to_probability(logits, self.backbone.grid, size=size)
+                total = total + segmentation(probs, masks, both=True, reduction=self.config.dice_reduction)
+        return total
+
+    # ---- forward
+
+    def look(self, images: torch.Tensor, frozen: torch.Tensor) -> Seen:
+        """Both towers with prompts.
+
+        Args:
+            images: f32 (b 3 s s).
+            frozen: f32 (b d), f: their class tokens from the tower without prompts.
+        """
+        tokens, image = self._encode_image(images, self.image_dynamic(frozen))
+        heads = self.patch_heads.values()
+        patches = torch.stack([unit(a(x)) for a, x in zip(heads, tokens, strict=True)], 1)  # (b l n d)
+        text = self.encode_text(self.text_dynamic(frozen))
+        logits = self.config.scale * torch.einsum("blnd,btd->blnt", patches, text)
+        return Seen(patches=patches, token=unit(self.token_head(image)), text=text, logits=logits)
+
+    def _encode_image(self, images: torch.Tensor, dynamic: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The prompted tower: patch tokens P_l f32 (b n w) per layer, and class token f' f32 (b d)."""
+        prompts = self._prompts(self.image_static, dynamic)
+        tokens = self.backbone.embed_image(images)
+        start = tokens.shape[1]  # 1 + n
+        tokens = torch.cat([tokens, prompts[0].to(tokens.dtype)], 1)  # (b 1+n+r w)
+        around = Replace(dict(enumerate(prompts[1:], start=2)), start=start)
+        f = self.backbone.encode_tokens(tokens, layers=self.layers, around=around)
+        return [f.patches[layer][:, : start - 1] for layer in self.layers], f.image
+
+    def encode_text(self, dynamic: torch.Tensor) -> torch.Tensor:
+        """t_n, t_a of each image: f32 (b r*text_width) to unit (b 2 d)."""
+        count = len(self._words)
+        pairs = []
+        for part in torch.split(dynamic, max(1, ROWS // count)):
+            prompts = self._prompts(self.text_static, part).repeat_interleave(count, 1)  # (l b*t r w)
+            around = Replace(dict(enumerate(prompts, start=2)))
+            words, eot = self._words.repeat(len(part), 1, 1), self._eot.repeat(len(part))
+            text = unit(self.backbone.encode_prompts(words, eot, around=around))  # (b*t d)
+            normal, abnormal = text.view(len(part), count, -1).tensor_split([self._normal], dim=1)
+            pairs.append(unit(torch.stack([normal.mean(1), abnormal.mean(1)], 1)))
+        return torch.cat(pairs)
+
+    def _prompts(self, static: torch.Tensor, dynamic: torch.Tensor) -> torch.Tensor:
+        """Static (l r w) plus dynamic (b r*w) prompts: (l b r w)."""
+        prompts = static[:, None] + dynamic.view(-1, *static.shape[1:])
+        return prompts.to(torch.float16).to(prompts.dtype) if self.config.rounding == "float16" else prompts
+
+    def image_probability(self, seen: Seen) -> torch.Tensor:
+        """Abnormal probability of each image, (b,) in [0, 1]."""
+        c, vector = self.config, seen.token
+        if c.fusion:
+            h = torch.stack([self._fused(x, z) for x, z in zip(seen.patches, seen.logits, strict=True)])
+            vector = unit(c.fusion * h + (1 - c.fusion) * vector)
+        return (c.scale * torch.einsum("bd,btd->bt", vector, seen.text)).softmax(-1)[:, 1]
+
+    def _fused(self, patches: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """The vector h of one image: patches (l n d) and logits (l n 2) to unit (d,)."""
+        k = self.config.clusters
+        margin = logits.detach().mean(0).diff(dim=-1)[:, 0]  # (n,): the larger, the more abnormal
+        chosen = margin.topk(min(len(margin), PATCHES_PER_CLUSTER * k)).indices.sort().values
+        members = patches[:, chosen]  # (l m d)
+        return centre(members, cluster(members.detach(), k))
+
+    # ---- inference
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""
+        seen = self.look(images, self.backbone.encode_image(images).image)
+        size = self.backbone.size
+        maps = to_probability(seen.logits.mean(1), self.backbone.grid, size=size)
+        maps = smooth(maps, self.config.sigma * size / 518).clamp(0, 1)
+        return Scores(score=self.image_probability(seen), map=maps)
+
+
+def cluster(members: torch.Tensor, k: int) -> torch.Tensor:
+    """K-means labels int64 (m,) of tokens (l m d), all layers together; at most m clusters, always the same seed."""
+    from sklearn.cluster import KMeans
+
+    x = members.transpose(0, 1).flatten(1).cpu().numpy()  # (m l*d)
+    labels = KMeans(min(k, len(x)), n_init=1, random_state=0).fit_predict(x)
+    return torch.from_numpy(labels).long().to(members.device)
+
+
+def centre(members: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean over clusters of their mean over members and layers: (l m d) and labels (m,) to unit (d,)."""
+    belongs = nn.functional.one_hot(labels).to(members.dtype)  # (m k)
+    belongs = belongs[:, belongs.any(0)]
+    means = belongs.T @ members.mean(0) / belongs.sum(0)[:, None]  # (k d)
+    return unit(means.mean(0))
+
+
+METHOD = AdaCLIP

@@ -1,0 +1,280 @@
+"""AnomalyCLIP: two learned sentences without an object, read by patches that attend value to value.
+
+Paper      Zhou et al., AnomalyCLIP: Object-agnostic Prompt Learning for Zero-shot Anomaly Detection, ICLR 2024.
+Equations  g_n, g_a   sentences      "V_1 .. V_12 object." and "W_1 .. W_12 damaged object.", V and W learned
+           u_l        deep tokens    4 learned vectors over words 1..4 before text block l = 2..9
+           a_l        value path     a_l = a_(l-1) + Attn(v, v, v)(ln_1(h_(l-1))), beside the blocks h_l of the tower
+           P_l        patches        n(proj(ln_post(a_l)))
+           map        mean over layers of U(softmax(P_l [t_n t_a] / 0.07))_a, then smoothed; t = n(E_t(g; u))
+           score      softmax(n(proj(h_L[class])) [t_n t_a] / 0.07)_a
+Loss       CE(score) + 4 sum_l (focal + dice_a + dice_n)(map_l)
+Reference  zqhang/AnomalyCLIP, commit 45ed4dd (MIT)
+Learned    V, W and u; both towers stay frozen, so that each image is encoded once.
+Deviations see ``INFO.deviations``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveFloat, model_validator
+from torch import nn
+
+from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.deep_prompts import Replace, text_layers
+from ultraad.nn.labelled import Labelled, TrainingSet, labelled
+from ultraad.nn.loop import minimise, permutations
+from ultraad.nn.losses import segmentation
+from ultraad.nn.maps import smooth, to_probability
+from ultraad.nn.prompts import Template, TextBank, breast_texts, unit
+from ultraad.nn.templates import States
+from ultraad.nn.value_path import ValuePath
+from ultraad.rng import torch_forked
+from ultraad.types import Features, FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.types import Batch
+
+INFO = MethodInfo(
+    name="anomaly_clip",
+    title="AnomalyCLIP: object-agnostic prompts, and patches that attend value to value",
+    paper="Zhou et al., ICLR 2024",
+    url="https://arxiv.org/abs/2310.18961",
+    reference="zqhang/AnomalyCLIP 45ed4dd",
+    licence="MIT",
+    outputs=frozenset({"score", "map"}),
+    needs=Needs(normal_images=True, abnormal_images=True, masks=True),
+    idea="learns one sentence for anything normal and one for anything abnormal, and reads patches with them",
+    learned="the words of two sentences, and text tokens of the first blocks",
+    auxiliary=True,
+    deviations=(
+        "sentences name the organ and say normal and abnormal (states=industrial brings the reference's words back)",
+        "without an auxiliary set it is trained on the support images (epochs); with one these are not used",
+        "the map is the mean over layers; the reference's is the sum",
+        "four layers are tapped, as in the paper; the reference's scripts pass the last alone (layers)",
+        "the value-value path starts a quarter into the tower; that is the reference's block 6 of 24 (value_from)",
+        "as in the reference the class token is projected without ln_post (class_token=ln_post adds it)",
+        "deep text tokens keep float32; the reference rounds them to float16 (rounding=float16)",
+        "the reference's unused projections of the deep tokens do not exist here",
+        "smoothing is scaled with the input: sigma is meant at the reference's 518 px",
+        "dice is per image for a batch of one, too; the reference's becomes per row there",
+        "the backbone resizes position embeddings, once; the reference bilinearly, overwriting what it resizes",
+    ),
+)
+
+WORDS: dict[States, tuple[str, str]] = {
+    "industrial": ("object.", "damaged object."),
+    "medical": ("normal {}.", "abnormal {}."),
+}
+"""What follows the learned words; ``{}`` is the text bank's object (ours). The reference knows no object."""
+
+
+class AnomalyCLIPConfig(MethodConfig):
+    """Every option of AnomalyCLIP."""
+
+    layers: tuple[int, ...] | None = Field(
+        None, description="tapped layers, 1-based; None: quarters of the tower (paper: 6 12 18 24 of 24)"
+    )
+    value_from: int | None = Field(
+        None, ge=1, description="first block of the value-value path; None: a quarter into it (reference: 6 of 24)"
+    )
+    texts: TextBank | None = Field(None, description="text bank that names the object; None: breast ultrasound (ours)")
+    states: States = Field("medical", description="words for normal and abnormal (ours); 'industrial': the reference's")
+    words: int = Field(12, ge=1, description="learned words per sentence (paper sec. 4.1: 12)")
+    depth: int = Field(9, ge=2, description="text blocks 2..depth get deep tokens, cut to the tower (paper: 9)")
+    length: int = Field(4, ge=1, description="deep tokens per block; they replace the first words (paper: 4)")
+    rounding: Literal["none", "float16"] = Field("none", description="of deep tokens (reference: float16)")
+    class_token: Literal["raw", "ln_post"] = Field(
+        "raw", description="class token projected as it is (reference), or after the tower's last norm as in CLIP"
+    )
+    tau: PositiveFloat = Field(0.07, description="temperature (reference: 0.07)")
+    seg_weight: float = Field(4.0, ge=0, description="weight of focal and dice beside cross-entropy (reference: 4)")
+    sigma: float = Field(4.0, ge=0, description="smoothing in pixels at 518, scaled with the input (reference: 4)")
+    epochs: int | None = Field(
+        None, ge=0, description="None: 15 on an auxiliary set (reference), 50 on the support (ours)"
+    )
+    batch_size: int = Field(8, ge=1, description="images per step from the support (reference: 8)")
+    lr: PositiveFloat = Field(1e-3, description="learning rate of Adam, constant (reference: 1e-3)")
+    beta1: float = Field(0.5, ge=0, lt=1, description="first momentum of Adam (reference: 0.5)")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> AnomalyCLIPConfig:
+        if self.length > self.words:
+            msg = f"length={self.length} deep tokens would replace more than the words={self.words} learned words"
+            raise ValueError(msg)
+        return self
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """Training images that the frozen tower has read.
+
+    Attributes:
+        features: From :meth:`AnomalyCLIP.encode`.
+        truth: What is known of the images.
+    """
+
+    features: Features
+    truth: Labelled
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def select(self, index: torch.Tensor) -> Seen:
+        """The images at int64 positions."""
+        return Seen(self.features.select(index), self.truth.select(index))
+
+
+class AnomalyCLIP(Method):
+    """AnomalyCLIP; see the module's header for the equations and :class:`AnomalyCLIPConfig` for every option."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = AnomalyCLIPConfig
+    config: AnomalyCLIPConfig
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        c = self.config
+        self.layers = backbone.check_layers(c.layers or backbone.default_layers)
+        (self.value_from,) = backbone.check_layers([c.value_from or max(1, round(backbone.layers / 4))])
+        name = (c.texts or breast_texts()).object
+        self.templates = [Template(backbone, f"{{}} {text.format(name)}") for text in WORDS[c.states]]
+        self._build(seed=0)
+
+    # ---- state
+
+    def _build(self, *, seed: int) -> None:
+        """Fresh learned state; its own random stream, so the global one does not move."""
+        c, width = self.config, self.backbone.text_width
+        depth = min(c.depth, text_layers(self.backbone))
+        with torch_forked(seed, "init"):
+            self.words = nn.Parameter(0.02 * torch.randn(2, c.words, width))  # V and W (2 r text_width)
+            self.deep = nn.Parameter(0.02 * torch.randn(depth - 1, c.length, width))  # u, from block 2 on
+        self.to(self.backbone.device)
+
+    # ---- fit
+
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
+        auxiliary: Iterable[Batch] | None = None,
+        seed: int,
+    ) -> FitReport:
+        """Train on the auxiliary set, or on the support if there is none; see :meth:`Method.fit`."""
+        started = time.perf_counter()
+        used = support if auxiliary is None else support.select([])
+        self.check_needs(used, auxiliary=auxiliary)
+        self._build(seed=seed)
+        c = self.config
+        batches, steps = self._batches(support, auxiliary, seed=seed)
+        self.train()
+        history = minimise(
+            lambda seen, _: self.loss(seen),
+            [{"params": [*self.parameters()], "lr": c.lr}],
+            batches,
+            steps=steps,
+            epochs=c.epochs if c.epochs is not None else (50 if auxiliary is None else 15),
+            optimiser="adam",
+            betas=(c.beta1, 0.999),
+            schedule="constant",
+            progress=self.progress,
+        )
+        self.eval()
+        self.fitted = True
+        learned = {name: p.numel() for name, p in self.named_parameters()}
+        notes = () if auxiliary is None else ("trained on the auxiliary set; the support images were not used",)
+        return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
+
+    def _batches(
+        self, support: Batch, auxiliary: Iterable[Batch] | None, *, seed: int
+    ) -> tuple[Callable[[int], Iterator[Seen]], int]:
+        """The batches of an epoch, and their number; support images are encoded once, here."""
+        size, normal = self.config.batch_size, self.normal_index
+        if auxiliary is not None:
+            data = TrainingSet(support, auxiliary, normal_index=normal, batch_size=size, seed=seed)
+            return lambda epoch: map(self._see, data.epoch(epoch)), data.steps
+        seen = self._see(labelled(support, normal_index=normal))
+        orders = permutations(len(seen), size, seed=seed)
+        return lambda epoch: map(seen.select, orders(epoch)), math.ceil(len(seen) / size)
+
+    @torch.no_grad()
+    def _see(self, truth: Labelled) -> Seen:
+        parts = [
+            self.encode(images) for images in torch.split(truth.images, 16)
+        ]  # 16: bounds the memory, not the result
+        features = Features(
+            image=torch.cat([f.image for f in parts]),
+            patches={layer: torch.cat([f.patches[layer] for f in parts]) for layer in self.layers},
+            cls={},
+            grid=self.backbone.grid,
+        )
+        return Seen(features, truth)
+
+    def loss(self, seen: Seen) -> torch.Tensor:
+        """The loss of the header, f32 (); an unknown mask is left out of the pixel terms."""
+        device = self.backbone.device
+        text = self.encode_text()
+        total = F.cross_entropy(self.logits(seen.features.image, text), seen.truth.anomalous.to(device).long())
+        known = seen.truth.known.nonzero().flatten()
+        if len(known):
+            masks = seen.truth.masks[known].to(device)
+            for probs in self.layer_maps(seen.features.select(known), text):
+                total = total + self.config.seg_weight * segmentation(probs, masks, both=True)
+        return total
+
+    # ---- forward
+
+    def encode_text(self) -> torch.Tensor:
+        """t_n and t_a, unit f32 (2 d)."""
+        deep = self.deep.to(torch.float16).to(self.deep.dtype) if self.config.rounding == "float16" else self.deep
+        around = Replace(dict(enumerate(deep, start=2)))
+        sides = [
+            self.backbone.encode_prompts(*template.fill(words[None]), around=around)
+            for template, words in zip(self.templates, self.words, strict=True)
+        ]
+        return unit(torch.cat(sides))
+
+    def encode(self, images: torch.Tensor) -> Features:
+        """Class tokens (b d), raw, and patches P_l, unit {layer: (b n d)}, of images f32 (b 3 s s)."""
+        b, path = self.backbone, ValuePath(self.value_from, self.layers)
+        f = b.encode_image(images, layers=(b.layers,), around=path)
+        token = f.image if self.config.class_token == "ln_post" else f.cls[b.layers] @ b.projection
+        patches = {layer: unit(b.project(path.kept[layer][:, 1:])) for layer in self.layers}
+        return Features(image=token, patches=patches, cls={}, grid=f.grid)
+
+    def logits(self, tokens: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """Logits (... 2) of (normal, abnormal) of tokens (... d) of any length; text from :meth:`encode_text`."""
+        return unit(tokens) @ text.T / self.config.tau
+
+    def layer_maps(self, f: Features, text: torch.Tensor) -> torch.Tensor:
+        """Abnormal probability (l b s s) of every layer, not smoothed; the reference's map is their sum."""
+        size = self.backbone.size
+        return torch.stack(
+            [to_probability(self.logits(f.patches[k], text), f.grid, size=size, up="probs") for k in self.layers]
+        )
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""
+        f, text = self.encode(images), self.encode_text()
+        maps = smooth(self.layer_maps(f, text).mean(0), self.config.sigma * self.backbone.size / 518)
+        return Scores(score=self.logits(f.image, text).softmax(-1)[:, 1], map=maps.clamp(0, 1))
+
+
+METHOD = AnomalyCLIP

@@ -1,0 +1,210 @@
+"""APRIL-GAN (VAND): a linear layer per tapped layer turns patch tokens into text space; normal images are remembered.
+
+Paper      Chen, Han, Zhang, VAND challenge at CVPR 2023, arXiv 2305.17382.
+Equations  t_n, t_a   sentences         n(mean n(E_t(.))) over states x 35 templates
+           M_text     zero-shot map     sum_l softmax(U(scale <n(A_l F_l), (t_n, t_a)>))_a; U upsamples, corners aligned
+           M_few      few-shot map      sum_l U(min_b (1 - cos(F_l, b))) over the raw patches b of the normal images
+           s(x)       zero-shot score   softmax(scale <n(f), (t_n, t_a)>)_a of the class token f
+           map        M_text, with a memory M_text + M_few;  score s, with a memory (s + max map) / 2
+           loss       sum_l focal + dice of the abnormal side
+Reference  ByChelsea/VAND-APRIL-GAN f13b8a6 (MIT).
+Learned    A_l; the normal images' patches are kept.
+Deviations see ``INFO.deviations``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from pydantic import Field, PositiveFloat
+from torch import nn
+
+from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.labelled import Labelled, TrainingSet, normals, with_known_masks
+from ultraad.nn.loop import minimise
+from ultraad.nn.losses import segmentation
+from ultraad.nn.maps import largest, to_probability
+from ultraad.nn.memory import distance_maps
+from ultraad.nn.prompts import TextBank, breast_texts, unit
+from ultraad.nn.templates import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES_35, States, compose, encode_pair
+from ultraad.rng import torch_forked
+from ultraad.types import FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.types import Batch, Features
+
+INFO = MethodInfo(
+    name="april_gan",
+    title="APRIL-GAN: linear layers from patches to text, and a memory of normal patches",
+    paper="Chen et al., VAND challenge at CVPR 2023",
+    url="https://arxiv.org/abs/2305.17382",
+    reference="ByChelsea/VAND-APRIL-GAN f13b8a6",
+    licence="MIT",
+    outputs=frozenset({"score", "map"}),
+    needs=Needs(normal_images=True),
+    idea="compares linearly mapped patches with sentences, and raw patches with those of normal images",
+    learned="one linear layer per tapped layer",
+    auxiliary=True,
+    deviations=(
+        "sentences speak of lesions, not of flaws (states=industrial brings the reference's words back)",
+        "without an auxiliary set the linear layers are trained on the support itself, for more epochs (epochs)",
+        "the temperature is the backbone's own; it is the reference's 100 for OpenAI's weights (scale=100)",
+        "maps are divided by the number of layers; the reference sums them",
+        "the few-shot map is half text, half distance, a distance above 1 counting as 1; the reference adds both",
+        "the few-shot image score takes the map's maximum as it is; the reference min-maxes it over the test set",
+        "the support's normal images are the memory; the reference draws them with replacement, so some count twice",
+        "the class token alone scores the image if there is no memory, as in the reference; training does not move it",
+        "dice is per image for a batch of one, too; the reference's becomes per row there",
+        "no mosaics of four training images; the reference makes them of MVTec only",
+        "the last epoch is kept, in float32; the reference trains with autocast and its numbers pick an epoch",
+        "the reference ran OpenAI's weights with exact GELU at 518 px; here the activation is the backbone's own",
+    ),
+)
+
+
+class AprilGANConfig(MethodConfig):
+    """Every option of APRIL-GAN."""
+
+    layers: tuple[int, ...] | None = Field(
+        None, description="tapped layers, 1-based; None: quarters of the tower (reference scripts: 6 12 18 24 of 24)"
+    )
+    texts: TextBank | None = Field(None, description="text bank that names the object; None: breast ultrasound (ours)")
+    states: States = Field("medical", description="words for normal and abnormal (ours); 'industrial': the reference's")
+    scale: PositiveFloat | Literal["backbone"] = Field(
+        "backbone", description="logits per unit of cosine; the backbone's own, or a number (reference: 100)"
+    )
+    memory: bool = Field(default=True, description="remember the normal images (paper, few-shot track)")
+    epochs: int | None = Field(
+        None, ge=0, description="None: 15 on an auxiliary set (reference, VisA), 50 on the support (ours)"
+    )
+    batch_size: int = Field(8, ge=1, description="images per step from the support (reference scripts: 8)")
+    lr: PositiveFloat = Field(1e-3, description="learning rate of Adam, constant (reference train.py: 1e-3)")
+    beta1: float = Field(0.5, ge=0, lt=1, description="first momentum of Adam (reference train.py: 0.5)")
+
+
+class AprilGAN(Method):
+    """APRIL-GAN; see the module's header for the equations and :class:`AprilGANConfig` for every option."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = AprilGANConfig
+    resizable: ClassVar[tuple[str, ...]] = ("memory",)
+    config: AprilGANConfig
+    memory: torch.Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        c = self.config
+        self.layers = backbone.check_layers(c.layers or backbone.default_layers)
+        self.scale = backbone.logit_scale if c.scale == "backbone" else c.scale
+        words = (c.texts or breast_texts()).object
+        sides = [compose(words, states[c.states], TEMPLATES_35) for states in (NORMAL_STATES, ABNORMAL_STATES)]
+        self.text = encode_pair(backbone, *sides)  # (2 d), normal first; derived, so not in the state
+        self._build(seed=0)
+
+    def _build(self, *, seed: int) -> None:
+        """Fresh learned state; its own random stream, so the global one does not move."""
+        b = self.backbone
+        with torch_forked(seed, "init"):
+            self.adapters = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})
+        self.register_buffer("memory", torch.zeros(len(self.layers), 0, b.width))  # (l m w)
+        self.to(b.device)
+
+    # ---- fit
+
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
+        auxiliary: Iterable[Batch] | None = None,
+        seed: int,
+    ) -> FitReport:
+        """Train on the auxiliary set if there is one, else on the support; remember the support's normal images.
+
+        Raises:
+            DataError: If what is trained on has no lesion mask; see also :meth:`Method.fit`.
+        """
+        started = time.perf_counter()
+        self.check_needs(support, auxiliary=auxiliary)
+        self._build(seed=seed)
+        c = self.config
+        training = TrainingSet(support, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
+        self.train()
+        history = minimise(
+            lambda batch, _: self._loss(batch),
+            [{"params": [*self.adapters.parameters()], "lr": c.lr}],
+            lambda epoch: with_known_masks(training.epoch(epoch), name=self.info.name),
+            steps=training.steps,
+            epochs=c.epochs if c.epochs is not None else (15 if training.auxiliary else 50),
+            optimiser="adam",
+            betas=(c.beta1, 0.999),
+            schedule="constant",
+            progress=self.progress,
+        )
+        notes = self._remember(normals(support, normal_index=self.normal_index))
+        self.eval()
+        self.fitted = True
+        learned = {name: p.numel() for name, p in self.named_parameters()}
+        return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
+
+    def _loss(self, batch: Labelled) -> torch.Tensor:
+        """Focal and dice of every layer's map, summed over layers; every mask is known."""
+        f = self.backbone.cache.encode(batch.images, layers=self.layers)
+        target = batch.masks.to(self.backbone.device)
+        return torch.stack([segmentation(probs, target, both=False) for probs in self.text_maps(f)]).sum()
+
+    def _remember(self, normal: torch.Tensor) -> tuple[str, ...]:
+        """Keep every patch of the normal images (m 3 s s); returns what a user should know."""
+        if not self.config.memory or len(normal) == 0:
+            return ("no normal image is remembered: map and score are those of the zero-shot branch",)
+        f = self.backbone.cache.encode(normal, layers=self.layers)
+        self.memory = self._raw(f).flatten(1, 2)  # (l m*n w)
+        return ()
+
+    # ---- inference
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""
+        f = self.backbone.encode_image(images, layers=self.layers)
+        score, maps = self.class_score(f), self.text_maps(f).mean(0)
+        if self.memory.shape[1]:
+            near = self.memory_maps(f).mean(0).clamp(0, 1)  # cosines of raw tokens are hardly ever negative
+            maps = (maps + near) / 2
+            score = (score + largest(maps)) / 2
+        return Scores(score=score, map=maps)
+
+    def class_score(self, f: Features) -> torch.Tensor:
+        """Probability (b,) that the class token is abnormal; nothing learned takes part."""
+        return (self.scale * unit(f.image) @ self.text.T).softmax(-1)[:, 1]
+
+    def patch_logits(self, f: Features) -> torch.Tensor:
+        """Logits (l b n 2) of every patch against (normal, abnormal)."""
+        mapped = torch.stack([self.adapters[str(layer)](f.patches[layer]) for layer in self.layers])  # (l b n d)
+        return self.scale * unit(mapped) @ self.text.T
+
+    def text_maps(self, f: Features) -> torch.Tensor:
+        """Abnormal probability (l b s s) of every layer; the reference's map is their sum."""
+        size = self.backbone.size
+        return torch.stack([to_probability(logits, f.grid, size=size) for logits in self.patch_logits(f)])
+
+    def memory_maps(self, f: Features) -> torch.Tensor:
+        """Distance (l b s s) in [0, 2] to the nearest normal patch; the reference's map is their sum."""
+        return distance_maps(self._raw(f), self.memory, f.grid, size=self.backbone.size)
+
+    def _raw(self, f: Features) -> torch.Tensor:
+        return torch.stack([f.patches[layer] for layer in self.layers])  # (l b n w)
+
+
+METHOD = AprilGAN

@@ -1,0 +1,163 @@
+"""CLIP-Adapter: a small network behind the image tower, mixed with what it was given.
+
+Paper      Gao et al., CLIP-Adapter: Better Vision-Language Models with Feature Adapters, IJCV 2024, arXiv 2110.04544.
+Equations  A(f)     adapter      ReLU(W_2 ReLU(W_1 f)), d -> d/4 -> d, no biases
+           f'       mixture      ratio A(f) + (1 - ratio) f, f as the tower gives it
+           p(c|x)   classes      softmax_c(<n(f'), w_c> / tau), tau the frozen tower's own;   loss = CE
+Reference  gaopengcuhk/CLIP-Adapter 08d07f8 (no licence; written from the paper), trained with KaiyangZhou/CoOp (MIT).
+Learned    W_1, W_2; both towers and the class texts w stay frozen.
+Deviations see ``INFO.deviations``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+from torch.nn.functional import cross_entropy
+
+from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.blocks import MiniNet, silence
+from ultraad.nn.class_texts import TextSource, frozen_texts, missing_sentences
+from ultraad.nn.class_tokens import ClassTokens, epochs_by_shots, grade
+from ultraad.nn.loop import train
+from ultraad.nn.prompts import TextBank, breast_texts, unit
+from ultraad.rng import torch_forked
+from ultraad.types import FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import torch
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.types import Batch
+
+INFO = MethodInfo(
+    name="clip_adapter",
+    title="CLIP-Adapter: better vision-language models with feature adapters",
+    paper="Gao et al., IJCV 2024",
+    url="https://arxiv.org/abs/2110.04544",
+    reference="gaopengcuhk/CLIP-Adapter 08d07f8",
+    licence="none stated; written from the paper",
+    idea="bends the image feature with a small network",
+    learned="a two-layer adapter on the class token",
+    outputs=frozenset({"score", "classes"}),
+    needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    zero_shot=True,
+    deviations=(
+        "several sentences per class (text=template: the reference's single template)",
+        "the paper's second adapter, on the texts, is left out, as in the reference code",
+        "class texts are encoded once; the reference encodes them in every step, to the same numbers",
+        "SGD 2e-3 as the reference's instructions to train like CoOp have it (lr); the paper says 1e-5",
+        "views move, turn and mirror the image; random crops from 8 % of its area (reference) would cut lesions out",
+        "views are encoded once (views); the reference draws new ones in every epoch",
+        "the cosine counts the warm-up epoch; in the reference it starts behind it",
+    ),
+)
+
+
+class CLIPAdapterConfig(MethodConfig):
+    """Every option of CLIP-Adapter."""
+
+    texts: TextBank | None = Field(None, description="text bank; None: breast ultrasound (ours)")
+    text: TextSource = Field("bank", description="the bank's sentences (ours), or 'a photo of a ...' (reference)")
+    ratio: float = Field(0.2, ge=0, le=1, description="share of the adapter in the mixture (paper sec. 4, reference)")
+    epochs: int | None = Field(
+        None, ge=0, description="None: 50 for 1 shot, 100 below 8, 200 from there (reference: as CoOp)"
+    )
+    batch_size: int = Field(32, ge=1, description="images per step (paper sec. 4)")
+    lr: float = Field(2e-3, gt=0, description="of SGD, cosine per epoch (reference: as CoOp)")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD (reference: Dassl's default)")
+    weight_decay: float = Field(5e-4, ge=0, description="of SGD (reference: Dassl's default)")
+    warmup_epochs: int = Field(1, ge=0, description="epochs at warmup_lr (reference: as CoOp)")
+    warmup_lr: float = Field(1e-5, gt=0, description="rate of the warm-up (reference: as CoOp)")
+    views: int = Field(8, ge=1, description="views per image, each encoded once (ours, as in UltraAD)")
+
+
+class CLIPAdapter(Method):
+    """CLIP-Adapter; see the module's header for the equations."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = CLIPAdapterConfig
+    config: CLIPAdapterConfig
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        bank, source = self.config.texts or breast_texts(), self.config.text
+        self.text = frozen_texts(backbone, bank, self.classes, source=source)  # (c d)
+        self.notes = missing_sentences(bank, self.classes, source=source)
+        self._build(seed=0)
+
+    def _build(self, *, seed: int) -> None:
+        """A fresh adapter; its own random stream, so the global one does not move."""
+        d = self.backbone.dim
+        with torch_forked(seed, "init"):
+            self.adapter = MiniNet(d, d, kind="clip_adapter")
+        self.to(self.backbone.device)
+
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
+        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
+        seed: int,
+    ) -> FitReport:
+        """Learn the adapter; see :meth:`Method.fit`. Without images it is silent: zero-shot CLIP."""
+        started = time.perf_counter()
+        self.check_needs(support)
+        self._build(seed=seed)
+        c = self.config
+        if len(support) == 0:
+            silence(self.adapter)
+            self.eval()
+            self.fitted = True
+            return FitReport("zero-shot", seconds=time.perf_counter() - started, notes=self.notes)
+        assert support.labels is not None  # check_needs
+        epochs = epochs_by_shots(support.labels) if c.epochs is None else c.epochs
+        tokens = ClassTokens(self.backbone.cache, support, count=c.views, epochs=epochs, seed=seed)
+        self.train()
+        history = train(
+            lambda index, epoch: cross_entropy(self.logits(tokens.draw(index, epoch)), tokens.labels[index]),
+            [{"params": [*self.parameters()], "lr": c.lr}],
+            count=len(support),
+            batch_size=c.batch_size,
+            seed=seed,
+            epochs=epochs,
+            optimiser="sgd",
+            momentum=c.momentum,
+            weight_decay=c.weight_decay,
+            per_epoch=True,
+            warmup_epochs=c.warmup_epochs,
+            warmup_lr=c.warmup_lr,
+            progress=self.progress,
+        )
+        self.eval()
+        self.fitted = True
+        learned = {name: p.numel() for name, p in self.named_parameters()}
+        return FitReport("last epoch", history, time.perf_counter() - started, learned, self.notes)
+
+    def mixed(self, f: torch.Tensor) -> torch.Tensor:
+        """n(f'), unit (b d), from raw class tokens (b d)."""
+        ratio = self.config.ratio
+        return unit(ratio * self.adapter(f) + (1 - ratio) * f)
+
+    def logits(self, f: torch.Tensor) -> torch.Tensor:
+        """Class logits (b c) of raw class tokens (b d)."""
+        return self.backbone.logit_scale * self.mixed(f) @ self.text.T
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """``1 - p(normal)`` and class logits of images f32 (b 3 s s)."""
+        return grade(self.logits(self.backbone.encode_image(images).image), normal_index=self.normal_index)
+
+
+METHOD = CLIPAdapter

@@ -1,0 +1,163 @@
+"""CoCoOp: learned words that a small network shifts for every image.
+
+Paper      Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022, arXiv 2203.05557.
+Equations  pi       shift        meta-net(n(f)), d -> d/16 -> text width, ReLU
+           t_c(x)   class text   E_t([v_1 + pi] ... [v_M + pi] <class>.), one shift for all words of an image
+           p(c|x)   classes      softmax_c(<n(f), n(t_c(x))> / tau), tau the frozen tower's own;   loss = CE
+Reference  KaiyangZhou/CoOp ff61507 (MIT).
+Learned    v, the context words, and the meta-net; both towers stay frozen.
+Deviations see ``INFO.deviations``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.blocks import MiniNet, silence
+from ultraad.nn.class_texts import ClassPrompts, class_phrase, require_words
+from ultraad.nn.class_tokens import ClassTokens, grade
+from ultraad.nn.loop import train
+from ultraad.nn.prompts import TextBank, breast_texts, starting_words, unit
+from ultraad.rng import torch_forked, torch_seeded
+from ultraad.types import FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.types import Batch
+
+INFO = MethodInfo(
+    name="cocoop",
+    title="CoCoOp: conditional prompt learning for vision-language models",
+    paper="Zhou et al., CVPR 2022",
+    url="https://arxiv.org/abs/2203.05557",
+    reference="KaiyangZhou/CoOp ff61507",
+    licence="MIT",
+    idea="learns the words in front of the class name, and shifts them for every image",
+    learned="context words, meta-net",
+    outputs=frozenset({"score", "classes"}),
+    needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    zero_shot=True,
+    deviations=(
+        "a class is called '<class> <object of the text bank>'; the reference has the class name alone",
+        "views move, turn and mirror the image; random crops from 8 % of its area (reference) would cut lesions out",
+        "views are encoded once (views); the reference draws new ones in every epoch",
+        "the cosine counts the warm-up epoch; in the reference it starts behind it",
+        "float32 words and meta-net; the reference trains them in float16",
+    ),
+)
+
+
+class CoCoOpConfig(MethodConfig):
+    """Every option of CoCoOp."""
+
+    texts: TextBank | None = Field(None, description="text bank that names the object; None: breast ultrasound (ours)")
+    context: int = Field(4, ge=1, le=32, description="learned words M (paper sec. 4)")
+    words: str = Field(
+        "a photo of a", description="words they start at (paper sec. 4); N(0, 0.02) beyond them, or if empty"
+    )
+    epochs: int = Field(10, ge=0, description="passes over the support (paper sec. 4)")
+    batch_size: int = Field(1, ge=1, description="images per step; each needs its own texts (paper sec. 4)")
+    lr: float = Field(2e-3, gt=0, description="of SGD, cosine per epoch (paper sec. 4)")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD (reference: Dassl's default)")
+    weight_decay: float = Field(5e-4, ge=0, description="of SGD (reference: Dassl's default)")
+    warmup_epochs: int = Field(1, ge=0, description="epochs at warmup_lr (reference configs)")
+    warmup_lr: float = Field(1e-5, gt=0, description="rate of the warm-up (reference configs)")
+    views: int = Field(8, ge=1, description="views per image, each encoded once (ours, as in UltraAD)")
+
+
+class CoCoOp(Method):
+    """CoCoOp; see the module's header for the equations."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = CoCoOpConfig
+    config: CoCoOpConfig
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        bank = self.config.texts or breast_texts()
+        phrases = [class_phrase(bank, name) for name in self.classes]
+        self.prompts = ClassPrompts(backbone, phrases, count=self.config.context)
+        self._build(seed=0)
+
+    def _build(self, *, seed: int) -> None:
+        """Fresh words and meta-net; their own random streams, so the global one does not move."""
+        c, b = self.config, self.backbone
+        words = starting_words(b, c.words, c.context, generator=torch_seeded(seed, "init"))
+        self.context = nn.Parameter(words)  # (m text_width)
+        with torch_forked(seed, "init"):
+            self.meta = MiniNet(b.dim, b.text_width, kind="cocoop")
+        self.to(b.device)
+
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
+        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
+        seed: int,
+    ) -> FitReport:
+        """Learn; see :meth:`Method.fit`. Without images the words stay and nothing shifts them: zero-shot CLIP."""
+        started = time.perf_counter()
+        self.check_needs(support)
+        self._build(seed=seed)
+        c = self.config
+        if len(support) == 0:
+            require_words(self.backbone, c.words, c.context, method=self.info.name)
+            silence(self.meta)
+            self.eval()
+            self.fitted = True
+            return FitReport("zero-shot", seconds=time.perf_counter() - started)
+        tokens = ClassTokens(self.backbone.cache, support, count=c.views, epochs=c.epochs, seed=seed)
+        self.train()
+        history = train(
+            lambda index, epoch: cross_entropy(self.logits(tokens.draw(index, epoch)), tokens.labels[index]),
+            [{"params": [*self.parameters()], "lr": c.lr}],
+            count=len(support),
+            batch_size=c.batch_size,
+            seed=seed,
+            epochs=c.epochs,
+            optimiser="sgd",
+            momentum=c.momentum,
+            weight_decay=c.weight_decay,
+            per_epoch=True,
+            warmup_epochs=c.warmup_epochs,
+            warmup_lr=c.warmup_lr,
+            progress=self.progress,
+        )
+        self.eval()
+        self.fitted = True
+        learned = {name: p.numel() for name, p in self.named_parameters()}
+        return FitReport("last epoch", history, time.perf_counter() - started, learned)
+
+    def class_features(self, f: torch.Tensor) -> torch.Tensor:
+        """Text features of each image's own sentences, raw (b c d), from raw class tokens (b d)."""
+        context = self.context + self.meta(unit(f))[:, None]  # (b m text_width)
+        return self.prompts(context[:, None].expand(-1, len(self.classes), -1, -1))
+
+    def logits(self, f: torch.Tensor) -> torch.Tensor:
+        """Class logits (b c) of raw class tokens (b d)."""
+        texts = unit(self.class_features(f))
+        return self.backbone.logit_scale * torch.einsum("bd,bcd->bc", unit(f), texts)
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """``1 - p(normal)`` and class logits of images f32 (b 3 s s)."""
+        return grade(self.logits(self.backbone.encode_image(images).image), normal_index=self.normal_index)
+
+
+METHOD = CoCoOp

@@ -1,0 +1,165 @@
+"""CoOp: learned words in front of the class name.
+
+Paper      Zhou et al., Learning to Prompt for Vision-Language Models, IJCV 2022, arXiv 2109.01134.
+Equations  t_c      class text   E_t([v_1] ... [v_M] <class>.), M learned words, shared by all classes or one set each
+           p(c|x)   classes      softmax_c(<n(f), n(t_c)> / tau), tau the frozen tower's own;   loss = CE
+Reference  KaiyangZhou/CoOp ff61507 (MIT).
+Learned    v, the context words; both towers stay frozen.
+Deviations see ``INFO.deviations``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.class_texts import ClassPrompts, Position, class_phrase, require_words
+from ultraad.nn.class_tokens import ClassTokens, epochs_by_shots, grade
+from ultraad.nn.loop import train
+from ultraad.nn.prompts import TextBank, breast_texts, starting_words, unit
+from ultraad.rng import torch_seeded
+from ultraad.types import FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.types import Batch
+
+INFO = MethodInfo(
+    name="coop",
+    title="CoOp: learning to prompt for vision-language models",
+    paper="Zhou et al., IJCV 2022",
+    url="https://arxiv.org/abs/2109.01134",
+    reference="KaiyangZhou/CoOp ff61507",
+    licence="MIT",
+    idea="learns the words in front of the class name",
+    learned="context words",
+    outputs=frozenset({"score", "classes"}),
+    needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    zero_shot=True,
+    deviations=(
+        "starts at the four words 'a photo of a', as in the CoCoOp paper's comparison; the repository's default is "
+        "sixteen random ones (words='', context=16)",
+        "with class_specific every class starts at the words; the reference then ignores class_specific",
+        "a class is called '<class> <object of the text bank>'; the reference has the class name alone",
+        "views move, turn and mirror the image; random crops from 8 % of its area (reference) would cut lesions out",
+        "views are encoded once (views); the reference draws new ones in every epoch",
+        "the cosine counts the warm-up epoch; in the reference it starts behind it",
+        "float32 words; the reference trains them in float16",
+    ),
+)
+
+
+class CoOpConfig(MethodConfig):
+    """Every option of CoOp."""
+
+    texts: TextBank | None = Field(None, description="text bank that names the object; None: breast ultrasound (ours)")
+    context: int = Field(4, ge=1, le=32, description="learned words M (CoCoOp paper sec. 4; CoOp's default: 16)")
+    words: str = Field(
+        "a photo of a", description="words they start at (CoCoOp paper sec. 4); N(0, 0.02) beyond them, or if empty"
+    )
+    class_specific: bool = Field(default=False, description="own words for each class (reference default: shared)")
+    position: Position = Field("end", description="place of the class name (reference default: end)")
+    epochs: int | None = Field(
+        None, ge=0, description="None: 50 for 1 shot, 100 below 8, 200 from there (reference scripts)"
+    )
+    batch_size: int = Field(32, ge=1, description="images per step (reference configs)")
+    lr: float = Field(2e-3, gt=0, description="of SGD, cosine per epoch (reference configs)")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD (reference: Dassl's default)")
+    weight_decay: float = Field(5e-4, ge=0, description="of SGD (reference: Dassl's default)")
+    warmup_epochs: int = Field(1, ge=0, description="epochs at warmup_lr (reference configs)")
+    warmup_lr: float = Field(1e-5, gt=0, description="rate of the warm-up (reference configs)")
+    views: int = Field(8, ge=1, description="views per image, each encoded once (ours, as in UltraAD)")
+
+
+class CoOp(Method):
+    """CoOp; see the module's header for the equations."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = CoOpConfig
+    config: CoOpConfig
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        bank, c = self.config.texts or breast_texts(), self.config
+        phrases = [class_phrase(bank, name) for name in self.classes]
+        self.prompts = ClassPrompts(backbone, phrases, count=c.context, position=c.position)
+        self._build(seed=0)
+
+    def _build(self, *, seed: int) -> None:
+        """Fresh words; their own random stream, so the global one does not move."""
+        c, generator = self.config, torch_seeded(seed, "init")
+        sets = len(self.classes) if c.class_specific else 1
+        words = [starting_words(self.backbone, c.words, c.context, generator=generator) for _ in range(sets)]
+        self.context = nn.Parameter(torch.stack(words))  # (1|c m text_width)
+
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
+        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
+        seed: int,
+    ) -> FitReport:
+        """Learn the words; see :meth:`Method.fit`. Without images they stay ``config.words``: zero-shot CLIP."""
+        started = time.perf_counter()
+        self.check_needs(support)
+        self._build(seed=seed)
+        c = self.config
+        if len(support) == 0:
+            require_words(self.backbone, c.words, c.context, method=self.info.name)
+            self.eval()
+            self.fitted = True
+            return FitReport("zero-shot", seconds=time.perf_counter() - started)
+        assert support.labels is not None  # check_needs
+        epochs = epochs_by_shots(support.labels) if c.epochs is None else c.epochs
+        tokens = ClassTokens(self.backbone.cache, support, count=c.views, epochs=epochs, seed=seed)
+        self.train()
+        history = train(
+            lambda index, epoch: cross_entropy(self.logits(tokens.draw(index, epoch)), tokens.labels[index]),
+            [{"params": [self.context], "lr": c.lr}],
+            count=len(support),
+            batch_size=c.batch_size,
+            seed=seed,
+            epochs=epochs,
+            optimiser="sgd",
+            momentum=c.momentum,
+            weight_decay=c.weight_decay,
+            per_epoch=True,
+            warmup_epochs=c.warmup_epochs,
+            warmup_lr=c.warmup_lr,
+            progress=self.progress,
+        )
+        self.eval()
+        self.fitted = True
+        learned = {"context": self.context.numel()}
+        return FitReport("last epoch", history, time.perf_counter() - started, learned)
+
+    def class_features(self) -> torch.Tensor:
+        """Text features of the learned sentences, raw f32 (c d)."""
+        return self.prompts(self.context.expand(len(self.classes), -1, -1)[None])[0]
+
+    def logits(self, f: torch.Tensor) -> torch.Tensor:
+        """Class logits (b c) of raw class tokens (b d)."""
+        return self.backbone.logit_scale * unit(f) @ unit(self.class_features()).T
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """``1 - p(normal)`` and class logits of images f32 (b 3 s s)."""
+        return grade(self.logits(self.backbone.encode_image(images).image), normal_index=self.normal_index)
+
+
+METHOD = CoOp

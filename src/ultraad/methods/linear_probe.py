@@ -1,0 +1,129 @@
+"""Linear probe: logistic regression on the frozen class token; it reads no texts.
+
+Paper      Radford et al., Learning Transferable Visual Models From Natural Language Supervision (CLIP), ICML 2021,
+           arXiv 2103.00020, sec. 3.2 and appendix A.3.
+Equations  p(c|x)   classes      softmax_c(w_c . f + b_c);   loss = sum of CE + |w|^2 / (2 C), solved by L-BFGS
+Reference  KaiyangZhou/CoOp ff61507, lpclip (MIT), which calls scikit-learn, as this does.
+Learned    w, b; the image tower stays frozen.
+Deviations see ``INFO.deviations``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from ultraad.errors import DataError
+from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.class_tokens import ClassTokens, grade
+from ultraad.nn.prompts import unit
+from ultraad.types import FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.types import Batch
+
+INFO = MethodInfo(
+    name="linear_probe",
+    title="Linear probe: logistic regression on the class token",
+    paper="Radford et al., ICML 2021",
+    url="https://arxiv.org/abs/2103.00020",
+    reference="KaiyangZhou/CoOp ff61507, lpclip",
+    licence="MIT",
+    idea="puts logistic regression on the image feature, without texts",
+    learned="linear weights",
+    outputs=frozenset({"score", "classes"}),
+    needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    baseline=True,
+    deviations=(
+        "C is fixed; the reference searches it on further labelled images (C)",
+        "features as the tower gives them; LP++'s code normalises them (features=unit)",
+    ),
+)
+
+
+class LinearProbeConfig(MethodConfig):
+    """Every option of the linear probe."""
+
+    C: float = Field(0.316, gt=0, description="inverse strength of the penalty (CLIP's own example code)")
+    features: Literal["raw", "unit"] = Field("raw", description="class tokens as they are (CLIP, lpclip), or unit ones")
+    max_iterations: int = Field(1000, ge=1, description="of L-BFGS, at most (CLIP appendix A.3)")
+    views: int = Field(1, ge=1, description="views per image, each a training example (ours; reference: the image)")
+
+
+class LinearProbe(Method):
+    """Linear probe; see the module's header."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = LinearProbeConfig
+    config: LinearProbeConfig
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        self.register_buffer("weight", torch.zeros(len(self.classes), backbone.dim))
+        self.register_buffer("bias", torch.zeros(len(self.classes)))
+        self.to(backbone.device)
+
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,  # noqa: ARG002  nothing is selected
+        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
+        seed: int,
+    ) -> FitReport:
+        """Solve the regression; see :meth:`Method.fit`.
+
+        Raises:
+            DataError: If a class has no image: without texts nothing is known of it.
+        """
+        started = time.perf_counter()
+        self.check_needs(support)
+        assert support.labels is not None  # check_needs
+        missing = [name for i, name in enumerate(self.classes) if not bool((support.labels == i).any())]
+        if missing:
+            msg = f"linear_probe needs images of every class and found none of: {', '.join(missing)}"
+            raise DataError(msg)
+        from sklearn.linear_model import LogisticRegression  # slow to import
+
+        c = self.config
+        tokens = ClassTokens(self.backbone.cache, support, count=c.views, seed=seed)
+        solver = LogisticRegression(C=c.C, max_iter=c.max_iterations)
+        solver.fit(
+            self._features(tokens.views).flatten(0, 1).double().cpu().numpy(),
+            tokens.labels.repeat(c.views).cpu().numpy(),
+        )
+        weight, bias = torch.from_numpy(solver.coef_), torch.from_numpy(solver.intercept_)
+        if len(self.classes) == 2:  # scikit-learn keeps the difference of the two logits only
+            weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+        self.weight.copy_(weight)
+        self.bias.copy_(bias)
+        self.eval()
+        self.fitted = True
+        learned = {"weight": self.weight.numel(), "bias": self.bias.numel()}
+        return FitReport("optimum of a convex loss", (), time.perf_counter() - started, learned)
+
+    def _features(self, f: torch.Tensor) -> torch.Tensor:
+        return unit(f) if self.config.features == "unit" else f
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """``1 - p(normal)`` and class logits of images f32 (b 3 s s)."""
+        f = self._features(self.backbone.encode_image(images).image)
+        return grade(f @ self.weight.T + self.bias, normal_index=self.normal_index)
+
+
+METHOD = LinearProbe

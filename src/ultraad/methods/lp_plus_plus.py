@@ -1,0 +1,233 @@
+"""LP++: a linear probe whose logits are mixed with those of the class texts, one learned share per class.
+
+Paper      Huang et al., LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP, CVPR 2024, arXiv 2404.02285.
+Equations  S_c(x)   classes      w_c . n(f) + b_c + alpha_c n(f) . t_c;   loss = CE over the whole support
+           start                 w_c = sum of the class's n(f),  alpha_c = 250 mean over classes of the mean n(f) . t_c
+           rates                 of w, b: 4 m / lambda_max(F^T F), SGD;  of alpha: m / (4 max_c sum_i (n(f_i) . t_c)^2)
+Reference  FereshteShakeri/FewShot-CLIP-Strong-Baseline f81054f (no licence; written from the paper).
+Learned    w, b, alpha; both towers and the class texts t stay frozen. No rate is searched.
+Deviations see ``INFO.deviations``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.class_texts import TextSource, frozen_texts, missing_sentences
+from ultraad.nn.class_tokens import ClassTokens, grade
+from ultraad.nn.loop import EnoughEpochs
+from ultraad.nn.prompts import TextBank, breast_texts, unit
+from ultraad.rng import torch_forked
+from ultraad.types import FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.types import Batch
+
+INFO = MethodInfo(
+    name="lp_plus_plus",
+    title="LP++: a surprisingly strong linear probe for few-shot CLIP",
+    paper="Huang et al., CVPR 2024",
+    url="https://arxiv.org/abs/2404.02285",
+    reference="FereshteShakeri/FewShot-CLIP-Strong-Baseline f81054f",
+    licence="none stated; written from the paper",
+    idea="blends the class texts into a linear probe, at rates computed from the data",
+    learned="linear weights, and the texts' share per class",
+    outputs=frozenset({"score", "classes"}),
+    needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    zero_shot=True,
+    deviations=(
+        "the gradient of alpha is summed up since the first step, as the reference does by leaving it in place "
+        "(alpha_grad=last: the current one alone)",
+        "weights start as class sums, as in the reference, so they grow with the shots (start=mean: class means)",
+        "the step is chosen on dev images if there are any, otherwise the last counts; "
+        "the reference demands a validation set of the same size as the support",
+        "one plain view per image (views); the reference trains on one random crop of each",
+        "several sentences per class (text=template: the reference's single template)",
+        "classes may differ in size or have no image; the reference counts classes as images / shots",
+    ),
+)
+
+START_SCALE = 250.0
+"""Of the first alpha (reference; the paper derives the mean similarity that it multiplies)."""
+
+
+class LPPlusPlusConfig(MethodConfig):
+    """Every option of LP++."""
+
+    texts: TextBank | None = Field(None, description="text bank; None: breast ultrasound (ours)")
+    text: TextSource = Field("bank", description="the bank's sentences (ours), or 'a photo of a ...' (reference)")
+    start: Literal["sum", "mean"] = Field("sum", description="first weights: class sums (reference) or means (ours)")
+    alpha_grad: Literal["accumulate", "last"] = Field(
+        "accumulate", description="alpha follows all gradients since the start (reference), or the current one"
+    )
+    alpha_every: int = Field(10, ge=1, description="steps of the weights for one of alpha (reference)")
+    steps: int = Field(300, ge=0, description="full-batch steps (reference)")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD (reference)")
+    views: int = Field(1, ge=1, description="views per image, all of them in the batch (ours; reference: one crop)")
+
+
+def first_alpha(f: torch.Tensor, labels: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """Where alpha starts, one number for all classes: f32 ().
+
+    Args:
+        f: Unit class tokens f32 (m d).
+        labels: int64 (m,).
+        text: Unit class texts f32 (c d).
+    """
+    own = (f * text[labels]).sum(1)  # (m,), each image and its own class
+    return START_SCALE * torch.stack([own[labels == c].mean() for c in sorted(set(labels.tolist()))]).mean()
+
+
+def weight_rate(f: torch.Tensor) -> float:
+    """Step size of the linear weights: 4 m / lambda_max(F^T F), F the unit class tokens (m d)."""
+    return 4 * len(f) / float(torch.linalg.matrix_norm(f.cpu(), 2)) ** 2
+
+
+def alpha_rate(f: torch.Tensor, text: torch.Tensor) -> float:
+    """Step size of alpha: m / (4 max_c sum_i (f_i . t_c)^2)."""
+    return len(f) / (4 * float((f @ text.T).square().sum(0).max()))
+
+
+class LPPlusPlus(Method):
+    """LP++; see the module's header for the equations."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = LPPlusPlusConfig
+    config: LPPlusPlusConfig
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        bank, source = self.config.texts or breast_texts(), self.config.text
+        self.text = frozen_texts(backbone, bank, self.classes, source=source)  # (c d)
+        self.notes = missing_sentences(bank, self.classes, source=source)
+        self._build(seed=0)
+
+    def _build(self, *, seed: int) -> None:
+        """Zero-shot CLIP but for a random bias; its own random stream, so the global one does not move."""
+        classes = len(self.classes)
+        with torch_forked(seed, "init"):
+            self.linear = nn.Linear(self.backbone.dim, classes)
+        nn.init.zeros_(self.linear.weight)
+        self.alpha = nn.Parameter(torch.full((classes,), self.backbone.logit_scale))
+        self.to(self.backbone.device)
+
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,
+        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
+        seed: int,
+    ) -> FitReport:
+        """Learn; see :meth:`Method.fit`. Without images: zero-shot CLIP."""
+        started = time.perf_counter()
+        self.check_needs(support)
+        self._build(seed=seed)
+        if len(support) == 0:
+            nn.init.zeros_(self.linear.bias)
+            self.eval()
+            self.fitted = True
+            return FitReport("zero-shot", seconds=time.perf_counter() - started, notes=self.notes)
+        views = self.config.views
+        tokens = ClassTokens(self.backbone.cache, support, count=views, seed=seed)
+        f, labels = unit(tokens.views).flatten(0, 1), tokens.labels.repeat(views)  # (m d), (m,)
+        held_out = None
+        if dev is not None and dev.labels is not None and len(dev) > 0:
+            held_out = unit(self.backbone.cache.encode(dev.images, layers=()).image), dev.labels.to(f.device)
+        self.start(f, labels)
+        history = self.descend(f, labels, held_out=held_out)
+        self.eval()
+        self.fitted = True
+        selection = "last epoch" if held_out is None else "best step on dev, the last of equals"
+        learned = {name: p.numel() for name, p in self.named_parameters()}
+        return FitReport(selection, history, time.perf_counter() - started, learned, self.notes)
+
+    @torch.no_grad()
+    def start(self, f: torch.Tensor, labels: torch.Tensor) -> None:
+        """Weights and alpha from unit class tokens (m d) and labels int64 (m,); the bias stays random."""
+        member = F.one_hot(labels, len(self.classes)).float()  # (m c)
+        sums = member.T @ f
+        counts = member.sum(0).clamp(min=1)[:, None]
+        self.linear.weight.copy_(sums / counts if self.config.start == "mean" else sums)
+        self.alpha.fill_(float(first_alpha(f, labels, self.text)))
+
+    def descend(
+        self,
+        f: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        held_out: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> tuple[float, ...]:
+        """Full-batch descent from where the state is.
+
+        Args:
+            f: Unit class tokens f32 (m d).
+            labels: int64 (m,).
+            held_out: Unit class tokens and labels on which the step is chosen; None keeps the last.
+
+        Returns:
+            Loss before each step.
+        """
+        c = self.config
+        weights = torch.optim.SGD(self.linear.parameters(), lr=weight_rate(f), momentum=c.momentum)
+        blend = torch.optim.SGD([self.alpha], lr=alpha_rate(f, self.text))
+        history: list[float] = []
+        best, kept = -1.0, None
+        self.train()
+        for step in range(1, c.steps + 1):
+            weights.zero_grad()
+            if c.alpha_grad == "last":
+                blend.zero_grad()
+            with torch.enable_grad():
+                loss = F.cross_entropy(self.blended(f), labels)
+                loss.backward()  # type: ignore[no-untyped-call]
+            history.append(float(loss.detach()))
+            weights.step()
+            if step % c.alpha_every == 0:
+                blend.step()
+            if held_out is not None:
+                accuracy = self._accuracy(*held_out)
+                if accuracy >= best:
+                    best, kept = accuracy, {name: value.clone() for name, value in self.state_dict().items()}
+            if self.progress is not None:
+                try:
+                    self.progress(step, c.steps)
+                except EnoughEpochs:
+                    break
+        if kept is not None:
+            self.load_state_dict(kept)
+        return tuple(history)
+
+    @torch.no_grad()
+    def _accuracy(self, f: torch.Tensor, labels: torch.Tensor) -> float:
+        return float((self.blended(f).argmax(1) == labels).float().mean())
+
+    def blended(self, f: torch.Tensor) -> torch.Tensor:
+        """S (b c) of unit class tokens (b d)."""
+        logits: torch.Tensor = self.linear(f)
+        return logits + self.alpha * (f @ self.text.T)
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """``1 - p(normal)`` and class logits of images f32 (b 3 s s)."""
+        f = unit(self.backbone.encode_image(images).image)
+        return grade(self.blended(f), normal_index=self.normal_index)
+
+
+METHOD = LPPlusPlus

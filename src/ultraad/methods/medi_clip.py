@@ -1,0 +1,293 @@
+"""MediCLIP: a detector learned from normal images and anomalies drawn into them.
+
+Paper      Zhang et al., MICCAI 2024, arXiv 2405.11315.
+Equations  t_n, t_a   learned prompts   n(mean_j E_t([V_j] word_j .)) over words for "normal" and "abnormal", m learned
+                                        context tokens V_j for each word
+           L          patch logits      mean over layers of n(A_l F_l) [t_n t_a]: cosines, no temperature
+           map        softmax of the upsampled logits, abnormal side;   score = its maximum
+           loss       focal + dice(map, mask of the synthetic anomaly)
+Reference  github.com/cnulab/MediCLIP at ca99858, MIT (models/, medsyn/, train.py, config/busi.yaml); re-written.
+Learned    A_l (a 1x1 adapter for each tapped layer) and the contexts V; both CLIP towers stay frozen.
+Deviations see ``INFO.deviations``. The synthesis is in nn/synthesis.py, with pictures in docs/medi-clip-synthesis.md.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.augment import from_intensity, to_intensity
+from ultraad.nn.loop import train
+from ultraad.nn.losses import segmentation
+from ultraad.nn.maps import largest, to_probability
+from ultraad.nn.prompts import unit
+from ultraad.nn.synthesis import FAMILIES, apply, draw
+from ultraad.rng import seeded, torch_forked
+from ultraad.types import FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.types import Batch, Features
+
+INFO = MethodInfo(
+    name="medi_clip",
+    title="MediCLIP: adapting CLIP for few-shot medical image anomaly detection with synthetic anomalies",
+    paper="Zhang et al., MICCAI 2024",
+    url="https://arxiv.org/abs/2405.11315",
+    reference="cnulab/MediCLIP ca99858",
+    licence="MIT",
+    outputs=frozenset({"score", "map"}),
+    needs=Needs(normal_images=True),
+    deviations=(
+        "the text tower keeps its causal mask; the reference drops it, so its published prompts do not fit here",
+        "16 synthetic views of each image are drawn once, so that the frozen tower runs once (views; the reference "
+        "draws new ones in every epoch: views=0)",
+        "test images are made grey like the training images (grey; the reference tests in colour: grey=false)",
+        "pasted tissue is compared in signed numbers; the reference's unsigned 8-bit difference wraps around",
+        "the label of pasted tissue is binary and within the patch; the reference's is soft, but practically 0 or 1",
+        "warped tissue keeps the range of its patch; the reference does not clip what its splines overshoot",
+        "blur radii of the synthesis grow with the image; the reference's are pixels at 224",
+        "all chance comes from the seed; the reference leaves three sources of the synthesis unseeded",
+        "the last epoch is the result; the reference keeps the epoch that is best on its test set",
+    ),
+    idea="draws anomalies into normal images, and learns to find them with learned words",
+    learned="one linear layer per tapped layer, context words",
+)
+
+
+class MixConfig(MethodConfig):
+    """How often each family of synthetic anomalies is drawn, in relation to the others."""
+
+    cutpaste: float = Field(0.25, ge=0, description="tissue of another image (reference config/busi.yaml)")
+    gauss_intensity: float = Field(0.25, ge=0, description="brighter or darker with a texture (config/busi.yaml)")
+    smooth_intensity: float = Field(0.0, ge=0, description="brighter or darker, smooth rim (off in config/busi.yaml)")
+    source: float = Field(0.25, ge=0, description="tissue pushed outwards from a point (config/busi.yaml)")
+    sink: float = Field(0.0, ge=0, description="tissue pulled to a point (off in config/busi.yaml)")
+    identity: float = Field(0.25, ge=0, description="no change: a normal image (config/busi.yaml)")
+
+    @model_validator(mode="after")
+    def _has_some(self) -> MixConfig:
+        if sum(self.model_dump().values()) == 0:
+            msg = "all weights of the mix are 0, so nothing can be drawn; give one family a weight above 0"
+            raise ValueError(msg)
+        return self
+
+
+class MediCLIPConfig(MethodConfig):
+    """All options of MediCLIP."""
+
+    layers: tuple[int, ...] | None = Field(
+        None,
+        min_length=1,
+        description="tapped layers, 1-based; None: 1/2, 3/4 and all of the tower (busi.yaml: 12,18,24)",
+    )
+    context: int = Field(8, ge=1, le=32, description="learned tokens in front of each word (config/busi.yaml)")
+    normal_words: tuple[str, ...] = Field(
+        (
+            "normal", "healthy", "negative", "unremarkable", "clear", "asymptomatic", "normal findings", "no findings",
+            "in good health", "no evidence of disease",
+        ),
+        min_length=1,
+        description="what a normal image is called (config/busi.yaml)",
+    )  # fmt: skip
+    abnormal_words: tuple[str, ...] = Field(
+        (
+            "abnormal", "positive", "symptomatic", "disease", "lesion", "pathological", "impaired",
+            "evidence of disease", "abnormal finding", "pathological condition", "pathological abnormality",
+        ),
+        min_length=1,
+        description="what an abnormal image is called (config/busi.yaml)",
+    )  # fmt: skip
+    scale: float = Field(1.0, gt=0, description="factor on the cosines; 1 is no temperature (reference MapMaker.py)")
+    grey: bool = Field(default=True, description="turn test images grey like the training images (ours)")
+    mix: MixConfig = MixConfig()
+    views: int = Field(16, ge=0, description="synthetic views per image, drawn once (ours); 0: new in every epoch")
+    epochs: int = Field(200, ge=0, description="passes over the normal images (config/busi.yaml)")
+    batch_size: int = Field(8, ge=1, description="images per step (config/busi.yaml)")
+    lr: float = Field(1e-3, gt=0, description="of Adam, constant (reference train.py)")
+    beta1: float = Field(0.5, ge=0, lt=1, description="of Adam (reference train.py)")
+
+
+class MediCLIP(Method):
+    """MediCLIP; see the module's header for the equations and :class:`MediCLIPConfig` for every option."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = MediCLIPConfig
+    config: MediCLIPConfig
+    text: torch.Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        self.layers = backbone.check_layers(self.config.layers or backbone.default_layers[-3:])
+        words = (*self.config.normal_words, *self.config.abnormal_words)
+        tokens = backbone.tokenize([f"{'X ' * self.config.context}{word}." for word in words])
+        self._embeds = backbone.embed_text(tokens)  # (t ctx text_width), the X are replaced by the contexts
+        self._ends = backbone.end_of_text(tokens)
+        self._build(seed=0)
+
+    def _build(self, *, seed: int) -> None:
+        """Fresh learned state; its own random stream, so the global one does not move."""
+        c, b = self.config, self.backbone
+        with torch_forked(seed, "init"):
+            self.adapters = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})
+            normal, abnormal = (
+                nn.Parameter(0.02 * torch.randn(len(words), c.context, b.text_width))  # (t m text_width)
+                for words in (c.normal_words, c.abnormal_words)
+            )
+        self.normal_context, self.abnormal_context = normal, abnormal
+        self.register_buffer("text", torch.zeros(2, b.dim))  # t_n, t_a once the contexts are learned
+        self.to(b.device)
+
+    # ---- fit
+
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
+        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
+        seed: int,
+    ) -> FitReport:
+        """Learn from the support's normal images; see :meth:`Method.fit`. Other images are not used."""
+        started = time.perf_counter()
+        self.check_needs(support)
+        self._build(seed=seed)
+        assert support.labels is not None  # check_needs
+        normal = support.select((support.labels == self.normal_index).nonzero().flatten().tolist())
+        views = _SyntheticViews(self.backbone, normal, layers=self.layers, config=self.config, seed=seed)
+        c = self.config
+        self.train()
+        history = train(
+            lambda index, epoch: self._loss(*views.draw(index, epoch)),
+            [{"params": [*self.parameters()], "lr": c.lr}],
+            count=len(normal),
+            batch_size=c.batch_size,
+            seed=seed,
+            epochs=c.epochs,
+            optimiser="adam",
+            betas=(c.beta1, 0.999),
+            schedule="constant",
+            progress=self.progress,
+        )
+        with torch.no_grad():
+            self.text.copy_(self.text_pair())
+        self.eval()
+        self.fitted = True
+        unused = len(support) - len(normal)
+        notes = (f"{unused} abnormal support images were not used: it learns from normal ones",) if unused else ()
+        learned = {name: p.numel() for name, p in self.named_parameters()}
+        return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
+
+    def _loss(self, patches: Mapping[int, torch.Tensor], masks: torch.Tensor) -> torch.Tensor:
+        """Focal + dice, patches {layer: (b n w)}, masks bool (b s s)."""
+        return segmentation(self.anomaly_map(patches, self.text_pair()), masks, both=False)
+
+    # ---- forward
+
+    def text_pair(self) -> torch.Tensor:
+        """t_n and t_a: unit f32 (2 d), the mean of the words' raw features; gradients flow to the contexts."""
+        contexts = torch.cat([self.normal_context, self.abnormal_context])  # (t m text_width)
+        rest = self._embeds[:, 1 + self.config.context :]
+        embeds = torch.cat([self._embeds[:, :1], contexts, rest], dim=1)  # (t ctx text_width)
+        features = self.backbone.encode_prompts(embeds, self._ends)  # (t d)
+        n = len(self.normal_context)
+        return unit(torch.stack([features[:n].mean(0), features[n:].mean(0)]))
+
+    def adapt(self, patches: Mapping[int, torch.Tensor]) -> torch.Tensor:
+        """n(A_l F_l): patches {layer: (b n w)} to unit f32 (l b n d)."""
+        return unit(torch.stack([self.adapters[str(layer)](patches[layer]) for layer in self.layers]))
+
+    def anomaly_map(self, patches: Mapping[int, torch.Tensor], text: torch.Tensor) -> torch.Tensor:
+        """Abnormal probability f32 (b s s) from patches {layer: (b n w)} and t_n, t_a (2 d)."""
+        logits = self.config.scale * (self.adapt(patches) @ text.T).mean(0)  # (b n 2)
+        return to_probability(logits, self.backbone.grid, size=self.backbone.size, up="logits")
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """Map and its maximum; without a temperature both stay between 0.12 and 0.88."""
+        if self.config.grey:
+            images = _without_colour(images, self.backbone)
+        maps = self.anomaly_map(self.backbone.encode_image(images, layers=self.layers).patches, self.text)
+        return Scores(score=largest(maps), map=maps)
+
+
+class _SyntheticViews:
+    """Normal images with anomalies drawn into them, seen by the frozen tower.
+
+    Args:
+        backbone: The tower.
+        normal: Normal images.
+        layers: Tapped layers.
+        config: Says how many views and of which families.
+        seed: Of the anomalies; they depend on it, the image's id and the view's number.
+    """
+
+    def __init__(
+        self, backbone: Backbone, normal: Batch, *, layers: Sequence[int], config: MediCLIPConfig, seed: int
+    ) -> None:
+        self._backbone, self._ids, self._layers, self._seed = backbone, normal.ids, layers, seed
+        self._images = [*_grey(normal.images, backbone)[:, 0].cpu().numpy()]  # m of (s s)
+        weights = np.array([getattr(config.mix, family) for family in FAMILIES])
+        self._mix = weights / weights.sum()
+        self._features: list[Features] = []
+        self._masks: list[torch.Tensor] = []
+        for view in range(config.views):
+            images, masks = self._paint(range(len(normal)), view)
+            self._features.append(backbone.cache.encode(images, layers=layers))
+            self._masks.append(masks)
+        self._choice = seeded(seed, "views").integers(max(1, config.views), size=(max(1, config.epochs), len(normal)))
+
+    def draw(self, index: torch.Tensor, epoch: int) -> tuple[Mapping[int, torch.Tensor], torch.Tensor]:
+        """One view of each image at int64 (b,): patches {layer: (b n w)} and masks bool (b s s)."""
+        device = self._backbone.device
+        if not self._features:
+            images, masks = self._paint(index.tolist(), epoch)
+            with torch.no_grad():
+                return self._backbone.encode_image(images.to(device), layers=self._layers).patches, masks.to(device)
+        rows = list(zip(self._choice[epoch, index.numpy()].tolist(), index.tolist(), strict=True))
+        patches = {k: torch.stack([self._features[v].patches[k][i] for v, i in rows]) for k in self._layers}
+        return patches, torch.stack([self._masks[v][i] for v, i in rows]).to(device)
+
+    def _paint(self, index: Iterable[int], view: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """A numbered view of the images at these positions: normalised f32 (b 3 s s), masks bool (b s s)."""
+        painted, masks = [], []
+        for i in index:
+            rng = seeded(self._seed, f"synthesis/{view}/{self._ids[i]}")
+            family = FAMILIES[rng.choice(len(FAMILIES), p=self._mix)]
+            steps = draw(family, rng, shape=self._images[i].shape, sources=len(self._images))
+            image, mask = apply(self._images[i], steps, self._images)
+            painted.append(torch.from_numpy(image))
+            masks.append(torch.from_numpy(mask))
+        grey = torch.stack(painted)[:, None].expand(-1, 3, -1, -1)  # (b 3 s s)
+        return from_intensity(grey, self._backbone.preprocess), torch.stack(masks)
+
+
+def _grey(images: torch.Tensor, backbone: Backbone) -> torch.Tensor:
+    """Luminance f32 (b 1 s s) in 0..1 of normalised images (b 3 s s)."""
+    weights = images.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)  # ITU-R BT.601, as Pillow's "L"
+    return (to_intensity(images, backbone.preprocess) * weights).sum(1, keepdim=True).clamp(0, 1)
+
+
+def _without_colour(images: torch.Tensor, backbone: Backbone) -> torch.Tensor:
+    """Images (b 3 s s) made grey; what is grey is returned bit for bit, so that features kept of it serve here, too."""
+    intensity = to_intensity(images, backbone.preprocess)
+    coloured = (intensity.amax(1) - intensity.amin(1)).flatten(1).amax(1) > 0.5 / 255  # (b,), half a grey level
+    grey = from_intensity(_grey(images, backbone).expand_as(images), backbone.preprocess)
+    return torch.where(coloured.view(-1, 1, 1, 1), grey, images)
+
+
+METHOD = MediCLIP

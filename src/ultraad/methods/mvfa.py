@@ -1,0 +1,300 @@
+"""MVFA: residual adapters at four levels of the image tower, one set for segmentation and one for detection.
+
+Paper      Huang et al., CVPR 2024, arXiv 2403.12570.
+Equations  h_l        stream after block l, all tokens
+           m_l, o_l   adapter           m = lrelu(W1 h), o = lrelu(W2 m): one for segmentation (s), one for detection
+           h_l'       adapted stream    0.8 h + 0.1 o_s + 0.1 o_d, what block l + 1 sees
+           M_text     zero-shot map     sum_l softmax(U(scale <n(m_s), (t_n, t_a)>))_a; U upsamples, corners aligned
+           D_text     zero-shot score   sum_l mean over patches of softmax(scale <n(m_d), (t_n, t_a)>)_a
+           M_few      few-shot map      sum_l U(min_b (1 - cos(m_s, b))) over the tokens b of the normal images
+           D_few      few-shot score    the same with m_d, mean over pixels
+           map        M_text, with a memory half M_text and half M_few;  score: image_score
+           loss       sum_l focal + dice of the abnormal side + BCE of the mean patch probability
+Reference  MediaBrain-SJTU/MVFA-AD a30bf7b (MIT).
+Learned    W1 and W2 of both sets (the deepest level has no W2: nothing would read it); the normal images' m are kept.
+Deviations see ``INFO.deviations``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveFloat
+from torch import nn
+
+from ultraad.errors import DataError
+from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.augment import to_intensity
+from ultraad.nn.blocks import ResidualAdapter
+from ultraad.nn.fixed_views import fixed_views, with_fixed_views
+from ultraad.nn.labelled import Labelled, TrainingSet, normals
+from ultraad.nn.loop import minimise
+from ultraad.nn.losses import segmentation
+from ultraad.nn.maps import largest, to_probability
+from ultraad.nn.memory import distance_maps
+from ultraad.nn.prompts import TextBank, breast_texts, unit
+from ultraad.nn.templates import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES_35, States, compose, encode_pair
+from ultraad.rng import torch_forked
+from ultraad.types import FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.types import Batch
+
+INFO = MethodInfo(
+    name="mvfa",
+    title="MVFA: multi-level adapters for medical anomaly detection",
+    paper="Huang et al., CVPR 2024",
+    url="https://arxiv.org/abs/2403.12570",
+    reference="MediaBrain-SJTU/MVFA-AD a30bf7b",
+    licence="MIT",
+    outputs=frozenset({"score", "map"}),
+    needs=Needs(normal_images=True),
+    idea="puts adapters into the image tower, read by sentences and by a memory of normal images",
+    learned="two adapters at each tapped layer",
+    auxiliary=True,
+    deviations=(
+        "images are normalised as the tower expects; the reference feeds 0..1 intensities (normalise=false)",
+        "sentences speak of lesions, not of flaws (states=industrial brings the reference's words back)",
+        "the temperature is the backbone's own; it is the reference's 100 for OpenAI's weights (scale=100)",
+        "maps and detection scores are divided by the number of layers, distances above 1 count as 1, and both halves "
+        "are added as they are; the reference sums over layers and min-maxes each half over the test set",
+        "up-down mirrored views are kept, though ultrasound has an up and a down (augment=false: no views)",
+        "the reference's detection loss is a sigmoid of a probability: kept (det_loss=bce repairs it)",
+        "the reference's memory holds class tokens, though only patches are looked up: kept (memory_class_token=false)",
+        "steps of 8 images; the reference's tower takes one image at a time (batch_size=1)",
+        "without masks the map is withheld, since its adapters are then random, as in the reference",
+        "the deepest adapters have no second layer; the reference's has one that no gradient and no score reaches",
+        "the last epoch is kept; the reference keeps the best one on the test set",
+        "the reference ran OpenAI's weights with exact GELU at 240 px; here the activation is the backbone's own",
+    ),
+)
+
+
+class MVFAConfig(MethodConfig):
+    """Every option of MVFA."""
+
+    layers: tuple[int, ...] | None = Field(
+        None, description="adapted layers, 1-based; None: quarters of the tower (reference: 6 12 18 24 of 24)"
+    )
+    texts: TextBank | None = Field(None, description="text bank that names the object; None: breast ultrasound (ours)")
+    states: States = Field("medical", description="words for normal and abnormal (ours); 'industrial': the reference's")
+    scale: PositiveFloat | Literal["backbone"] = Field(
+        "backbone", description="logits per unit of cosine; the backbone's own, or a number (reference: 100)"
+    )
+    normalise: bool = Field(default=True, description="images as the tower expects (ours), or as 0..1 (reference)")
+    residual: float = Field(0.1, gt=0, le=0.5, description="share of each adapter in the stream (reference: 0.1)")
+    det_loss: Literal["double_sigmoid", "bce"] = Field(
+        "double_sigmoid", description="probability through one more sigmoid (reference), or as it is (ours)"
+    )
+    augment: bool = Field(default=True, description="11 fixed views per support image (reference)")
+    memory: bool = Field(
+        default=True, description="remember normal images (reference); ViT-L-14-336: 156 MB each, 14 without augment"
+    )
+    memory_class_token: bool = Field(default=True, description="class tokens in the memory, too (reference)")
+    memory_weight: float = Field(0.5, ge=0, le=1, description="share of the memory in map and score (reference: 0.5)")
+    image_score: Literal["reference", "map", "detection"] = Field(
+        "reference", description="largest map value, detection adapters, or 'reference': the map if there is a memory"
+    )
+    epochs: int = Field(50, ge=0, description="passes over the training images and their views (reference: 50)")
+    batch_size: int = Field(8, ge=1, description="images per step from the support (ours; reference: 1)")
+    lr: PositiveFloat | None = Field(None, description="None: 1e-4 on an auxiliary set, else 1e-3 (reference)")
+    beta1: float = Field(0.5, ge=0, lt=1, description="first momentum of Adam (reference: 0.5)")
+
+
+class MVFA(Method):
+    """MVFA; see the module's header for the equations and :class:`MVFAConfig` for every option."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = MVFAConfig
+    resizable: ClassVar[tuple[str, ...]] = ("memory",)
+    config: MVFAConfig
+    memory: torch.Tensor
+    has_map: torch.Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        c = self.config
+        self.layers = tuple(sorted(set(backbone.check_layers(c.layers or backbone.default_layers))))
+        self.scale = backbone.logit_scale if c.scale == "backbone" else c.scale
+        words = (c.texts or breast_texts()).object
+        sides = [compose(words, states[c.states], TEMPLATES_35) for states in (NORMAL_STATES, ABNORMAL_STATES)]
+        self.text = encode_pair(backbone, *sides)  # (2 d), normal first; derived, so not in the state
+        self._build(seed=0)
+
+    def _build(self, *, seed: int) -> None:
+        """Fresh learned state; its own random stream, so the global one does not move."""
+        b, deepest = self.backbone, self.layers[-1]
+        with torch_forked(seed, "init"):
+            self.seg, self.det = (
+                nn.ModuleDict(
+                    {str(layer): ResidualAdapter(b.width, b.dim, deepest=layer == deepest) for layer in self.layers}
+                )
+                for _ in range(2)
+            )
+        self.register_buffer("memory", torch.zeros(2, len(self.layers), 0, b.dim))  # (seg|det l m d)
+        self.register_buffer("has_map", torch.tensor(True))  # noqa: FBT003  whether masks taught the map
+        self.to(b.device)
+
+    # ---- fit
+
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
+        auxiliary: Iterable[Batch] | None = None,
+        seed: int,
+    ) -> FitReport:
+        """Train on the auxiliary set if there is one, else on the support; remember the support's normal images.
+
+        Raises:
+            DataError: If the support is what is trained on and has no abnormal image; see also :meth:`Method.fit`.
+        """
+        started = time.perf_counter()
+        self.check_needs(support, auxiliary=auxiliary)
+        self._build(seed=seed)
+        c, few = self.config, auxiliary is None
+        notes = self._check_support(support) if few else []
+        seen = with_fixed_views(support) if few and c.augment else support
+        training = TrainingSet(seen, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
+        learned = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        self.train()
+        history = minimise(
+            lambda batch, _: self._loss(batch, frozen=few),
+            [{"params": [*learned.values()], "lr": c.lr or (1e-3 if few else 1e-4)}],
+            training.epoch,
+            steps=training.steps,
+            epochs=c.epochs,
+            optimiser="adam",
+            betas=(c.beta1, 0.999),
+            schedule="constant",
+            progress=self.progress,
+        )
+        self.eval()
+        notes += self._remember(normals(support, normal_index=self.normal_index))
+        self.fitted = True
+        seconds, sizes = time.perf_counter() - started, {name: p.numel() for name, p in learned.items()}
+        return FitReport("last epoch", history, seconds, sizes, tuple(notes))
+
+    def _check_support(self, support: Batch) -> list[str]:
+        """Refuse a support that cannot train; without masks only the detection adapters learn (and a note says so)."""
+        assert support.labels is not None  # check_needs
+        abnormal = support.labels != self.normal_index
+        if not bool(abnormal.any()):
+            msg = f"{self.info.name} needs abnormal support images and found none; add some, or an auxiliary set"
+            raise DataError(msg)
+        has_masks = support.mask_known is not None and bool((support.mask_known & abnormal).any())
+        self.has_map.fill_(has_masks)
+        self.seg.requires_grad_(requires_grad=has_masks)
+        return [] if has_masks else ["no support image has a lesion mask: images are scored, but there is no map"]
+
+    def _loss(self, batch: Labelled, *, frozen: bool) -> torch.Tensor:
+        seg, det = self.tokens(batch.images, frozen=frozen)
+        loss = self.detection_loss(det[:, :, 1:], batch.anomalous.to(det.device))
+        known = batch.known.to(seg.device)
+        if self.has_map and known.any():
+            loss = loss + self.segmentation_loss(seg[:, known, 1:], batch.masks.to(seg.device)[known])
+        return loss
+
+    def segmentation_loss(self, patches: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Focal and dice of every layer's map, summed: patches f32 (l b n d), masks bool (b s s)."""
+        return torch.stack([segmentation(probs, masks, both=False) for probs in self.text_maps(patches)]).sum()
+
+    def detection_loss(self, patches: torch.Tensor, anomalous: torch.Tensor) -> torch.Tensor:
+        """Binary cross-entropy of every layer's image probability, summed: patches f32 (l b n d), bool (b,)."""
+        probs = self.text_scores(patches)  # (l b)
+        target = anomalous.to(probs.dtype).expand_as(probs)
+        twice = self.config.det_loss == "double_sigmoid"
+        loss = F.binary_cross_entropy_with_logits if twice else F.binary_cross_entropy
+        return loss(probs, target, reduction="none").mean(1).sum()
+
+    @torch.no_grad()
+    def _remember(self, normal: torch.Tensor) -> list[str]:
+        """Keep the adapted tokens of the normal images (m 3 s s) and their views; returns what a user should know."""
+        c = self.config
+        if not c.memory or len(normal) == 0:
+            return ["no normal image is remembered: map and score are those of the zero-shot branch"]
+        images = fixed_views(normal).flatten(0, 1) if c.augment else normal
+        skip = 0 if c.memory_class_token else 1
+        parts = [self.tokens(part, frozen=True)[:, :, :, skip:] for part in torch.split(images, 16)]
+        self.memory = torch.cat(parts, dim=2).flatten(2, 3)  # (2 l b 1+n d) -> (2 l m d)
+        return []
+
+    # ---- inference
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""
+        c = self.config
+        seg, det = self.tokens(images)[:, :, :, 1:]
+        maps, score = self.text_maps(seg).mean(0), self.text_scores(det).mean(0)
+        remembers = self.memory.shape[2] > 0
+        if remembers:
+            near_seg, near_det = (x.mean(0).clamp(0, 1) for x in (self.memory_maps(seg, 0), self.memory_maps(det, 1)))
+            maps = torch.lerp(maps, near_seg, c.memory_weight)
+            score = torch.lerp(score, near_det.mean((1, 2)), c.memory_weight)
+        if not self.has_map:
+            return Scores(score=score)
+        if c.image_score == "map" or (c.image_score == "reference" and remembers):
+            score = largest(maps)
+        return Scores(score=score, map=maps)
+
+    def tokens(self, images: torch.Tensor, *, frozen: bool = False) -> torch.Tensor:
+        """Tokens m f32 (2 l b 1+n d) of images f32 (b 3 s s): segmentation first, class token first.
+
+        ``frozen`` takes the blocks up to the first adapter, which nothing learned changes, from the cache.
+        """
+        b, r, first, deepest = self.backbone, self.config.residual, self.layers[0], self.layers[-1]
+        images = images if self.config.normalise else to_intensity(images, b.preprocess)
+        if frozen:
+            f = b.cache.encode(images, layers=(first,))
+            stream = torch.cat([f.cls[first][:, None], f.patches[first]], dim=1).to(b.dtype)  # (b 1+n w)
+        else:
+            stream = b.embed_image(images)
+        done, kept = first if frozen else 0, []
+
+        def around(layer: int, x: torch.Tensor, block: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+            if done < layer <= deepest:
+                x = block(x)
+            if layer in self.layers:
+                h = x.float()
+                (m_s, o_s), (m_d, o_d) = self.seg[str(layer)](h), self.det[str(layer)](h)
+                kept.append(torch.stack([m_s, m_d]))
+                if layer < deepest:
+                    x = ((1 - 2 * r) * h + r * o_s + r * o_d).to(x.dtype)
+            return x
+
+        b.encode_tokens(stream, around=around)
+        return torch.stack(kept, dim=1)
+
+    def patch_logits(self, patches: torch.Tensor) -> torch.Tensor:
+        """Logits (l b n 2) of patches (l b n d) against (normal, abnormal)."""
+        return self.scale * unit(patches) @ self.text.T
+
+    def text_maps(self, patches: torch.Tensor) -> torch.Tensor:
+        """Abnormal probability (l b s s) of every layer; the reference's zero-shot map is their sum."""
+        b = self.backbone
+        return torch.stack([to_probability(x, b.grid, size=b.size) for x in self.patch_logits(patches)])
+
+    def text_scores(self, patches: torch.Tensor) -> torch.Tensor:
+        """Mean abnormal probability (l b) of the patches; the reference's zero-shot score is the sum over layers."""
+        return self.patch_logits(patches).softmax(-1)[..., 1].mean(-1)
+
+    def memory_maps(self, patches: torch.Tensor, which: int) -> torch.Tensor:
+        """Distance (l b s s) in [0, 2] to segmentation's (0) or detection's (1) memory; the reference sums layers."""
+        return distance_maps(patches, self.memory[which], self.backbone.grid, size=self.backbone.size)
+
+
+METHOD = MVFA

@@ -1,0 +1,167 @@
+"""Patch probe: logistic regression on frozen patch tokens, the plain answer that any adapter has to beat.
+
+Paper      none of its own: CLIP's linear probe (Radford et al., ICML 2021, sec. 3.2) moved from images to patches.
+Equations  x_p    n(ln_post(P_l)) of each tapped layer l, concatenated        one row per patch p
+           y_p    1 if at least half of the patch is lesion                   or both labels, weighted by the share
+           w, b   argmin |w|^2 / 2 + C sum_p v_p log(1 + exp(-(2 y_p - 1) (w x_p + b)))
+           map    sigma(w x_p + b), upsampled and smoothed; score: its largest values
+Reference  scikit-learn's LogisticRegression is the solver
+Learned    w, b (convex: nothing is drawn, no epoch is chosen)
+Deviations none
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+
+from ultraad.errors import DataError
+from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.augment import apply_view, sample_views
+from ultraad.nn.labelled import labelled
+from ultraad.nn.maps import largest, resize, smooth
+from ultraad.nn.prompts import unit
+from ultraad.types import FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.types import Batch, Features
+
+INFO = MethodInfo(
+    name="patch_probe",
+    title="Patch probe: logistic regression of lesion patches on frozen tokens",
+    paper="ours; after the linear probe of Radford et al., ICML 2021",
+    url="https://arxiv.org/abs/2103.00020",
+    reference="scikit-learn LogisticRegression (BSD-3-Clause)",
+    licence="Apache-2.0",
+    outputs=frozenset({"score", "map"}),
+    needs=Needs(abnormal_images=True, masks=True),
+    idea="tells lesion patches from the others by logistic regression on frozen features",
+    learned="one weight per token channel of each tapped layer, and a bias",
+    baseline=True,
+)
+
+TOLERANCE = 1e-6  # of the solver; its default, 1e-4, leaves several thousandths of probability open
+
+
+class PatchProbeConfig(MethodConfig):
+    """All options of the patch probe."""
+
+    layers: tuple[int, ...] | None = Field(None, description="tapped layers, 1-based; None: quarters of the tower")
+    C: float = Field(0.316, gt=0, description="inverse strength of the L2 penalty (CLIP's linear probe: 0.316)")
+    balanced: bool = Field(default=False, description="lesion and background patches weigh the same in total (ours)")
+    labels: Literal["hard", "soft"] = Field(
+        "hard", description="a patch is lesion from half of its pixels on, or by its share of lesion pixels (ours)"
+    )
+    views: int = Field(1, ge=1, description="augmented views per image, the first is the image itself (ours)")
+    max_iter: int = Field(1000, ge=1, description="of the solver, L-BFGS (CLIP's linear probe: 1000)")
+    sigma: float = Field(4.0, ge=0, description="smoothing in pixels at 336, scaled with the input (as UltraAD's)")
+    topk: float = Field(0.0, ge=0, le=1, description="score: mean of this share of the map; 0 is its maximum (ours)")
+
+
+class PatchProbe(Method):
+    """Patch probe; see the module's header for the equations and :class:`PatchProbeConfig` for every option."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = PatchProbeConfig
+    config: PatchProbeConfig
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        self.layers = backbone.check_layers(self.config.layers or backbone.default_layers)
+        self.register_buffer("weight", torch.zeros(len(self.layers) * backbone.width))
+        self.register_buffer("bias", torch.zeros(()))
+        self.to(backbone.device)
+
+    @torch.no_grad()
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,  # noqa: ARG002  nothing is selected
+        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
+        seed: int,
+    ) -> FitReport:
+        """Solve for the weights; see :meth:`Method.fit`. The seed draws the views beyond the first.
+
+        Raises:
+            DataError: If no patch, or every patch, counts as lesion.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        started = time.perf_counter()
+        self.check_needs(support)
+        x, share = self._patches(support, seed=seed)
+        if self.config.labels == "soft":  # a patch on the border is there twice, its two weights add up to one
+            back, lesion = share < 1, share > 0
+            x, weight = torch.cat([x[back], x[lesion]]), torch.cat([1 - share[back], share[lesion]])
+            y = torch.arange(2).repeat_interleave(torch.stack([back.sum(), lesion.sum()]))
+        else:
+            y, weight = (share >= 0.5).long(), torch.ones_like(share)
+        if bool((y == y[0]).all()):
+            what = "no patch is" if int(y[0]) == 0 else "all patches are"
+            msg = (
+                f"{what} lesion in the {len(support)} support images, so there is nothing to tell apart; "
+                "check the masks, and for lesions smaller than a patch set labels=soft"
+            )
+            raise DataError(msg)
+        if self.config.balanced:
+            total = torch.zeros(2).index_add_(0, y, weight)
+            weight = weight * (weight.sum() / (2 * total))[y]
+        probe = LogisticRegression(C=self.config.C, tol=TOLERANCE, max_iter=self.config.max_iter)
+        probe.fit(x.numpy(), y.numpy(), sample_weight=weight.numpy())
+        self.weight.copy_(torch.from_numpy(probe.coef_[0]))
+        self.bias.copy_(torch.tensor(probe.intercept_[0]))
+        self.eval()
+        self.fitted = True
+        learned = {"weight": self.weight.numel(), "bias": 1}
+        return FitReport("optimum of a convex loss", seconds=time.perf_counter() - started, learned=learned)
+
+    def _patches(self, support: Batch, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every patch of every view with a known mask: tokens f32 (m w) and lesion share f32 (m,), on the CPU."""
+        data = labelled(support, normal_index=self.normal_index)
+        views = [sample_views(id_, self.config.views, seed=seed) for id_ in support.ids]
+        views = [v for v, known in zip(views, data.known.tolist(), strict=True) if known]
+        data = data.select(data.known)
+        tokens, shares = [], []
+        for v in range(self.config.views):
+            moved = [
+                apply_view(image, mask, views[i][v], preprocess=self.backbone.preprocess)
+                for i, (image, mask) in enumerate(zip(data.images, data.masks, strict=True))
+            ]
+            features = self.backbone.cache.encode(torch.stack([image for image, _ in moved]), layers=self.layers)
+            tokens.append(self.tokens(features).flatten(0, 1).cpu())  # (m w)
+            masks = torch.stack([mask for _, mask in moved]).float()
+            shares.append(F.adaptive_avg_pool2d(masks[:, None], self.backbone.grid).flatten().cpu())  # (m,)
+        return torch.cat(tokens), torch.cat(shares)
+
+    def tokens(self, features: Features) -> torch.Tensor:
+        """What the probe reads: f32 (b n l*w)."""
+        return torch.cat([unit(self.backbone.post_norm(features.patches[layer])) for layer in self.layers], -1)
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""
+        c, size = self.config, self.backbone.size
+        features = self.backbone.encode_image(images, layers=self.layers)
+        probs = (self.tokens(features) @ self.weight + self.bias).sigmoid()  # (b n)
+        maps = resize(probs.view(-1, *features.grid), size, align_corners=False)  # (b s s)
+        maps = smooth(maps, c.sigma * size / 336).clamp(0, 1)
+        return Scores(score=largest(maps, share=c.topk), map=maps)
+
+
+METHOD = PatchProbe

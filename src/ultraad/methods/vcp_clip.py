@@ -1,0 +1,267 @@
+"""VCP-CLIP: the image says what the sentence speaks of, and the sentence looks at the image again.
+
+Paper      Qu et al., VCP-CLIP: A visual context prompting model for zero-shot anomaly segmentation, ECCV 2024.
+Equations  v_i(x)     Pre-VCP words     q_i + conv_i(f)   i = 1..r, in the place of the object's name; f class token
+           e_l        deep token        G(d_l) after the start token, anew before every text block, without a position
+           T(x)       texts             n(E_t("a photo of a good v_1 .. v_r"; e)) and damaged, one pair per image,
+                                        a layer norm of their own before the tower's last
+           raw_l      Pre-VCP map       softmax(U(exp(tau_1) n(A_l F_l) T^T))_a, A_l linear, F_l patches without ln_post
+           T'_l       Post-VCP          n(O sum_n softmax(W_Q T . W_K n(F_l)) W_V n(F_l)), 8 heads, no scaling
+           new_l      Post-VCP map      softmax(U(exp(tau_2) n(F_l) T'^T))_a, in the width of the image tower
+           map        mean over layers of 0.2 raw + 0.8 new, smoothed
+           score      mean of the largest 0.75 % of raw and of new
+Loss       sum over layers and both branches of focal + dice_a
+Reference  xiaozhen228/VCP-CLIP, commit 4dd96ec; it has no licence file, so this was written from the facts alone.
+Learned    q, conv, d, G, the layer norm, A_l, W_Q, W_K, W_V, O, tau_1 and tau_2; both towers stay frozen.
+Deviations see ``INFO.deviations``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from pydantic import Field, PositiveFloat
+from torch import nn
+
+from ultraad.errors import ConfigError
+from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.blocks import PatchFusion
+from ultraad.nn.deep_prompts import Replace, text_layers
+from ultraad.nn.labelled import TrainingSet, with_known_masks
+from ultraad.nn.loop import minimise
+from ultraad.nn.losses import segmentation
+from ultraad.nn.maps import largest, smooth, to_probability
+from ultraad.nn.prompts import Template, unit
+from ultraad.nn.templates import States
+from ultraad.rng import torch_forked, torch_seeded
+from ultraad.types import FitReport, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ultraad.backbones.base import Around, Backbone
+    from ultraad.nn.labelled import Labelled
+    from ultraad.types import Batch, Features
+
+INFO = MethodInfo(
+    name="vcp_clip",
+    title="VCP-CLIP: visual context in the prompt, and prompts that look at the patches",
+    paper="Qu et al., ECCV 2024",
+    url="https://arxiv.org/abs/2407.12276",
+    reference="xiaozhen228/VCP-CLIP 4dd96ec",
+    licence="no licence file (MIT according to its readme)",
+    outputs=frozenset({"score", "map"}),
+    needs=Needs(abnormal_images=True, masks=True),
+    idea="puts words made from the image into the sentences, then lets the sentences attend to the patches",
+    learned="prompt words, text tokens, one linear layer per tapped layer, one attention layer, two temperatures",
+    auxiliary=True,
+    deviations=(
+        "sentences say normal and abnormal (states=industrial: the reference's good and damaged)",
+        "without an auxiliary set it is trained on the support images, longer and faster (epochs, lr)",
+        "scores and maps are taken as they are; the reference min-maxes both over the test set",
+        "the score is the mean of both branches; the reference's is their sum",
+        "the score averages a share of the pixels; the reference 2000 whatever the map's size (top)",
+        "smoothing is scaled with the input: sigma is meant at the reference's 518 px",
+        "biases whose gradient vanishes (of the convolution, of W_K) and a projection never used do not exist here",
+        "where joint and text width differ, a linear map stands between class token and convolution",
+        "images are not augmented; the reference rotates, blurs, brightens and tiles them",
+        "dice is per image for a batch of one, too; the reference's becomes per row there",
+        "the reference ran OpenAI weights with exact GELU in both towers; here the backbone's own activation runs",
+        "float32 and the last epoch; the reference trains with autocast and saves every epoch",
+    ),
+)
+
+SENTENCES: dict[States, tuple[str, str]] = {
+    "industrial": ("a photo of a good {}", "a photo of a damaged {}"),
+    "medical": ("a photo of a normal {}", "a photo of an abnormal {}"),
+}
+"""Normal and abnormal; ``{}`` is where the words made from the image stand. No object is named."""
+
+
+class VCPCLIPConfig(MethodConfig):
+    """Every option of VCP-CLIP."""
+
+    layers: tuple[int, ...] | None = Field(
+        None, description="tapped layers, 1-based; None: quarters of the tower (reference: 6 12 18 24 of 24)"
+    )
+    states: States = Field("medical", description="words for normal and abnormal (ours); 'industrial': the reference's")
+    words: int = Field(2, ge=1, description="words made from the image (reference: 2)")
+    deep: int = Field(1, ge=1, description="deep text tokens before each block (reference: 1)")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of deep text tokens, in training only (reference: 0.1)")
+    heads: int = Field(8, ge=1, description="of Post-VCP; must divide the tower's width (reference: 8)")
+    tau: PositiveFloat = Field(0.07, description="temperature at which both branches start (reference: 0.07)")
+    new_weight: float = Field(0.8, ge=0, le=1, description="share of the Post-VCP branch in the map (reference: 0.8)")
+    top: float = Field(0.0075, gt=0, le=1, description="share of pixels in the score (reference: 2000 of 518^2)")
+    sigma: float = Field(8.0, ge=0, description="smoothing in pixels at 518, scaled with the input (reference: 8)")
+    epochs: int | None = Field(
+        None, ge=0, description="None: 10 on an auxiliary set (reference), 50 on the support (ours)"
+    )
+    batch_size: int = Field(8, ge=1, description="images per step from the support (ours; reference: 32)")
+    lr: PositiveFloat | None = Field(
+        None, description="of Adam, constant; None: 4e-5 on an auxiliary set (reference), 1e-3 on the support (ours)"
+    )
+    lr_tau: PositiveFloat = Field(0.01, description="learning rate of the two temperatures (reference: 0.01)")
+    beta1: float = Field(0.5, ge=0, lt=1, description="first momentum of Adam (reference: 0.5)")
+
+
+class VCPCLIP(Method):
+    """VCP-CLIP; see the module's header for the equations and :class:`VCPCLIPConfig` for every option."""
+
+    info: ClassVar[MethodInfo] = INFO
+    Config: ClassVar[type[MethodConfig]] = VCPCLIPConfig
+    config: VCPCLIPConfig
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+        c = self.config
+        self.layers = backbone.check_layers(c.layers or backbone.default_layers)
+        if backbone.width % c.heads:
+            msg = f"heads={c.heads} does not divide the width {backbone.width} of {backbone.name}; "
+            raise ConfigError(msg + f"try {math.gcd(c.heads, backbone.width)}")
+        self.templates = [Template(backbone, text) for text in SENTENCES[c.states]]
+        self._build(seed=0)
+
+    # ---- state
+
+    def _build(self, *, seed: int) -> None:
+        """Fresh learned state; its own random stream, so the global one does not move."""
+        c, b = self.config, self.backbone
+        width = b.text_width
+        with torch_forked(seed, "init"):
+            self.query = nn.Parameter(nn.init.trunc_normal_(torch.empty(c.words, width)))  # q (r text_width)
+            self.conv = nn.Conv1d(1, c.words, 3, padding=1, bias=False)
+            self.to_text = nn.Identity() if b.dim == width else nn.Linear(b.dim, width)
+            self.deep = nn.Parameter(torch.empty(text_layers(b), c.deep, width).uniform_(-1, 1))  # d
+            self.deep_proj = nn.Linear(width, width)  # G
+            nn.init.kaiming_normal_(self.deep_proj.weight, mode="fan_out")
+            self.prompt_norm = nn.LayerNorm(width, eps=1e-6)
+            self.adapters = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})  # A_l
+            self.post = PatchFusion(b.dim, b.width, heads=c.heads, scale="none", out_proj=True, init="default")
+            self.log_scales = nn.Parameter(torch.full((2,), -math.log(c.tau)))  # tau_1 of raw, tau_2 of new
+        self.to(b.device)
+
+    # ---- fit
+
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
+        auxiliary: Iterable[Batch] | None = None,
+        seed: int,
+    ) -> FitReport:
+        """Train on the auxiliary set, or on the support if there is none; see :meth:`Method.fit`.
+
+        Raises:
+            DataError: If what is trained on has no lesion mask; see also :meth:`Method.fit`.
+        """
+        started = time.perf_counter()
+        used = support if auxiliary is None else support.select([])
+        self.check_needs(used, auxiliary=auxiliary)
+        self._build(seed=seed)
+        c = self.config
+        data = TrainingSet(support, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
+        noise = torch_seeded(seed, "dropout")
+        others = [p for name, p in self.named_parameters() if name != "log_scales"]
+        self.train()
+        history = minimise(
+            lambda batch, _: self.loss(batch, noise=noise),
+            [
+                {"params": others, "lr": c.lr if c.lr is not None else (4e-5 if data.auxiliary else 1e-3)},
+                {"params": [self.log_scales], "lr": c.lr_tau},
+            ],
+            lambda epoch: with_known_masks(data.epoch(epoch), name=self.info.name),
+            steps=data.steps,
+            epochs=c.epochs if c.epochs is not None else (10 if data.auxiliary else 50),
+            optimiser="adam",
+            betas=(c.beta1, 0.999),
+            schedule="constant",
+            progress=self.progress,
+        )
+        self.eval()
+        self.fitted = True
+        learned = {name: p.numel() for name, p in self.named_parameters()}
+        notes = ("trained on the auxiliary set; the support images were not used",) if data.auxiliary else ()
+        return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
+
+    def loss(self, batch: Labelled, *, noise: torch.Generator | None = None) -> torch.Tensor:
+        """The loss of the header, f32 (); every mask is known. ``noise`` drops deep tokens; None keeps them all."""
+        f = self.backbone.cache.encode(batch.images, layers=self.layers)
+        target = batch.masks.to(self.backbone.device)
+        branches = self.branch_maps(f, self.encode_text(f.image, noise=noise))
+        return torch.stack([segmentation(probs, target, both=False) for probs in branches.flatten(0, 1)]).sum()
+
+    # ---- forward
+
+    def words(self, tokens: torch.Tensor) -> torch.Tensor:
+        """v(x): raw class tokens (b d) to words (b r text_width)."""
+        return torch.as_tensor(self.query + self.conv(self.to_text(tokens)[:, None]))
+
+    def encode_text(self, tokens: torch.Tensor, *, noise: torch.Generator | None = None) -> torch.Tensor:
+        """T(x) of raw class tokens (b d): unit (b 2 d), normal first."""
+        words, around = self.words(tokens), self._deep_tokens(len(tokens), noise)
+        room = words.new_zeros(len(words), self.config.deep, self.backbone.text_width)
+        sides = []
+        for template in self.templates:
+            embeds, eot = template.fill(words)
+            embeds = torch.cat([embeds, room], dim=1)  # (b length+deep text_width): the tokens move into it in block 1
+            sides.append(self.backbone.encode_prompts(embeds, eot + self.config.deep, around=around))
+        return unit(torch.stack(sides, dim=1))
+
+    def _deep_tokens(self, rows: int, noise: torch.Generator | None) -> Around:
+        """Around the text tower: deep tokens after the start token, and a layer norm after the last block."""
+        deep = self.deep_proj(self.deep)[:, None].expand(-1, rows, -1, -1)  # (l b r text_width)
+        if noise is not None and self.config.dropout:
+            kept = torch.rand(deep.shape, generator=noise) >= self.config.dropout
+            deep = deep * kept.to(deep.device) / (1 - self.config.dropout)
+        replace, count = Replace(dict(enumerate(deep, start=1))), self.config.deep
+
+        def around(layer: int, x: torch.Tensor, block: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+            if layer == 1:  # make room after the start token, with words at the positions that they have without it
+                x = torch.cat([x[:, :1], x[:, -count:], x[:, 1:-count]], dim=1)
+            x = replace(layer, x, block)
+            return torch.as_tensor(self.prompt_norm(x)) if layer == len(deep) else x
+
+        return around
+
+    def patch_logits(self, f: Features, text: torch.Tensor) -> torch.Tensor:
+        """Logits (2 l b n 2) of (normal, abnormal): the raw branch, then the new one; text from :meth:`encode_text`."""
+        scale, raw, new = self.log_scales.exp(), [], []
+        for layer in self.layers:
+            tokens = f.patches[layer]
+            raw.append(scale[0] * unit(self.adapters[str(layer)](tokens)) @ text.mT)
+            new.append(scale[1] * unit(tokens) @ self.seen_text(tokens, text).mT)
+        return torch.stack([torch.stack(raw), torch.stack(new)])
+
+    def seen_text(self, tokens: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """T'_l (b 2 w), unit: the texts (b 2 d) after they attended to the patches (b n w) of one layer."""
+        return unit(self.post(text, unit(tokens)))
+
+    def branch_maps(self, f: Features, text: torch.Tensor) -> torch.Tensor:
+        """Abnormal probability (2 l b s s) of both branches and every layer, not smoothed."""
+        logits = self.patch_logits(f, text)
+        maps = to_probability(logits.flatten(0, 2), f.grid, size=self.backbone.size)  # (2*l*b s s)
+        return maps.view(*logits.shape[:3], *maps.shape[-2:])
+
+    def score(self, images: torch.Tensor) -> Scores:
+        """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""
+        c = self.config
+        f = self.backbone.encode_image(images, layers=self.layers)
+        raw, new = self.branch_maps(f, self.encode_text(f.image)).mean(1)  # each (b s s)
+        score = (largest(raw, share=c.top) + largest(new, share=c.top)) / 2
+        mixed = (1 - c.new_weight) * raw + c.new_weight * new
+        maps = smooth(mixed, c.sigma * self.backbone.size / 518)
+        return Scores(score=score, map=maps.clamp(0, 1))
+
+
+METHOD = VCPCLIP

@@ -1,0 +1,111 @@
+"""Texts of the few-shot classifiers: a frozen classifier made of sentences, and sentences with learnable words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from ultraad.errors import ConfigError, DataError
+from ultraad.nn.prompts import encode_ensemble, word_embeddings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ultraad.backbones.base import Backbone
+    from ultraad.nn.prompts import TextBank
+
+TextSource = Literal["bank", "template"]
+Position = Literal["end", "middle", "front"]
+
+TEMPLATE = "a photo of a {}."
+"""CLIP's plainest sentence, the generic one of CoOp, CLIP-Adapter, Tip-Adapter and LP++."""
+
+
+def class_phrase(bank: TextBank, class_name: str) -> str:
+    """What a prompt calls a class, e.g. ``"benign breast ultrasound"``."""
+    return f"{class_name.replace('_', ' ')} {bank.object}"
+
+
+def class_sentences(bank: TextBank, class_name: str, *, source: TextSource) -> tuple[str, ...]:
+    """The sentences of a class: the bank's own, or the one plain template of the references."""
+    if source == "template":
+        return (TEMPLATE.format(class_phrase(bank, class_name)),)
+    return bank.sentences(class_name)
+
+
+def text_classifier(backbone: Backbone, sentences: Sequence[Sequence[str]]) -> torch.Tensor:
+    """W: one prompt ensemble per class, unit f32 (c d); see :func:`ultraad.nn.prompts.encode_ensemble`."""
+    return torch.stack([encode_ensemble(backbone, of_class) for of_class in sentences])
+
+
+def frozen_texts(backbone: Backbone, bank: TextBank, classes: Sequence[str], *, source: TextSource) -> torch.Tensor:
+    """W of the classes in label order, unit f32 (c d)."""
+    return text_classifier(backbone, [class_sentences(bank, name, source=source) for name in classes])
+
+
+def missing_sentences(bank: TextBank, classes: Sequence[str], *, source: TextSource = "bank") -> tuple[str, ...]:
+    """A note for the user if the bank does not know a class; empty if it knows all."""
+    unknown = [name for name in classes if name not in bank.classes]
+    if source == "template" or not unknown:
+        return ()
+    return (
+        f"the text bank has no sentences for {', '.join(unknown)}: one plain sentence each was used; "
+        "write your own with --texts",
+    )
+
+
+class ClassPrompts:
+    """``"<learnable words> <class>."``, one sentence per class (CoOp, CoCoOp).
+
+    Args:
+        backbone: Gives tokenizer and text tower.
+        phrases: What each class is called.
+        count: Learnable words m.
+        position: Where the class stands: behind the words, between their halves, or before them.
+
+    Raises:
+        ConfigError: If a sentence is longer than the text tower takes.
+    """
+
+    def __init__(self, backbone: Backbone, phrases: Sequence[str], *, count: int, position: Position = "end") -> None:
+        tokens = backbone.tokenize([f"{phrase}." for phrase in phrases])  # (c ctx)
+        self.end = backbone.end_of_text(tokens) + count  # (c,), where the tower reads the sentence out
+        length = int(self.end.max()) + 1
+        if length > backbone.context:
+            msg = (
+                f"{count} learnable words and the longest class name are {length} tokens, "
+                f"but {backbone.name} takes {backbone.context}; use fewer words"
+            )
+            raise ConfigError(msg)
+        words = backbone.embed_text(tokens)[:, : length - count]  # (c length-m w)
+        behind = backbone.end_of_text(backbone.tokenize(list(phrases))).tolist()  # first token after each name
+        self.backbone = backbone
+        self.split = {"end": count, "middle": count // 2, "front": 0}[position]
+        self.frozen = [(row[:1], row[1:at], row[at:]) for row, at in zip(words, behind, strict=True)]
+
+    def __call__(self, context: torch.Tensor) -> torch.Tensor:
+        """Learnable words f32 (b c m text_width) in every sentence; raw text features f32 (b c d)."""
+        b, c = context.shape[:2]
+        rows = []
+        for i, frozen in enumerate(self.frozen):
+            start, name, rest = (part.expand(b, -1, -1) for part in frozen)
+            before, after = context[:, i, : self.split], context[:, i, self.split :]
+            rows.append(torch.cat([start, before, name, after, rest], dim=1))  # (b length w)
+        embeds = torch.stack(rows, dim=1).flatten(0, 1)  # (b*c length w)
+        return self.backbone.encode_prompts(embeds, self.end.repeat(b)).view(b, c, -1)
+
+
+def require_words(backbone: Backbone, words: str, count: int, *, method: str) -> None:
+    """Refuse a model without images whose context would be partly random.
+
+    Raises:
+        DataError: If ``words`` have fewer tokens than the context.
+    """
+    known = len(word_embeddings(backbone, words)) if words else 0
+    if known < count:
+        msg = (
+            f"{method} got no images, and {count - known} of its {count} context words would stay random; "
+            "give it a support set, or words for the whole context"
+        )
+        raise DataError(msg)

@@ -1,0 +1,76 @@
+"""The support set as the few-shot classifiers see it: class tokens of its views, each encoded once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from ultraad.nn.augment import apply_view, sample_views
+from ultraad.nn.prompts import unit
+from ultraad.rng import seeded
+from ultraad.types import Scores
+
+if TYPE_CHECKING:
+    from ultraad.backbones.cache import FeatureCache
+    from ultraad.types import Batch
+
+
+class ClassTokens:
+    """Class tokens of augmented views of a labelled batch.
+
+    Args:
+        cache: Encodes each view once, also across folds of a cross-validation.
+        support: Labelled, at least one image.
+        count: Views per image; the first is the image itself.
+        epochs: For how many epochs views are drawn.
+        seed: Of the augmentation and of the draws.
+
+    Attributes:
+        views: Raw f32 (v m d).
+        labels: int64 (m,).
+    """
+
+    def __init__(self, cache: FeatureCache, support: Batch, *, count: int, epochs: int = 0, seed: int) -> None:
+        backbone = cache.backbone
+        assert support.labels is not None  # Method.check_needs
+        params = [sample_views(id_, count, seed=seed) for id_ in support.ids]
+        no_mask = torch.zeros(backbone.size, backbone.size, dtype=torch.bool)
+        views = []
+        for v in range(count):
+            moved = [
+                apply_view(image, no_mask, of_image[v], preprocess=backbone.preprocess)[0]
+                for image, of_image in zip(support.images, params, strict=True)
+            ]
+            views.append(cache.encode(torch.stack(moved), layers=()).image)
+        self.views = torch.stack(views)
+        self.labels = support.labels.to(backbone.device)
+        self._choice = torch.from_numpy(seeded(seed, "views").integers(count, size=(epochs, len(support))))
+
+    def draw(self, index: torch.Tensor, epoch: int) -> torch.Tensor:
+        """One view of each image in ``index``, int64 (b,), for this epoch (0-based); raw (b d)."""
+        return self.views[self._choice[epoch, index], index]
+
+    def keys(self) -> torch.Tensor:
+        """n(mean over views of the raw tokens), f32 (m d): Tip-Adapter's keys."""
+        return unit(self.views.mean(0))
+
+    def one_hot(self, classes: int) -> torch.Tensor:
+        """Labels as f32 (m classes)."""
+        return F.one_hot(self.labels, classes).float()
+
+
+def epochs_by_shots(labels: torch.Tensor) -> int:
+    """CoOp's training length: 50 epochs for one image per class, 100 below eight, 200 from there on.
+
+    Args:
+        labels: int64 (m,); the largest class counts.
+    """
+    shots = int(labels.bincount().max())
+    return 50 if shots == 1 else 100 if shots < 8 else 200
+
+
+def grade(logits: torch.Tensor, *, normal_index: int) -> Scores:
+    """Scores of a classifier: ``1 - p(normal)`` and its logits (b c)."""
+    return Scores(score=1 - logits.softmax(-1)[:, normal_index], logits=logits)
