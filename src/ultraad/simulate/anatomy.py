@@ -36,7 +36,6 @@ class Style:
         septa_mm: Thickness scale of septa.
         texture_db: Coarse variation of the gland.
         streaks_db: Short specular echoes in all tissue.
-        strands_db: Long thin specular lines in fat and gland.
         waviness: Height of the layers' waves as a share of their depth.
         edge_mm: Softness of the borders between layers.
     """
@@ -54,7 +53,6 @@ class Style:
     septa_mm: float
     texture_db: float
     streaks_db: float
-    strands_db: float
     waviness: float
     edge_mm: float
 
@@ -88,14 +86,13 @@ def draw_style(rng: np.random.Generator) -> Style:
         gland_mm=float(np.exp(rng.normal(np.log((9, 13, 16, 20)[density]), 0.35))),
         retro_mm=uniform(rng, (0.5, 6)),
         muscle_mm=uniform(rng, (5, 13)),
-        fat_db=uniform(rng, (-19, -6)),
+        fat_db=uniform(rng, (-16, -6)),
         muscle_db=uniform(rng, (-16, -6)),
         lobule_mm=uniform(rng, (3.5, 12)),
         septa_db=uniform(rng, (5, 22)),
         septa_mm=uniform(rng, (0.25, 0.9)),
         texture_db=uniform(rng, (0.5, 4)),
         streaks_db=uniform(rng, (0.5, 9)),
-        strands_db=uniform(rng, (0, 26)),
         waviness=uniform(rng, (0.03, 0.22)),
         edge_mm=uniform(rng, (0.5, 3)),
     )
@@ -126,39 +123,6 @@ def _streaks(rng: np.random.Generator, grid: Grid, style: Style) -> Field:
     patchy = noise(rng, grid, (5, 7))
     bright = np.clip(short + uniform(rng, (0.3, 1)) * long - 0.5 + 0.4 * patchy, 0, 3)
     return np.asarray(bright * np.float32(style.streaks_db), dtype=np.float32)
-
-
-def _strands(rng: np.random.Generator, grid: Grid, style: Style) -> Field:
-    """Stromal strands: long thin bright lines that run mostly along the skin, in fat and gland (h w), in dB.
-
-    Level lines of stretched noise, bent together, brightest where they face the probe.
-    """
-    total = np.zeros((grid.size, grid.size), np.float32)
-    bend = np.float32(uniform(rng, (0.2, 0.9))) * noise(rng, grid, (6, 9))
-    for cell in np.exp(rng.uniform(np.log(0.9), np.log(4), 3)):
-        sheet = noise(rng, grid, (cell, cell * uniform(rng, (1.5, 6)))) + bend
-        broken = np.clip(0.4 + noise(rng, grid, (2.5, 5)), 0, 1.5)
-        total += bump(sheet, uniform(rng, (0.06, 0.25))) * facing(sheet) * broken
-    return np.asarray(total * np.float32(style.strands_db), dtype=np.float32)
-
-
-def _hollows(echo: Field, loss: Field, rng: np.random.Generator, grid: Grid) -> None:
-    """What imitates a mass in a healthy breast: dark ill-defined islands, and shadows that start at a ligament.
-
-    Both are named as pitfalls of breast ultrasound (Stavros, Breast Ultrasound, 2004, chapters 5 and 10).
-    """
-    if rng.random() < 0.4:
-        cell = uniform(rng, (4, 11))
-        rarity = np.float32(uniform(rng, (0.6, 1.8)))
-        island = noise(rng, grid, (cell, cell * uniform(rng, (0.7, 1.8)))) + 0.25 * noise(rng, grid, (1.5, 2))
-        echo -= step(island - rarity, uniform(rng, (0.4, 1.2))) * np.float32(uniform(rng, (3, 14)))
-    x, y = grid.position
-    for _ in range(int(rng.poisson(0.8))):
-        at, top = uniform(rng, (-0.5, 0.5)) * grid.width_mm, uniform(rng, (0.08, 0.5)) * grid.depth_mm
-        lean, half = rng.normal(0, 0.25), uniform(rng, (0.6, 5))
-        across = x - np.float32(at) - (y - np.float32(top)) * np.float32(lean) + 0.3 * noise(rng, grid, (5, 5))
-        echo -= bump(across, half) * step(y - np.float32(top), uniform(rng, (1, 5))) * np.float32(uniform(rng, (2, 13)))
-        loss += bump(across, half) * bump(y - np.float32(top), 1.5) * np.float32(uniform(rng, (0, 0.15)))
 
 
 def _tubes(echo: Field, rng: np.random.Generator, grid: Grid) -> None:
@@ -278,11 +242,8 @@ def draw_tissue(style: Style, grid: Grid, rng: np.random.Generator) -> Tissue:
     coarse, fine = noise(rng, grid, (5, 7)), noise(rng, grid, (1.4, 2.2))
     shared = _Textures(coarse, fine, _septa(rng, grid, style), _streaks(rng, grid, style))
     septa, streaks = shared.septa, shared.streaks
-    strands = _strands(rng, grid, style)
     fat = np.float32(style.fat_db) + septa + uniform(rng, (0, 2)) * coarse + uniform(rng, (0.2, 1)) * streaks
-    fat += uniform(rng, (0.3, 1)) * strands
     gland, islands = _gland(rng, grid, style, shared, fat)
-    gland += uniform(rng, (0.3, 1)) * strands * (1 - islands)
     muscle = _muscle(rng, grid, style, streaks)
     deep = np.float32(uniform(rng, (-28, -10))) + uniform(rng, (1, 3)) * coarse + uniform(rng, (0, 0.8)) * streaks
 
@@ -293,7 +254,6 @@ def draw_tissue(style: Style, grid: Grid, rng: np.random.Generator) -> Tissue:
     loss = loss_rate(FAT) + in_gland * (1 - islands) * (loss_rate(BREAST) - loss_rate(FAT)) + septa * np.float32(1e-3)
     _lobules(echo, rng, grid, texture=coarse, fat_db=style.fat_db)
     _tubes(echo, rng, grid)
-    _hollows(echo, loss, rng, grid)
     echo += in_muscle * (muscle - echo)
     loss += in_muscle * (loss_rate(MUSCLE) - loss)
     echo += in_deep * (deep - echo)

@@ -67,10 +67,6 @@ PROFILES = {
     "high-frequency": Profile(
         (13, 18), (30, 50), (20, 40), (0.10, 0.16), (0.22, 0.40), range_db=(48, 66), compounding=(0.3, 0.7)
     ),
-    "spatial-compound": Profile(
-        (11, 16), (38, 50), (26, 45), (0.09, 0.15), (0.14, 0.28), defocus=(0.1, 0.5), range_db=(50, 66),
-        compounding=(0.75, 0.95), noise_db=(-60, -48), clutter_db=(-50, -36), gamma=(1.2, 2.2), sharpening=(0.3, 1.4),
-    ),
     "despeckled": Profile(
         (9, 13), (38, 50), (30, 50), (0.16, 0.28), (0.35, 0.6), compounding=(0.7, 0.92), smoothing=(0.5, 1.1),
         sharpening=(0.3, 1.2),
@@ -137,7 +133,7 @@ class Device:
         return 0.6 * self.mhz
 
 
-_COMMONNESS = {"spatial-compound": 2.5, "curved": 0.3, "virtual-convex": 0.6, "volume-scanner": 0.3}  # ours
+_COMMONNESS = {"curved": 0.3, "virtual-convex": 0.6, "volume-scanner": 0.3}  # ours; breast probes are linear arrays
 
 
 def draw_device(rng: np.random.Generator, name: str | None = None) -> Device:

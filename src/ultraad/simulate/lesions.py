@@ -251,9 +251,7 @@ def add_lesion(
     rough = q + np.float32(ragged * min(1.0, 3 / outline.radius)) * noise(rng, grid, (1.2, 1.5))
     inside = step(1 - rough, min(edge / outline.radius, 0.7))
     echo = tissue.echo
-    kept = 0.0 if attributes.echo == "anechoic" else uniform(rng, (0, 0.4))  # solid masses grow through the stroma
-    fabric = (echo - cv2.blur(echo, (15, 15))) * np.float32(kept)
-    echo += inside * (_interior(attributes, tissue.fat_db, outline, grid, rng) + fabric - echo)
+    echo += inside * (_interior(attributes, tissue.fat_db, outline, grid, rng) - echo)
     _details(echo, rough, inside, attributes, outline, grid, rng)
     _attenuation(tissue.loss, inside, attributes, outline, grid, rng, mhz)
     return np.asarray(q < 1, dtype=np.bool_)
