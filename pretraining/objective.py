@@ -47,6 +47,8 @@ def objective(
     masks: torch.Tensor,
     facts: np.ndarray,
     rng: np.random.Generator,
+    *,
+    bf16: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Losses by name.
 
@@ -58,8 +60,10 @@ def objective(
         masks: (b s s) in 0..1.
         facts: (b f), see :data:`pretraining.images.FACTS`.
         rng: Chooses wordings.
+        bf16: Run the image tower's blocks in bfloat16; embeddings and losses stay in single precision.
     """
-    image, patches, grid = encode_images(model, images)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        image, patches, grid = encode_images(model, images)
     share = F.adaptive_avg_pool2d(masks[:, None], grid).flatten(1)  # (b n) share of lesion in a patch
     visible = share.sum(1) > 0.5
     label = torch.from_numpy(facts[:, 0].astype(np.int64))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ultraad.backbones._torchvision import ensure_torchvision
-from ultraad.backbones.embedded import MEAN, STD, build
+from ultraad.backbones.embedded_tower import MEAN, STD, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +51,7 @@ def imagenet_trunk() -> dict[str, torch.Tensor]:
     return out
 
 
-def new_tower(*, seed: int, frozen_stages: int = 2) -> CLIP:
+def new_tower(*, seed: int, frozen_stages: int) -> CLIP:
     """The embedded architecture on an ImageNet trunk whose stem and first stages are frozen, batch norm everywhere."""
     torch.manual_seed(seed)
     model = build()
@@ -143,8 +143,14 @@ def encode_images(model: CLIP, images: torch.Tensor) -> tuple[torch.Tensor, list
     for i, block in enumerate(visual.transformer.resblocks, start=1):
         x = _attend(block, x, None)
         if i in TAPS:
-            patches.append(F.normalize(visual.ln_post(x[:, 1:]) @ visual.proj, dim=-1))
-    return F.normalize(visual.ln_post(x[:, 0]) @ visual.proj, dim=-1), patches, (gh, gw)
+            patches.append(_embedding(x[:, 1:], visual.ln_post, visual.proj))
+    return _embedding(x[:, 0], visual.ln_post, visual.proj), patches, (gh, gw)
+
+
+def _embedding(x: torch.Tensor, norm: nn.Module, projection: torch.Tensor) -> torch.Tensor:
+    """Unit vectors in the joint space, in single precision also where the blocks run in half."""
+    with torch.autocast("cpu", enabled=False):
+        return F.normalize(norm(x.float()) @ projection, dim=-1)
 
 
 class Words:
@@ -198,8 +204,7 @@ def encode_texts(model: CLIP, table: torch.Tensor, rows: torch.Tensor) -> torch.
     for block in model.transformer.resblocks:
         x = _attend(block, x, bias)
     at = (rows == 2).int().argmax(1)
-    x = model.ln_final(x[torch.arange(len(x)), at])
-    return F.normalize(x @ model.text_projection, dim=-1)
+    return _embedding(x[torch.arange(len(x)), at], model.ln_final, model.text_projection)
 
 
 def tokenizer() -> object:

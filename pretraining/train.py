@@ -34,6 +34,7 @@ from ultraad.simulate.captions import (
 
 VALIDATION_SHARD = 900
 SEED = 0
+FROZEN_STAGES = 2  # of the trunk
 WARMUP = 40  # steps
 SIDES = ((0.4, (112, 128)), (0.75, (128, 160)), (1.0, (160, 176)))
 VALIDATION_SIDE = 160
@@ -54,12 +55,16 @@ def vocabulary() -> Words:
 class Run:
     """Model, optimiser, and their files."""
 
-    def __init__(self, folder: Path, *, lr: float) -> None:
+    def __init__(self, folder: Path, *, lr: float, seed: int = SEED, frozen_stages: int = FROZEN_STAGES) -> None:
         self.folder, self.file = folder, folder / "last.pt"
         folder.mkdir(parents=True, exist_ok=True)
+        state = torch.load(self.file, weights_only=True) if self.file.exists() else None
+        if state is not None:  # a run goes on as it began
+            seed, frozen_stages = state["seed"], state["frozen_stages"]
+        self.seed, self.frozen_stages = seed, frozen_stages
         self.words = vocabulary()
-        self.model = new_tower(seed=SEED)
-        generator = torch.Generator().manual_seed(SEED)
+        self.model = new_tower(seed=seed, frozen_stages=frozen_stages)
+        generator = torch.Generator().manual_seed(seed)
         self.table = torch.nn.Parameter(
             torch.randn(len(self.words), self.model.token_embedding.embedding_dim, generator=generator) * 0.05
         )
@@ -78,8 +83,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
         self.average = [p.detach().clone() for p in self.parameters]
         self.step = self.seen = 0
-        if self.file.exists():
-            state = torch.load(self.file, weights_only=True)
+        if state is not None:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seen = state["step"], state["seen"]
@@ -110,6 +114,8 @@ class Run:
             "average": self.average,
             "step": self.step,
             "seen": self.seen,
+            "seed": self.seed,
+            "frozen_stages": self.frozen_stages,
         }
         torch.save(state, self.file.with_suffix(".new"))
         self.file.with_suffix(".new").replace(self.file)
@@ -124,11 +130,19 @@ def side_at(progress: float, rng: np.random.Generator) -> int:
 
 
 def train(
-    run: Run, shards: Shards, held_out: Shards, *, start: float, end: float, batch: int, sides: list[int] | None
+    run: Run,
+    shards: Shards,
+    held_out: Shards,
+    *,
+    start: float,
+    end: float,
+    batch: int,
+    sides: list[int] | None,
+    bf16: bool,
 ) -> None:
     """Step until the clock says ``end`` (both in seconds since the epoch; the cosine runs between them)."""
-    rng = np.random.default_rng([SEED, run.step])
-    generator = torch.Generator().manual_seed(SEED + run.step)
+    rng = np.random.default_rng([run.seed, run.step])
+    generator = torch.Generator().manual_seed(run.seed + run.step)
     begun, seen, mean, saved = time.time(), 0, {}, time.time()
     freeze_statistics(run.model)
     while (now := time.time()) < end:
@@ -144,7 +158,7 @@ def train(
             side=int(rng.choice(sides)) if sides else side_at(progress, rng),
             generator=generator,
         )
-        losses = objective(run.model, run.table, run.words, x, y, facts, rng)
+        losses = objective(run.model, run.table, run.words, x, y, facts, rng, bf16=bf16)
         run.optimizer.zero_grad(set_to_none=True)
         sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
         torch.nn.utils.clip_grad_norm_(run.parameters, 1.0)
@@ -178,7 +192,8 @@ def train(
 def evaluate(run: Run, held_out: Shards, *, count: int = 480) -> None:
     """Validate the average, log it, save."""
     run.swap()
-    metrics = validate(run.model, run.table.detach(), run.words, held_out, side=VALIDATION_SIDE, count=count)
+    data = held_out.take(np.arange(count))
+    metrics = validate(run.model, run.table.detach(), run.words, *data, side=VALIDATION_SIDE)
     run.swap()
     freeze_statistics(run.model)
     report(run, {"step": run.step, "seen": run.seen, **{k: round(float(v), 4) for k, v in metrics.items()}})
@@ -202,15 +217,27 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--sides", type=int, nargs="+", help="sides in pixels instead of the built-in schedule")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=SEED, help="of weights and of the order of images")
+    parser.add_argument("--frozen-stages", type=int, default=FROZEN_STAGES, help="of the trunk's five, from the stem")
+    parser.add_argument("--bf16", action="store_true", help="image tower in bfloat16, where the processor has it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    run = Run(options.folder, lr=options.lr)
+    run = Run(options.folder, lr=options.lr, seed=options.seed, frozen_stages=options.frozen_stages)
     clock = options.folder / "clock.json"  # start and end stay what they were when a run is continued
     if not clock.exists():
         clock.write_text(json.dumps([time.time(), time.time() + 60 * options.minutes]))
     start, end = json.loads(clock.read_text())
     held_out = Shards(options.images, first=VALIDATION_SHARD, last=VALIDATION_SHARD)
-    train(run, Shards(options.images), held_out, start=start, end=end, batch=options.batch, sides=options.sides)
+    train(
+        run,
+        Shards(options.images),
+        held_out,
+        start=start,
+        end=end,
+        batch=options.batch,
+        sides=options.sides,
+        bf16=options.bf16,
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LINES = 60
 SAYS = {
+    "embedded_tower": r"0\.\d+  a malignant breast ultrasound image\nlargest difference .* (?:0e\+00|\de-0[6-9])",
     "adapt_and_predict": r"score 0\.\d+, abnormal: (True|False)\nnormal 0\.\d+, benign 0\.\d+, malignant 0\.\d+\n",
     "evaluate": r"image_auroc.*\nzero-shot +\d\.\d\d \[.*\n2 shots +\d\.\d\d \[.*\n4 shots +\d\.\d\d \[",
     "frames": r"frame 1: score \d\.\d\d, most abnormal at x=\d+, y=\d+",

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 import ultraad
 from ultraad.backbones import load_backbone, weights
-from ultraad.backbones.embedded import SIDE
+from ultraad.backbones.embedded_tower import SIDE
 from ultraad.errors import ConfigError
 from ultraad.simulate import simulate
 

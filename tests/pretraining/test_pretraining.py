@@ -13,7 +13,7 @@ from pretraining.images import FACTS, decode, encode
 from pretraining.prompts import ATTRIBUTE_PROMPTS, CLASS_PROMPTS, PAIRS
 from pretraining.tower import TAPS, Words, encode_images, encode_texts, tokenizer
 
-from ultraad.backbones.embedded import MEAN, STD, build
+from ultraad.backbones.embedded_tower import MEAN, STD, build
 from ultraad.simulate import LABELS, LEXICON
 from ultraad.simulate.attributes import draw_attributes
 

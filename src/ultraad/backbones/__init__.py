@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ultraad.backbones.base import Backbone, DType
 
 DEFAULT = "embedded"
-_INFRASTRUCTURE = {"base", "cache", "weights", "_torchvision"}
+_INFRASTRUCTURE = {"base", "cache", "embedded_tower", "weights", "_torchvision"}
 
 
 def available() -> list[str]:

@@ -1,0 +1,88 @@
+"""The architecture of the embedded CLIP, from open_clip's and timm's own parts.
+
+This file needs torch, open_clip, timm and safetensors, and nothing of ultraad: ``ultraad backbones export embedded``
+gives it away beside the weights, for those who want the tower alone.
+
+    from embedded_tower import load
+    model = load("open_clip_model.safetensors")   # an open_clip CLIP; open_clip.get_tokenizer("ViT-B-32") fits
+    model.encode_image(images)                    # f32 (b 3 160 160), (pixel / 255 - MEAN) / STD
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    import open_clip
+
+ARCHITECTURE: dict[str, Any] = {
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": 224, "layers": 6, "width": 192, "head_width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 3},
+}
+"""open_clip model config of the towers (ours; pretraining/README.md)."""
+
+SIDE = 160  # of the input in pixels: ours, measured on BUS-UCLM (pretraining/README.md)
+MEAN = (0.5, 0.5, 0.5)  # timm efficientnet_lite0
+STD = (0.5, 0.5, 0.5)
+
+
+class TrunkPatchEmbed(nn.Module):
+    """EfficientNet-Lite0 to strides 8 and 16, both brought to the tower's width and added.
+
+    Args:
+        width: Channels of the tower.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        import timm
+
+        self.trunk = timm.create_model("efficientnet_lite0", pretrained=False, features_only=True, out_indices=(2, 3))
+        self.trunk.blocks = cast("Any", self.trunk).blocks[:5]  # the stages below stride 16 are never read
+        c8, c16 = cast("Any", self.trunk).feature_info.channels()
+        self.from8 = nn.Conv2d(c8, width, kernel_size=2, stride=2)
+        self.from16 = nn.Conv2d(c16, width, kernel_size=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (b 3 s s) to tokens (b w s/16 s/16)."""
+        x8, x16 = self.trunk(images)
+        return cast("torch.Tensor", self.from8(x8) + self.from16(x16))
+
+
+def build(*, size: int | None = None) -> open_clip.CLIP:
+    """A freshly initialised CLIP.
+
+    Args:
+        size: Input side in pixels, a multiple of 16; the architecture's 224 if None.
+    """
+    from open_clip import CLIP
+
+    vision = {**ARCHITECTURE["vision_cfg"], "image_size": size or ARCHITECTURE["vision_cfg"]["image_size"]}
+    model = CLIP(**{**ARCHITECTURE, "vision_cfg": vision})
+    model.visual.conv1 = TrunkPatchEmbed(ARCHITECTURE["vision_cfg"]["width"])
+    return model
+
+
+def load(weights: str | Path, *, size: int = SIDE) -> open_clip.CLIP:
+    """The CLIP with its weights, in evaluation mode; positions are resized to the input.
+
+    Args:
+        weights: The safetensors file.
+        size: Input side in pixels, a multiple of 16.
+
+    Raises:
+        RuntimeError: If the file holds the weights of something else.
+    """
+    from open_clip.model import resize_pos_embed
+    from safetensors.torch import load_file
+
+    model = build(size=size)
+    state = {key: value.float() for key, value in load_file(weights).items()}
+    resize_pos_embed(state, model)
+    model.load_state_dict(state)
+    return model.eval()

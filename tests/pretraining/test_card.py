@@ -1,0 +1,36 @@
+"""The numbers in the shipped weights' record come out again, from images drawn anew."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from pretraining.export import FEW
+from pretraining.images import SHARD, SIZE, encode
+from pretraining.prompts import VALIDATION_PAIRS
+from pretraining.tower import Words, tokenizer
+from pretraining.train import VALIDATION_SHARD
+from pretraining.validate import KINDS, validate
+from safetensors import safe_open
+
+from ultraad.backbones import weights
+from ultraad.backbones._torchvision import ensure_torchvision
+from ultraad.backbones.embedded_tower import SIDE, load
+from ultraad.simulate import simulate
+
+
+def test_simulated_validation_is_reproduced() -> None:
+    with safe_open(weights.embedded_path(), "pt") as file:
+        recorded = json.loads(file.metadata()[f"simulated_validation_{FEW}"])
+    phantoms = [simulate(SHARD * VALIDATION_SHARD + i, size=SIZE) for i in range(FEW)]
+    images = np.stack([p.image for p in phantoms])
+    masks = np.stack([p.mask for p in phantoms]).astype(np.uint8)
+    facts = np.array([encode(p.label, p.attributes) for p in phantoms], np.int8)
+    ensure_torchvision()
+    model = load(weights.embedded_path())
+    sentences = [*KINDS, *(s for pair in VALIDATION_PAIRS for s in pair)]
+    words = Words(sentences, tokenizer=tokenizer())
+    table = model.token_embedding.weight[[max(i, 0) for i in words.ids]]
+    found = validate(model, table, words, images, masks, facts, side=SIDE)
+    assert found == pytest.approx(recorded, abs=0.005)  # half-precision storage and another processor's rounding
