@@ -119,7 +119,7 @@ def test_an_auxiliary_set_replaces_the_support(tiny):
     for support in (empty_batch(tiny), normals_only, make_batch(tiny)):
         method = build(tiny)
         report = method.fit(support, auxiliary=auxiliary, seed=0)
-        assert report.notes == ("trained on the auxiliary set; the support images were not used",)
+        assert report.notes == ("trained on the auxiliary set; no support image was used",)
         states.append(method.state_dict())
     for name, value in states[0].items():
         assert all(torch.equal(value, other[name]) for other in states[1:])

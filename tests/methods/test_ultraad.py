@@ -302,7 +302,7 @@ SWITCHES = {
         "share_layers": ["per_layer", "last_only"],
     },
     "map": {"up": ["probs"], "layer_reduce": ["mean_logit", "sum"], "raw_weight": [0.2]},
-    "score": {"tau": [0.01, 0.03, "learnable"]},
+    "score": {"tau": [0.01, 0.03, "backbone"]},
     "loss": {
         "seg_on": ["averaged_map"],
         "layer_reduce": ["sum"],
@@ -312,7 +312,7 @@ SWITCHES = {
     },
     "post": {"refine": ["poe", "logit", "off"], "sigma": [0.0], "map_stat": ["topk"], "a_space": ["logit"]},
     "bin": {"cls": ["clip_pair", "both"], "fuse": ["cls_only", "map_only", "product", "max"]},
-    "prior": {"map": [0.0, 1.0], "cls": [0.0, 1.0]},
+    "prior": {"map": [0.0, 0.5], "cls": [0.0, 0.5]},
     "train": {"schedule": ["constant"], "warmup_epochs": [0], "beta1": [0.9], "weight_decay": [0.1]},
 }
 EQUIVALENT = {("proto", "mode", "weighted")}  # its weight is 1/2

@@ -13,7 +13,7 @@ from ultraad.nn.losses import focal, row_dice, segmentation
 from ultraad.nn.maps import to_probability
 from ultraad.nn.prompts import unit
 
-REFERENCE = AdaCLIPConfig(states="industrial", rounding="float16", dice_reduction="row", sigma=4 * 518 / 112)
+REFERENCE = AdaCLIPConfig(states="industrial", rounding="float16", dice_reduction="row", scale=100, sigma=4 * 518 / 112)
 
 
 def close(ours, golden, *, atol=1e-4):

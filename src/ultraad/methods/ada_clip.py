@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import nn
 
 from ultraad.errors import ConfigError
@@ -57,7 +57,9 @@ INFO = MethodInfo(
     learned="prompt tokens, the linear maps that make them from an image, projections of patches and class token",
     auxiliary=True,
     deviations=(
-        "without an auxiliary set it is trained on the support images (epochs); with one these are not used",
+        "few shots train longer and slower (epochs, lr): at the reference's rate their training loss does not fall",
+        "with an auxiliary set the support images are not used",
+        "the temperature is the backbone's own; it is the reference's 100 for OpenAI's weights (scale=100)",
         "sentences say normal and abnormal in medical words (states=industrial: the reference's)",
         "dice per image; the reference's batch of one makes it per row (dice_reduction=row)",
         "prompts keep float32; the reference rounds them to float16 (rounding=float16)",
@@ -67,8 +69,7 @@ INFO = MethodInfo(
         "smoothing is scaled with the input: sigma is meant at the reference's 518 px",
         "float32 instead of float16 autocast without a scaler; no mosaic of four images (reference: MVTec only)",
         "the last epoch is the result; the reference keeps the best one on the test set",
-        "the reference ran OpenAI weights with exact GELU in both towers; here the backbone's own activation runs",
-        "the reference resizes position embeddings without antialiasing; here the backbone does it",
+        "exact GELU on OpenAI's weights, positions resized without antialiasing (reference): here the backbone's own",
     ),
 )
 PATCHES_PER_CLUSTER = 5  # reference method/adaclip.py: the top 5 k patches are clustered
@@ -84,14 +85,16 @@ class AdaCLIPConfig(MethodConfig):
     depth: int = Field(4, ge=2, description="blocks with prompts, cut to each tower's length (reference: 4)")
     length: int = Field(5, ge=1, description="prompt tokens per block (reference: 5)")
     rounding: Literal["none", "float16"] = Field("none", description="of prompts (reference: float16)")
-    scale: float = Field(100.0, gt=0, description="logits per unit of cosine (reference: 100)")
+    scale: PositiveFloat | Literal["backbone"] = Field("backbone", description="of the logits (reference: 100)")
     clusters: int = Field(20, ge=1, description="k of the fusion, at most the number of patches (reference: 20)")
     fusion: float = Field(0.2, ge=0, lt=1, description="share of the clusters in the image vector (reference: 0.2)")
     sigma: float = Field(4.0, ge=0, description="smoothing in pixels at 518, scaled with the input (reference: 4)")
     dice_reduction: Literal["image", "row"] = Field("image", description="dice per image, or per row (reference)")
     epochs: int | None = Field(None, ge=0, description="None: 5 if auxiliary (reference), 20 on the support (ours)")
     batch_size: int = Field(1, ge=1, description="support images per step (reference: 1)")
-    lr: float = Field(0.01, gt=0, description="AdamW, constant (reference: 0.01; if few shots diverge, 0.001)")
+    lr: PositiveFloat | None = Field(
+        None, description="None: 0.01 if auxiliary (reference), 1e-3 on the support (ours)"
+    )
     beta1: float = Field(0.5, ge=0, lt=1, description="of AdamW (reference: 0.5)")
     weight_decay: float = Field(0.01, ge=0, description="decoupled (torch's default, as in the reference)")
 
@@ -131,6 +134,7 @@ class AdaCLIP(Method):
         super().__init__(backbone, config, classes=classes, normal_class=normal_class)
         c = self.config
         self.layers = backbone.check_layers(c.layers or backbone.default_layers)
+        self.scale = backbone.logit_scale if c.scale == "backbone" else c.scale
         name = (c.texts or breast_texts()).object
         sides = [compose(name, states[c.states], TEMPLATES_35[:4]) for states in (NORMAL_STATES, ABNORMAL_STATES)]
         self._normal = len(sides[0])  # sentences of the normal side, which comes first
@@ -139,13 +143,9 @@ class AdaCLIP(Method):
         self._words = backbone.embed_text(tokens)[:, : int(self._eot.max()) + 1]
         shortest = int(self._eot.min()) - 1
         if c.length > shortest:
-            msg = (
-                f"length={c.length} prompt tokens overwrite a sentence of {shortest} to its end; set {shortest} or less"
-            )
+            msg = f"length={c.length} prompt tokens overwrite a whole sentence of {shortest}; set {shortest} or less"
             raise ConfigError(msg)
         self._build(seed=0)
-
-    # ---- state
 
     def _build(self, *, seed: int) -> None:
         """Fresh learned state; its own random stream, so the global one does not move."""
@@ -176,13 +176,14 @@ class AdaCLIP(Method):
         self._build(seed=seed)
         c = self.config
         data = TrainingSet(support, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
+        epochs, lr = (5, 0.01) if data.auxiliary else (20, 1e-3)
         self.train()
         history = minimise(
             lambda batch, _: self.loss(batch),
-            [{"params": [*self.parameters()], "lr": c.lr}],
+            [{"params": [*self.parameters()], "lr": c.lr or lr}],
             data.epoch,
             steps=data.steps,
-            epochs=c.epochs if c.epochs is not None else (5 if data.auxiliary else 20),
+            epochs=epochs if c.epochs is None else c.epochs,
             betas=(c.beta1, 0.999),
             weight_decay=c.weight_decay,
             schedule="constant",
@@ -191,7 +192,7 @@ class AdaCLIP(Method):
         self.eval()
         self.fitted = True
         learned = {name: p.numel() for name, p in self.named_parameters()}
-        notes = ("trained on the auxiliary set; the support images were not used",) if data.auxiliary else ()
+        notes = ("trained on the auxiliary set; no support image was used",) if data.auxiliary else ()
         return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
 
     def loss(self, batch: Labelled) -> torch.Tensor:
@@ -222,7 +223,7 @@ class AdaCLIP(Method):
         heads = self.patch_heads.values()
         patches = torch.stack([unit(a(x)) for a, x in zip(heads, tokens, strict=True)], 1)  # (b l n d)
         text = self.encode_text(self.text_dynamic(frozen))
-        logits = self.config.scale * torch.einsum("blnd,btd->blnt", patches, text)
+        logits = self.scale * torch.einsum("blnd,btd->blnt", patches, text)
         return Seen(patches=patches, token=unit(self.token_head(image)), text=text, logits=logits)
 
     def _encode_image(self, images: torch.Tensor, dynamic: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -259,7 +260,7 @@ class AdaCLIP(Method):
         if c.fusion:
             h = torch.stack([self._fused(x, z) for x, z in zip(seen.patches, seen.logits, strict=True)])
             vector = unit(c.fusion * h + (1 - c.fusion) * vector)
-        return (c.scale * torch.einsum("bd,btd->bt", vector, seen.text)).softmax(-1)[:, 1]
+        return (self.scale * torch.einsum("bd,btd->bt", vector, seen.text)).softmax(-1)[:, 1]
 
     def _fused(self, patches: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """The vector h of one image: patches (l n d) and logits (l n 2) to unit (d,)."""
@@ -268,8 +269,6 @@ class AdaCLIP(Method):
         chosen = margin.topk(min(len(margin), PATCHES_PER_CLUSTER * k)).indices.sort().values
         members = patches[:, chosen]  # (l m d)
         return centre(members, cluster(members.detach(), k))
-
-    # ---- inference
 
     def score(self, images: torch.Tensor) -> Scores:
         """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""

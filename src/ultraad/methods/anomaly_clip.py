@@ -199,7 +199,7 @@ class AnomalyCLIP(Method):
         self.eval()
         self.fitted = True
         learned = {name: p.numel() for name, p in self.named_parameters()}
-        notes = () if auxiliary is None else ("trained on the auxiliary set; the support images were not used",)
+        notes = () if auxiliary is None else ("trained on the auxiliary set; no support image was used",)
         return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
 
     def _batches(

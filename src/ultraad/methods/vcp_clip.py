@@ -191,7 +191,7 @@ class VCPCLIP(Method):
         self.eval()
         self.fitted = True
         learned = {name: p.numel() for name, p in self.named_parameters()}
-        notes = ("trained on the auxiliary set; the support images were not used",) if data.auxiliary else ()
+        notes = ("trained on the auxiliary set; no support image was used",) if data.auxiliary else ()
         return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
 
     def loss(self, batch: Labelled, *, noise: torch.Generator | None = None) -> torch.Tensor:

@@ -117,7 +117,7 @@ class ScoreConfig(MethodConfig):
     """Temperature of the normal/abnormal pair."""
 
     tau: float | Literal["backbone", "learnable"] = Field(
-        "backbone", description="A14: 0.01 (VAND), 0.07 (AnomalyCLIP), the backbone's own, or learned from 0.07 (VCP)"
+        "learnable", description="A14: learned from 0.07 (VCP), the backbone's own, 0.01 (VAND), 0.07 (AnomalyCLIP)"
     )
 
 
@@ -159,7 +159,7 @@ class BinaryConfig(MethodConfig):
 class PriorConfig(MethodConfig):
     """How far a few shots may move the frozen model: logits are (1 - w) zero-shot + w adapted (ours)."""
 
-    map: float = Field(0.75, ge=0, le=1, description="w of the map; 0 is zero-shot, 1 the paper")
+    map: float = Field(1.0, ge=0, le=1, description="w of the map; 0 is zero-shot, 1 the paper")
     cls: float = Field(0.5, ge=0, le=1, description="w of the classes; 0 is zero-shot, 1 the paper")
 
 
