@@ -14,7 +14,21 @@ FILES = sorted(SRC.rglob("*.py"))
 
 BASE = {"types", "errors", "rng", "config", "texts"}
 LOW = {*BASE, "io", "metrics", "simulate", "backbones", "data", "nn", "methods"}
-TOP = {"model", "calibrate", "bundle", "card", "results", "runs", "report", "demo", "doctor", "bench", "export"}
+TOP = {
+    "model",
+    "origin",
+    "guide",
+    "calibrate",
+    "bundle",
+    "card",
+    "results",
+    "runs",
+    "report",
+    "demo",
+    "doctor",
+    "bench",
+    "export",
+}
 ALLOWED = {
     **dict.fromkeys(BASE, BASE),
     **{part: {*BASE, part} for part in ("io", "metrics", "simulate", "backbones")},

@@ -12,9 +12,9 @@ from tests.adapted import adapted
 from ultraad import bundle
 from ultraad.backbones import load_backbone
 from ultraad.data.sources import scan
-from ultraad.data.support import check_leakage
+from ultraad.data.support import check_leakage, draw_support
 from ultraad.errors import BundleError, DataError, LeakageError
-from ultraad.model import Model, load, zero_shot
+from ultraad.model import Model, adapt, load, zero_shot
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +192,40 @@ def test_other_versions_are_a_warning(saved: Path, caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING, logger="ultraad"):
         load(saved)
     assert "torch 0.0.1 (here " in caplog.text
+
+
+@pytest.fixture(scope="module")
+def trained(busi_dir: Path, folder_dir: Path) -> Model:
+    """A detector with both kinds of images."""
+    support = draw_support(folder_dir, shots=1)
+    return adapt(support, auxiliary=busi_dir, method="april_gan", backbone="tiny", options={"epochs": 1})
+
+
+def test_a_loaded_model_still_knows_its_auxiliary_set(trained: Model, busi_dir: Path, tmp_path: Path) -> None:
+    folder = trained.save(tmp_path / "model")
+    rows = (folder / "auxiliary.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "id,label,group,sha256"
+    assert len(rows) == 1 + 12
+    found = load(folder)
+    assert (found.origin, found.support, found.auxiliary) == (trained.origin, trained.support, trained.auxiliary)
+    assert found.auxiliary[0][0].source == f"busi:{busi_dir.resolve()}"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "An auxiliary set of 12 images" in card
+    assert "layout: busi" in card
+    assert "grades" not in card, "this method gives no classes"
+    data = (folder / "auxiliary.csv").read_bytes()
+    (folder / "auxiliary.csv").write_bytes(data[:-1])
+    with pytest.raises(BundleError, match=r"auxiliary\.csv is damaged"):
+        load(folder)
+
+
+def test_models_of_before_auxiliary_sets_are_still_read(saved: Path, model: Model) -> None:
+    stored = json.loads((saved / "config.json").read_text(encoding="utf-8"))
+    origin = {key: value for key, value in stored["origin"].items() if key != "auxiliary"}
+    change(saved, origin=origin)
+    found = load(saved)
+    assert found.digest == model.digest
+    assert found.auxiliary == ()
 
 
 def test_a_loaded_model_still_knows_its_support(saved: Path, folder_dir: Path, busi_dir: Path) -> None:

@@ -105,6 +105,46 @@ def test_zero_shot_takes_the_place_of_a_model(cli: Cli, busi_dir: Path, tmp_path
     assert done.code == 0, done.err
 
 
+def test_a_detector_from_an_auxiliary_set(cli: Cli, folder_dir: Path, busi_dir: Path, tmp_path: Path) -> None:
+    words = ("--method", "april_gan", "--auxiliary", busi_dir, "--set", "epochs=1", *TINY)
+    done = cli("adapt", "-o", tmp_path / "zero", *words)
+    assert done.code == 0, done.err
+    assert "note: trained on an auxiliary set" in done.err
+    assert json.loads((tmp_path / "zero" / "config.json").read_text())["origin"]["protocol"] == "auxiliary"
+    refused(
+        cli("evaluate", tmp_path / "zero", busi_dir, "-o", tmp_path / "ev", "--device", "cpu"),
+        "12 auxiliary image(s)",
+        "adapt again with another auxiliary set",
+    )
+    cli("support", "draw", folder_dir, "--shots", 1, "-o", tmp_path / "s.json")
+    done = cli("adapt", tmp_path / "s.json", "-o", tmp_path / "few", *words, "--auxiliary-layout", "busi")
+    assert done.code == 0, done.err
+    origin = json.loads((tmp_path / "few" / "config.json").read_text())["origin"]
+    assert (origin["protocol"], origin["shots"], origin["auxiliary"]["images"]) == ("few-shot", 1, 12)
+
+
+def test_what_cannot_be_adapted(cli: Cli, busi_dir: Path, tmp_path: Path) -> None:
+    refused(cli("adapt", "-o", tmp_path / "m"), "nothing to adapt ultraad to", "a support set, an auxiliary set")
+    refused(cli("adapt", "-o", tmp_path / "m", "--auxiliary", busi_dir), "cannot use an auxiliary set", "april_gan")
+    words = ("--auxiliary", busi_dir / "normal", "--method", "april_gan")
+    refused(cli("adapt", "-o", tmp_path / "m", *words), "normal")
+    assert not (tmp_path / "m").exists()
+
+
+def test_zero_shot_by_another_method(cli: Cli, saved: Path, busi_dir: Path, tmp_path: Path) -> None:
+    done = cli("predict", "zero-shot", busi_dir / "benign", "-o", tmp_path / "out", *TINY, "--method", "winclip")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["model"]["method"] == "winclip"
+    done = cli("evaluate", "zero-shot", busi_dir, "-o", tmp_path / "ev", *TINY, "--method", "coop", "--bootstrap", 0)
+    assert done.code == 0, done.err
+    refused(
+        cli("predict", "zero-shot", busi_dir, "-o", tmp_path / "no", "--method", "mvfa"),
+        "mvfa learns from images and has no zero-shot form",
+        "winclip",
+    )
+    refused(cli("predict", saved, busi_dir, "-o", tmp_path / "no", "--method", "winclip"), "brings its own")
+
+
 def test_options_come_from_files_and_words(cli: Cli, folder_dir: Path, tmp_path: Path) -> None:
     cli("support", "draw", folder_dir, "--shots", 1, "-o", tmp_path / "s.json")
     (tmp_path / "o.yaml").write_text("train:\n  epochs: 1\n  views: 2\npost:\n  refine: off\n")

@@ -143,3 +143,37 @@ def test_options_list_every_leaf_with_its_default() -> None:
     assert found["train.epochs"].description == "passes"
     assert found["score.refine"].type == "Literal['mix', 'off']"
     assert found["layers"].type == "tuple[int, ...] | None"
+
+
+def test_options_say_in_words_what_they_may_be() -> None:
+    class Group(BaseModel):
+        """Of a group.
+
+        More about it.
+        """
+
+        share: float = Field(0.5, ge=0, le=1)
+        rate: float | Literal["auto"] = Field(0.1, gt=0, lt=2)
+
+    class All(BaseModel):
+        group: Group = Group()
+        many: int = Field(1, ge=1)
+        few: int = Field(1, lt=9)
+        on: bool = True
+        layers: tuple[int, ...] | None = None
+        pairs: tuple[tuple[str, ...], ...] = ()
+        bank: Score | None = Field(None)
+        any: dict[str, int] = {}
+
+    found = {o.key: (o.values, o.section) for o in options(All)}
+    assert found == {
+        "group.share": ("number in [0, 1]", "Of a group."),
+        "group.rate": ("number in (0, 2) | auto", "Of a group."),
+        "many": ("whole number >= 1", ""),
+        "few": ("whole number < 9", ""),
+        "on": ("true | false", ""),
+        "layers": ("list of whole numbers | none", ""),
+        "pairs": ("list of list of text", ""),
+        "bank": ("score | none", ""),
+        "any": ("dict", ""),
+    }

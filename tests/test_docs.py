@@ -1,6 +1,6 @@
 """The documents keep what they promise: links lead somewhere, commands parse, options exist, code runs.
 
-docs/cli.md is generated, see tests/cli_page.py.
+docs/cli.md and docs/methods.md are generated, see tests/cli_page.py and tests/methods_page.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 import typer
 import yaml
 
-from tests import cli_page, helpers
+from tests import cli_page, helpers, methods_page
 from ultraad import backbones, methods
 from ultraad.cli import app
 from ultraad.config import options, parse_assignments, resolve
@@ -108,7 +108,9 @@ LINES = [(page_name(page), shlex.join(words)) for page in PAGES for words in com
 @pytest.mark.parametrize(("page", "line"), LINES)
 def test_command_lines_parse(page: str, line: str) -> None:
     found = parse(shlex.split(line))
-    resolve(UltraADConfig, _own(parse_assignments(found.get("settings") or ())))
+    if ":" not in (found.get("method") or ""):  # a method from outside is tested with its code
+        config = methods.get(found.get("method") or "ultraad").Config
+        resolve(config, _own(parse_assignments(found.get("settings") or ())))
 
 
 def _own(given: dict[str, Any]) -> dict[str, Any]:
@@ -373,6 +375,24 @@ def test_the_drawn_tree_is_the_tree() -> None:
     package = ROOT / "src" / "ultraad"
     there = {p for p in package.iterdir() if p.name[0] not in "_." and p.suffix in ("", ".py")}
     assert not {p.name for p in there - drawn}
+
+
+def test_the_methods_page_is_current() -> None:
+    page = ROOT / "docs" / "methods.md"
+    found = page.read_text(encoding="utf-8")
+    assert found == methods_page.text(), "write it again: python -m tests.methods_page"
+    assert re.search(r"<!-- results -->\n.*<!-- /results -->\n", found, flags=re.S), "where the benchmark writes"
+    assert set(methods.available()) <= anchors(page)
+
+
+def test_every_method_has_its_place_in_the_papers_and_on_the_readme() -> None:
+    third, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("THIRD_PARTY.md", "README.md"))
+    for name in methods.available():
+        info = methods.get(name).info
+        assert re.search(rf"^\|.*`methods/{name}`", third, flags=re.M), name
+        for commit in re.findall(r"\b[0-9a-f]{7}\b", info.reference):
+            assert commit in third, f"{name}: {commit}"
+        assert f"(docs/methods.md#{name})" in readme, name
 
 
 def test_the_command_line_page_is_current() -> None:

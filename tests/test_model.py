@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tests.adapted import QUICK, adapted
-from tests.helpers import picture, save, write_dicom, write_folder
+from tests.helpers import picture, save, write_busi, write_dicom, write_folder
 from ultraad.backbones import load_backbone
+from ultraad.data.auxiliary import load_auxiliary
 from ultraad.data.support import draw_support, save_support
 from ultraad.errors import ConfigError, DataError
 from ultraad.io import read_image
@@ -162,6 +163,63 @@ def test_predicting_leaves_global_randomness_alone(zero: Model) -> None:
     before = torch.random.get_rng_state()
     zero.predict(np.zeros((40, 50), np.uint8))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+DETECTOR = {"method": "april_gan", "backbone": "tiny", "options": {"epochs": 1}}
+
+
+def test_an_auxiliary_set_is_enough_for_a_detector(busi_dir: Path, folder_dir: Path) -> None:
+    found = adapt(auxiliary=busi_dir, **DETECTOR)
+    assert (found.origin.protocol, found.origin.shots, found.origin.source) == ("auxiliary", 0, None)
+    assert found.origin.auxiliary is not None
+    assert found.origin.auxiliary.source == f"busi:{busi_dir.resolve()}"
+    assert found.origin.auxiliary.images == len(found.auxiliary) == 12
+    assert found.support == ()
+    assert found.classes == ("normal", "benign", "malignant")
+    assert (found.calibration.folds, found.calibration.image_threshold) == (0, 0.5)
+    assert "auxiliary set" in found.calibration.notes[0]
+    p = found.predict(folder_dir / "benign" / "0.png")
+    assert p.map is not None
+    assert p.probs is None
+    assert adapt(auxiliary=load_auxiliary(busi_dir, layout="busi"), **DETECTOR).digest == found.digest
+    assert adapt(auxiliary=busi_dir, **DETECTOR, seed=1).digest != found.digest
+    named = adapt(auxiliary=busi_dir, **DETECTOR, classes=["a", "b"], normal_class="b")
+    assert (named.classes, named.normal_class) == (("a", "b"), "b")
+
+
+def test_support_and_auxiliary_set_together(busi_dir: Path, folder_dir: Path) -> None:
+    support = draw_support(folder_dir, shots=1)
+    found = adapt(support, auxiliary=busi_dir, **DETECTOR)
+    assert (found.origin.protocol, found.origin.shots) == ("few-shot", 1)
+    assert (len(found.support), len(found.auxiliary)) == (3, 12)
+    assert found.origin.support_digest == support.digest
+    assert found.digest != adapt(auxiliary=busi_dir, **DETECTOR).digest, "the support is its memory"
+
+
+def test_unreadable_auxiliary_images_are_left_out_of_the_record(tmp_path: Path) -> None:
+    root = write_busi(tmp_path / "busi", per_class=2)
+    (root / "benign" / "benign (1).png").write_bytes(b"")
+    found = adapt(auxiliary=root, auxiliary_layout="busi", **DETECTOR)
+    assert found.origin.auxiliary.images == 5
+    assert not any("benign (1).png" in p.id for p, _ in found.auxiliary)
+
+
+def test_what_cannot_be_learned_from_is_refused_before_any_work(busi_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to adapt ultraad to"):
+        adapt(backbone="never loaded")
+    with pytest.raises(ConfigError, match=r"ultraad learns from the support set alone.*those that can:.*april_gan"):
+        adapt(auxiliary="never read", backbone="never loaded")
+    with pytest.raises(ConfigError, match="brings its own classes"):
+        adapt("never read.json", classes=["a", "b"], backbone="never loaded")
+    with pytest.raises(DataError, match="does not exist"):
+        adapt(auxiliary="nowhere", method="april_gan", backbone="never loaded")
+
+
+def test_zero_shot_with_other_methods(busi_dir: Path) -> None:
+    model = zero_shot(backbone="tiny", method="winclip")
+    assert model.predict(busi_dir / "benign" / "benign (1).png").map is not None
+    with pytest.raises(ConfigError, match=r"patch_core learns from images and has no zero-shot form.*winclip"):
+        zero_shot(backbone="never loaded", method="patch_core")
 
 
 def test_a_two_class_support_works_too(tmp_path: Path) -> None:

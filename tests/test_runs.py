@@ -15,7 +15,7 @@ from ultraad.errors import DataError, LeakageError
 from ultraad.io import read_image, read_mask
 from ultraad.io.files import read_map
 from ultraad.metrics.summary import Evaluation
-from ultraad.model import Model, zero_shot
+from ultraad.model import Model, adapt, zero_shot
 from ultraad.results import read_predictions
 from ultraad.runs import evaluate, predict_into, unseen
 
@@ -154,6 +154,23 @@ def test_support_images_are_refused_or_dropped(model: Model, folder_dir: Path, t
     support = [s for s in scan(folder_dir) if s.id in {p.id for p in prints}]
     with pytest.raises(LeakageError, match="nothing is left"):
         evaluate(model, support, leaks="drop")
+
+
+def test_auxiliary_images_are_refused_or_dropped(busi_dir: Path, folder_dir: Path, tmp_path: Path) -> None:
+    root = write_busi(tmp_path / "busi")
+    trained = adapt(auxiliary=root, method="april_gan", backbone="tiny", options={"epochs": 1})
+    with pytest.raises(LeakageError, match=r"12 auxiliary image\(s\).*another auxiliary set"):
+        evaluate(trained, busi_dir)  # a copy of the set: the same bytes and names, in another place
+    save(root / "normal" / "normal (9).png", picture(500, lesion=False)[0])
+    assert evaluate(trained, root, leaks="drop", bootstrap=0)["n"]["images"] == 1
+    found = evaluate(trained, folder_dir, output=tmp_path / "out", bootstrap=0)
+    assert found["n"]["images"] == 12
+    assert found["metrics"]["pixel_auroc"]["value"] is not None
+    run = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert run["protocol"] == "auxiliary"
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "was trained on 12 images of another data set, busi (busi) alone" in page
+    assert "april_gan, no support image, evaluated on" in page
 
 
 def test_a_split_can_be_chosen(model: Model, bus_uclm_dir: Path) -> None:

@@ -3,6 +3,7 @@
     config.json           what the model is, its thresholds, its history, versions, and the sha256 of the other files
     adapter.safetensors   the learned values; the frozen backbone is named, not copied
     support.csv           id, label, patient and sha256 of each support image; no pictures
+    auxiliary.csv         the same of each auxiliary image, if there was an auxiliary set
     README.md             the model card
 
 The folder is written beside its place and renamed, so a reader never meets half of one.
@@ -35,11 +36,12 @@ from ultraad.config import explain, resolve
 from ultraad.data.support import Fingerprint
 from ultraad.errors import BundleError
 from ultraad.io.files import ensure_writable, sha256, write_bytes, write_json, write_text
-from ultraad.model import Model, Origin
+from ultraad.model import Model
+from ultraad.origin import Origin
 from ultraad.types import PreprocessConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ultraad.backbones.base import DType
 
@@ -47,6 +49,7 @@ _log = logging.getLogger(__name__)
 
 FORMAT = "ultraad.model/1"
 CONFIG, ADAPTER, SUPPORT, CARD = "config.json", "adapter.safetensors", "support.csv", "README.md"
+AUXILIARY = "auxiliary.csv"
 _COLUMNS = ("id", "label", "group", "sha256")
 
 
@@ -102,7 +105,9 @@ def save(model: Model, folder: str | Path) -> Path:
         msg = f"{folder} exists and is no ultraad model; choose another name for the model, or move what is there"
         raise BundleError(msg)
     state = {key: value.detach().cpu().contiguous() for key, value in model.method.state_dict().items()}
-    files = {ADAPTER: tensor_bytes(state, metadata={"format": "pt"}), SUPPORT: _support_csv(model).encode()}
+    files = {ADAPTER: tensor_bytes(state, metadata={"format": "pt"}), SUPPORT: _table(model.support).encode()}
+    if model.auxiliary:
+        files[AUXILIARY] = _table(model.auxiliary).encode()
     config = {
         "format": FORMAT,
         "versions": versions(),
@@ -164,11 +169,13 @@ def read(folder: str | Path, *, device: str = "cpu", backbone: str | Backbone | 
         msg = f"{folder / ADAPTER} does not hold the values of {config.method} with these options: {e}"
         raise BundleError(msg) from e
     method.fitted = True
+    origin = config.origin
     return Model(
         method.to(tower.device),
         calibration=config.calibration,
-        origin=config.origin,
-        support=list(_read_support(folder, config.origin.source)),
+        origin=origin,
+        support=list(_read_table(folder / SUPPORT, origin.source)),
+        auxiliary=list(_read_table(folder / AUXILIARY, origin.auxiliary.source)) if origin.auxiliary else (),
     )
 
 
@@ -238,16 +245,16 @@ def _tower(config: _Config, folder: Path, *, device: str, backbone: str | Backbo
     return tower
 
 
-def _support_csv(model: Model) -> str:
+def _table(images: Iterable[tuple[Fingerprint, str]]) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(_COLUMNS)
-    table.writerows((p.id, label, p.group or "", p.sha256) for p, label in model.support)
+    table.writerows((p.id, label, p.group or "", p.sha256) for p, label in images)
     return text.getvalue()
 
 
-def _read_support(folder: Path, source: str | None) -> Iterator[tuple[Fingerprint, str]]:
-    with (folder / SUPPORT).open(encoding="utf-8", newline="") as file:
+def _read_table(path: Path, source: str | None) -> Iterator[tuple[Fingerprint, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             print_ = Fingerprint(id=row["id"], group=row["group"] or None, sha256=row["sha256"], source=source or "")
             yield print_, row["label"]

@@ -8,12 +8,12 @@ from ultraad import methods
 from ultraad.data import sources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 _LIMITS = """\
 - For research only. This is no medical device: it must not be used to diagnose, to treat, or to decide for a patient.
-- It was adapted on few images, of one source. Scanners, settings, organs and populations that it has not seen can give
-  other scores at the same threshold; check it on labelled images of your own first.
+- It has learned from few images or few sources. Scanners, settings, organs and populations that it has not seen can
+  give other scores at the same threshold; check it on labelled images of your own first.
 - Calipers, text and body markers inside a picture can act as a shortcut; compare results with and without them.
 - Scores rank images. Whether they are calibrated probabilities on your data has to be measured.
 """
@@ -34,8 +34,7 @@ def card(config: Mapping[str, Any]) -> str:
     origin, calibration, tower = config["origin"], config["calibration"], config["backbone"]
     parts = [
         f"# {info.title}, {_protocol(origin)}\n",
-        f"Finds abnormal ultrasound images, localises lesions and grades them as {', '.join(config['classes'])} "
-        f"('{config['normal_class']}' means no lesion).\n\n"
+        f"{_abilities(info.outputs, config['classes'])} ('{config['normal_class']}' means no lesion).\n\n"
         f"- method: `{info.name}` ([paper]({info.url}): {info.paper})\n"
         f"- backbone: `{tower['name']}`, frozen, {tower['size']} px, weights {tower['fingerprint'][:16]}\n"
         f"- learned values: {sum(origin['learned'].values()):,}; selection: {origin['selection'] or 'none'}\n"
@@ -54,20 +53,44 @@ def card(config: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _abilities(outputs: Collection[str], classes: Sequence[str]) -> str:
+    found = ["finds abnormal ultrasound images"]
+    found += ["localises lesions"] if "map" in outputs else []
+    found += [f"grades images as {', '.join(classes)}"] if "classes" in outputs else []
+    text = " and ".join([", ".join(found[:-1]), found[-1]]) if len(found) > 1 else found[0]
+    return text[0].upper() + text[1:]
+
+
 def _protocol(origin: Mapping[str, Any]) -> str:
-    return "zero-shot" if origin["protocol"] == "zero-shot" else f"{origin['shots']} images per class"
+    named = {"zero-shot": "zero-shot", "auxiliary": "trained on another data set"}
+    return named.get(origin["protocol"], f"{origin['shots']} images per class")
 
 
 def _data(origin: Mapping[str, Any]) -> str:
-    if origin["source"] is None:
+    if origin["protocol"] == "zero-shot":
         return "None: the model works from sentences alone.\n"
-    layout = origin["source"].partition(":")[0]
-    text = f"{origin['shots']} images per class, listed in `support.csv` (no picture is stored here).\n\n"
-    text += f"- support digest: {origin['support_digest'][:16]}\n- layout: {layout}\n"
+    parts = []
+    if origin["source"] is not None:
+        parts.append(
+            f"{origin['shots']} images per class, listed in `support.csv` (no picture is stored here).\n\n"
+            f"- support digest: {origin['support_digest'][:16]}\n{_source(origin['source'])}"
+        )
+    if origin["auxiliary"] is not None:
+        auxiliary = origin["auxiliary"]
+        parts.append(
+            f"An auxiliary set of {auxiliary['images']} images, listed in `auxiliary.csv`.\n\n"
+            f"- auxiliary digest: {auxiliary['digest'][:16]}\n{_source(auxiliary['source'])}"
+        )
+    return "\n".join(parts)
+
+
+def _source(source: str) -> str:
+    layout = source.partition(":")[0]
+    text = f"- layout: {layout}\n"
     if layout in sources.available():
-        source = sources.get(layout)
-        text += f"- licence of the images: {source.licence}\n"
-        text += f"- cite: {source.citation}\n" if source.citation else ""
+        known = sources.get(layout)
+        text += f"- licence of the images: {known.licence}\n"
+        text += f"- cite: {known.citation}\n" if known.citation else ""
     return text
 
 

@@ -9,7 +9,8 @@ import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -31,14 +32,18 @@ class Option:
     Attributes:
         key: Dotted key.
         type: Its type as it is written in the code.
+        values: What it may be, in words: ``"number in [0, 1]"``, ``"mean | max"``.
         default: Value if it is not given.
         description: What it means; may be empty.
+        section: What the options of its group are about; empty outside a group.
     """
 
     key: str
     type: str
+    values: str
     default: Any
     description: str
+    section: str
 
 
 def options(model: type[BaseModel]) -> list[Option]:
@@ -47,8 +52,10 @@ def options(model: type[BaseModel]) -> list[Option]:
         Option(
             key=key,
             type=_type_name(field),
+            values=_values(field),
             default=field.get_default(call_default_factory=True),
             description=field.description or "",
+            section=_section(model, key),
         )
         for key, field in _fields(model)
     ]
@@ -176,6 +183,63 @@ def _type_name(field: FieldInfo) -> str:
     if isinstance(kind, type) and not hasattr(kind, "__args__"):
         return kind.__name__
     return re.sub(r"(?:\w+\.)+(?=\w)", "", str(kind))  # without module names
+
+
+def _section(model: type[BaseModel], key: str) -> str:
+    """First line of the docstring of the group that holds a key."""
+    group = model
+    for name in key.split(".")[:-1]:
+        group = _submodel(group.model_fields[name]) or group
+    return "" if group is model else (group.__doc__ or "").strip().partition("\n")[0]
+
+
+_WORDS: dict[Any, str] = {
+    bool: "true | false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    type(None): "none",
+}
+
+
+def _values(field: FieldInfo) -> str:
+    """What a field accepts, in words; bounds stand beside the number they are for."""
+    bounds = {name: value for m in field.metadata for name in _BOUNDS if (value := getattr(m, name, None)) is not None}
+    return " | ".join(dict.fromkeys(_kinds(field.annotation, bounds)))
+
+
+_BOUNDS = ("ge", "gt", "le", "lt")
+
+
+def _kinds(kind: Any, bounds: Mapping[str, float]) -> Iterator[str]:  # noqa: ANN401
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        yield from map(str, inner)
+    elif origin in (Union, UnionType):
+        for one in inner:
+            yield from _kinds(one, bounds)
+    elif origin is Annotated:
+        yield from _kinds(inner[0], bounds)
+    elif origin in (tuple, list):
+        items = dict.fromkeys(k for one in inner if one is not Ellipsis for k in _kinds(one, {}))
+        yield f"list of {' or '.join(k + 's' * k.endswith('number') for k in items)}"
+    elif kind in (int, float):
+        yield _WORDS[kind] + _range(**bounds)
+    elif kind in _WORDS:
+        yield _WORDS[kind]
+    else:  # a model or mapping of its own: TextBank is a text bank
+        yield re.sub(r"(?<=[a-z])(?=[A-Z])", " ", getattr(origin or kind, "__name__", str(kind))).lower()
+
+
+def _range(
+    *, ge: float | None = None, gt: float | None = None, le: float | None = None, lt: float | None = None
+) -> str:
+    low, high = (gt if ge is None else ge), (lt if le is None else le)
+    if low is not None and high is not None:
+        return f" in {'(' if ge is None else '['}{low:g}, {high:g}{')' if le is None else ']'}"
+    if low is not None:
+        return f" {'>' if ge is None else '>='} {low:g}"
+    return "" if high is None else f" {'<' if le is None else '<='} {high:g}"
 
 
 def _leaves(given: Mapping[str, Any], known: Sequence[str], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,23 +14,24 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from ultraad import methods
 from ultraad.backbones import DEFAULT, load_backbone
 from ultraad.backbones.base import Backbone
 from ultraad.calibrate import CalibrationConfig, cross_validate, fixed
 from ultraad.config import dump, resolve
+from ultraad.data.auxiliary import AuxiliaryBatches, AuxiliarySet, load_auxiliary
 from ultraad.data.loader import array_batch, iterate, load_batch
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.sources.base import frames_of, is_normal
-from ultraad.data.support import fingerprints, load_support
+from ultraad.data.support import digest, fingerprints, fingerprints_of, load_support
 from ultraad.errors import ConfigError, DataError
 from ultraad.io import find_images, read_image
 from ultraad.nn.prompts import breast_texts
+from ultraad.origin import Auxiliary, Origin
 from ultraad.types import Sample
 
 if TYPE_CHECKING:
@@ -41,38 +42,12 @@ if TYPE_CHECKING:
     from ultraad.backbones.base import DType
     from ultraad.calibrate import Calibration
     from ultraad.data.support import Fingerprint
-    from ultraad.methods.base import Method
+    from ultraad.methods.base import Method, MethodInfo
+    from ultraad.origin import ProtocolName
     from ultraad.types import FitReport, Prediction, SupportSet
 
-
-class Origin(BaseModel):
-    """Where a model comes from.
-
-    Attributes:
-        protocol: ``"few-shot"``, or ``"zero-shot"`` if no image was used.
-        seed: Of the fit, the folds and the method's random start.
-        shots: Images per class; 0 for zero-shot.
-        source: ``"<layout>:<root>"`` of the support images; None for zero-shot.
-        support_digest: sha256 over ids and bytes of the support images; None for zero-shot.
-        selection: The rule that chose the fitted state.
-        loss: Mean training loss per epoch.
-        seconds: Wall time of the final fit.
-        learned: {parameter: number of values}.
-        notes: What the method wants a user to read.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    protocol: Literal["few-shot", "zero-shot"]
-    seed: int
-    shots: int = 0
-    source: str | None = None
-    support_digest: str | None = None
-    selection: str = ""
-    loss: tuple[float, ...] = ()
-    seconds: float = 0.0
-    learned: dict[str, int] = {}
-    notes: tuple[str, ...] = ()
+_AUXILIARY_BATCH = 8
+"""Images per step for methods without a batch size of their own (APRIL-GAN, AnomalyCLIP: 8)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +75,7 @@ class Model:
         calibration: Its thresholds.
         origin: Its history.
         support: Fingerprints and labels of the support images, so that leakage is noticed without the images.
+        auxiliary: The same of the auxiliary images.
     """
 
     def __init__(
@@ -109,11 +85,13 @@ class Model:
         calibration: Calibration,
         origin: Origin,
         support: Sequence[tuple[Fingerprint, str]] = (),
+        auxiliary: Sequence[tuple[Fingerprint, str]] = (),
     ) -> None:
         self.method = method
         self.calibration = calibration
         self.origin = origin
         self.support = tuple(support)
+        self.auxiliary = tuple(auxiliary)
         self.preprocess = Preprocess(method.backbone.preprocess)
 
     def __repr__(self) -> str:
@@ -281,11 +259,15 @@ def samples_of(items: Iterable[str | Path | Sample], *, frame: int | None = None
 
 
 def adapt(
-    support: SupportSet | str | Path,
+    support: SupportSet | str | Path | None = None,
     *,
+    auxiliary: AuxiliarySet | str | Path | None = None,
+    auxiliary_layout: str = "auto",
     method: str = "ultraad",
     backbone: str | Backbone = DEFAULT,
     options: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    normal_class: str | None = None,
     seed: int = 0,
     device: str = "cpu",
     dtype: DType = "float32",
@@ -293,61 +275,77 @@ def adapt(
     calibrate: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
-    """Adapt a frozen CLIP to a few labelled images.
+    """Adapt a frozen CLIP to a few labelled images, to a larger auxiliary set, or to both.
 
     Args:
-        support: A support set, or the JSON file of one.
+        support: A support set, or the JSON file of one. None for methods that an auxiliary set is enough for.
+        auxiliary: A second data set with lesion masks, or its folder, for methods that are trained on one; see
+            ``ultraad methods``. Its images are never evaluated either.
+        auxiliary_layout: Layout of that folder.
         method: A name from ``ultraad methods``.
         backbone: A name from ``ultraad backbones``, or one that is loaded (then device, dtype and size are its own).
         options: Of the method, nested or dotted, plus ``calibration.folds`` and ``calibration.rule``.
+        classes: Without a support set: class names in label order; those of the text bank if None.
+        normal_class: Without a support set: the class that means "no lesion"; None takes the one named so.
         seed: Same seed, same support, same model.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
         dtype: Of the image tower.
         size: Input side in pixels; the weights' own if None.
-        calibrate: Fit thresholds by cross-validation (one more fit for each fold); otherwise they are 0.5.
+        calibrate: Fit thresholds by cross-validation (one more fit for each fold); otherwise they are 0.5. With an
+            auxiliary set they are 0.5, too: every fold would be trained on all of it again.
         progress: Called with (what is being done, done, total).
 
     Raises:
-        ConfigError: If a name or an option is unknown.
-        DataError: If the support lacks something the method needs, or a file cannot be read.
+        ConfigError: If a name or an option is unknown, nothing is given to learn from, or the method cannot use an
+            auxiliary set.
+        DataError: If the support or the auxiliary set lacks something the method needs, or a file cannot be read.
         WeightsError: If the backbone's weights are missing.
     """
     chosen = methods.get(method)
     config, folds = _split_options(chosen, options)
+    _check_sources(chosen, support, auxiliary, named=bool(classes or normal_class))
     if isinstance(support, (str, Path)):
         support = load_support(support)
+    if isinstance(auxiliary, (str, Path)):
+        auxiliary = load_auxiliary(auxiliary, layout=auxiliary_layout)
+    names, normal = (support.classes, support.normal_class) if support else _class_names(config, classes, normal_class)
     tower = _tower(backbone, device=device, dtype=dtype, size=size)
-    batch = load_batch(
-        support.samples, Preprocess(tower.preprocess), classes=support.classes, normal_class=support.normal_class
-    )
+    preprocess = Preprocess(tower.preprocess)
+    samples = support.samples if support else ()
+    batch = load_batch(samples, preprocess, classes=names, normal_class=normal)
+    others = None
+    if auxiliary is not None:
+        others = AuxiliaryBatches(auxiliary, preprocess, batch_size=_batch_size(config), seed=seed)
 
     def make() -> Method:
-        return chosen(tower, config, classes=support.classes, normal_class=support.normal_class)
+        return chosen(tower, config, classes=names, normal_class=normal)
 
     tell = progress or _silent
     fitted = make()
     fitted.progress = lambda done, total: tell("adapt", done, total)
-    report = fitted.fit(batch, seed=seed)
+    report = fitted.fit(batch, auxiliary=others, seed=seed)
     fitted.progress = None
-    if calibrate:
+    if calibrate and others is None:
         found = cross_validate(
             make,
             batch,
-            support.samples,
+            samples,
             config=folds,
             seed=seed,
             progress=lambda done, total: tell("cross-validate", done, total),
         )
     else:
-        found = fixed(has_map="map" in chosen.info.outputs, note="calibration was turned off")
+        why = "calibration was turned off" if others is None else "trained on an auxiliary set, so no fold was held out"
+        found = fixed(has_map="map" in chosen.info.outputs, note=why)
     if isinstance(backbone, str):  # nobody else uses this tower
         tower.cache.clear()
-    prints = fingerprints(support)
+    learned_from = fingerprints_of(others.samples, auxiliary.source) if auxiliary and others else ()
     return Model(
         fitted,
         calibration=found,
-        origin=_origin(report, "few-shot", seed=seed, support=support),
-        support=[(p, s.label or "") for p, s in zip(prints, support.samples, strict=True)],
+        origin=_origin(report, "few-shot" if support else "auxiliary", seed=seed, support=support, others=learned_from),
+        support=[(p, s.label or "") for p, s in zip(fingerprints(support), samples, strict=True)] if support else (),
+        auxiliary=[(p, s.label or "") for p, s in zip(learned_from, others.samples if others else (), strict=True)],
     )
 
 
@@ -381,13 +379,12 @@ def zero_shot(
         WeightsError: If the backbone's weights are missing.
     """
     chosen = methods.get(method)
-    config, _ = _split_options(chosen, options)
-    bank = getattr(config, "texts", None) or breast_texts()
-    names = tuple(classes or bank.classes)
-    normal = normal_class or next(filter(is_normal, names), None)
-    if normal is None:
-        msg = f"none of the classes {', '.join(names)} is known to mean 'no lesion'; name it with normal_class="
+    if not chosen.info.zero_shot:
+        able = _names_of(lambda info: info.zero_shot)
+        msg = f"{method} learns from images and has no zero-shot form; adapt it, or take one of: {able}"
         raise ConfigError(msg)
+    config, _ = _split_options(chosen, options)
+    names, normal = _class_names(config, classes, normal_class)
     tower = _tower(backbone, device=device, dtype=dtype, size=size)
     fitted = chosen(tower, config, classes=names, normal_class=normal)
     empty = load_batch([], Preprocess(tower.preprocess), classes=names, normal_class=normal)
@@ -424,6 +421,42 @@ def _silent(what: str, done: int, total: int) -> None:
     """No progress wanted."""
 
 
+def _check_sources(method: type[Method], support: object | None, auxiliary: object | None, *, named: bool) -> None:
+    """Refuse, before any work, what cannot be learned from."""
+    name = method.info.name
+    if support is None and auxiliary is None:
+        msg = f"nothing to adapt {name} to: give a support set, an auxiliary set, or both; without images use zero_shot"
+        raise ConfigError(msg)
+    if auxiliary is not None and not method.info.auxiliary:
+        able = _names_of(lambda info: info.auxiliary)
+        msg = f"{name} learns from the support set alone and cannot use an auxiliary set; those that can: {able}"
+        raise ConfigError(msg)
+    if support is not None and named:
+        msg = "the support set brings its own classes; leave out classes and normal_class, or draw it with them"
+        raise ConfigError(msg)
+
+
+def _names_of(wanted: Callable[[MethodInfo], bool]) -> str:
+    found = [name for name in methods.available() if wanted(methods.get(name).info)]
+    return ", ".join(found) or "none"
+
+
+def _class_names(config: Any, classes: Sequence[str] | None, normal: str | None) -> tuple[tuple[str, ...], str]:  # noqa: ANN401
+    """(classes, normal class) where no support set says them: as given, or from the text bank."""
+    bank = getattr(config, "texts", None) or breast_texts()
+    names = tuple(classes or bank.classes)
+    normal = normal or next(filter(is_normal, names), None)
+    if normal is None:
+        msg = f"none of the classes {', '.join(names)} is known to mean 'no lesion'; name it with normal_class="
+        raise ConfigError(msg)
+    return names, normal
+
+
+def _batch_size(config: Any) -> int:  # noqa: ANN401
+    """The method's own, so that a step on the auxiliary set is as large as one on the support."""
+    return int(getattr(getattr(config, "train", config), "batch_size", _AUXILIARY_BATCH))
+
+
 def _split_options(method: type[Method], given: Mapping[str, Any] | None) -> tuple[Any, CalibrationConfig]:
     """The method's options and, under ``calibration``, those of the thresholds."""
     own: dict[str, Any] = {}
@@ -452,14 +485,24 @@ def _tower(backbone: str | Backbone, *, device: str, dtype: DType, size: int | N
 
 
 def _origin(
-    report: FitReport, protocol: Literal["few-shot", "zero-shot"], *, seed: int, support: SupportSet | None = None
+    report: FitReport,
+    protocol: ProtocolName,
+    *,
+    seed: int,
+    support: SupportSet | None = None,
+    others: Sequence[Fingerprint] = (),
 ) -> Origin:
+    auxiliary = None
+    if others:
+        code = digest((p.id for p in others), (p.sha256 for p in others))
+        auxiliary = Auxiliary(source=others[0].source, images=len(others), digest=code)
     return Origin(
         protocol=protocol,
         seed=seed,
         shots=support.shots if support else 0,
         source=support.source if support else None,
         support_digest=support.digest if support else None,
+        auxiliary=auxiliary,
         selection=report.selection,
         loss=report.loss,
         seconds=round(report.seconds, 2),

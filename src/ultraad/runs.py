@@ -119,7 +119,8 @@ def evaluate(
         data: Root of a data set, or samples.
         layout: Layout of the root, or of the set the samples come from.
         split: Only this published split.
-        leaks: What to do with support images and support patients: ``"refuse"`` to evaluate, or ``"drop"`` them.
+        leaks: What to do with images and patients of the support and auxiliary sets: ``"refuse"`` to evaluate, or
+            ``"drop"`` them.
         output: Folder for predictions, overlays, ``metrics.json``, ``run.json`` and ``report.html``; what an earlier
             run left there is replaced.
         bootstrap: Resamples behind the 95 % intervals.
@@ -132,12 +133,12 @@ def evaluate(
 
     Raises:
         DataError: If there is nothing to evaluate, or the folder cannot be used.
-        LeakageError: If the data holds support images or patients and ``leaks="refuse"``.
+        LeakageError: If the data holds images or patients the model has learned from and ``leaks="refuse"``.
         KeyboardInterrupt: As it came.
     """
     samples, about = _samples(data, layout=layout, split=split)
     samples, leakage = _without_leaks(model, samples, about["layout"], leaks=leaks)
-    samples = _in_classes(samples, model)
+    samples = in_classes(samples, model)
     if all(s.anomalous is None and s.label is None for s in samples):
         msg = f"none of the {len(samples)} images has a label, so nothing can be measured; use predict instead"
         raise DataError(msg)
@@ -175,9 +176,24 @@ def evaluate(
 
 
 def unseen(support: Sequence[Fingerprint], samples: Sequence[Sample], *, layout: str | None) -> list[Sample]:
-    """The samples that are no support image and of no support patient; see :func:`check_leakage` for the rules."""
+    """The samples that are no such image and of no such patient; see :func:`check_leakage` for the rules."""
     seen = {s.id for s in leaking(support, samples, layout=layout)}
     return [s for s in samples if s.id not in seen]
+
+
+def in_classes(samples: Sequence[Sample], model: Model) -> list[Sample]:
+    """The samples in the model's class names: any name for "no lesion" is its normal class, unknown names go."""
+    unknown = Counter(s.label for s in samples if s.label not in (None, *model.classes) and s.anomalous is not False)
+    if unknown:
+        _log.warning(
+            "the model knows the classes %s; images of %s count for detection and maps, not for grading",
+            ", ".join(model.classes),
+            ", ".join(f"{label} ({n})" for label, n in unknown.items()),
+        )
+    return [
+        s if s.label in model.classes else replace(s, label=model.normal_class if s.anomalous is False else None)
+        for s in samples
+    ]
 
 
 # --- pieces ----------------------------------------------------------------------------------------------------------
@@ -258,31 +274,17 @@ def _without_leaks(
     model: Model, samples: list[Sample], layout: str | None, *, leaks: Literal["refuse", "drop"]
 ) -> tuple[list[Sample], dict[str, Any]]:
     """The samples that may be evaluated, and what ``run.json`` says about the check."""
-    prints = [p for p, _ in model.support]
+    support, auxiliary = [p for p, _ in model.support], [p for p, _ in model.auxiliary]
     if leaks == "refuse":
-        check_leakage(prints, samples, layout=layout)
+        check_leakage(support, samples, layout=layout)
+        check_leakage(auxiliary, samples, layout=layout, role="auxiliary")
         return samples, {"checked": True, "leaks": 0, "dropped": 0}
 
-    kept = unseen(prints, samples, layout=layout)
+    kept = unseen([*support, *auxiliary], samples, layout=layout)
     if not kept:
-        msg = "every image belongs to the support set or its patients; nothing is left to evaluate"
+        msg = "every image belongs to the support or auxiliary set or its patients; nothing is left to evaluate"
         raise LeakageError(msg)
     return kept, {"checked": True, "leaks": len(samples) - len(kept), "dropped": len(samples) - len(kept)}
-
-
-def _in_classes(samples: Sequence[Sample], model: Model) -> list[Sample]:
-    """The samples in the model's class names: any name for "no lesion" is its normal class, unknown names go."""
-    unknown = Counter(s.label for s in samples if s.label not in (None, *model.classes) and s.anomalous is not False)
-    if unknown:
-        _log.warning(
-            "the model knows the classes %s; images of %s count for detection and maps, not for grading",
-            ", ".join(model.classes),
-            ", ".join(f"{label} ({n})" for label, n in unknown.items()),
-        )
-    return [
-        s if s.label in model.classes else replace(s, label=model.normal_class if s.anomalous is False else None)
-        for s in samples
-    ]
 
 
 def _judge(result: Result, evaluation: Evaluation, folder: ResultsFolder | None, model: Model) -> None:

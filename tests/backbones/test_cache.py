@@ -60,3 +60,86 @@ def test_memory_is_bounded():
     cache.encode(torch.rand(10, 3, 64, 64), layers=(4,))
     assert cache._bytes <= 3 * size
     assert len(cache._rows) == 3
+
+
+# --- remembering -----------------------------------------------------------------------------------------------------
+
+
+def count_tower(backbone, monkeypatch):
+    calls = []
+    encode = backbone.encode_tokens
+
+    def counting(tokens, **options):
+        calls.append(len(tokens))
+        return encode(tokens, **options)
+
+    monkeypatch.setattr(backbone, "encode_tokens", counting)
+    return calls
+
+
+def test_whoever_asks_shares_the_bare_tower(monkeypatch, tmp_path):
+    b = load_backbone("tiny")
+    x = torch.rand(4, 3, 64, 64)
+    plain = b.encode_image(x, layers=(2,))
+    calls = count_tower(b, monkeypatch)
+    with b.remembering(b.memory(tmp_path)):
+        first = b.encode_image(x[:3], layers=(2,))
+        b.cache.encode(x, layers=b.default_layers)
+        b.encode_image(x.flip(0), layers=(1, 4))
+    assert calls == [1, 1, 1, 1]  # one at a time, each once
+    torch.testing.assert_close(first.patches[2], plain.patches[2][:3], atol=1e-5, rtol=1e-5)
+    b.encode_image(x)
+    assert calls[4:] == [4]  # outside, the tower runs as ever
+    with b.remembering(b.memory(tmp_path)):  # another process, later
+        again = b.encode_image(x[:3], layers=(2,))
+    assert len(calls) == 5
+    assert torch.equal(again.patches[2], first.patches[2])
+
+
+def test_remembered_features_do_not_depend_on_who_else_asked():
+    b = load_backbone("tiny")
+    x = torch.rand(5, 3, 64, 64)
+    found = []
+    for order in ([0, 1, 2, 3, 4], [4, 2], [2]):
+        with b.remembering(b.memory()):
+            found.append(b.encode_image(x[order], layers=(3,)).patches[3][order.index(2)])
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_another_layer_costs_one_more_pass_and_is_kept(monkeypatch):
+    b = load_backbone("tiny:uneven")
+    x = torch.rand(1, 3, 60, 60)
+    extra = next(layer for layer in range(1, b.layers + 1) if layer not in b.default_layers)
+    calls = count_tower(b, monkeypatch)
+    with b.remembering(b.memory()):
+        b.encode_image(x, layers=b.default_layers)
+        b.encode_image(x, layers=(extra,))
+        b.encode_image(x, layers=(*b.default_layers, extra))
+    assert calls == [1, 1]
+
+
+def test_an_altered_tower_or_a_gradient_is_not_remembered(monkeypatch):
+    b = load_backbone("tiny")
+    x = torch.rand(2, 3, 64, 64)
+    with b.remembering(b.memory()):
+        b.encode_image(x, layers=(1,))
+        calls = count_tower(b, monkeypatch)
+        twice = b.encode_image(x, layers=(1,), around=lambda layer, y, block: 2 * block(y))
+        pixels = x.clone().requires_grad_()
+        b.encode_image(pixels).image.sum().backward()
+    assert calls == [2, 2]
+    assert pixels.grad is not None
+    assert not torch.allclose(twice.image, b.encode_image(x).image)
+
+
+def test_usage_says_what_was_spent_and_what_it_was_worth():
+    b = load_backbone("tiny")
+    memory = b.memory()
+    with b.remembering(memory):
+        b.encode_image(torch.zeros(1, 3, 64, 64))
+        spent = memory.usage.spent
+        b.encode_image(torch.zeros(3, 3, 64, 64))
+    assert memory.usage.encoded == 1
+    assert memory.usage.spent == spent > 0
+    assert abs(memory.usage.worth - 4 * spent) < 1e-9

@@ -52,6 +52,18 @@ def test_delong_test_agrees_with_the_bootstrap():
     assert d.p == pytest.approx(r.p, abs=0.03)
 
 
+def test_delong_of_means_over_fits_equals_brute_force():
+    first, second = [case(seed=s)[:2] for s in (0, 1)], case(seed=0)[2]
+    a, b = np.stack([f[0] for f in first]), first[0][1]
+    theta, covariance = brute_delong([*a, b], second)
+    contrast = np.array([0.5, 0.5, -1.0])
+    got = delong_test(a, b, second)
+    assert got.value == pytest.approx(contrast @ theta)
+    assert got.high - got.value == pytest.approx(1.96 * np.sqrt(contrast @ covariance @ contrast), rel=1e-4)
+    assert delong_test(a[:1], b, second) == delong_test(a[0], b, second)
+    assert delong_test(np.stack([a[0], a[0]]), b, second).low == pytest.approx(delong_test(a[0], b, second).low)
+
+
 def test_the_same_scores_do_not_differ():
     a, _, y = case()
     same = delong_test(a, 2 * a + 1, y)

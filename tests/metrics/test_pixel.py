@@ -281,3 +281,44 @@ def test_a_centre_prior_already_scores_high_on_real_breast_ultrasound():
         masks = [m.any(0) for m in np.split(smooth_case(12)[1], 6)]
     got = run([np.zeros(m.shape, np.float32) for m in masks], masks).result(resamples=0)
     assert 0.7 < got["pixel_auroc_centre_prior"].value < 0.95
+
+
+def test_the_table_gives_the_metrics_of_any_weights():
+    rng = np.random.default_rng(5)
+    p = PixelMetrics(threshold=0.5)
+    images = []
+    for i in range(8):
+        mask = np.zeros((30, 40), bool)
+        mask[10:20, 10 : 12 + i] = i > 1
+        images.append(((0.4 * rng.random(mask.shape) + 0.3 * mask).astype(np.float32), mask, f"g{i // 2}"))
+        p.add(*images[-1][:2], group=images[-1][2])
+    table = p.table()
+    assert table.groups == ("g0", "g1", "g2", "g3")
+    weights = np.array([[1, 1, 1, 1], [0, 2, 0, 1]], dtype=np.float64)
+    found = table.compute(weights)
+    for row, counts in enumerate(weights.astype(int)):
+        q = PixelMetrics(threshold=0.5)
+        for scores, mask, group in images:
+            for _ in range(counts[int(group[1])]):
+                q.add(scores, mask, group=group)
+        for key in ("pixel_auroc", "pixel_ap", "aupro", "dice", "iou", "dice_pooled", "dice_oracle"):
+            assert found[key][row] == pytest.approx(q.result(resamples=0)[key].value, abs=2e-3), key
+    swapped = table.select(["g3", "g1"])
+    assert swapped.compute(np.array([[1.0, 2.0]]))["pixel_auroc"][0] == pytest.approx(found["pixel_auroc"][1])
+
+
+def test_numbers_of_one_image_are_those_of_a_set_of_one():
+    rng = np.random.default_rng(1)
+    mask = np.zeros((20, 30), bool)
+    mask[5:12, 8:20] = True
+    scores = (0.3 * rng.random(mask.shape) + 0.4 * mask).astype(np.float32)
+    p = PixelMetrics(threshold=0.4)
+    own = p.add(scores, mask, group="a")
+    whole = p.result(resamples=0)
+    pairs = {"auroc": "pixel_auroc", "ap": "pixel_ap", "dice": "dice", "iou": "iou", "dice_best": "dice_oracle"}
+    for key, metric in pairs.items():
+        assert own[key] == pytest.approx(whole[metric].value), key
+    assert own["lesion"] == mask.mean()
+    empty = p.add(scores, np.zeros_like(mask), group="b")
+    assert empty == {"lesion": 0.0, **dict.fromkeys(pairs)}
+    assert PixelMetrics().add(scores, mask, group="a")["dice"] is None

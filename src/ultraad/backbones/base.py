@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -25,7 +26,8 @@ from ultraad.errors import ConfigError, WeightsError
 from ultraad.types import Features, PreprocessConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 Around = Callable[[int, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]], torch.Tensor]
 DType = Literal["float32", "bfloat16", "float16"]
@@ -105,6 +107,7 @@ class Backbone:
         self.context = int(text.context_length)
         self.logit_scale = float(m.logit_scale.detach().float().exp())
         self.cache = FeatureCache(self)
+        self._memory: FeatureCache | None = None
 
     def __repr__(self) -> str:
         return (
@@ -171,8 +174,38 @@ class Backbone:
     def encode_image(
         self, images: torch.Tensor, *, layers: Sequence[int] = (), around: Around | None = None
     ) -> Features:
-        """Both steps: images f32 (b 3 s s) to raw features."""
+        """Both steps: images f32 (b 3 s s) to raw features; see also :meth:`remembering`."""
+        if self._memory is not None and around is None and not images.requires_grad:
+            return self._memory.encode(images, layers=layers, batch_size=1)
+        return self._run_tower(images, layers=layers, around=around)
+
+    def _run_tower(self, images: torch.Tensor, *, layers: Sequence[int], around: Around | None = None) -> Features:
         return self.encode_tokens(self.embed_image(images), layers=layers, around=around)
+
+    def memory(self, folder: Path | None = None) -> FeatureCache:
+        """A cache for :meth:`remembering`; it keeps ``default_layers`` whatever is asked for.
+
+        Args:
+            folder: Keeps the features on disk, for other processes; None for memory only.
+        """
+        return FeatureCache(self, folder=folder, layers=self.default_layers, encode=self._run_tower)
+
+    @contextmanager
+    def remembering(self, memory: FeatureCache) -> Iterator[None]:
+        """Inside, no image passes the bare tower twice: ``encode_image`` without ``around`` is served from a cache.
+
+        Whoever asks needs no change. Images are encoded one at a time, so results depend neither on batches nor on who
+        asked first, bit for bit; they differ from a tower that runs on whole batches by the batch size's rounding. An
+        image is encoded again only for a layer outside ``default_layers`` that nobody asked for before.
+
+        Args:
+            memory: From :meth:`memory`; what it holds may be used again later.
+        """
+        outer, self._memory = self._memory, memory
+        try:
+            yield
+        finally:
+            self._memory = outer
 
     def post_norm(self, tokens: torch.Tensor) -> torch.Tensor:
         """The tower's last layer norm (ln_post) on any tokens: (... w) to f32 (... w)."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ultraad import __version__
-from ultraad.cli import data, models, support, tools
+from ultraad.cli import bench, data, models, support, tools
 from ultraad.cli.console import complain, warnings_to_stderr
 from ultraad.errors import UltraadError
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(support.app, name="support")
+app.add_typer(bench.app, name="bench")
 models.register(app)
 tools.register(app)
 

@@ -41,6 +41,42 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
     Console(highlight=False, emoji=False, width=wide).print(grid)
 
 
+_WIDEST = 100  # characters; longer lines are hard to read
+
+
+def heading(text: str) -> None:
+    """A bold paragraph on stdout, wrapped to the window."""
+    import textwrap
+
+    say(textwrap.fill(text, min(Console().width, _WIDEST), break_long_words=False), style="bold")
+
+
+def describe(rows: Iterable[tuple[str, str]], *, column: int, indent: int = 0) -> None:
+    """Terms on the left, what they mean on the right, wrapped to the window; a long term has a line of its own.
+
+    Args:
+        rows: (term, text); a text of several lines keeps them.
+        column: Where the texts begin.
+        indent: Where the terms begin.
+    """
+    import textwrap
+
+    width = max(column + 20, min(Console().width, _WIDEST))
+    for term, text in rows:
+        head, margin = " " * indent + term, " " * column
+        wrap = textwrap.TextWrapper(width - column, break_long_words=False, break_on_hyphens=False)
+        lines = []
+        for part in text.splitlines() or [""]:
+            wrap.subsequent_indent = "  " if part.startswith("- ") else ""
+            lines += wrap.wrap(part) or [""]
+        if len(head) + 2 > column:
+            say(head)
+            head = ""
+        for line in lines:
+            say(f"{head.ljust(column)}{line}".rstrip())
+            head = margin
+
+
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Bars on stderr while it is a terminal; gives ``tell(what, done, total)``, one bar for each ``what``."""
@@ -74,14 +110,25 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 class _Warnings(logging.Handler):
-    """The library's warnings as lines on stderr."""
+    """The library's warnings as lines on stderr, each line once."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        warn(f"{record.levelname.lower()}: {record.getMessage()}")
+        line = f"{record.levelname.lower()}: {record.getMessage()}"
+        if line not in self._said:
+            self._said.add(line)
+            warn(line)
 
 
 def warnings_to_stderr() -> None:
     """Show the library's warnings; its own code never touches handlers or levels."""
     log = logging.getLogger("ultraad")
-    if not any(isinstance(handler, _Warnings) for handler in log.handlers):
-        log.addHandler(_Warnings(logging.WARNING))
+    for handler in [h for h in log.handlers if isinstance(h, _Warnings)]:
+        log.removeHandler(handler)  # of an earlier command in this process; the next one says everything anew
+    log.addHandler(_Warnings(logging.WARNING))
+    root = logging.getLogger()
+    if not root.handlers:  # open_clip logs through the root, which would install a second printer of everything
+        root.addHandler(logging.NullHandler())

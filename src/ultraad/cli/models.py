@@ -25,6 +25,7 @@ from ultraad.cli.options import (
     Settings,
     Size,
     Texts,
+    ZeroShotMethod,
     method_options,
     split_names,
 )
@@ -52,22 +53,35 @@ def register(app: typer.Typer) -> None:
 
 
 def adapt(
-    support: Annotated[Path, typer.Argument(help="What 'ultraad support draw' wrote.")],
+    support: Annotated[
+        Path | None, typer.Argument(help="What 'ultraad support draw' wrote; not needed with --auxiliary.")
+    ] = None,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the model.")],
     root: Annotated[Path | None, typer.Option(help="Where the data set is now, if it was moved.")] = None,
+    auxiliary: Annotated[
+        Path | None,
+        typer.Option(help="A second data set with lesion masks, for methods that are trained on one."),
+    ] = None,
+    auxiliary_layout: Layout = "auto",
     method: Method = "ultraad",
     backbone: BackboneName = DEFAULT_BACKBONE,
     settings: Settings = None,
     config: Config = None,
     texts: Texts = None,
+    classes: Names = None,
+    normal_class: NormalClass = None,
     seed: Seed = 0,
     device: Devices = Device.auto,
     dtype: DTypes = DType.float32,
     size: Size = None,
     calibrate: Annotated[bool, typer.Option(help="Fit thresholds by cross-validation on the support set.")] = True,
 ) -> None:
-    """Adapt a model to a support set."""
+    """Adapt a model to a support set, or train it on an auxiliary set.
+
+    With --auxiliary, a detector is trained on that data set; the support set, if given, is its memory. --classes and
+    --normal-class are for models without a support set.
+    """
     from ultraad.data.support import load_support
     from ultraad.io.files import ensure_writable
     from ultraad.model import adapt as fit
@@ -76,10 +90,14 @@ def adapt(
     ensure_writable(output.parent)
     with progress() as tell:
         model = fit(
-            load_support(support, root=root),
+            load_support(support, root=root) if support else None,
+            auxiliary=auxiliary,
+            auxiliary_layout=auxiliary_layout,
             method=method,
             backbone=backbone,
             options=options,
+            classes=split_names(classes) or None,
+            normal_class=normal_class,
             seed=seed,
             device=device.value,
             dtype=dtype.value,
@@ -107,6 +125,7 @@ def predict(
     overlays: Annotated[bool, typer.Option(help="Write overlays.")] = True,
     maps: Annotated[bool, typer.Option(help="Write maps as 16-bit PNG.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any file failed.")] = False,
+    method: ZeroShotMethod = None,
     backbone: _Backbone = None,
     settings: Settings = None,
     config: Config = None,
@@ -119,12 +138,14 @@ def predict(
     """Predict images into a folder; run it again to go on where it stopped.
 
     Files that cannot be used are listed at the end and in errors.jsonl. Exits with 1 if no file could be used, or with
-    --strict if any could not. Classes, texts, --set and --config are for zero-shot; a saved model brings its own.
+    --strict if any could not. Method, classes, texts, --set and --config are for zero-shot; a saved model brings its
+    own.
     """
     from ultraad.runs import predict_into
 
     chosen = _model(
         model,
+        method=method,
         backbone=backbone,
         options=method_options(config, settings, texts),
         classes=split_names(classes),
@@ -162,10 +183,14 @@ def evaluate(
     layout: Layout = "auto",
     split: Annotated[str | None, typer.Option(help="Only this published split, e.g. test.")] = None,
     drop_support: Annotated[
-        bool, typer.Option("--drop-support", help="Leave out support images and their patients instead of refusing.")
+        bool,
+        typer.Option(
+            "--drop-support", help="Leave out support and auxiliary images and their patients instead of refusing."
+        ),
     ] = False,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples behind the 95 % intervals.")] = 1000,
     seed: Seed = 0,
+    method: ZeroShotMethod = None,
     backbone: _Backbone = None,
     settings: Settings = None,
     config: Config = None,
@@ -177,13 +202,15 @@ def evaluate(
 ) -> None:
     """Measure a model on a labelled data set and write a report.
 
-    Refuses if the data holds support images or patients. Thresholds are the model's own; nothing is fitted here.
+    Refuses if the data holds images or patients that the model has learned from. Thresholds are the model's own;
+    nothing is fitted here.
     """
     from ultraad.results import REPORT
     from ultraad.runs import evaluate as measure
 
     chosen = _model(
         model,
+        method=method,
         backbone=backbone,
         options=method_options(config, settings, texts),
         classes=split_names(classes),
@@ -238,6 +265,7 @@ def _list_failures(failed: dict[str, str], limit: int = 20) -> None:
 def _model(
     name: str,
     *,
+    method: str | None,
     backbone: str | None,
     options: dict[str, Any],
     classes: list[str],
@@ -252,13 +280,14 @@ def _model(
             backbone=backbone or DEFAULT_BACKBONE,
             classes=classes or None,
             normal_class=normal_class,
+            method=method or "ultraad",
             options=options,
             device=device.value,
         )
-    if options or classes or normal_class:
+    if method or options or classes or normal_class:
         msg = (
-            f"--set, --config, --texts, --classes and --normal-class are for '{ZERO_SHOT}'; the model {name} brings "
-            "its own. Leave them out, or adapt again with them"
+            f"--method, --set, --config, --texts, --classes and --normal-class are for '{ZERO_SHOT}'; the model {name} "
+            "brings its own. Leave them out, or adapt again with them"
         )
         raise ConfigError(msg)
     return load(name, device=device.value, backbone=backbone)

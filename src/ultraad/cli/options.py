@@ -36,6 +36,10 @@ DTypes = Annotated[DType, typer.Option(help="Number type of the image tower.")]
 Size = Annotated[int | None, typer.Option(min=16, help="Input side in pixels; the weights' own if not given.")]
 BackboneName = Annotated[str, typer.Option(help="See 'ultraad backbones list'.")]
 Method = Annotated[str, typer.Option(help="See 'ultraad methods'.")]
+ZeroShotMethod = Annotated[
+    str | None,
+    typer.Option(help="zero-shot: a method that needs no image, ultraad if not given; see 'ultraad methods'."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="An option of the method, see 'ultraad methods NAME'; repeatable."),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ultraad.cli.console import progress, say, table, warn
+from ultraad.cli.console import describe, heading, progress, say, table, warn
 from ultraad.cli.options import DEFAULT_BACKBONE, BackboneName, Layout, NormalClass, Seed
+
+if TYPE_CHECKING:
+    from ultraad.config import Option
+    from ultraad.methods.base import Method
 
 backbones = typer.Typer(help="List, fetch and verify backbones.", no_args_is_help=True)
 
@@ -23,28 +28,57 @@ def register(app: typer.Typer) -> None:
 
 
 def methods(name: Annotated[str | None, typer.Argument(help="Show one method with all its options.")] = None) -> None:
-    """List the methods, or show one with its options, their defaults and where they come from."""
+    """List the methods and what each needs, or show one with its options, their defaults and where they come from."""
+    from ultraad import guide
+    from ultraad.methods import get
+
+    if name is not None:
+        _show_method(get(name))
+        return
+    for group, members in guide.grouped().items():
+        heading(group)
+        say()
+        for info in (method.info for method in members):
+            facts = (info.idea, f"needs {guide.needs(info)}", f"gives {guide.gives(info)}", info.paper)
+            describe([(info.name, "\n".join(filter(None, facts)))], column=18, indent=2)
+            say()
+    say("'ultraad methods NAME' shows one with all its options.")
+
+
+def _show_method(method: type[Method]) -> None:
+    from ultraad import guide
     from ultraad.calibrate import CalibrationConfig
     from ultraad.config import options
-    from ultraad.methods import available, get
 
-    if name is None:
-        infos = [get(n).info for n in available()]
-        table(
-            ("method", "title", "paper", "gives"),
-            [(i.name, i.title, i.paper, ", ".join(sorted(i.outputs))) for i in infos],
-        )
-        say("\n'ultraad methods NAME' shows its options.")
-        return
-    method = get(name)
     info = method.info
-    say(f"{info.title}\n\npaper      {info.paper}, {info.url}\nreference  {info.reference}\nlicence    {info.licence}")
-    for deviation in info.deviations:
-        say(f"deviation  {deviation}")
+    heading(info.title)
     say()
-    rows = [(o.key, o.default, o.type, o.description) for o in options(method.Config)]
-    rows += [(f"calibration.{o.key}", o.default, o.type, o.description) for o in options(CalibrationConfig)]
-    table(("option", "default", "type", "meaning"), rows)
+    facts = {
+        "idea": info.idea,
+        "paper": f"{info.paper}\n{info.url}",
+        "reference": f"{info.reference} ({info.licence})",
+        "needs": guide.needs(info),
+        "gives": guide.gives(info),
+        "learned": info.learned,
+        "deviations": "\n".join(f"- {deviation}" for deviation in info.deviations),
+    }
+    describe([(term, text) for term, text in facts.items() if text], column=12)
+    thresholds = [replace(o, key=f"calibration.{o.key}") for o in options(CalibrationConfig)]
+    for section, members in {**guide.sections(method), "Thresholds.": thresholds}.items():
+        say()
+        heading(section or "Options, for --set KEY=VALUE.")
+        say()
+        describe([_entry(o) for o in members], column=32, indent=2)
+
+
+def _entry(option: Option) -> tuple[str, str]:
+    """Key and default, and what there is to say; a long default moves to the text."""
+    from ultraad import guide
+
+    default, text = guide.value(option.default), f"{option.values}\n{option.description}"
+    if len(default) > 40:
+        return option.key, f"{default}\n{text}"
+    return f"{option.key} = {default}", text
 
 
 @backbones.command("list")
@@ -72,6 +106,27 @@ def verify(name: Annotated[str, typer.Argument(help="A backbone, or a weights fi
 
     path, digest = check(name)
     say(f"{path}\nsha256 {digest}")
+
+
+@backbones.command()
+def export(
+    name: Annotated[str, typer.Argument(help="Only 'embedded'; the others are open_clip's own already.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")],
+) -> None:
+    """Write the embedded tower for plain open_clip: weights, a file that builds it without ultraad, the model card."""
+    from ultraad.backbones.embedded import export as write
+    from ultraad.errors import ConfigError
+    from ultraad.io.files import ensure_writable
+
+    if name != DEFAULT_BACKBONE:
+        msg = (
+            f"{name!r} cannot be exported; only {DEFAULT_BACKBONE!r} is made here, open_clip loads the others by itself"
+        )
+        raise ConfigError(msg)
+    written = write(ensure_writable(output))
+    say("\n".join(f"{path}  {path.stat().st_size:,} bytes" for path in written))
+    say("next: python -c 'from embedded_tower import load; load(\"open_clip_model.safetensors\")', in that folder")
 
 
 def simulate(

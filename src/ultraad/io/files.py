@@ -113,8 +113,13 @@ def read_map(path: str | Path) -> NDArray[np.float32]:
         return np.asarray(picture).astype(np.float32) / np.float32(_MAP_SCALE)
 
 
-def append_line(path: str | Path, line: str) -> None:
+def append_line(path: str | Path, line: str, *, durable: bool = False) -> None:
     """Add one line to a file (JSONL) and flush it. A last line cut off by a kill is closed first, not continued.
+
+    Args:
+        path: Made if needed; its folder must exist.
+        line: Without a line break.
+        durable: Wait until the disk has it, so that it survives a power cut too.
 
     Raises:
         DataError: If the file cannot be written.
@@ -128,6 +133,9 @@ def append_line(path: str | Path, line: str) -> None:
         with path.open("ab+") as file:
             torn = file.tell() > 0 and _last_byte(file) != b"\n"
             file.write(b"\n" * torn + line.encode() + b"\n")  # one write: readers see whole lines
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
     except OSError as e:
         msg = f"{path} cannot be appended to: {e.strerror or e}"
         raise DataError(msg) from e

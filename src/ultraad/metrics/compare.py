@@ -67,16 +67,18 @@ def delong_test(a: ArrayLike, b: ArrayLike, anomalous: ArrayLike) -> Difference:
     """Paired DeLong test of two methods' image AUROC; see :func:`delong`.
 
     Args:
-        a: (n,) scores of method A.
-        b: (n,) scores of method B.
+        a: (n,) scores of method A, or (s n): s fits of it, whose AUROCs are averaged.
+        b: The same of method B; it may have another number of fits.
         anomalous: bool (n,).
 
     Raises:
         DataError: As :func:`delong`.
     """
-    auroc, covariance = delong(np.stack([np.asarray(a), np.asarray(b)]), anomalous)
-    value = float(auroc[0] - auroc[1])
-    sd = math.sqrt(max(float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]), 0.0))
+    first, second = np.atleast_2d(np.asarray(a)), np.atleast_2d(np.asarray(b))
+    auroc, covariance = delong(np.concatenate([first, second]), anomalous)
+    contrast = np.r_[np.full(len(first), 1 / len(first)), np.full(len(second), -1 / len(second))]  # mean minus mean
+    value = float(contrast @ auroc)
+    sd = math.sqrt(max(float(contrast @ covariance @ contrast), 0.0))
     if sd < 1e-12:  # the same ranking up to rounding
         return Difference(value, value, value, 1.0 if abs(value) < 1e-12 else 0.0)
     half = 1.959963984540054 * sd  # the normal 97.5 % point
@@ -111,8 +113,12 @@ def paired_bootstrap(
         each side, so it is never 0.
     """
     one = np.ones((1, cluster.size))
-    value = float((a(one) - b(one))[0])
     drawn = replicates(lambda w: {"difference": a(w) - b(w)}, cluster, resamples=resamples, seed=seed)["difference"]
+    return resampled_difference(float((a(one) - b(one))[0]), drawn)
+
+
+def resampled_difference(value: float, drawn: Array) -> Difference:
+    """A difference from its value on all images and on each resample (m,); see :func:`paired_bootstrap`."""
     low, high = interval(drawn, level=LEVEL) or (math.nan, math.nan)
     known = drawn[np.isfinite(drawn)]
     tail = 1 + min(int((known <= 0).sum()), int((known >= 0).sum()))

@@ -7,7 +7,8 @@ of each image's own Dice curve (their difference is the sum of Dice over lesion 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -32,6 +33,49 @@ _TP, _PREDICTED, _TRUE, _DICE, _IOU, _LESIONS = range(6)  # sums per cluster
 _EIGHT = np.ones((3, 3), dtype=int)  # 8-connectivity, as in MVTec AD's evaluation
 _RANKED = ("pixel_auroc", "pixel_ap", "aupro", "pixel_f1_oracle", "dice_oracle")
 _LESION_ONLY = ("aupro", "dice_oracle", "dice", "iou")
+
+
+@dataclass(frozen=True, slots=True)
+class PixelTable:
+    """What the metrics of an evaluation need of each cluster, without the maps: for intervals and paired tests.
+
+    Attributes:
+        groups: Cluster names (c,), in the order of first appearance.
+        mass: float (c 5 g): healthy, lesion, region-weighted lesion, rises and falls of Dice, over falling scores.
+        wide: bool (g,), bins that hold more than one score.
+        sums: float (c 6): true positives, predicted, true, Dice, IoU, lesion images, at the stored threshold.
+        stored: Whether there was a stored threshold.
+    """
+
+    groups: tuple[str, ...]
+    mass: NDArray[np.floating]
+    wide: NDArray[np.bool_]
+    sums: Array
+    stored: bool
+
+    def compute(self, weights: Array) -> dict[str, Array]:
+        """Every metric but the centre prior, on a coarse score axis.
+
+        Args:
+            weights: float (b c), how often each cluster counts.
+
+        Returns:
+            {metric: (b,)}, NaN where undefined.
+        """
+        s = weights @ self.sums  # (b c) -> (b 6)
+        mass = np.moveaxis(np.tensordot(weights, self.mass, 1), 1, 0)  # (5 b g)
+        known = np.where((s[:, _TRUE] > 0) & self.stored, 1.0, np.nan)
+        return {
+            **_ranked(mass, s[:, _LESIONS], wide=self.wide),
+            "dice": known * ratio(s[:, _DICE], s[:, _LESIONS]),
+            "dice_pooled": known * ratio(2 * s[:, _TP], s[:, _PREDICTED] + s[:, _TRUE]),
+            "iou": known * ratio(s[:, _IOU], s[:, _LESIONS]),
+        }
+
+    def select(self, groups: Sequence[str]) -> PixelTable:
+        """The table of these clusters, in this order; all must be there."""
+        at = [self.groups.index(g) for g in groups]
+        return replace(self, groups=tuple(groups), mass=self.mass[at], sums=self.sums[at])
 
 
 class PixelMetrics:
@@ -72,13 +116,17 @@ class PixelMetrics:
         self._sums: list[Array] = []
         self._prior: list[Array] = []
 
-    def add(self, scores: Values, mask: NDArray[np.bool_], *, group: str) -> None:
+    def add(self, scores: Values, mask: NDArray[np.bool_], *, group: str) -> dict[str, float | None]:
         """Add one image.
 
         Args:
             scores: float32 (h w), any finite range, higher is more anomalous.
             mask: bool (h w), True on lesion; all False for a normal image.
             group: Resampled unit: the patient, or the image itself.
+
+        Returns:
+            The image's own numbers: ``lesion`` (share of pixels), ``auroc``, ``ap``, ``dice_best`` (the largest over
+            its thresholds), ``dice`` and ``iou`` at the stored threshold; None where undefined.
 
         Raises:
             DataError: If shapes differ or a score is not finite.
@@ -96,15 +144,18 @@ class PixelMetrics:
         labels, regions = ndimage.label(mask, structure=_EIGHT)
         values, mass = _image_masses(scores, mask, labels[mask])
         c = self._cluster_of(group)
+        sums = _image_sums(scores, mask, self.threshold)
+        own = _image_numbers(mass, sums, pixels=scores.size, stored=self.threshold is not None)
         self._sketch.add(values, mass)
         if values.size > 4 * CLUSTER_BINS:
             values, _, mass = compress(values, values, mass, bins=2 * CLUSTER_BINS)
         self._sketches[c].add(values, mass)
-        self._sums[c] += _image_sums(scores, mask, self.threshold)
+        self._sums[c] += sums
         self._prior[c] += _prior_masses(mask)
         self.images += 1
         self.lesions += regions > 0
         self.regions += regions
+        return own
 
     def _cluster_of(self, group: str) -> int:
         if group in self._cluster:
@@ -158,30 +209,31 @@ class PixelMetrics:
         best = int(dice.argmax())
         return float(low[::-1][best]), min(float(dice[best]), 1.0)
 
-    def _statistics(self) -> Statistics:
-        """The metrics as functions of cluster weights, from the coarse copies on one common grid."""
+    def table(self, *, bins: int = 2 * CLUSTER_BINS) -> PixelTable:
+        """What the metrics need of each cluster, on one common score axis.
+
+        Args:
+            bins: Wanted on the axis; see :func:`.sketch.compress`.
+        """
         low, high, mass = self._sketch.bins()
         if low.size:
-            low, high, _ = compress(low, high, mass, bins=2 * CLUSTER_BINS)
+            low, high, _ = compress(low, high, mass, bins=bins)
         table = np.zeros((len(self._sketches), 5, low.size))  # (c 5 g), falling scores
         for rows, sketch in zip(table, self._sketches, strict=True):
             c_low, c_high, c_mass = sketch.bins()
             at = np.searchsorted(low, c_low + (c_high - c_low) / 2, side="right") - 1
             for row, m in zip(rows, c_mass, strict=True):
                 row += np.bincount(at, weights=m, minlength=low.size)[::-1]
-        sums, prior, wide = np.array(self._sums), np.array(self._prior), (low != high)[::-1]
-        stored = self.threshold is not None
+        sums = np.array(self._sums).reshape(-1, 6)
+        return PixelTable(tuple(self._cluster), table, (low != high)[::-1], sums, stored=self.threshold is not None)
+
+    def _statistics(self) -> Statistics:
+        """The metrics as functions of cluster weights, from the coarse copies on one common grid."""
+        table, prior = self.table(), np.array(self._prior)
 
         def compute(weights: Array) -> dict[str, Array]:
-            s = weights @ sums  # (b c) -> (b 6)
             neg, pos = np.moveaxis(np.tensordot(weights, prior, 1), 1, 0)
-            out = _ranked(np.moveaxis(np.tensordot(weights, table, 1), 1, 0), s[:, _LESIONS], wide=wide)
-            known = np.where((s[:, _TRUE] > 0) & stored, 1.0, np.nan)
-            out["dice"] = known * ratio(s[:, _DICE], s[:, _LESIONS])
-            out["dice_pooled"] = known * ratio(2 * s[:, _TP], s[:, _PREDICTED] + s[:, _TRUE])
-            out["iou"] = known * ratio(s[:, _IOU], s[:, _LESIONS])
-            out["pixel_auroc_centre_prior"] = curves.area(neg, pos)
-            return out
+            return {**table.compute(weights), "pixel_auroc_centre_prior": curves.area(neg, pos)}
 
         names = (*_RANKED, "dice", "dice_pooled", "iou", "pixel_auroc_centre_prior")
         return Statistics(
@@ -231,6 +283,19 @@ def _image_sums(scores: Values, mask: NDArray[np.bool_], threshold: float | None
     tp, p = np.count_nonzero(predicted & mask), np.count_nonzero(predicted)
     dice, iou = (2 * tp / (p + true), tp / (p + true - tp)) if true else (0.0, 0.0)
     return np.array([tp, p, true, dice, iou, true > 0])
+
+
+def _image_numbers(mass: Array, sums: Array, *, pixels: int, stored: bool) -> dict[str, float | None]:
+    """The metrics of one image from its masses (5 m) over rising scores and what it adds to the sums (6,)."""
+    found: dict[str, float | None] = dict.fromkeys(("auroc", "ap", "dice_best", "dice", "iou"))
+    if sums[_TRUE]:
+        neg, pos = mass[_NEG, ::-1], mass[_POS, ::-1]
+        found["auroc"] = float(curves.area(neg, pos)) if sums[_TRUE] < pixels else None
+        found["ap"] = float(curves.average_precision(neg, pos))
+        found["dice_best"] = min(float(np.cumsum((mass[_UP] - mass[_DOWN])[::-1]).max()), 1.0)
+        if stored:
+            found |= {"dice": float(sums[_DICE]), "iou": float(sums[_IOU])}
+    return {"lesion": float(sums[_TRUE] / pixels), **found}
 
 
 def _prior_masses(mask: NDArray[np.bool_]) -> Array:

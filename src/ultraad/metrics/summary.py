@@ -16,7 +16,7 @@ from ultraad.metrics import image as detection
 from ultraad.metrics.bootstrap import RESAMPLES, clusters, measure
 from ultraad.metrics.calibration import reliability
 from ultraad.metrics.metric import Metric
-from ultraad.metrics.pixel import PixelMetrics
+from ultraad.metrics.pixel import PixelMetrics, PixelTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Evaluation:
         label: str | None = None,
         group: str | None = None,
         tags: Collection[str] = frozenset(),
-    ) -> None:
+    ) -> dict[str, float | None] | None:
         """Add one image.
 
         Pixel metrics use it if it has a map and its lesion pixels are known: from the mask, or because the image is
@@ -94,6 +94,9 @@ class Evaluation:
             label: True class; None if unknown.
             group: Patient; None if unknown.
             tags: Facts about the image, for the subsets of :meth:`result`.
+
+        Returns:
+            The image's own pixel metrics (:meth:`.PixelMetrics.add`); None if pixel metrics do not use it.
 
         Raises:
             DataError: If the id was added before, the score is not finite, a class is unknown, or truth, label and
@@ -118,11 +121,12 @@ class Evaluation:
         if anomalous is False and mask is not None and mask.any():
             msg = f"image {id!r} is normal but its mask has {int(mask.sum())} lesion pixels; correct label or mask"
             raise DataError(msg)
+        own = None
         if map is not None:
             if mask is None and anomalous is False:
                 mask = np.zeros(map.shape, dtype=bool)
             if mask is not None and not (anomalous and not mask.any()):
-                self._pixels.add(map, mask, group=f"image/{id}" if group is None else f"group/{group}")
+                own = self._pixels.add(map, mask, group=f"image/{id}" if group is None else f"group/{group}")
         self._rows[id] = _Row(
             score=float(score),
             anomalous=None if anomalous is None else bool(anomalous),
@@ -131,6 +135,11 @@ class Evaluation:
             group=group,
             tags=frozenset(tags),
         )
+        return own
+
+    def pixel_table(self, *, bins: int) -> PixelTable | None:
+        """What paired tests on pixel metrics need (:meth:`.PixelMetrics.table`); None without maps and masks."""
+        return self._pixels.table(bins=bins) if self._pixels.images else None
 
     def result(self, *, bootstrap: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
         """Everything measured so far.

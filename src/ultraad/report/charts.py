@@ -1,7 +1,4 @@
-"""Charts as inline SVG: a few KB each, sharp in print, coloured by the page's style sheet so that dark mode works.
-
-All text passes through :class:`markupsafe.Markup`, which escapes it.
-"""
+"""The charts of one evaluation; see svg.py."""
 
 from __future__ import annotations
 
@@ -14,10 +11,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from ultraad.report.svg import Axes, number, picture, text, ticks
+
 WIDTH, HEIGHT = 420, 340  # SVG units; the page scales them
 LEFT, RIGHT, TOP, BOTTOM = 58, 408, 34, 292  # the plotting area
 MARGIN = 14  # its left end where no numbers stand beside it
 BINS = 32  # ours: of score histograms
+_AXES = Axes(LEFT, RIGHT, TOP, BOTTOM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,24 +89,26 @@ def reliability(results: Mapping[str, Any]) -> Markup | None:
     if not full:
         return None
     most = max(b["n"] for b in full)
-    parts = [_frame("confidence", "accuracy"), _path([(0, 0), (1, 1)], "chance")]
+    parts = [_AXES.frame("confidence", "accuracy"), _AXES.path([(0, 0), (1, 1)], "chance")]
     parts += [
         Markup('<rect class="count" x="{}" y="{}" width="{}" height="{}"/>').format(
-            _n(_x(b["low"]) + 1), _n(BOTTOM - 34 * b["n"] / most), _n(_x(b["high"]) - _x(b["low"]) - 2),
-            _n(34 * b["n"] / most),
+            number(_AXES.x(b["low"]) + 1), number(BOTTOM - 34 * b["n"] / most),
+            number(_AXES.x(b["high"]) - _AXES.x(b["low"]) - 2), number(34 * b["n"] / most),
         )
         for b in full
     ]  # fmt: skip
-    parts.append(_path([(b["confidence"], b["accuracy"]) for b in full], "line a thin"))
+    parts.append(_AXES.path([(b["confidence"], b["accuracy"]) for b in full], "line a thin"))
     ece = (results.get("metrics", {}).get("ece") or {}).get("value")
     parts.append(_key(0, "most probable class" + (f", ECE {ece:.3f}" if ece is not None else ""), "a thin"))
     parts += [
-        Markup('<circle class="dot a" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
-            _n(_x(b["confidence"])), _n(_y(b["accuracy"])), _n(3 + 6 * math.sqrt(b["n"] / most)),
+        _AXES.dot(
+            (b["confidence"], b["accuracy"]),
+            "dot a",
+            3 + 6 * math.sqrt(b["n"] / most),
             f"{b['n']} images: confidence {b['confidence']:.2f}, accuracy {b['accuracy']:.2f}",
         )
         for b in full
-    ]  # fmt: skip
+    ]
     told = "; ".join(f"{b['n']} images at {b['confidence']:.2f}: {b['accuracy']:.2f}" for b in full)
     return _svg("Reliability diagram", f"Accuracy by confidence. {told}.", parts)
 
@@ -140,21 +142,22 @@ def histograms(groups: Sequence[tuple[str, Sequence[float], bool | None]], thres
             if count:
                 parts.append(
                     Markup('<rect class="bar {}" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>').format(
-                        kind, _n(at(left) + 0.5), _n(floor - tall), _n(at(right) - at(left) - 1), _n(tall),
+                        kind, number(at(left) + 0.5), number(floor - tall),
+                        number(at(right) - at(left) - 1), number(tall),
                         f"{count} images at {left:.2f} to {right:.2f}",
                     )
                 )  # fmt: skip
         parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(MARGIN, floor, RIGHT))
-        parts.append(_text(MARGIN, floor - row - 6, f"{name} ({len(some)})", "start strong"))
-    for value in _ticks(low, high):
-        parts.append(_text(at(value), base + 18, f"{value:g}", "middle"))
-        parts.append(Markup('<path class="axis" d="M{} {}v5"/>').format(_n(at(value)), base))
-    parts.append(_text((MARGIN + RIGHT) / 2, base + 38, "anomaly score", "middle"))
+        parts.append(text(MARGIN, floor - row - 6, f"{name} ({len(some)})", "start strong"))
+    for value in ticks(low, high):
+        parts.append(text(at(value), base + 18, f"{value:g}", "middle"))
+        parts.append(Markup('<path class="axis" d="M{} {}v5"/>').format(number(at(value)), base))
+    parts.append(text((MARGIN + RIGHT) / 2, base + 38, "anomaly score", "middle"))
     told = "; ".join(f"{name}: {len(some)} images, median {float(np.median(some)):.2f}" for name, some, _ in groups)
     if threshold is not None:
         side = "end" if at(threshold) > WIDTH * 0.7 else "start"
-        parts.append(Markup('<path class="cut" d="M{} 8V{}"/>').format(_n(at(threshold)), base))
-        parts.append(_text(at(threshold) + (-5 if side == "end" else 5), 18, f"threshold {threshold:.3f}", side))
+        parts.append(Markup('<path class="cut" d="M{} 8V{}"/>').format(number(at(threshold)), base))
+        parts.append(text(at(threshold) + (-5 if side == "end" else 5), 18, f"threshold {threshold:.3f}", side))
         told += f"; stored threshold {threshold:.3f}"
     return _svg("Scores by class", f"{told}.", parts, height=height)
 
@@ -163,23 +166,19 @@ def histograms(groups: Sequence[tuple[str, Sequence[float], bool | None]], thres
 
 
 def _curves(lines: Sequence[Line], title: str, label_x: str, label_y: str, *, diagonal: bool) -> Markup:
-    parts = [_frame(label_x, label_y)]
+    parts = [_AXES.frame(label_x, label_y)]
     if diagonal:
-        parts.append(_path([(0, 0), (1, 1)], "chance"))
+        parts.append(_AXES.path([(0, 0), (1, 1)], "chance"))
     for line, kind in zip(lines, "ab", strict=False):
         points = list(zip(line.x, line.y, strict=True))
         if line.steps:
             points = [p for (x, _), (x1, y1) in pairwise(points) for p in ((x, y1), (x1, y1))]
         if line.chance is not None:
-            parts.append(_path([(0, line.chance), (1, line.chance)], f"chance {kind}"))
-        parts.append(_path(points, f"line {kind}"))
+            parts.append(_AXES.path([(0, line.chance), (1, line.chance)], f"chance {kind}"))
+        parts.append(_AXES.path(points, f"line {kind}"))
     for line, kind in zip(lines, "ab", strict=False):
         if line.mark is not None:
-            parts.append(
-                Markup('<circle class="dot {}" cx="{}" cy="{}" r="5"><title>{}</title></circle>').format(
-                    kind, _n(_x(line.mark[0])), _n(_y(line.mark[1])), f"stored threshold: {line.name}"
-                )
-            )
+            parts.append(_AXES.dot(line.mark, f"dot {kind}", 5, f"stored threshold: {line.name}"))
     parts += [_key(i, line.name, kind) for i, (line, kind) in enumerate(zip(lines, "ab", strict=False))]
     told = "; ".join(
         line.name + (f", stored threshold at {line.mark[0]:.2f}, {line.mark[1]:.2f}" if line.mark else "")
@@ -191,7 +190,9 @@ def _curves(lines: Sequence[Line], title: str, label_x: str, label_y: str, *, di
 def _key(place: int, name: str, kind: str) -> Markup:
     """An entry of the legend above the frame; there is room for two."""
     x = MARGIN + place * (RIGHT - MARGIN) / 2
-    return Markup('<path class="line {}" d="M{} 14h22"/>{}').format(kind, _n(x), _text(x + 28, 18, name, "start ink"))
+    return Markup('<path class="line {}" d="M{} 14h22"/>{}').format(
+        kind, number(x), text(x + 28, 18, name, "start ink")
+    )
 
 
 def _legend(kind: str, results: Mapping[str, Any], key: str, short: str) -> str:
@@ -206,47 +207,7 @@ def _at(curve: Mapping[str, Any], x: str, y: str, threshold: float | None) -> tu
 
 
 def _svg(title: str, description: str, parts: Iterable[Markup], *, height: int = HEIGHT) -> Markup:
-    label = f"{title}. {description}"
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, height, label, Markup("").join(parts)
-    )
-
-
-def _frame(label_x: str, label_y: str) -> Markup:
-    """Axes from 0 to 1 with grid and labels."""
-    parts = []
-    for value in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x, y = _n(_x(value)), _n(_y(value))
-        parts.append(Markup('<path class="grid" d="M{} {}V{}M{} {}H{}"/>').format(x, TOP, BOTTOM, LEFT, y, RIGHT))
-        parts.append(_text(_x(value), BOTTOM + 17, f"{value:g}", "middle"))
-        parts.append(_text(LEFT - 7, _y(value) + 4, f"{value:g}", "end"))
-    parts.append(_text((LEFT + RIGHT) / 2, BOTTOM + 39, label_x, "middle"))
-    middle = (TOP + BOTTOM) / 2
-    parts.append(
-        Markup('<text class="middle" transform="translate(13 {}) rotate(-90)">{}</text>').format(_n(middle), label_y)
-    )
-    return Markup("").join(parts)
-
-
-def _path(points: Iterable[tuple[float, float]], kind: str) -> Markup:
-    d = "M" + "L".join(f"{_n(_x(x))} {_n(_y(y))}" for x, y in points)
-    return Markup('<path class="{}" d="{}"/>').format(kind, d)
-
-
-def _text(x: float, y: float, text: str, kind: str) -> Markup:
-    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(kind, _n(x), _n(y), text)
-
-
-def _x(value: float) -> float:
-    return LEFT + (RIGHT - LEFT) * value
-
-
-def _y(value: float) -> float:
-    return BOTTOM - (BOTTOM - TOP) * value
-
-
-def _n(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
+    return picture(title, description, parts, width=WIDTH, height=height)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -254,12 +215,3 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     margin = 0.03 * (high - low) or 0.05 * max(abs(high), 1.0)
     return low - margin, high + margin
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Round values, three to nine of them."""
-    raw = (high - low) / 8
-    unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= raw * 0.999)
-    first = math.ceil(low / step)
-    return [round(k * step, 12) for k in range(first, math.floor(high / step) + 1)]

@@ -144,9 +144,14 @@ def share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.0f} % ({part} of {whole})" if whole else DASH
 
 
+def described(key: str) -> tuple[str, str]:
+    """A metric's name and what it says, in a few words."""
+    return _TITLES.get(key, (key.replace("_", " "), ""))
+
+
 def number(metrics: Mapping[str, Any], key: str, *, missing: str = "not measured") -> Number:
     """One metric of ``metrics.json``; a dash with the reason ``missing`` if it is not in there."""
-    title, about = _TITLES.get(key, (key.replace("_", " "), ""))
+    title, about = described(key)
     found = metrics.get(key)
     if found is None:
         return Number(title, about, None, None, None, 0, missing)
@@ -215,7 +220,7 @@ def by_group(results: Results) -> list[Tally]:
     for row in results.rows:
         if row.group is not None:
             parts.setdefault(row.group, []).append(row)
-    names = _public_names(parts)
+    names = public_names(parts)
     tallies = [tally(names[group], rows) for group, rows in parts.items()]
     return sorted(tallies, key=lambda t: (-t.mistakes, -t.n, t.name))
 
@@ -240,7 +245,7 @@ def tally(name: str, rows: Sequence[Row]) -> Tally:
     )
 
 
-def _public_names(groups: Iterable[str]) -> dict[str, str]:
+def public_names(groups: Iterable[str]) -> dict[str, str]:
     """Patient names of published sets as they are; ids from DICOM headers become numbers, as the page may be sent."""
     dicom = [g for g in groups if g.startswith("dicom:")]
     numbers = {g: f"DICOM patient {i}" for i, g in enumerate(dicom, start=1)}

@@ -18,7 +18,7 @@ def protocol(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
     fact = results.fact
     origin: Mapping[str, Any] = fact("model", "origin") or {}
     calibration: Mapping[str, Any] = fact("model", "calibration") or {}
-    learned = origin.get("learned")
+    learned, auxiliary = origin.get("learned"), origin.get("auxiliary") or {}
     seconds, rate = fact("seconds"), fact("images_per_second")
     cards = [
         (
@@ -60,6 +60,8 @@ def protocol(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
             [
                 ("Support", source_name(origin.get("source")) if origin.get("source") else None),
                 ("Support digest", _digest(fact("support_digest"))),
+                ("Auxiliary", source_name(auxiliary.get("source")) if auxiliary else None),
+                ("Auxiliary digest", _digest(auxiliary.get("digest"))),
                 ("Evaluated", data_name(results) if results.metrics else None),
                 ("Layout", fact("data", "layout")),
                 ("Split", fact("data", "split")),
@@ -123,5 +125,7 @@ def _leakage(results: Results) -> str | None:
     if results.fact("leakage", "checked") is not True:
         return "not recorded" if results.metrics else None
     dropped = results.fact("leakage", "dropped") or 0
-    found = f"{count(dropped, 'image')} left out" if dropped else "no support image or support patient was evaluated"
+    found = (
+        f"{count(dropped, 'image')} left out" if dropped else "no image or patient it has learned from was evaluated"
+    )
     return f"checked by bytes, id and patient: {found}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ultraad.report.numbers import count
 from ultraad.report.read import last_part
 from ultraad.results import RUN
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ultraad.report.read import Results
 
 
@@ -24,9 +26,12 @@ def method_name(results: Results) -> str:
 
 
 def shots(results: Results) -> str:
-    """``"8 images per class"``, ``"zero-shot"``, or nothing if unknown."""
-    if results.fact("model", "origin", "protocol") == "zero-shot":
+    """``"8 images per class"``, ``"zero-shot"``, ``"no support image"``, or nothing if unknown."""
+    protocol = results.fact("model", "origin", "protocol")
+    if protocol == "zero-shot":
         return "zero-shot"
+    if protocol == "auxiliary":
+        return "no support image"
     n = results.fact("model", "origin", "shots")
     return f"{count(n, 'image')} per class" if n else ""
 
@@ -44,16 +49,23 @@ def lead(results: Results) -> list[str]:
     classes = ", ".join(results.classes)
     backbone = results.fact("model", "backbone", "name")
     on = f", on the frozen backbone {backbone}" if backbone else ""
+    more = f" and trained on {_auxiliary(origin['auxiliary'])}" if origin.get("auxiliary") else ""
     if origin.get("protocol") == "zero-shot":
         first = f"{method_name(results)} zero-shot: no image was used to adapt, only sentences about {classes}{on}."
     elif origin.get("shots"):
         first = (
             f"{method_name(results)} was adapted on {count(origin['shots'], 'image')} of each class ({classes}) "
-            f"from {source_name(origin.get('source'))}{on}."
+            f"from {source_name(origin.get('source'))}{more}{on}."
         )
+    elif origin.get("auxiliary"):
+        first = f"{method_name(results)} was trained on {_auxiliary(origin['auxiliary'])} alone{on}."
     else:
         first = f"{method_name(results)}{on}; how it was adapted is not recorded."
     return [first, _measured_on(results) if results.metrics else _predicted(results)]
+
+
+def _auxiliary(auxiliary: Mapping[str, Any]) -> str:
+    return f"{count(auxiliary.get('images', 0), 'image')} of another data set, {source_name(auxiliary.get('source'))}"
 
 
 def source_name(source: str | None) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from ultraad.data.support.draw import content_hash, draw_support, support_from_folder
+from ultraad.data.support.draw import content_hash, digest, draw_support, support_from_folder
 from ultraad.data.support.file import load_support, save_support
-from ultraad.data.support.leakage import Fingerprint, check_leakage, fingerprints, leaking
+from ultraad.data.support.leakage import Fingerprint, check_leakage, fingerprints, fingerprints_of, leaking
 
 __all__ = [
     "Fingerprint",
     "check_leakage",
     "content_hash",
+    "digest",
     "draw_support",
     "fingerprints",
+    "fingerprints_of",
     "leaking",
     "load_support",
     "save_support",

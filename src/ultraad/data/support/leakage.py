@@ -1,11 +1,11 @@
-"""Support images and support patients must not be evaluated on."""
+"""Images and patients that a model has learned from must not be evaluated on."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ultraad.data.sources.base import DICOM_PATIENT
 from ultraad.data.support.draw import content_hash, frame_hash
@@ -49,7 +49,12 @@ def fingerprints(support: SupportSet) -> tuple[Fingerprint, ...]:
     Raises:
         DataError: If an image cannot be read.
     """
-    return tuple(Fingerprint(s.id, s.group, content_hash(s), support.source) for s in support.samples)
+    return fingerprints_of(support.samples, support.source)
+
+
+def fingerprints_of(samples: Iterable[Sample], source: str) -> tuple[Fingerprint, ...]:
+    """One fingerprint for each sample of ``"<layout>:<root>"``; see :func:`fingerprints`."""
+    return tuple(Fingerprint(s.id, s.group, content_hash(s), source) for s in samples)
 
 
 class _Known:
@@ -95,9 +100,13 @@ def leaking(
 
 
 def check_leakage(
-    support: SupportSet | Iterable[Fingerprint], samples: Sequence[Sample], *, layout: str | None = None
+    support: SupportSet | Iterable[Fingerprint],
+    samples: Sequence[Sample],
+    *,
+    layout: str | None = None,
+    role: Literal["support", "auxiliary"] = "support",
 ) -> None:
-    """Refuse to evaluate on support images or support patients.
+    """Refuse to evaluate on images or patients that a model has learned from.
 
     An image leaks if its bytes equal a support image's, or if it has its place and id. A patient leaks if the name
     stands for one person in both sets: both lie below the support's root, or both are the same published data set, or
@@ -107,6 +116,7 @@ def check_leakage(
         support: The support set, or the fingerprints kept of it.
         samples: Samples about to be evaluated. The bytes of a file that cannot be read are not compared.
         layout: Layout of the evaluated samples, if known; lets copies of one published data set be recognised.
+        role: What the model has used the images as; for the message.
 
     Raises:
         LeakageError: Naming images and patients, and what to do.
@@ -117,17 +127,22 @@ def check_leakage(
     namesakes = {str(s.group) for s in samples if known.namesake(s)} - patients
     if namesakes:
         _log.warning(
-            "support and evaluated data both have patient(s) called %s, from different folders; if these are the same "
+            "%s and evaluated data both have patient(s) called %s, from different folders; if these are the same "
             "people, exclude them",
+            role,
             ", ".join(sorted(namesakes)),
         )
     if not images and not patients:
         return
-    found = [f"{len(images)} support image(s): {_some(images)}"] if images else []
-    found += [f"{len(patients)} support patient(s): {_some(sorted(patients))}"] if patients else []
+    found = [f"{len(images)} {role} image(s): {_some(images)}"] if images else []
+    found += [f"{len(patients)} {role} patient(s): {_some(sorted(patients))}"] if patients else []
+    way_out = {
+        "support": "draw the support with the evaluated patients excluded",
+        "auxiliary": "adapt again with another auxiliary set",
+    }
     msg = (
         f"the evaluated data contains {' and '.join(found)}. Scores on them would be too good to be true. Evaluate on "
-        "another split or data set, or draw the support with the evaluated patients excluded"
+        f"another split or data set, or {way_out[role]}"
     )
     raise LeakageError(msg)
 

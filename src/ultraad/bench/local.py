@@ -1,0 +1,140 @@
+"""The engine of one machine: jobs one after another here, or several at a time in processes of their own."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_TRIES = 2  # a process may be killed for somebody else's appetite for memory  # ours
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What comes back for a task whose process died each time (killed, out of memory)."""
+
+    reason: str
+
+
+class Engine(Protocol):
+    """Something that runs independent tasks."""
+
+    def map(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
+        """Run ``work`` on every task; pairs come as they finish, in any order.
+
+        Args:
+            work: Can be sent to another process; must not raise but for Ctrl-C.
+            tasks: Independent of each other.
+        """
+        ...  # pragma: no cover
+
+
+class Here:
+    """One task after another, in this process."""
+
+    def map(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
+        """See :class:`Engine`."""
+        for task in tasks:
+            yield task, work(task)
+
+
+class Processes:
+    """Several tasks at a time, each in a fresh interpreter's process that is used again.
+
+    A process that dies takes only its own task with it, which is tried once more.
+
+    Args:
+        count: Processes, at least 1.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def map(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
+        """See :class:`Engine`."""
+        waiting = deque((task, 1) for task in tasks)  # with the number of the try
+        idle: list[_Worker] = []
+        busy: dict[Connection, tuple[_Worker, T, int]] = {}
+        try:
+            while waiting or busy:
+                while waiting and len(busy) < self.count:
+                    worker = idle.pop() if idle else _Worker()
+                    task, number = waiting.popleft()
+                    try:
+                        worker.connection.send((work, task))
+                    except OSError:  # it died while it had nothing to do
+                        worker.end()
+                        waiting.appendleft((task, number))
+                        continue
+                    busy[worker.connection] = (worker, task, number)
+                ready = wait(list(busy))
+                for connection in [c for c in busy if c in ready]:
+                    worker, task, number = busy.pop(connection)
+                    try:
+                        result: R = worker.connection.recv()
+                    except (EOFError, OSError):
+                        worker.end()
+                        if number < _TRIES:
+                            waiting.append((task, number + 1))
+                        else:
+                            yield task, Lost(f"its process died, {_TRIES} times (killed, or out of memory?)")
+                    else:
+                        idle.append(worker)
+                        yield task, result
+        finally:
+            for worker in (*idle, *(w for w, _, _ in busy.values())):
+                worker.end()
+
+
+class _Worker:
+    """A process and the way to talk to it."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()  # now the process alone holds that end, so its death is an end of file here
+
+    def end(self) -> None:
+        """Stop it, whatever it is doing."""
+        self.connection.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(connection: Connection[Any, Any]) -> None:
+    """Work until there is no more. A worker leaves Ctrl-C to its parent and ends when the parent has ended.
+
+    It is silent: its warnings are about files, the same for every job, and a row says what was left out.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger().addHandler(logging.NullHandler())
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    while True:
+        try:
+            work, task = connection.recv()
+        except EOFError:
+            return
+        connection.send(work(task))

@@ -1,0 +1,152 @@
+"""Pictures of a benchmark: overlays painted out before the test, and everything in small for figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ultraad.data.support import content_hash
+from ultraad.errors import DataError
+from ultraad.io import MaskSizeError, read_image, read_mask
+from ultraad.io.files import write_image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ultraad.types import Sample
+
+SIDE = 96
+"""Of small maps and pictures, in pixels."""
+_COLOUR = 40  # difference between the colour channels that tissue, which is grey, does not have  # ours
+_MARGIN = 2  # pixels around an overlay that its antialiasing has touched  # ours
+_RADIUS = 3.0  # of Telea's inpainting, in pixels  # ours
+_MOST = 0.1  # a picture with a larger coloured share is Doppler or a photograph, not a picture with marks  # ours
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SmallMaps:
+    """Maps for figures: ids (n,) and maps f32 (n 96 96), squashed; the scale is the method's."""
+
+    ids: tuple[str, ...]
+    maps: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """The images of a test set for figures, squashed.
+
+    Attributes:
+        ids: (n,).
+        images: u8 (n 96 96 3).
+        masks: bool (n 96 96).
+        known: bool (n,), whether the mask is known.
+        sizes: i64 (n 2), original height and width.
+    """
+
+    ids: tuple[str, ...]
+    images: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    sizes: NDArray[np.int64]
+
+
+def paint_overlays(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture without its coloured overlays (calipers, text, body marks), filled from what surrounds them.
+
+    Tissue is grey, so colour is overlay; white or grey letters cannot be told from tissue and stay. A picture that is
+    more than a tenth coloured (Doppler) is left as it is. The filling is Telea's (J. Graphics Tools 2004).
+
+    Args:
+        image: uint8 (h w 3).
+
+    Returns:
+        uint8 (h w 3).
+    """
+    overlay = (image.max(-1).astype(np.int16) - image.min(-1) > _COLOUR).astype(np.uint8)
+    if not overlay.any() or overlay.mean() > _MOST:
+        return image
+    grown = cv2.dilate(overlay, np.ones((2 * _MARGIN + 1, 2 * _MARGIN + 1), np.uint8))
+    return np.asarray(cv2.inpaint(image, grown, _RADIUS, cv2.INPAINT_TELEA), dtype=np.uint8)
+
+
+def painted(samples: Sequence[Sample], folder: Path) -> tuple[Sample, ...]:
+    """The samples with overlays painted out; the pictures are written to a folder, once, named by their content.
+
+    A file that cannot be read stays as it is: the evaluation reports it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def paint(sample: Sample) -> Sample:
+        try:
+            path = folder / f"{content_hash(sample).replace('#', '-')}.png"
+            if not path.is_file():
+                write_image(path, paint_overlays(read_image(sample.image, frame=sample.frame)))
+        except DataError:
+            return sample
+        return replace(sample, image=path, frame=0)
+
+    return tuple(map(paint, samples))
+
+
+def small_map(map: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: A002  # the noun of Scores
+    """A map f32 (h w) as f32 (96 96)."""
+    return _shrink(map).astype(np.float32)
+
+
+def pack_maps(ids: Sequence[str], maps: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
+    """Small maps as arrays for a file: 8 bit between each map's own lowest and highest value."""
+    full = np.stack(maps)  # (n 96 96)
+    low, high = full.min((1, 2)), full.max((1, 2))
+    span = np.where(high > low, high - low, 1)[:, None, None]
+    levels = np.rint((full - low[:, None, None]) / span * 255).astype(np.uint8)
+    return {"ids": np.array(ids), "maps": levels, "low": low, "high": high}
+
+
+def unpack_maps(arrays: dict[str, NDArray[np.generic]]) -> SmallMaps:
+    """What :func:`pack_maps` packed, within a 510th of each map's range."""
+    low, high = (np.asarray(arrays[k], dtype=np.float32)[:, None, None] for k in ("low", "high"))
+    maps = low + (high - low) * np.asarray(arrays["maps"], dtype=np.float32) / np.float32(255)
+    return SmallMaps(tuple(str(i) for i in arrays["ids"]), maps)
+
+
+def small_pictures(samples: Sequence[Sample]) -> dict[str, NDArray[np.generic]]:
+    """The fields of :class:`Pictures` for a test set; files that cannot be read are left out."""
+    ids, images, masks, known, sizes = [], [], [], [], []
+    for s in samples:
+        try:
+            image = read_image(s.image, frame=s.frame)
+        except DataError:
+            continue
+        mask = _mask(s, (image.shape[0], image.shape[1]))
+        ids.append(s.id)
+        images.append(_shrink(image))
+        masks.append(np.zeros((SIDE, SIDE), bool) if mask is None else _shrink(mask.astype(np.float32)) >= 0.5)
+        known.append(mask is not None)
+        sizes.append(image.shape[:2])
+    return {
+        "ids": np.array(ids, dtype=np.str_),
+        "images": np.array(images, dtype=np.uint8).reshape(-1, SIDE, SIDE, 3),
+        "masks": np.array(masks, dtype=np.bool_).reshape(-1, SIDE, SIDE),
+        "known": np.array(known, dtype=np.bool_),
+        "sizes": np.array(sizes, dtype=np.int64).reshape(-1, 2),
+    }
+
+
+def _mask(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    if not sample.masks or not sample.mask_aligned:
+        return np.zeros(shape, bool) if sample.anomalous is False else None
+    try:
+        return read_mask(sample.masks, shape=shape)
+    except MaskSizeError:
+        return None
+
+
+def _shrink(array: NDArray[Any]) -> NDArray[Any]:
+    how = cv2.INTER_AREA if min(array.shape[:2]) >= SIDE else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(array, (SIDE, SIDE), interpolation=how))

@@ -1,0 +1,82 @@
+"""Recipes are strict, and those that ship are whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ultraad import methods
+from ultraad.bench.protocol import HABITS
+from ultraad.bench.recipe import ALL, read_recipe
+from ultraad.config import resolve
+from ultraad.errors import ConfigError
+
+SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+def test_short_forms(recipe):
+    r = recipe(methods=["ultraad", {"name": "winclip", "label": "W", "options": {"x": 1}}], test=["busi"])
+    assert [e.label for e in r.methods] == ["ultraad", "W"]
+    assert (r.test[0].on, r.test[0].name) == ("busi", "busi")
+    assert r.backbones[0].name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shotz": [4]}, "did you mean shots"),
+        ({"methods": [{"name": "ultraad", "labl": "x"}]}, "labl"),
+        ({"methods": ["ultraad", "ultraad"]}, "twice"),
+        ({"test": ["busi", {"on": "busi", "exclude_tags": ["marks"]}]}, "busi is there twice"),
+        ({"test": ["udiat"]}, "data does not name udiat"),
+        ({"test": []}, "adapt.on and test"),
+        ({"leave_one_out": True}, "adapt.on and test"),
+        ({"seeds": [-1]}, "greater than or equal to 0"),
+        ({"protocols": ["dishonest"]}, "honest"),
+        ({"data": {"uclm": {"public": False}, "busi": {"root": "b"}}}, "not public"),
+        ({"data": {"uclm": {}, "busi": {"root": "b"}}}, "needs a root"),
+        ({"auxiliary": "mvtec"}, "mvtec"),
+    ],
+)
+def test_what_is_wrong_is_said(recipe, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        recipe(**changes)
+
+
+def test_changes_replace_keys(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("name: r\ndata: {d: {root: d}}\nadapt: {on: d}\ntest: [d]\nmethods: [ultraad]\nseeds: [0, 1]\n")
+    assert read_recipe(file, changes={"seeds": [5]}).seeds == (5,)
+    with pytest.raises(ConfigError, match="seeds"):
+        read_recipe(file, changes={"seeds": "many"})
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
+def test_recipes_that_ship(path):
+    text = path.read_text(encoding="utf-8")
+    head = [line for line in text.splitlines() if line.startswith("#")]
+    assert f"recipes/{path.name}" in "".join(head), "the header gives the command"
+    assert any("unmeasured" in line for line in head) or any("minutes" in line for line in head)
+    r = read_recipe(path)
+    assert r.name == path.stem
+    for entry in r.methods:
+        if entry.name != ALL:
+            resolve(methods.get(entry.name).Config, entry.options, where=entry.label)
+    assert r.reference in {e.label for e in r.methods} | {""}
+
+
+def test_enough_recipes_ship():
+    names = "ambiguities device_shift methods_16shot paper_ablation paper_table1 paper_table2 quick shortcuts"
+    assert [p.stem for p in SHIPPED] == names.split()
+
+
+def test_every_ambiguity_has_a_variant():
+    import re
+
+    labels = " ".join(e.label for e in read_recipe(SHIPPED[0]).methods)
+    assert {f"A{n}" for n in range(1, 23)} <= set(re.findall(r"\bA\d+\b", labels))
+
+
+def test_habits_are_those_of_methods_that_exist():
+    assert set(HABITS) <= set(methods.available())
