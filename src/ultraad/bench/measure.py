@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -155,16 +155,17 @@ def measure(
         batch_size=batch_size,
         on_error=note,
     )
-    for some, batch, images in batches:
-        with clock.running():
-            predictions = model.method.predict(batch.unlabelled())
-        for i, (sample, image, prediction) in enumerate(zip(some, images, predictions, strict=True)):
-            known = batch.mask_known is not None and bool(batch.mask_known[i])
-            found.range = found.range.including(prediction)
-            p = prediction if moved is None else moved.moved(prediction)
-            _judge(found, sample, image, p, mask_known=known)
-            if keep_maps and p.map is not None:
-                found.maps[sample.id] = small_map(p.map)
+    with closing(batches):  # a method that fails leaves no reading threads behind
+        for some, batch, images in batches:
+            with clock.running():
+                predictions = model.method.predict(batch.unlabelled())
+            for i, (sample, image, prediction) in enumerate(zip(some, images, predictions, strict=True)):
+                known = batch.mask_known is not None and bool(batch.mask_known[i])
+                found.range = found.range.including(prediction)
+                p = prediction if moved is None else moved.moved(prediction)
+                _judge(found, sample, image, p, mask_known=known)
+                if keep_maps and p.map is not None:
+                    found.maps[sample.id] = small_map(p.map)
     if not found.lines:
         first = next(iter(found.failed.values()))
         msg = f"none of the {len(samples)} images of {test.name} can be read; the first: {first}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import traceback
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -74,8 +74,9 @@ def encode(task: Encode, features: Path) -> None:
             batch_size=8,
             on_error=pass_over,
         )
-        for _, batch, _ in batches:
-            memory.encode(batch.images, layers=(), batch_size=1)
+        with closing(batches):
+            for _, batch, _ in batches:
+                memory.encode(batch.images, layers=(), batch_size=1)
 
 
 def forget() -> None:

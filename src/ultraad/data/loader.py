@@ -18,7 +18,7 @@ from ultraad.io.raster import check_size
 from ultraad.types import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
@@ -100,7 +100,7 @@ def iterate(
     batch_size: int,
     on_error: Callable[[Sample, DataError], None],
     workers: int = 2,
-) -> Iterator[tuple[list[Sample], Batch, list[NDArray[np.uint8]]]]:
+) -> Generator[tuple[list[Sample], Batch, list[NDArray[np.uint8]]], None, None]:
     """Batches of any number of images; decoding runs ahead in threads, memory stays flat.
 
     At most two batches' worth of images is decoded ahead. The threads end when the iterator is exhausted, closed or
