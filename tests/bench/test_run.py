@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -289,24 +290,29 @@ def test_global_threads_are_as_before(data, recipe, tmp_path):
 
 def test_lost_tasks(tmp_path):
     tasks = [(name, tmp_path / name) for name in ("die", "a", "b", "die once", "c")]
-    found = {name: result for (name, _), result in Processes(2).map(work, tasks)}
+    with closing(Processes(2)) as engine:
+        found = {name: result for (name, _), result in engine.map(work, tasks)}
     assert found.pop("die").reason.startswith("its process died")
     assert found == {name: f"done {name}" for name in ("a", "b", "die once", "c")}
 
 
 def test_a_process_that_dies_idle_is_replaced(tmp_path):
     found = []
-    for (name, _), result in Processes(1).map(work, [(name, tmp_path) for name in "abc"]):
-        found.append((name, result))
-        for child in multiprocessing.active_children():
-            child.kill()
-            child.join()
+    with closing(Processes(1)) as engine:
+        for (name, _), result in engine.map(work, [(name, tmp_path) for name in "abc"]):
+            found.append((name, result))
+            for child in multiprocessing.active_children():
+                child.kill()
+                child.join()
     assert found == [(name, f"done {name}") for name in "abc"]
 
 
-def test_processes_end_with_the_loop(tmp_path):
-    for _ in Processes(2).map(work, [(name, tmp_path) for name in "abc"]):
-        break
-    for child in multiprocessing.active_children():
-        child.join(timeout=30)
+def test_processes_are_used_again_and_end(tmp_path):
+    with closing(Processes(2)) as engine:
+        list(engine.map(work, [(name, tmp_path) for name in "abc"]))
+        first = {child.pid for child in multiprocessing.active_children()}
+        list(engine.map(work, [(name, tmp_path) for name in "abc"]))
+        assert {child.pid for child in multiprocessing.active_children()} == first
+        for _ in engine.map(work, [(name, tmp_path) for name in "abc"]):
+            break  # what is being worked on is given up
     assert multiprocessing.active_children() == []

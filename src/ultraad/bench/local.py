@@ -51,11 +51,14 @@ class Here:
         for task in tasks:
             yield task, work(task)
 
+    def close(self) -> None:
+        """Nothing to end."""
+
 
 class Processes:
-    """Several tasks at a time, each in a fresh interpreter's process that is used again.
+    """Several tasks at a time, each in a fresh interpreter's process that is used again, also by the next ``map``.
 
-    A process that dies takes only its own task with it, which is tried once more.
+    A process that dies takes only its own task with it, which is tried once more. Call :meth:`close` at the end.
 
     Args:
         count: Processes, at least 1.
@@ -63,16 +66,17 @@ class Processes:
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self._crew: list[_Worker] = []
+        self._idle: list[_Worker] = []
 
     def map(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
         """See :class:`Engine`."""
         waiting = deque((task, 1) for task in tasks)  # with the number of the try
-        idle: list[_Worker] = []
         busy: dict[Connection, tuple[_Worker, T, int]] = {}
         try:
             while waiting or busy:
                 while waiting and len(busy) < self.count:
-                    worker = idle.pop() if idle else _Worker()
+                    worker = self._idle.pop() if self._idle else self._hire()
                     task, number = waiting.popleft()
                     try:
                         worker.connection.send((work, task))
@@ -93,11 +97,22 @@ class Processes:
                         else:
                             yield task, Lost(f"its process died, {_TRIES} times (killed, or out of memory?)")
                     else:
-                        idle.append(worker)
+                        self._idle.append(worker)
                         yield task, result
         finally:
-            for worker in (*idle, *(w for w, _, _ in busy.values())):
+            for worker, _, _ in busy.values():
                 worker.end()
+
+    def close(self) -> None:
+        """End the processes, whatever they are doing."""
+        for worker in self._crew:
+            worker.end()
+        self._crew.clear()
+        self._idle.clear()
+
+    def _hire(self) -> _Worker:
+        self._crew.append(_Worker())
+        return self._crew[-1]
 
 
 class _Worker:
@@ -111,7 +126,7 @@ class _Worker:
         theirs.close()  # now the process alone holds that end, so its death is an end of file here
 
     def end(self) -> None:
-        """Stop it, whatever it is doing."""
+        """Stop it; may be called again."""
         self.connection.close()
         self._process.terminate()
         self._process.join()

@@ -106,16 +106,17 @@ def run(
     todo = [job for job in (j.without(there) for j in plan.jobs) if job.rows]
     total = sum(len(job.rows) for job in plan.jobs)
     outcome = Outcome(skipped=total - sum(len(job.rows) for job in todo))
-    chosen = engine or _local(jobs or max(1, (os.cpu_count() or 1) // recipe.threads))
+    own = _local(jobs or max(1, (os.cpu_count() or 1) // recipe.threads))
     status = "failed"
     try:
         _write_pictures(results, plan)
-        _run(results, todo, chosen, folder / FEATURES if share else None, tell, on_row, total)
+        _run(results, todo, engine or own, folder / FEATURES if share else None, tell, on_row, total)
         status = "complete"
     except KeyboardInterrupt:
         status = "interrupted"
         raise
     finally:
+        own.close()
         forget()
         outcome.seconds = time.perf_counter() - started
         outcome.counts = dict(Counter(row["status"] for row in results.rows()))
@@ -133,7 +134,7 @@ def _silent(what: str, done: int, total: int) -> None:
     """No progress wanted."""
 
 
-def _local(jobs: int) -> Engine:
+def _local(jobs: int) -> Here | Processes:
     return Here() if jobs == 1 else Processes(jobs)
 
 
