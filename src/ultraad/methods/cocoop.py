@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.blocks import MiniNet, silence
 from ultraad.nn.class_texts import ClassPrompts, class_phrase, require_words
 from ultraad.nn.class_tokens import ClassTokens, grade
-from ultraad.nn.loop import train
 from ultraad.nn.prompts import TextBank, breast_texts, starting_words, unit
 from ultraad.rng import torch_forked, torch_seeded
 from ultraad.types import FitReport, Scores
@@ -125,20 +123,8 @@ class CoCoOp(Method):
             return FitReport("zero-shot", seconds=time.perf_counter() - started)
         tokens = ClassTokens(self.backbone.cache, support, count=c.views, epochs=c.epochs, seed=seed)
         self.train()
-        history = train(
-            lambda index, epoch: cross_entropy(self.logits(tokens.draw(index, epoch)), tokens.labels[index]),
-            [{"params": [*self.parameters()], "lr": c.lr}],
-            count=len(support),
-            batch_size=c.batch_size,
-            seed=seed,
-            epochs=c.epochs,
-            optimiser="sgd",
-            momentum=c.momentum,
-            weight_decay=c.weight_decay,
-            per_epoch=True,
-            warmup_epochs=c.warmup_epochs,
-            warmup_lr=c.warmup_lr,
-            progress=self.progress,
+        history = tokens.train(
+            self.logits, self.parameters(), options=c, epochs=c.epochs, seed=seed, progress=self.progress
         )
         self.eval()
         self.fitted = True

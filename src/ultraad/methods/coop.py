@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.class_texts import ClassPrompts, Position, class_phrase, require_words
 from ultraad.nn.class_tokens import ClassTokens, epochs_by_shots, grade
-from ultraad.nn.loop import train
 from ultraad.nn.prompts import TextBank, breast_texts, starting_words, unit
 from ultraad.rng import torch_seeded
 from ultraad.types import FitReport, Scores
@@ -129,21 +127,7 @@ class CoOp(Method):
         epochs = epochs_by_shots(support.labels) if c.epochs is None else c.epochs
         tokens = ClassTokens(self.backbone.cache, support, count=c.views, epochs=epochs, seed=seed)
         self.train()
-        history = train(
-            lambda index, epoch: cross_entropy(self.logits(tokens.draw(index, epoch)), tokens.labels[index]),
-            [{"params": [self.context], "lr": c.lr}],
-            count=len(support),
-            batch_size=c.batch_size,
-            seed=seed,
-            epochs=epochs,
-            optimiser="sgd",
-            momentum=c.momentum,
-            weight_decay=c.weight_decay,
-            per_epoch=True,
-            warmup_epochs=c.warmup_epochs,
-            warmup_lr=c.warmup_lr,
-            progress=self.progress,
-        )
+        history = tokens.train(self.logits, [self.context], options=c, epochs=epochs, seed=seed, progress=self.progress)
         self.eval()
         self.fitted = True
         learned = {"context": self.context.numel()}

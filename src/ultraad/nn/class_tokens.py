@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 
 from ultraad.nn.augment import apply_view, sample_views
+from ultraad.nn.loop import train
 from ultraad.nn.prompts import unit
 from ultraad.rng import seeded
 from ultraad.types import Scores
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from ultraad.backbones.cache import FeatureCache
     from ultraad.types import Batch
+
+
+class SGDOptions(Protocol):
+    """The options of a method that is trained by CoOp's recipe."""
+
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def lr(self) -> float: ...  # noqa: D102
+    @property
+    def momentum(self) -> float: ...  # noqa: D102
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+    @property
+    def warmup_epochs(self) -> int: ...  # noqa: D102
+    @property
+    def warmup_lr(self) -> float: ...  # noqa: D102
 
 
 class ClassTokens:
@@ -51,6 +71,45 @@ class ClassTokens:
     def draw(self, index: torch.Tensor, epoch: int) -> torch.Tensor:
         """One view of each image in ``index``, int64 (b,), for this epoch (0-based); raw (b d)."""
         return self.views[self._choice[epoch, index], index]
+
+    def train(
+        self,
+        logits: Callable[[torch.Tensor], torch.Tensor],
+        parameters: Iterable[torch.nn.Parameter],
+        *,
+        options: SGDOptions,
+        epochs: int,
+        seed: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> tuple[float, ...]:
+        """Cross-entropy by CoOp's recipe: SGD, a constant warm-up, a cosine that moves once per epoch.
+
+        Args:
+            logits: Class logits (b c) of raw class tokens (b d).
+            parameters: What is learned.
+            options: Of the method.
+            epochs: At most those that views were drawn for.
+            seed: Of the image order.
+            progress: Called with (epochs done, epochs).
+
+        Returns:
+            Mean loss of each epoch.
+        """
+        return train(
+            lambda index, epoch: F.cross_entropy(logits(self.draw(index, epoch)), self.labels[index]),
+            [{"params": [*parameters], "lr": options.lr}],
+            count=len(self.labels),
+            batch_size=options.batch_size,
+            seed=seed,
+            epochs=epochs,
+            optimiser="sgd",
+            momentum=options.momentum,
+            weight_decay=options.weight_decay,
+            per_epoch=True,
+            warmup_epochs=options.warmup_epochs,
+            warmup_lr=options.warmup_lr,
+            progress=progress,
+        )
 
     def keys(self) -> torch.Tensor:
         """n(mean over views of the raw tokens), f32 (m d): Tip-Adapter's keys."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ultraad.nn.class_texts import missing_sentences
 from ultraad.nn.prompts import Template, TextBank, encode_ensemble, unit, word_embeddings
 from ultraad.rng import seeded
 
@@ -56,11 +57,7 @@ class ZeroShot:
         with torch.no_grad():
             self.text = torch.stack([encode_ensemble(backbone, self.sentences(c)) for c in self.classes])
             self.pair = unit(torch.cat([backbone.encode_prompts(*t.fill(words)) for t in self.templates]))
-        unknown = [c for c in self.classes if c not in bank.classes]
-        self.notes = (
-            f"the text bank has no sentences for {', '.join(unknown)}: one plain sentence each was used; "
-            "write your own with --texts",
-        )[: bool(unknown)]
+        self.notes = missing_sentences(bank, self.classes)
 
     def sentences(self, class_name: str) -> tuple[str, ...]:
         """The sentences of one class under the text switches (docs/ultraad.md, A5 and the ablation of section 3.3)."""
