@@ -90,12 +90,21 @@ def devices() -> np.ndarray:
     return sheet([seen[:6], seen[6:], clutter])
 
 
+def schematic() -> np.ndarray:
+    """Eight findings in both kinds of tissue."""
+    rows = []
+    for tissue in ("layered", "schematic"):
+        phantoms = [simulate(seed, tissue=tissue, clutter=False) for seed in range(40, 48)]
+        rows.append([tile(p, f"{tissue}, {p.label}", outline=True) for p in phantoms])
+    return sheet(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    for draw in (families, attributes, devices):
+    for draw in (families, attributes, devices, schematic):
         path = folder / f"simulator-{draw.__name__}.png"
         path.write_bytes(cv2.imencode(".png", draw(), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")

@@ -64,14 +64,14 @@ class Tissue:
     Attributes:
         echo: Echogenicity (h w) in dB.
         loss: Two-way loss (h w) in dB per mm and MHz beyond what the console compensates.
-        fat_db: Level of subcutaneous fat, the yardstick of BI-RADS echo patterns.
+        fat_db: Level of subcutaneous fat, the yardstick of BI-RADS echo patterns; None: a lesion's surroundings are it.
         chest_mm: Mean depth of the pectoral muscle.
         skin_mm: Thickness of the skin.
     """
 
     echo: Field
     loss: Field
-    fat_db: float
+    fat_db: float | None
     chest_mm: float
     skin_mm: float
 
@@ -125,7 +125,7 @@ def _streaks(rng: np.random.Generator, grid: Grid, style: Style) -> Field:
     return np.asarray(bright * np.float32(style.streaks_db), dtype=np.float32)
 
 
-def _tubes(echo: Field, rng: np.random.Generator, grid: Grid) -> None:
+def add_tubes(echo: Field, rng: np.random.Generator, grid: Grid) -> None:
     """Ducts and vessels: thin dark tubes with bright walls, drawn into ``echo``."""
     for _ in range(int(rng.poisson(0.2))):
         steps = np.arange(10)
@@ -140,7 +140,7 @@ def _tubes(echo: Field, rng: np.random.Generator, grid: Grid) -> None:
         echo += wall * np.float32(uniform(rng, (0, 8))) - lumen * np.float32(uniform(rng, (5, 18)))
 
 
-def _lobules(echo: Field, rng: np.random.Generator, grid: Grid, *, texture: Field, fat_db: float) -> None:
+def add_lobules(echo: Field, rng: np.random.Generator, grid: Grid, *, texture: Field, fat_db: float) -> None:
     """Single fat lobules inside the gland, the classic look-alike of an isoechoic mass, drawn into ``echo``."""
     x, y = grid.position
     for _ in range(int(rng.poisson(1.1))):
@@ -155,7 +155,7 @@ def _lobules(echo: Field, rng: np.random.Generator, grid: Grid, *, texture: Fiel
         echo += bump(q - 1.05, 0.08) * facing(q) * np.float32(uniform(rng, (0, 9)))
 
 
-def _ribs(echo: Field, loss: Field, rng: np.random.Generator, grid: Grid, *, chest_mm: float) -> None:
+def add_ribs(echo: Field, loss: Field, rng: np.random.Generator, grid: Grid, *, chest_mm: float) -> None:
     """Ribs under the muscle: a bright arc, darkness behind."""
     x, y = grid.position
     for _ in range(int(rng.integers(1, 3))):
@@ -252,8 +252,8 @@ def draw_tissue(style: Style, grid: Grid, rng: np.random.Generator) -> Tissue:
     in_muscle, in_deep = step(below.chest, 0.7 * edge), step(below.muscle, edge)
     echo = fat + in_gland * (gland - fat)
     loss = loss_rate(FAT) + in_gland * (1 - islands) * (loss_rate(BREAST) - loss_rate(FAT)) + septa * np.float32(1e-3)
-    _lobules(echo, rng, grid, texture=coarse, fat_db=style.fat_db)
-    _tubes(echo, rng, grid)
+    add_lobules(echo, rng, grid, texture=coarse, fat_db=style.fat_db)
+    add_tubes(echo, rng, grid)
     echo += in_muscle * (muscle - echo)
     loss += in_muscle * (loss_rate(MUSCLE) - loss)
     echo += in_deep * (deep - echo)
@@ -262,7 +262,7 @@ def draw_tissue(style: Style, grid: Grid, rng: np.random.Generator) -> Tissue:
     echo += bump(below.chest, 0.5) * np.float32(uniform(rng, (0, 12))) * patchy  # fascia
     echo += bump(below.muscle, 0.6) * np.float32(uniform(rng, (0, 14))) * patchy  # pleura
     if rng.random() < 0.2:
-        _ribs(echo, loss, rng, grid, chest_mm=below.chest_mm)
+        add_ribs(echo, loss, rng, grid, chest_mm=below.chest_mm)
 
     echo, loss = _bend(echo, loss, rng, grid, style)
     in_skin = step(-below.skin, 0.25)

@@ -105,6 +105,13 @@ PROFILES = {
 """Kinds of machines; more of them than are common in breast imaging, since a model meets machines it has not seen."""
 
 
+ANY = Profile(
+    (7, 15), (36, 64), (36, 64), (0.15, 0.45), (0.25, 0.7), defocus=(0, 1.2), range_db=(38, 62), compounding=(0, 0.8),
+    noise_db=(-48, -34), gamma=(0.9, 1.9), smoothing=(0, 0.9), sharpening=(0, 0.6),
+)  # fmt: skip
+"""No kind of machine: the settings of them all, each drawn by itself; for tissue that is to no scale."""
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """One machine with its presets: a draw from a :class:`Profile`, whose attributes it shares as single values."""
@@ -152,7 +159,15 @@ def draw_device(rng: np.random.Generator, name: str | None = None) -> Device:
     if name not in PROFILES:
         msg = f"there is no device {name!r}; choose one of: {', '.join(sorted(PROFILES))}"
         raise ConfigError(msg)
-    profile = PROFILES[name]
+    return _device(name, PROFILES[name], rng)
+
+
+def any_device(rng: np.random.Generator) -> Device:
+    """A machine of no kind, drawn from :data:`ANY`."""
+    return _device("any", ANY, rng)
+
+
+def _device(name: str, profile: Profile, rng: np.random.Generator) -> Device:
     return Device(name, **{f.name: uniform(rng, getattr(profile, f.name)) for f in fields(profile)})
 
 

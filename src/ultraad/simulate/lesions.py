@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ultraad.simulate.attributes import Attributes
     from ultraad.simulate.fields import Field, Grid
 
+SURROUNDINGS_DB = (-11.0, -3.0)  # ours: a lesion is seen against what it lies in, but not against shadows or skin
 _ANGLES = 256  # samples of an outline
 
 
@@ -251,7 +252,10 @@ def add_lesion(
     rough = q + np.float32(ragged * min(1.0, 3 / outline.radius)) * noise(rng, grid, (1.2, 1.5))
     inside = step(1 - rough, min(edge / outline.radius, 0.7))
     echo = tissue.echo
-    echo += inside * (_interior(attributes, tissue.fat_db, outline, grid, rng) - echo)
+    yardstick = tissue.fat_db
+    if yardstick is None:
+        yardstick = float(np.clip((echo * inside).sum() / (inside.sum() + 1e-6), *SURROUNDINGS_DB))
+    echo += inside * (_interior(attributes, yardstick, outline, grid, rng) - echo)
     _details(echo, rough, inside, attributes, outline, grid, rng)
     _attenuation(tissue.loss, inside, attributes, outline, grid, rng, mhz)
     return np.asarray(q < 1, dtype=np.bool_)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import cv2
 import numpy as np
 
 from ultraad.errors import ConfigError
 from ultraad.rng import seeded
+from ultraad.simulate import schematic
 from ultraad.simulate.anatomy import draw_style, draw_tissue
 from ultraad.simulate.attributes import FAMILIES, LABELS, draw_attributes
 from ultraad.simulate.captions import caption
 from ultraad.simulate.clutter import draw_clutter, draw_console, frame
-from ultraad.simulate.imaging import Device, acquire, draw_device, view
+from ultraad.simulate.fields import uniform
+from ultraad.simulate.imaging import Device, acquire, any_device, draw_device, view
 from ultraad.simulate.lesions import add_lesion
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 CLASS_SHARES = (0.40, 0.32, 0.28)  # ours, in the order of LABELS
 SECOND_LESION = 0.06  # ours
+FINENESS = (0.8, 1.45)  # ours: samples per pixel of schematic pictures, so that speckle has any grain
 MINIMUM_SIZE = 32
 
 
@@ -87,6 +90,7 @@ def simulate(
     attributes: Attributes | None = None,
     family: str | None = None,
     patient: int | None = None,
+    tissue: Literal["layered", "schematic"] = "layered",
 ) -> Phantom:
     """Draw a B-mode breast image.
 
@@ -103,6 +107,8 @@ def simulate(
         attributes: Of the lesion, instead of drawn ones.
         family: Pathology to draw the attributes of, a key of ``FAMILIES``.
         patient: Seed of the patient: images of one patient share machine and breast. None: the image has its own.
+        tissue: ``"layered"`` (:mod:`.anatomy`, to scale) or ``"schematic"`` (:mod:`.schematic`, to no scale, by a
+            machine of no kind unless ``device`` says otherwise; images of one patient then share the machine alone).
 
     Returns:
         The image with its mask, label, attributes and caption.
@@ -121,22 +127,31 @@ def simulate(
     if attributes is None and (label != "normal" or family is not None):
         attributes = draw_attributes(seeded(seed, "simulate/attributes"), label, family=family)
 
+    to_scale = tissue == "layered"
     if not isinstance(device, Device):
-        device = draw_device(seeded(owner, "simulate/device"), device)
+        machine = seeded(owner, "simulate/device")
+        device = draw_device(machine, device) if to_scale or device is not None else any_device(machine)
     console = draw_console(seeded(owner, "simulate/console"))
-    style = draw_style(seeded(owner, "simulate/style"))
-    grid = view(device, size, seeded(seed, "simulate/view"))
-
-    tissue = draw_tissue(style, grid, seeded(seed, "simulate/tissue"))
-    mask = np.zeros((size, size), np.bool_)
+    window, body = seeded(seed, "simulate/view"), seeded(seed, "simulate/tissue")
+    if to_scale:
+        grid = view(device, size, window)
+        breast = draw_tissue(draw_style(seeded(owner, "simulate/style")), grid, body)
+    else:
+        grid = view(device, round(size * uniform(window, FINENESS)), window)
+        breast = schematic.draw_tissue(grid, body)
+    mask = np.zeros((grid.size, grid.size), np.bool_)
     if attributes is not None:
         lesions = seeded(seed, "simulate/lesion")
         for _ in range(2 if lesions.random() < SECOND_LESION else 1):
-            mask |= add_lesion(tissue, attributes, grid, lesions, mhz=device.effective_mhz)
-    grey = acquire(tissue, grid, device, seeded(seed, "simulate/acquire"))
+            mask |= add_lesion(breast, attributes, grid, lesions, mhz=device.effective_mhz)
+    grey = acquire(breast, grid, device, seeded(seed, "simulate/acquire"))
     if (maps := grid.scan_conversion()) is not None:
         grey = np.asarray(cv2.remap(grey, *maps, cv2.INTER_LINEAR, borderValue=0), dtype=np.uint8)
         mask = cv2.remap(mask.astype(np.uint8), *maps, cv2.INTER_NEAREST, borderValue=0) > 0
+    if grid.size != size:
+        way = cv2.INTER_AREA if grid.size > size else cv2.INTER_LINEAR
+        grey = np.asarray(cv2.resize(grey, (size, size), interpolation=way), dtype=np.uint8)
+        mask = cv2.resize(mask.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
 
     image = np.repeat(grey[..., None], 3, axis=2)
     if clutter:
