@@ -1,26 +1,50 @@
-"""Speed, memory and error of the streaming pixel metrics, against the usual way in the same run.
+"""Speed, memory and error of the streaming pixel metrics, beside the usual ways, in the same run.
 
-The usual way keeps all maps, calls scikit-learn on all pixels, and computes AUPRO with 200 equidistant thresholds,
-finding the regions of each mask anew for each of them, as the field's copied routine does (with scipy's labels here,
-which is faster than regionprops).
+    python -m benchmarks.metrics                          # 100 maps of 336 x 336 pixels, about three minutes
+    python -m benchmarks.metrics --images 780 --turns 1   # as large as BUSI; the peers take gigabytes
 
-Seconds are processor seconds, so another job on the machine does not count.
+The usual way keeps all maps, calls scikit-learn on all pixels (AUROC, average precision, largest F1), and computes
+AUPRO at 200 equidistant thresholds. The routine that the field copies from script to script finds the regions of every
+mask anew at every threshold, with scikit-image's regionprops; the stronger peer does the same with scipy's labels.
+torchmetrics has AUROC and average precision, in its exact form (``thresholds=None``), and no AUPRO.
 
-    OMP_NUM_THREADS=1 python benchmarks/metrics.py --images 780 --side 336
+Seconds are processor seconds, so another job on the machine does not count. scikit-image and torchmetrics are needed
+here only: ``pip install scikit-image torchmetrics``; without one of them, its rows are left out.
 """
 
 from __future__ import annotations
 
-import argparse
-import resource
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from time import process_time
 
 import numpy as np
+import torch
+from benchmarks.timing import Row, arguments, compared, finish
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
+from ultraad.metrics import Metric
 from ultraad.metrics.pixel import PixelMetrics
+
+THRESHOLDS = 200
+PATIENTS = 30  # in the memory rows; what is kept for a patient is bounded by itself, see pixel.MAX_CLUSTERS
+CHILD = """
+import json, sys
+from benchmarks.metrics import PATIENTS, images
+from ultraad.bench.memory import Peak
+from ultraad.metrics.pixel import PixelMetrics
+peak = Peak()
+start = peak.megabytes()
+pixels = PixelMetrics(threshold=0.5)
+for i, (scores, mask) in enumerate(images(int(sys.argv[1]), int(sys.argv[2]))):
+    pixels.add(scores, mask, group=str(i % PATIENTS))
+pixels.result(resamples=0)
+print(json.dumps([start, peak.megabytes()]))
+"""
 
 
 def images(n: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -36,14 +60,60 @@ def images(n: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield (1 / (1 + np.exp(-logit))).astype(np.float32), mask
 
 
-def usual(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
-    """scikit-learn on all pixels, and AUPRO over 200 thresholds (FPR cut at 0.3, interpolated there)."""
+def ours(maps: np.ndarray, masks: np.ndarray) -> dict[str, Metric]:
+    """All of PixelMetrics, which is more than the peers compute: every image's own numbers and the mean Dice, too."""
+    pixels = PixelMetrics(threshold=0.5)
+    for i, (scores, mask) in enumerate(zip(maps, masks, strict=True)):
+        pixels.add(scores, mask, group=str(i // 3))
+    return pixels.result(resamples=0)
+
+
+def scikit_learn(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     truth, scores = masks.ravel(), maps.ravel()
-    out = {"pixel_auroc": roc_auc_score(truth, scores), "pixel_ap": average_precision_score(truth, scores)}
     precision, recall, _ = precision_recall_curve(truth, scores)
-    out["pixel_f1_oracle"] = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
+    return {
+        "pixel_auroc": float(roc_auc_score(truth, scores)),
+        "pixel_ap": float(average_precision_score(truth, scores)),
+        "pixel_f1_oracle": float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))),
+    }
+
+
+def torchmetrics(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
+    from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
+
+    found = {"pixel_auroc": BinaryAUROC(thresholds=None), "pixel_ap": BinaryAveragePrecision(thresholds=None)}
+    for scores, mask in zip(maps, masks, strict=True):
+        for metric in found.values():
+            metric.update(torch.from_numpy(scores), torch.from_numpy(mask).long())
+    return {name: float(metric.compute()) for name, metric in found.items()}
+
+
+def copied_aupro(maps: np.ndarray, masks: np.ndarray) -> float:
+    """The field's copied routine, as it does it: regionprops, and a false positive rate rescaled to what was seen."""
+    from skimage import measure
+
+    truth, low, high = masks.astype(int), maps.min(), maps.max()
+    binary = np.zeros(maps.shape, bool)
+    pro, fpr = [], []
+    for threshold in np.arange(low, high, (high - low) / THRESHOLDS):
+        binary[maps <= threshold], binary[maps > threshold] = False, True
+        overlap = []
+        for b, mask in zip(binary, truth, strict=True):
+            for region in measure.regionprops(measure.label(mask)):
+                overlap.append(b[region.coords[:, 0], region.coords[:, 1]].sum() / region.area)
+        healthy = 1 - truth
+        pro.append(np.mean(overlap))
+        fpr.append(np.logical_and(healthy, binary).sum() / healthy.sum())
+    x, y = np.array(fpr), np.array(pro)
+    kept = x < 0.3
+    x = x[kept]
+    return float(auc((x - x.min()) / (x.max() - x.min()), y[kept]))
+
+
+def labelled_aupro(maps: np.ndarray, masks: np.ndarray) -> float:
+    """The same thresholds with scipy's labels and boxes, cut and interpolated at 0.3 as the definition has it."""
     fpr, pro, negatives = [0.0], [0.0], (~masks).sum()
-    for threshold in np.linspace(scores.max(), scores.min(), 200):
+    for threshold in np.linspace(maps.max(), maps.min(), THRESHOLDS):
         binary = maps >= threshold
         overlap = []
         for b, mask in zip(binary, masks, strict=True):
@@ -52,8 +122,7 @@ def usual(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
         pro.append(np.mean(overlap))
         fpr.append((binary & ~masks).sum() / negatives)
     at = np.linspace(0, 0.3, 10_001)
-    out["aupro"] = np.trapezoid(np.interp(at, fpr, pro), at) / 0.3
-    return {k: float(v) for k, v in out.items()}
+    return float(np.trapezoid(np.interp(at, fpr, pro), at) / 0.3)
 
 
 def exact_aupro(maps: np.ndarray, masks: np.ndarray) -> float:
@@ -73,46 +142,91 @@ def exact_aupro(maps: np.ndarray, masks: np.ndarray) -> float:
     return float(np.trapezoid(pro, fpr) / 0.3)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--side", type=int, default=336)
-    parser.add_argument("--streaming-only", action="store_true", help="skip the usual way; shows that memory is flat")
-    args = parser.parse_args()
+def peak_megabytes(n: int, side: int) -> tuple[float, float]:
+    """(at the start, at most) of a process that measures n images one by one, in 10^6 bytes."""
+    done = subprocess.run([sys.executable, "-c", CHILD, str(n), str(side)], check=True, capture_output=True, text=True)
+    start, peak = json.loads(done.stdout)
+    return start, peak
 
-    pixels, seconds, checkpoint = PixelMetrics(threshold=0.5), 0.0, max(1, args.images // 5)
-    for i, (scores, mask) in enumerate(images(args.images, args.side)):
-        start = process_time()
-        pixels.add(scores, mask, group=str(i // 3))
-        seconds += process_time() - start
-        if (i + 1) % checkpoint == 0:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-            print(f"{i + 1:6d} images  {1000 * seconds / (i + 1):6.1f} ms per image  peak {peak} MB")
-    start = process_time()
-    streamed = pixels.result(resamples=0)
-    seconds += process_time() - start
-    start = process_time()
-    pixels.result(resamples=1000)
-    print(f"streaming {seconds:.1f} s; with 1000 resamples {process_time() - start:.1f} s more")
-    if args.streaming_only:
-        return
 
-    maps = np.empty((args.images, args.side, args.side), np.float32)
-    masks = np.empty(maps.shape, bool)
-    for i, pair in enumerate(images(args.images, args.side)):
-        maps[i], masks[i] = pair
-    start = process_time()
-    expected = usual(maps, masks)
-    slow = process_time() - start
-    print(f"usual way {slow:.1f} s: {slow / seconds:.1f} times the streaming time")
-    expected["aupro"], coarse = exact_aupro(maps, masks), expected["aupro"]
-    print(
-        f"AUPRO of the usual way is off by {abs(coarse - expected['aupro']):.1e}; below it is compared to the exact one"
+def memory_row(n: int, side: int) -> Row:
+    (_, few), (start, many) = peak_megabytes(n, side), peak_megabytes(10 * n, side)
+    return Row(
+        f"pixel metrics, peak memory of {10 * n} maps",
+        f"the same for {n} maps",
+        "overhead",
+        many / few,
+        must=1.1,
+        detail={
+            "MB": [round(few), round(many)],
+            "MB_before_the_first": round(start),
+            "MB_to_keep_them": round(10 * n * side**2 * 5 / 1e6),
+        },
     )
-    print(f"{'':18}{'streaming':>12}{'exact':>12}{'difference':>12}{'bound':>12}")
-    for name, value in expected.items():
-        m = streamed[name]
-        print(f"{name:18}{m.value:12.7f}{value:12.7f}{m.value - value:12.1e}{m.error:12.1e}")
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--side", type=int, default=336, help="pixels")
+    parser.add_argument("--turns", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads or 1)
+
+    parts: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
+        "ours": ours,
+        "scikit-learn": scikit_learn,
+        "AUPRO by scipy's labels": labelled_aupro,
+    }
+    if find_spec("skimage"):
+        parts["AUPRO by regionprops"] = copied_aupro
+    else:
+        print("no row for the field's copied AUPRO: pip install scikit-image")
+    if find_spec("torchmetrics"):
+        from ultraad.backbones._torchvision import ensure_torchvision
+
+        ensure_torchvision()  # torchmetrics imports it
+        parts["torchmetrics"] = torchmetrics
+    else:
+        print("no row for torchmetrics: pip install torchmetrics")
+
+    pairs = list(images(args.images, args.side))
+    maps, masks = np.stack([scores for scores, _ in pairs]), np.stack([mask for _, mask in pairs])
+    del pairs
+    for part in parts.values():
+        part(maps[:3], masks[:3])  # imports and first calls do not count
+    found: dict[str, object] = {}
+    turns: list[dict[str, float]] = []
+    for turn in range(args.turns):
+        seconds = {}
+        for name in list(parts)[:: 1 if turn % 2 == 0 else -1]:
+            start = process_time()
+            found[name] = parts[name](maps, masks)
+            seconds[name] = process_time() - start
+        turns.append(seconds)
+
+    streamed: dict[str, Metric] = found["ours"]
+    exact = {**found["scikit-learn"], "aupro": exact_aupro(maps, masks)}
+    errors: dict[str, str] = {}
+    for name, value in exact.items():
+        error, bound = abs(streamed[name].value - value), streamed[name].error
+        errors[f"error_{name.removeprefix('pixel_')}"] = f"{error:.1e} (bound {bound:.0e})"
+    what = f"pixel AUROC, AP, F1, AUPRO of {args.images} maps of {args.side} x {args.side}"
+    rows = []
+
+    def against(*peers: str, must: float | None = None, **detail: object) -> None:
+        if set(peers) <= set(parts):
+            times = [(s["ours"], sum(s[p] for p in peers)) for s in turns]
+            rows.append(compared(what, ", ".join(peers), times, kind="speedup", must=must, **detail))
+
+    for loop, must in {"AUPRO by regionprops": 20.0, "AUPRO by scipy's labels": None}.items():
+        if loop in found:
+            off = f"{abs(found[loop] - exact['aupro']):.1e}"
+            against("scikit-learn", loop, must=must, **errors, peer_error_aupro=off)
+    against("torchmetrics", "AUPRO by regionprops", must=20)
+    against("torchmetrics")  # two of the four numbers, so without a goal
+    rows.append(memory_row(min(args.images, 100), args.side))
+    finish(rows, args.output)
 
 
 if __name__ == "__main__":

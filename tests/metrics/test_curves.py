@@ -67,6 +67,17 @@ def test_monotone_transform_changes_nothing(case):
 
 @settings(max_examples=50, deadline=None)
 @given(cases)
+def test_stretches_without_a_positive_may_be_one_entry(case):
+    neg, pos = (m[0] for m in Ranking(*split(case)).masses())
+    short = curves.stretches(neg, pos)
+    assert [m.sum() for m in short] == [neg.sum(), pos.sum()]
+    assert short[0].size <= 2 * np.count_nonzero(pos) + 1
+    for metric in (curves.area, curves.average_precision, curves.f1_max):
+        assert metric(*short) == pytest.approx(metric(neg, pos), abs=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(cases)
 def test_turning_the_score_around_turns_the_auroc_around(case):
     s, y = split(case)
     up, down = (curves.area(*Ranking(x, y).masses())[0] for x in (s, -s))

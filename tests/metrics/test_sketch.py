@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ultraad.metrics.sketch import Sketch, cells
+from ultraad.metrics.sketch import Sketch, cells, search
 
 
 def feed(sketch, parts):
@@ -63,6 +63,13 @@ def test_bins_stay_bounded():
     for part in random_parts(200, 50, 0.1):
         low, _, _ = feed(sketch, [part])
         assert low.size <= 3 * 64 + 64
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(-9, 9), max_size=30), st.lists(st.integers(-9, 9), max_size=30))
+def test_search_finds_what_numpy_finds(ends, values):
+    rising = [np.sort(np.array(v, np.float32)) for v in (ends, values)]
+    np.testing.assert_array_equal(search(*rising), np.searchsorted(*rising))
 
 
 @settings(max_examples=50, deadline=None)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import blake2b
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ultraad.errors import DataError
 from ultraad.metrics import curves
@@ -30,7 +31,6 @@ PRIOR_BINS = 1024  # ours; equal-area rings of the centre prior
 
 _NEG, _POS, _PRO, _UP, _DOWN = range(5)  # rows of mass
 _TP, _PREDICTED, _TRUE, _DICE, _IOU, _LESIONS = range(6)  # sums per cluster
-_EIGHT = np.ones((3, 3), dtype=int)  # 8-connectivity, as in MVTec AD's evaluation
 _RANKED = ("pixel_auroc", "pixel_ap", "aupro", "pixel_f1_oracle", "dice_oracle")
 _LESION_ONLY = ("aupro", "dice_oracle", "dice", "iou")
 
@@ -141,8 +141,8 @@ class PixelMetrics:
         if not np.isfinite(scores).all():
             msg = f"group {group!r}: the map holds NaN or infinite scores; pixel metrics need finite ones"
             raise DataError(msg)
-        labels, regions = ndimage.label(mask, structure=_EIGHT)
-        values, mass = _image_masses(scores, mask, labels[mask])
+        regions, region = _regions(mask)
+        values, mass = _image_masses(scores, mask, region)
         c = self._cluster_of(group)
         sums = _image_sums(scores, mask, self.threshold)
         own = _image_numbers(mass, sums, pixels=scores.size, stored=self.threshold is not None)
@@ -252,6 +252,12 @@ class PixelMetrics:
         return {}
 
 
+def _regions(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
+    """Number of 8-connected regions, as MVTec AD's evaluation counts, and that of each lesion pixel (p,), from 1."""
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return count - 1, labels[mask].astype(np.int32)  # the background is counted, too
+
+
 def _image_masses(scores: Values, mask: NDArray[np.bool_], region: NDArray[np.int32]) -> tuple[Values, Array]:
     """Distinct scores of one image, rising (m,), and their five masses (5 m); ``region`` (p,) numbers lesion pixels."""
     ordered = np.sort(scores, axis=None)
@@ -264,13 +270,15 @@ def _image_masses(scores: Values, mask: NDArray[np.bool_], region: NDArray[np.in
     lesion = scores[mask]  # (p,)
     order = np.argsort(lesion)  # searching in order is faster than searching at random
     at = np.searchsorted(values, lesion[order])
-    mass[_POS] = np.bincount(at, minlength=values.size)
+    pos = np.bincount(at, minlength=values.size)
     mass[_PRO] = np.bincount(at, weights=1 / np.bincount(region)[region[order]], minlength=values.size)
-    predicted = ordered.size - starts  # pixels at or above each value
-    mass[_NEG] -= mass[_POS]
-    dice = 2 * np.cumsum(mass[_POS][::-1])[::-1] / (region.size + predicted)
-    step = dice - np.append(dice[1:], 0.0)  # change when the threshold falls to this value
-    mass[_UP], mass[_DOWN] = np.maximum(step, 0), np.maximum(-step, 0)
+    mass[_POS] = pos
+    mass[_NEG] -= pos
+    found = region.size - np.cumsum(pos) + pos  # lesion pixels at or above each value
+    dice = 2 * found / (region.size + ordered.size - starts)
+    step = np.append(dice[:-1] - dice[1:], dice[-1])  # change when the threshold falls to this value
+    np.maximum(step, 0, out=mass[_UP])
+    np.subtract(mass[_UP], step, out=mass[_DOWN])
     return values, mass
 
 
@@ -289,24 +297,31 @@ def _image_numbers(mass: Array, sums: Array, *, pixels: int, stored: bool) -> di
     """The metrics of one image from its masses (5 m) over rising scores and what it adds to the sums (6,)."""
     found: dict[str, float | None] = dict.fromkeys(("auroc", "ap", "dice_best", "dice", "iou"))
     if sums[_TRUE]:
-        neg, pos = mass[_NEG, ::-1], mass[_POS, ::-1]
+        neg, pos = curves.stretches(mass[_NEG, ::-1], mass[_POS, ::-1])
         found["auroc"] = float(curves.area(neg, pos)) if sums[_TRUE] < pixels else None
         found["ap"] = float(curves.average_precision(neg, pos))
-        found["dice_best"] = min(float(np.cumsum((mass[_UP] - mass[_DOWN])[::-1]).max()), 1.0)
+        found["dice_best"] = float(curves.f1_max(neg, pos))
         if stored:
             found |= {"dice": float(sums[_DICE]), "iou": float(sums[_IOU])}
     return {"lesion": float(sums[_TRUE] / pixels), **found}
 
 
 def _prior_masses(mask: NDArray[np.bool_]) -> Array:
-    """(healthy, lesion) pixels per ring around the centre, innermost first: (2 PRIOR_BINS).
+    """(healthy, lesion) pixels per ring around the centre, innermost first: (2 PRIOR_BINS)."""
+    ring, pixels = _rings(*mask.shape)
+    lesion = np.bincount(ring[mask], minlength=PRIOR_BINS)
+    return np.array([pixels - lesion, lesion], dtype=np.float64)
+
+
+@lru_cache(maxsize=4)  # ours: the images of a set are often of one size
+def _rings(h: int, w: int) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+    """Ring of each pixel (h w) and pixels per ring (PRIOR_BINS,).
 
     A Gaussian ranks pixels by ``(dy / sigma_y)^2 + (dx / sigma_x)^2``, at most 8 in the corners for sigma = side / 4.
     """
-    y, x = (((np.arange(n) + 0.5) / n - 0.5) * 4 for n in mask.shape)
-    ring = ((y**2)[:, None] + x**2) * (PRIOR_BINS / 8)  # (h w)
-    flat = (ring.astype(np.int64) + PRIOR_BINS * mask).ravel()
-    return np.bincount(flat, minlength=2 * PRIOR_BINS).reshape(2, PRIOR_BINS).astype(np.float64)
+    y, x = (((np.arange(n) + 0.5) / n - 0.5) * 4 for n in (h, w))
+    ring = (((y**2)[:, None] + x**2) * (PRIOR_BINS / 8)).astype(np.int16)
+    return ring, np.bincount(ring.ravel(), minlength=PRIOR_BINS)
 
 
 def _ranked(mass: Array, lesions: float | Array, *, wide: NDArray[np.bool_] | None = None) -> dict[str, Array]:

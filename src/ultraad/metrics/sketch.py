@@ -21,6 +21,12 @@ def runs(values: Values) -> NDArray[np.intp]:
     return np.flatnonzero(np.r_[True, values[1:] != values[:-1]][: values.size])
 
 
+def search(ends: Values, values: Values) -> NDArray[np.intp]:
+    """``np.searchsorted(ends, values)`` where both rise: merging two sorted runs is what a stable sort is best at."""
+    order = np.argsort(np.concatenate([values, ends]), kind="stable")
+    return np.flatnonzero(order < values.size) - np.arange(values.size)
+
+
 class Sketch:
     """Masses of several kinds over one score axis.
 
@@ -44,13 +50,13 @@ class Sketch:
     def add(self, values: Values, mass: Array) -> None:
         """Add masses (k m), all >= 0, at float32 values (m,), rising and distinct."""
         if self._high.size:
-            at = np.searchsorted(self._high, values)  # the first bin that reaches up to the value
+            at = search(self._high, values)  # the first bin that reaches up to the value
             inside = (self._low.take(at, mode="clip") <= values) & (at < self._high.size)
             for row, new in zip(self._mass, mass, strict=True):
                 hit = np.flatnonzero(inside & (new > 0))
                 np.add.at(row, at[hit], new[hit])
             outside = np.flatnonzero(~inside)
-            values, mass = values[outside], mass[:, outside]
+            values, mass = values[outside], mass.take(outside, axis=1)
         if values.size:
             self._pending.append((values, mass))
             self._waiting += values.size
@@ -68,7 +74,7 @@ class Sketch:
         low = np.concatenate([self._low, *values])
         order = np.argsort(low, kind="stable")
         low, high = low[order], np.concatenate([self._high, *values])[order]
-        mass = np.concatenate([self._mass, *(m for _, m in self._pending)], axis=1)[:, order]
+        mass = np.concatenate([self._mass, *(m for _, m in self._pending)], axis=1).take(order, axis=1)
         starts = runs(low)  # pending values may repeat each other; they lie outside the bins
         self._low, self._high = low[starts], high[starts]
         self._mass = np.add.reduceat(mass, starts, axis=1)
