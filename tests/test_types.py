@@ -75,6 +75,20 @@ def test_hand_case_identity_and_crop():
     np.testing.assert_array_equal(boxed.invert(grid), grid[1:3])
 
 
+@pytest.mark.parametrize("hw", [(600, 800), (171, 100), (9, 31)])
+def test_invert_is_bilinear_to_the_last_digits(hw):
+    grid = np.random.default_rng(0).random((37, 37), dtype=np.float32)
+
+    def weights(n: int) -> np.ndarray:  # (n 37), float64
+        at = ((np.arange(n) + 0.5) * 37 / n - 0.5).clip(0, 36)
+        return np.maximum(1 - np.abs(at[:, None] - np.arange(37)), 0)
+
+    want = weights(hw[0]) @ grid @ weights(hw[1]).T
+    home = geometry_of(hw, size=112, mode="squash").invert(grid)
+    assert home.dtype == np.float32
+    np.testing.assert_allclose(home, want, atol=1e-6, rtol=0)
+
+
 def test_invert_returns_its_own_memory_and_takes_read_only_maps():
     geometry = Geometry(original_hw=(2, 2), size=2, scale=(1.0, 1.0), pad=(0, 0), content_hw=(2, 2))
     grid = np.zeros((2, 2), dtype=np.float32)

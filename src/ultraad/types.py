@@ -10,7 +10,7 @@ Letters in shape comments, the same in every file:
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -147,19 +147,18 @@ class Geometry:
         Returns:
             float32 (H W) on the original pixel grid; bilinear, ``align_corners=False``.
         """
-        import torch
-        from torch.nn.functional import interpolate
+        import cv2  # a quarter of the time of torch's, which computes the places in float32, so its last digits differ
 
-        x = torch.from_numpy(np.array(grid, dtype=np.float32))[None, None]  # a copy: never returned as a view
+        home: NDArray[Any] = np.array(grid, dtype=np.float32)  # a copy: never returned as a view
         h, w = self.content_hw
         if (h, w) != (self.size, self.size):  # letterboxed: model pixels first, then cut the picture out
-            if x.shape[-2:] != (self.size, self.size):
-                x = interpolate(x, size=(self.size, self.size), mode="bilinear", align_corners=False)
+            if home.shape != (self.size, self.size):
+                home = cv2.resize(home, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
             top, left = self.pad
-            x = x[..., top : top + h, left : left + w]
-        if tuple(x.shape[-2:]) != self.original_hw:
-            x = interpolate(x, size=self.original_hw, mode="bilinear", align_corners=False)
-        return np.asarray(x[0, 0].numpy(), dtype=np.float32)
+            home = home[top : top + h, left : left + w]
+        if home.shape != self.original_hw:
+            home = cv2.resize(home, self.original_hw[::-1], interpolation=cv2.INTER_LINEAR)
+        return np.asarray(home, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

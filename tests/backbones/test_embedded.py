@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 import ultraad
-from ultraad.backbones import load_backbone, weights
+from ultraad.backbones import embedded_tower, load_backbone, weights
+from ultraad.backbones.base import _fingerprint
 from ultraad.backbones.embedded_tower import SIDE
 from ultraad.errors import ConfigError
 from ultraad.simulate import simulate
@@ -26,6 +28,24 @@ def test_sizes():
         load_backbone("embedded", size=100)
     with pytest.raises(ConfigError, match="unknown backbone 'embedded:large'"):
         load_backbone("embedded:large")
+
+
+@pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_the_faster_tower_is_the_same_tower(dtype, off):
+    plain = embedded_tower.load(weights.embedded_path(), size=96)
+    images = torch.randn(3, 3, 96, 96)
+    with torch.no_grad():
+        want = plain.encode_image(images)
+        ours = load_backbone("embedded", size=96, dtype=str(dtype).removeprefix("torch.")).encode_image(images).image
+        far = plain.visual.to(dtype)(images.to(dtype)).float()
+    assert (ours - want).norm() < off * want.norm()
+    assert (ours - want).norm() < 1.5 * (far - want).norm() + 1e-5 * want.norm()  # not by giving up digits
+
+
+def test_the_faster_tower_has_no_norm_between_its_convolutions_and_the_same_fingerprint():
+    backbone = load_backbone("embedded", size=96)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in backbone.model.modules())
+    assert backbone.fingerprint == _fingerprint(embedded_tower.load(weights.embedded_path(), size=96))
 
 
 def test_sentences_alone_find_and_grade_simulated_lesions():

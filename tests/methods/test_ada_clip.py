@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.methods.conftest import CLASSES, empty_batch, make_batch
+from ultraad.backbones import load_backbone
 from ultraad.errors import ConfigError
 from ultraad.methods import ada_clip
 from ultraad.methods.ada_clip import METHOD, AdaCLIPConfig, cluster
@@ -125,3 +126,27 @@ def test_epochs_depend_on_what_is_trained_on(tiny, monkeypatch):
     make(tiny).fit(empty_batch(tiny), auxiliary=[support], seed=0)
     make(tiny, epochs=0).fit(support, seed=0)
     assert seen == [20, 5, 0]
+
+
+def test_support_images_are_embedded_once(monkeypatch):
+    tiny, seen = load_backbone("tiny"), []
+    embed = tiny.embed_image
+    monkeypatch.setattr(tiny, "embed_image", lambda x: seen.append(len(x)) or embed(x))
+    support = make_batch(tiny, per_class=1)
+    make(tiny, epochs=3).fit(support, seed=0)
+    assert sum(seen) == len(support)
+    seen.clear()
+    make(tiny, epochs=3).fit(empty_batch(tiny), auxiliary=[make_batch(tiny, per_class=1, seed=5)], seed=0)
+    assert sum(seen) == (1 + 3) * 3  # too many to be kept: once for the class tokens, then in every epoch
+
+
+def test_kept_tokens_change_no_loss(tiny):
+    method, batch = make(tiny), labelled(make_batch(tiny), normal_index=0)
+    torch.testing.assert_close(method.loss(batch, keep=True), method.loss(batch), atol=1e-5, rtol=0)
+
+
+def test_an_image_is_embedded_once_for_both_passes(tiny, monkeypatch):
+    method, seen, embed = make(tiny), [], tiny.embed_image
+    monkeypatch.setattr(tiny, "embed_image", lambda x: seen.append(len(x)) or embed(x))
+    method.score(make_batch(tiny, per_class=1).images)
+    assert seen == [3]

@@ -145,3 +145,15 @@ def test_refusals(tiny):
         build(tiny).fit(make_batch(tiny, masks=False), seed=0)
     with pytest.raises(DataError, match="got none"):
         build(tiny).fit(empty_batch(tiny), seed=0)
+
+
+@torch.no_grad()
+def test_sentences_are_read_once_for_a_learned_state(tiny, monkeypatch):
+    images, method, other = make_batch(tiny, seed=1).images, build(tiny, epochs=1), build(tiny)
+    method.fit(make_batch(tiny), seed=0)
+    assert torch.equal(method.text, method.encode_text())
+    assert "text" not in method.state_dict()
+    assert not torch.equal(method.text, other.text)
+    other.load_state_dict(method.state_dict())
+    monkeypatch.setattr(tiny, "encode_prompts", lambda *_, **__: pytest.fail("read again"))
+    assert torch.equal(method.score(images).map, other.score(images).map)

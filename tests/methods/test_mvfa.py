@@ -221,3 +221,15 @@ def test_supports_that_cannot_train_are_refused(tiny):
         fitted(tiny, make_batch(tiny).select([2, 3, 4, 5]))
     with pytest.raises(DataError, match="learns from images and got none"):
         fitted(tiny, empty_batch(tiny))
+
+
+@torch.no_grad()
+def test_memory_keeps_directions_and_forgets_lengths(tiny):
+    batch = make_batch(tiny)
+    method, _ = fitted(tiny, batch)
+    normal = method.tokens(batch.images[:2]).flatten(2, 3)  # (2 l m d), of any length
+    torch.testing.assert_close(method.memory, F.normalize(normal, dim=-1), atol=1e-5, rtol=0)
+    patches = method.tokens(make_batch(tiny, seed=1).images)[0, :, :, 1:]
+    far = 1 - F.cosine_similarity(patches[:, :, :, None], normal[0][:, None, None], dim=-1).amax(-1)  # (l b n)
+    want = F.interpolate(far.unflatten(-1, tiny.grid), size=2 * (tiny.size,), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(method.memory_maps(patches, 0), want, atol=1e-5, rtol=0)

@@ -90,6 +90,26 @@ def test_3_prompt_with_its_own_words_is_plain_text(tiny):
     torch.testing.assert_close(method.zero_shot.pair, expected, atol=1e-5, rtol=0)
 
 
+def test_layers_that_share_a_fusion_go_through_it_as_each_would_alone(backbone):
+    shared = fitted(backbone)
+    state = shared.state_dict()
+    fusion = {k.removeprefix("fusion.0."): v for k, v in state.items() if k.startswith("fusion.")}
+    assert fusion["v.weight"].any()
+    alone, last = (build(backbone, pif={"share_layers": share}) for share in ("per_layer", "last_only"))
+    copies = {f"fusion.{i}.{k}": v for i in range(len(shared.layers)) for k, v in fusion.items()}
+    alone.load_state_dict({**state, **copies})
+    last.load_state_dict(state)
+    off = build(backbone, pif={"enabled": False})
+    off.load_state_dict({k: v for k, v in state.items() if not k.startswith("fusion.")})
+    f = backbone.encode_image(make_batch(backbone, seed=5).images, layers=shared.layers)
+    with torch.no_grad():
+        on, each, only, plain = (m._patch_logits(f) for m in (shared, alone, last, off))
+    for layer in shared.layers:
+        torch.testing.assert_close(each[layer], on[layer])
+        torch.testing.assert_close(only[layer], (on if layer == shared.layers[-1] else plain)[layer])
+        assert (on[layer] - plain[layer]).abs().max() > 1e-4
+
+
 def test_4_zero_value_matrix_leaves_the_prototypes(backbone):
     method, off = build(backbone), build(backbone, pif={"enabled": False})
     f = backbone.encode_image(make_batch(backbone).images, layers=method.layers)

@@ -23,7 +23,7 @@ def build(backbone, **options):
 
 def test_training_lowers_the_loss_and_finds_lesions(tiny):
     batch = make_batch(tiny)
-    method = build(tiny, epochs=30, lr=3e-3)
+    method = build(tiny, epochs=60, lr=3e-3)
     report = method.fit(batch, seed=0)
     assert report.loss[-1] < 0.8 * report.loss[0]
     assert report.selection == "last epoch"
@@ -162,3 +162,11 @@ def test_refusals(tiny):
         build(tiny).fit(make_batch(tiny, masks=False), seed=0)
     with pytest.raises(DataError, match="got none"):
         build(tiny).fit(empty_batch(tiny), seed=0)
+
+
+@torch.no_grad()
+def test_both_sentences_of_an_image_lose_the_same_deep_tokens(tiny):
+    method = build(tiny)
+    method.templates = method.templates[:1] * 2
+    text = method.encode_text(torch.randn(3, tiny.dim), noise=torch.Generator().manual_seed(0))  # (b 2 d)
+    torch.testing.assert_close(text[:, 0], text[:, 1], atol=1e-6, rtol=0)

@@ -11,9 +11,19 @@ from pydantic import ValidationError
 
 import ultraad.methods.winclip as module
 from tests.methods.conftest import CLASSES, empty_batch, make_batch
+from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.errors import ConfigError, DataError
 from ultraad.methods import get
-from ultraad.methods.winclip import ANOMALIB_TEMPLATES, WinCLIP, WinCLIPConfig, fuse, inverse, spread, window_index
+from ultraad.methods.winclip import (
+    ANOMALIB_TEMPLATES,
+    WinCLIP,
+    WinCLIPConfig,
+    class_token_alone,
+    fuse,
+    inverse,
+    spread,
+    window_index,
+)
 from ultraad.nn.memory import distance
 from ultraad.nn.prompts import breast_texts
 from ultraad.nn.templates import TEMPLATES_22
@@ -75,6 +85,34 @@ def test_a_window_sees_its_own_patches_only(backbone):
     before, after = method._encode(images)[2], method._encode(changed)[2]
     torch.testing.assert_close(before[:, 0], after[:, 0])
     assert (before[:, 1] - after[:, 1]).abs().max() > 1e-3
+
+
+def test_windows_are_a_plain_loop(backbone):
+    """One window at a time, cut out with two slices, through every block whole."""
+    images = make_batch(backbone, 1).images
+    tokens, (gh, gw) = backbone.embed_image(images), backbone.grid
+    field = tokens[:, 1:].unflatten(1, backbone.grid)  # (b gh gw w)
+    expected = []
+    for size in (2, 3):
+        for i, j in itertools.product(range(gh - size + 1), range(gw - size + 1)):
+            patches = field[:, i : i + size, j : j + size].flatten(1, 2)
+            expected.append(backbone.encode_tokens(torch.cat([tokens[:, :1], patches], 1)).image)
+    torch.testing.assert_close(build(backbone)._encode(images)[2], torch.stack(expected, 1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer_scale", [None, 0.3])
+@pytest.mark.parametrize("kind", ["ResidualAttentionBlock", "CustomResidualAttentionBlock"])
+def test_class_token_alone_is_the_block(kind, layer_scale):
+    ensure_torchvision()
+    from open_clip import transformer
+
+    torch.manual_seed(0)
+    block = getattr(transformer, kind)(64, 4, ls_init_value=layer_scale).eval().requires_grad_(requires_grad=False)
+    for norm in (block.ln_1, block.ln_2):
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.normal_(norm.bias)
+    x = torch.randn(3, 5, 64)
+    torch.testing.assert_close(class_token_alone(block, x), block(x)[:, :1])
 
 
 def test_windows_per_pass_do_not_matter(tiny, monkeypatch):

@@ -13,6 +13,7 @@ Two private names of open_clip are used, ``visual._embeds`` and ``visual._pool``
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 Around = Callable[[int, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]], torch.Tensor]
 DType = Literal["float32", "bfloat16", "float16"]
+DTypeChoice = Literal["float32", "bfloat16", "float16", "auto"]
+"""What a user may ask for; ``"auto"`` is settled while loading, see :mod:`ultraad.backbones.dtype`."""
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -53,6 +56,7 @@ class Backbone:
         preprocess: What the weights were trained with.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         dtype: Of the image tower. The text tower stays float32: it is small, and prompts learn through it.
+        quicken: Called with the model once its fingerprint is taken, to make it faster without changing its function.
 
     Attributes:
         size: Input side in pixels.
@@ -80,6 +84,7 @@ class Backbone:
         preprocess: PreprocessConfig,
         device: str = "cpu",
         dtype: DType = "float32",
+        quicken: Callable[[Any], None] | None = None,
     ) -> None:
         m = cast("Any", model)
         visual = m.visual
@@ -90,6 +95,8 @@ class Backbone:
         self.fingerprint = _fingerprint(model)
         self.device = torch.device(device)
         self.dtype = DTYPES[dtype]
+        if quicken is not None:
+            quicken(model)
         model.eval().requires_grad_(requires_grad=False)
         model.to(self.device)
         visual.to(self.dtype)
@@ -119,6 +126,14 @@ class Backbone:
     def parameters(self) -> int:
         """Number of values in both towers."""
         return sum(p.numel() for p in self.model.parameters())
+
+    def in_dtype(self, dtype: DType) -> Backbone:
+        """A copy whose image tower runs in another number type; what is lost in a narrower one does not come back."""
+        other = copy.deepcopy(self)
+        other.cache.clear()
+        other.dtype = DTYPES[dtype]
+        other._visual.to(other.dtype)
+        return other
 
     @property
     def default_layers(self) -> tuple[int, ...]:
@@ -151,11 +166,11 @@ class Backbone:
 
         Args:
             tokens: From :meth:`embed_image`.
-            layers: 1-based blocks whose output is kept.
+            layers: 1-based blocks whose output is kept; 0 keeps the tokens themselves.
             around: Wraps each block; the default is the block itself.
         """
-        wanted = set(self.check_layers(layers))
-        kept: dict[int, torch.Tensor] = {}
+        wanted = set(self.check_layers(layer for layer in layers if layer))
+        kept = {0: tokens.float()} if 0 in layers else {}
         x = tokens
         for layer, block in enumerate(self._visual.transformer.resblocks, start=1):
             x = block(x) if around is None else around(layer, x, block)
@@ -172,11 +187,25 @@ class Backbone:
         )
 
     def encode_image(
-        self, images: torch.Tensor, *, layers: Sequence[int] = (), around: Around | None = None
+        self,
+        images: torch.Tensor,
+        *,
+        layers: Sequence[int] = (),
+        around: Around | None = None,
+        tokens: torch.Tensor | None = None,
     ) -> Features:
-        """Both steps: images f32 (b 3 s s) to raw features; see also :meth:`remembering`."""
+        """Both steps: images f32 (b 3 s s) to raw features; see also :meth:`remembering`.
+
+        Args:
+            images: Preprocessed.
+            layers: As in :meth:`encode_tokens`.
+            around: As in :meth:`encode_tokens`.
+            tokens: What :meth:`embed_image` made of these images, if it is at hand: the first step is then left out.
+        """
         if self._memory is not None and around is None and not images.requires_grad:
             return self._memory.encode(images, layers=layers, batch_size=1)
+        if tokens is not None:
+            return self.encode_tokens(tokens, layers=layers, around=around)
         return self._run_tower(images, layers=layers, around=around)
 
     def _run_tower(self, images: torch.Tensor, *, layers: Sequence[int], around: Around | None = None) -> Features:
@@ -258,7 +287,7 @@ class Backbone:
         Returns:
             f32 (t d).
         """
-        length = int(eot.max()) + 1
+        length = embeds.shape[1] if torch.compiler.is_compiling() else int(eot.max()) + 1  # a graph knows no values
         positions = self._text.positional_embedding[:length]
         x = embeds[:, :length] + positions
         mask = self._text.attn_mask[:length, :length]
@@ -269,7 +298,7 @@ class Backbone:
                 return cast("torch.Tensor", block(y, attn_mask=mask))
 
             x = run(x) if around is None else around(layer, x, run)
-        x = self._text.ln_final(x[torch.arange(len(x), device=x.device), eot])  # (t text_width)
+        x = self._text.ln_final(x[torch.arange(x.shape[0], device=x.device), eot])  # (t text_width)
         projection = self._text.text_projection
         if isinstance(projection, nn.Linear):
             x = projection(x)

@@ -49,6 +49,7 @@ def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None
         preprocess=PreprocessConfig(size=side, mean=tower.MEAN, std=tower.STD),
         device=device,
         dtype=dtype,
+        quicken=tower.quicken,
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 if TYPE_CHECKING:
     import open_clip
@@ -86,3 +87,58 @@ def load(weights: str | Path, *, size: int = SIDE) -> open_clip.CLIP:
     resize_pos_embed(state, model)
     model.load_state_dict(state)
     return model.eval()
+
+
+def quicken(model: open_clip.CLIP) -> None:
+    """Make the image tower faster in place, for inference alone: the same function up to rounding.
+
+    Batch norms go into the convolutions before them, channels lie last in memory, as the CPU's kernels like them, and
+    attention multiplies a batch in one piece.
+
+    Args:
+        model: From :func:`load`; some names in its state dict are others afterwards.
+    """
+    visual = cast("Any", model.visual)
+    _fold_norms(visual.conv1)
+    visual.conv1.to(memory_format=torch.channels_last)
+    for block in visual.transformer.resblocks:
+        block.attn = _InOnePiece.of(block.attn)
+
+
+def _fold_norms(module: nn.Module) -> None:
+    """In all of a module's parts, a batch norm that follows a convolution becomes what timm does behind the norm."""
+    before: tuple[str, nn.Module] | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and before is not None and isinstance(before[1], nn.Conv2d):
+            setattr(module, before[0], fuse_conv_bn_eval(before[1], child))
+            setattr(module, name, getattr(child, "act", nn.Identity()))
+        _fold_norms(child)
+        before = (name, child)
+
+
+class _InOnePiece(nn.MultiheadAttention):
+    """PyTorch's attention for an odd number of heads and frozen weights.
+
+    There PyTorch transposes a batch and multiplies image by image, in bfloat16 six times slower than all at once,
+    unless the transposed tokens happen to be contiguous. Here they are.
+    """
+
+    @classmethod
+    def of(cls, attention: nn.MultiheadAttention) -> _InOnePiece:
+        """The same attention, with copies of its weights."""
+        made = cls(attention.embed_dim, attention.num_heads, batch_first=True)
+        made.load_state_dict(attention.state_dict())
+        return made.train(attention.training)
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *args: Any,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As torch's; tokens (b n w)."""
+        if query is key is value:
+            query = key = value = query.transpose(0, 1).contiguous().transpose(0, 1)
+        return super().forward(query, key, value, *args, **options)

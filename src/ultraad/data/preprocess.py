@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ultraad.types import Geometry
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
     from ultraad.types import PreprocessConfig
@@ -38,8 +38,6 @@ class Preprocess:
 
     def __init__(self, config: PreprocessConfig) -> None:
         self.config = config
-        self._mean = torch.tensor(config.mean)[:, None, None]  # (3 1 1)
-        self._std = torch.tensor(config.std)[:, None, None]  # (3 1 1)
 
     def geometry(self, original_hw: tuple[int, int]) -> Geometry:
         """Where an image of this (height, width) lands in the model input.
@@ -61,8 +59,24 @@ class Preprocess:
             content_hw=content,
         )
 
+    def picture(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Geometry]:
+        """Resize, and letterbox with black (ultrasound's background) if asked for; needs no torch.
+
+        Args:
+            image: uint8 (h w 3).
+
+        Returns:
+            uint8 (s s 3) and the way back.
+        """
+        geometry = self.geometry((image.shape[0], image.shape[1]))
+        h, w = geometry.content_hw
+        resized = Image.fromarray(image).resize((w, h), _RESAMPLING[self.config.interpolation])
+        canvas = np.zeros((geometry.size, geometry.size, 3), dtype=np.uint8)
+        canvas[_content(geometry)] = np.asarray(resized)
+        return canvas, geometry
+
     def image(self, image: NDArray[np.uint8]) -> tuple[torch.Tensor, Geometry]:
-        """Resize, letterbox with black (ultrasound's background) if asked for, and normalise.
+        """:meth:`picture`, and normalise.
 
         Args:
             image: uint8 (h w 3).
@@ -70,13 +84,12 @@ class Preprocess:
         Returns:
             float32 (3 s s) and the way back.
         """
-        geometry = self.geometry((image.shape[0], image.shape[1]))
-        h, w = geometry.content_hw
-        picture = Image.fromarray(image).resize((w, h), _RESAMPLING[self.config.interpolation])
-        canvas = np.zeros((geometry.size, geometry.size, 3), dtype=np.uint8)
-        canvas[_content(geometry)] = np.asarray(picture)
+        import torch
+
+        canvas, geometry = self.picture(image)
         x = torch.from_numpy(canvas).permute(2, 0, 1).contiguous()  # (3 s s)
-        return (x.float().div(255) - self._mean) / self._std, geometry
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.config.mean, self.config.std))  # (3 1 1)
+        return (x.float().div(255) - mean) / std, geometry
 
     def mask(self, mask: NDArray[np.bool_]) -> torch.Tensor:
         """The mask of an image on the same geometry; each model pixel takes the original pixel under its centre.
@@ -87,6 +100,8 @@ class Preprocess:
         Returns:
             bool (s s), False in the letterbox.
         """
+        import torch
+
         geometry = self.geometry((mask.shape[0], mask.shape[1]))
         rows, cols = (
             ((np.arange(n) + 0.5) / scale).astype(np.intp).clip(max=original - 1)

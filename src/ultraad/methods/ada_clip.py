@@ -28,6 +28,7 @@ from torch import nn
 from ultraad.errors import ConfigError
 from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.deep_prompts import Replace, text_layers
+from ultraad.nn.frozen import after_first_block, from_second_block, stream
 from ultraad.nn.labelled import TrainingSet
 from ultraad.nn.loop import minimise
 from ultraad.nn.losses import focal, segmentation
@@ -121,6 +122,7 @@ class AdaCLIP(Method):
 
     info: ClassVar[MethodInfo] = INFO
     Config: ClassVar[type[MethodConfig]] = AdaCLIPConfig
+    untraceable: ClassVar[str] = "it clusters the patches of every image with scikit-learn"
     config: AdaCLIPConfig
 
     def __init__(
@@ -141,6 +143,7 @@ class AdaCLIP(Method):
         tokens = backbone.tokenize([*sides[0], *sides[1]])
         self._eot = backbone.end_of_text(tokens)
         self._words = backbone.embed_text(tokens)[:, : int(self._eot.max()) + 1]
+        self._first = after_first_block(backbone, self._words, self._eot)  # no prompt reaches block 1
         shortest = int(self._eot.min()) - 1
         if c.length > shortest:
             msg = f"length={c.length} prompt tokens overwrite a whole sentence of {shortest}; set {shortest} or less"
@@ -179,7 +182,7 @@ class AdaCLIP(Method):
         epochs, lr = (5, 0.01) if data.auxiliary else (20, 1e-3)
         self.train()
         history = minimise(
-            lambda batch, _: self.loss(batch),
+            lambda batch, _: self.loss(batch, keep=not data.auxiliary),
             [{"params": [*self.parameters()], "lr": c.lr or lr}],
             data.epoch,
             steps=data.steps,
@@ -195,11 +198,15 @@ class AdaCLIP(Method):
         notes = ("trained on the auxiliary set; no support image was used",) if data.auxiliary else ()
         return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
 
-    def loss(self, batch: Labelled) -> torch.Tensor:
-        """The loss of the header, f32 (), mean over images; an unknown mask is left out of the pixel terms."""
+    def loss(self, batch: Labelled, *, keep: bool = False) -> torch.Tensor:
+        """The loss of the header, f32 (), mean over images; an unknown mask is left out of the pixel terms.
+
+        ``keep`` takes the tokens before the first block from the cache, too: right for few images, too large for many.
+        """
         device, size = self.backbone.device, self.backbone.size
-        frozen = self.backbone.cache.encode(batch.images, layers=(), batch_size=1).image
-        seen = self.look(batch.images, frozen)
+        f = self.backbone.cache.encode(batch.images, layers=(0,) if keep else (), batch_size=1)
+        tokens = stream(f, 0).to(self.backbone.dtype) if keep else None  # (b 1+n w)
+        seen = self.look(batch.images, f.image, tokens=tokens)
         score, anomalous = self.image_probability(seen).view(-1, 1, 1), batch.anomalous.to(device).view(-1, 1, 1)
         total = focal(score, anomalous).mean()
         known = batch.known.to(device)
@@ -212,24 +219,27 @@ class AdaCLIP(Method):
 
     # ---- forward
 
-    def look(self, images: torch.Tensor, frozen: torch.Tensor) -> Seen:
+    def look(self, images: torch.Tensor, frozen: torch.Tensor, *, tokens: torch.Tensor | None = None) -> Seen:
         """Both towers with prompts.
 
         Args:
             images: f32 (b 3 s s).
             frozen: f32 (b d), f: their class tokens from the tower without prompts.
+            tokens: (b 1+n w), what ``backbone.embed_image`` made of the images; None: do it here.
         """
-        tokens, image = self._encode_image(images, self.image_dynamic(frozen))
+        kept, image = self._encode_image(images, self.image_dynamic(frozen), tokens=tokens)
         heads = self.patch_heads.values()
-        patches = torch.stack([unit(a(x)) for a, x in zip(heads, tokens, strict=True)], 1)  # (b l n d)
+        patches = torch.stack([unit(a(x)) for a, x in zip(heads, kept, strict=True)], 1)  # (b l n d)
         text = self.encode_text(self.text_dynamic(frozen))
         logits = self.scale * torch.einsum("blnd,btd->blnt", patches, text)
         return Seen(patches=patches, token=unit(self.token_head(image)), text=text, logits=logits)
 
-    def _encode_image(self, images: torch.Tensor, dynamic: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def _encode_image(
+        self, images: torch.Tensor, dynamic: torch.Tensor, *, tokens: torch.Tensor | None = None
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The prompted tower: patch tokens P_l f32 (b n w) per layer, and class token f' f32 (b d)."""
         prompts = self._prompts(self.image_static, dynamic)
-        tokens = self.backbone.embed_image(images)
+        tokens = self.backbone.embed_image(images) if tokens is None else tokens
         start = tokens.shape[1]  # 1 + n
         tokens = torch.cat([tokens, prompts[0].to(tokens.dtype)], 1)  # (b 1+n+r w)
         around = Replace(dict(enumerate(prompts[1:], start=2)), start=start)
@@ -242,9 +252,9 @@ class AdaCLIP(Method):
         pairs = []
         for part in torch.split(dynamic, max(1, ROWS // count)):
             prompts = self._prompts(self.text_static, part).repeat_interleave(count, 1)  # (l b*t r w)
-            around = Replace(dict(enumerate(prompts, start=2)))
-            words, eot = self._words.repeat(len(part), 1, 1), self._eot.repeat(len(part))
-            text = unit(self.backbone.encode_prompts(words, eot, around=around))  # (b*t d)
+            first, eot = self._first.repeat(len(part), 1, 1), self._eot.repeat(len(part))
+            around = from_second_block(first, Replace(dict(enumerate(prompts, start=2))))
+            text = unit(self.backbone.encode_prompts(first, eot, around=around))  # (b*t d)
             normal, abnormal = text.view(len(part), count, -1).tensor_split([self._normal], dim=1)
             pairs.append(unit(torch.stack([normal.mean(1), abnormal.mean(1)], 1)))
         return torch.cat(pairs)
@@ -272,8 +282,8 @@ class AdaCLIP(Method):
 
     def score(self, images: torch.Tensor) -> Scores:
         """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""
-        seen = self.look(images, self.backbone.encode_image(images).image)
-        size = self.backbone.size
+        size, tokens = self.backbone.size, self.backbone.embed_image(images)
+        seen = self.look(images, self.backbone.encode_image(images, tokens=tokens).image, tokens=tokens)
         maps = to_probability(seen.logits.mean(1), self.backbone.grid, size=size)
         maps = smooth(maps, self.config.sigma * size / 518).clamp(0, 1)
         return Scores(score=self.image_probability(seen), map=maps)

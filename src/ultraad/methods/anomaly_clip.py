@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,14 +31,14 @@ from ultraad.nn.labelled import Labelled, TrainingSet, labelled
 from ultraad.nn.loop import minimise, permutations
 from ultraad.nn.losses import segmentation
 from ultraad.nn.maps import smooth, to_probability
-from ultraad.nn.prompts import Template, TextBank, breast_texts, unit
+from ultraad.nn.prompts import Template, TextBank, breast_texts, together, unit
 from ultraad.nn.templates import States
 from ultraad.nn.value_path import ValuePath
 from ultraad.rng import torch_forked
 from ultraad.types import Features, FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ultraad.backbones.base import Backbone
     from ultraad.types import Batch
@@ -139,6 +139,7 @@ class AnomalyCLIP(Method):
     info: ClassVar[MethodInfo] = INFO
     Config: ClassVar[type[MethodConfig]] = AnomalyCLIPConfig
     config: AnomalyCLIPConfig
+    text: torch.Tensor
 
     def __init__(
         self,
@@ -166,6 +167,18 @@ class AnomalyCLIP(Method):
             self.words = nn.Parameter(0.02 * torch.randn(2, c.words, width))  # V and W (2 r text_width)
             self.deep = nn.Parameter(0.02 * torch.randn(depth - 1, c.length, width))  # u, from block 2 on
         self.to(self.backbone.device)
+        self._read()
+
+    @torch.no_grad()
+    def _read(self) -> None:
+        """t_n and t_a of what is learned by now, for :meth:`score`; derived, so not in the state."""
+        self.register_buffer("text", self.encode_text(), persistent=False)  # (2 d)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+        """Strict load; the sentences are read anew."""
+        found = super().load_state_dict(state_dict, strict=strict, assign=assign)
+        self._read()
+        return found
 
     # ---- fit
 
@@ -196,6 +209,7 @@ class AnomalyCLIP(Method):
             schedule="constant",
             progress=self.progress,
         )
+        self._read()
         self.eval()
         self.fitted = True
         learned = {name: p.numel() for name, p in self.named_parameters()}
@@ -245,11 +259,8 @@ class AnomalyCLIP(Method):
         """t_n and t_a, unit f32 (2 d)."""
         deep = self.deep.to(torch.float16).to(self.deep.dtype) if self.config.rounding == "float16" else self.deep
         around = Replace(dict(enumerate(deep, start=2)))
-        sides = [
-            self.backbone.encode_prompts(*template.fill(words[None]), around=around)
-            for template, words in zip(self.templates, self.words, strict=True)
-        ]
-        return unit(torch.cat(sides))
+        sides = [template.fill(words[None]) for template, words in zip(self.templates, self.words, strict=True)]
+        return unit(self.backbone.encode_prompts(*together(sides), around=around))
 
     def encode(self, images: torch.Tensor) -> Features:
         """Class tokens (b d), raw, and patches P_l, unit {layer: (b n d)}, of images f32 (b 3 s s)."""
@@ -272,9 +283,9 @@ class AnomalyCLIP(Method):
 
     def score(self, images: torch.Tensor) -> Scores:
         """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""
-        f, text = self.encode(images), self.encode_text()
-        maps = smooth(self.layer_maps(f, text).mean(0), self.config.sigma * self.backbone.size / 518)
-        return Scores(score=self.logits(f.image, text).softmax(-1)[:, 1], map=maps.clamp(0, 1))
+        f = self.encode(images)
+        maps = smooth(self.layer_maps(f, self.text).mean(0), self.config.sigma * self.backbone.size / 518)
+        return Scores(score=self.logits(f.image, self.text).softmax(-1)[:, 1], map=maps.clamp(0, 1))
 
 
 METHOD = AnomalyCLIP

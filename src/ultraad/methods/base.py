@@ -99,6 +99,8 @@ class Method(ABC, nn.Module):
     Config: ClassVar[type[MethodConfig]]
     resizable: ClassVar[tuple[str, ...]] = ()
     """Parameters and buffers that take the size they were saved with, such as a memory of support images."""
+    untraceable: ClassVar[str] = ""
+    """Why ``score`` cannot become a graph for other runtimes (:mod:`ultraad.export`); empty if it can."""
 
     def __init__(
         self,

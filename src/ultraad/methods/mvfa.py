@@ -11,7 +11,7 @@ Equations  h_l        stream after block l, all tokens
            map        M_text, with a memory half M_text and half M_few;  score: image_score
            loss       sum_l focal + dice of the abnormal side + BCE of the mean patch probability
 Reference  MediaBrain-SJTU/MVFA-AD a30bf7b (MIT).
-Learned    W1 and W2 of both sets (the deepest level has no W2: nothing would read it); the normal images' m are kept.
+Learned    W1 and W2 of both sets (the deepest level has no W2: nothing would read it); the normal images' n(m) stay.
 Deviations see ``INFO.deviations``.
 """
 
@@ -30,6 +30,7 @@ from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.augment import to_intensity
 from ultraad.nn.blocks import ResidualAdapter
 from ultraad.nn.fixed_views import fixed_views, with_fixed_views
+from ultraad.nn.frozen import stream
 from ultraad.nn.labelled import Labelled, TrainingSet, normals
 from ultraad.nn.loop import minimise
 from ultraad.nn.losses import segmentation
@@ -223,14 +224,14 @@ class MVFA(Method):
 
     @torch.no_grad()
     def _remember(self, normal: torch.Tensor) -> list[str]:
-        """Keep the adapted tokens of the normal images (m 3 s s) and their views; returns what a user should know."""
+        """Keep n(m) of the normal images (m 3 s s) and their views; returns what a user should know."""
         c = self.config
         if not c.memory or len(normal) == 0:
             return ["no normal image is remembered: map and score are those of the zero-shot branch"]
         images = fixed_views(normal).flatten(0, 1) if c.augment else normal
         skip = 0 if c.memory_class_token else 1
         parts = [self.tokens(part, frozen=True)[:, :, :, skip:] for part in torch.split(images, 16)]
-        self.memory = torch.cat(parts, dim=2).flatten(2, 3)  # (2 l b 1+n d) -> (2 l m d)
+        self.memory = unit(torch.cat(parts, dim=2).flatten(2, 3))  # (2 l b 1+n d) -> (2 l m d)
         return []
 
     # ---- inference
@@ -258,11 +259,6 @@ class MVFA(Method):
         """
         b, r, first, deepest = self.backbone, self.config.residual, self.layers[0], self.layers[-1]
         images = images if self.config.normalise else to_intensity(images, b.preprocess)
-        if frozen:
-            f = b.cache.encode(images, layers=(first,))
-            stream = torch.cat([f.cls[first][:, None], f.patches[first]], dim=1).to(b.dtype)  # (b 1+n w)
-        else:
-            stream = b.embed_image(images)
         done, kept = first if frozen else 0, []
 
         def around(layer: int, x: torch.Tensor, block: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
@@ -276,7 +272,8 @@ class MVFA(Method):
                     x = ((1 - 2 * r) * h + r * o_s + r * o_d).to(x.dtype)
             return x
 
-        b.encode_tokens(stream, around=around)
+        start = stream(b.cache.encode(images, layers=(first,)), first) if frozen else b.embed_image(images)
+        b.encode_tokens(start.to(b.dtype), around=around)
         return torch.stack(kept, dim=1)
 
     def patch_logits(self, patches: torch.Tensor) -> torch.Tensor:
@@ -294,7 +291,8 @@ class MVFA(Method):
 
     def memory_maps(self, patches: torch.Tensor, which: int) -> torch.Tensor:
         """Distance (l b s s) in [0, 2] to segmentation's (0) or detection's (1) memory; the reference sums layers."""
-        return distance_maps(patches, self.memory[which], self.backbone.grid, size=self.backbone.size)
+        b = self.backbone
+        return distance_maps(patches, self.memory[which], b.grid, size=b.size, unit_bank=True)
 
 
 METHOD = MVFA

@@ -160,7 +160,7 @@ class PatchCore(Method):
         count = min(self.config.neighbours, len(self.memory))
         if count < 2:
             return largest
-        query = rows[torch.arange(len(rows), device=rows.device), at]  # f* (b l*w)
+        query = rows[torch.arange(rows.shape[0], device=rows.device), at]  # f* (b l*w)
         found = self.memory[(query @ self.memory.T).argmax(1)]  # m*
         around = self.memory[(found @ self.memory.T).topk(count, dim=1).indices]  # m* and its neighbours (b count l*w)
         d = 1 - (around @ query[..., None])[..., 0]  # (b count)

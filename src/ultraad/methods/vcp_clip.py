@@ -23,6 +23,7 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, PositiveFloat
 from torch import nn
 
@@ -34,7 +35,7 @@ from ultraad.nn.labelled import TrainingSet, with_known_masks
 from ultraad.nn.loop import minimise
 from ultraad.nn.losses import segmentation
 from ultraad.nn.maps import largest, smooth, to_probability
-from ultraad.nn.prompts import Template, unit
+from ultraad.nn.prompts import Template, together, unit
 from ultraad.nn.templates import States
 from ultraad.rng import torch_forked, torch_seeded
 from ultraad.types import FitReport, Scores
@@ -209,22 +210,22 @@ class VCPCLIP(Method):
 
     def encode_text(self, tokens: torch.Tensor, *, noise: torch.Generator | None = None) -> torch.Tensor:
         """T(x) of raw class tokens (b d): unit (b 2 d), normal first."""
-        words, around = self.words(tokens), self._deep_tokens(len(tokens), noise)
-        room = words.new_zeros(len(words), self.config.deep, self.backbone.text_width)
-        sides = []
-        for template in self.templates:
-            embeds, eot = template.fill(words)
-            embeds = torch.cat([embeds, room], dim=1)  # (b length+deep text_width): the tokens move into it in block 1
-            sides.append(self.backbone.encode_prompts(embeds, eot + self.config.deep, around=around))
-        return unit(torch.stack(sides, dim=1))
+        words, deep = self.words(tokens), self.config.deep
+        embeds, eot = together([template.fill(words) for template in self.templates])  # (2*b length text_width)
+        embeds = F.pad(embeds, (0, 0, 0, deep))  # (2*b length+deep text_width): the tokens move into it in block 1
+        texts = self.backbone.encode_prompts(embeds, eot + deep, around=self._deep_tokens(tokens.shape[0], noise))
+        return unit(texts.view(2, tokens.shape[0], -1).transpose(0, 1))
 
-    def _deep_tokens(self, rows: int, noise: torch.Generator | None) -> Around:
-        """Around the text tower: deep tokens after the start token, and a layer norm after the last block."""
+    def _deep_tokens(self, rows: int, noise: torch.Generator | None, *, sides: int = 2) -> Around:
+        """Around the text tower: deep tokens after the start token, and a layer norm after the last block.
+
+        For ``sides`` times ``rows`` sentences: all images' first ones, then their second ones, with the same tokens.
+        """
         deep = self.deep_proj(self.deep)[:, None].expand(-1, rows, -1, -1)  # (l b r text_width)
         if noise is not None and self.config.dropout:
             kept = torch.rand(deep.shape, generator=noise) >= self.config.dropout
             deep = deep * kept.to(deep.device) / (1 - self.config.dropout)
-        replace, count = Replace(dict(enumerate(deep, start=1))), self.config.deep
+        replace, count = Replace(dict(enumerate(deep.repeat(1, sides, 1, 1), start=1))), self.config.deep
 
         def around(layer: int, x: torch.Tensor, block: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
             if layer == 1:  # make room after the start token, with words at the positions that they have without it
@@ -236,12 +237,11 @@ class VCPCLIP(Method):
 
     def patch_logits(self, f: Features, text: torch.Tensor) -> torch.Tensor:
         """Logits (2 l b n 2) of (normal, abnormal): the raw branch, then the new one; text from :meth:`encode_text`."""
-        scale, raw, new = self.log_scales.exp(), [], []
-        for layer in self.layers:
-            tokens = f.patches[layer]
-            raw.append(scale[0] * unit(self.adapters[str(layer)](tokens)) @ text.mT)
-            new.append(scale[1] * unit(tokens) @ self.seen_text(tokens, text).mT)
-        return torch.stack([torch.stack(raw), torch.stack(new)])
+        scale = self.log_scales.exp()
+        adapted = unit(torch.stack([self.adapters[str(layer)](f.patches[layer]) for layer in self.layers]))
+        tokens = torch.stack([f.patches[layer] for layer in self.layers])  # (l b n w)
+        seen = self.seen_text(tokens.flatten(0, 1), text.repeat(len(tokens), 1, 1)).view(*tokens.shape[:2], 2, -1)
+        return torch.stack([scale[0] * adapted @ text.mT, scale[1] * unit(tokens) @ seen.mT])
 
     def seen_text(self, tokens: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """T'_l (b 2 w), unit: the texts (b 2 d) after they attended to the patches (b n w) of one layer."""

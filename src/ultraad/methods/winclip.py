@@ -17,7 +17,7 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ from ultraad.nn.templates import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES_22, S
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ultraad.backbones.base import Backbone
     from ultraad.types import Batch
@@ -132,12 +132,25 @@ def fuse(text: torch.Tensor, visual: torch.Tensor, how: Literal["mean", "harmoni
     return (text + visual) / 2 if how == "mean" else inverse((inverse(text) + inverse(visual)) / 2)
 
 
+def class_token_alone(block: Any, x: torch.Tensor) -> torch.Tensor:  # noqa: ANN401  an open_clip block
+    """A block of which only the class token is read: tokens (b 1+m w) to (b 1 w), the same as ``block(x)[:, :1]``.
+
+    Keys and values come from all tokens; the query, the output projection and the MLP act per token, so one is enough.
+    """
+    if not hasattr(block, "attention"):  # open_clip's custom blocks take no separate query
+        return torch.as_tensor(block(x)[:, :1])
+    y = block.ln_1(x)
+    token = x[:, :1] + block.ls_1(block.attention(y[:, :1], y, y))
+    return torch.as_tensor(token + block.ls_2(block.mlp(block.ln_2(token))))
+
+
 class WinCLIP(Method):
     """WinCLIP without support, WinCLIP+ with normal images; see the module's header for the equations."""
 
     info: ClassVar[MethodInfo] = INFO
     Config: ClassVar[type[MethodConfig]] = WinCLIPConfig
     resizable: ClassVar[tuple[str, ...]] = ("patches", "windows")
+    untraceable: ClassVar[str] = "it takes its windows in passes, and their number depends on the number of images"
     config: WinCLIPConfig
     patches: torch.Tensor
     windows: torch.Tensor
@@ -221,10 +234,14 @@ class WinCLIP(Method):
         index = 1 + window_index(self.backbone.grid, size).to(tokens.device)  # (m size*size)
         index = F.pad(index, (1, 0))  # the class token first, (m 1+size*size)
         b, m = len(tokens), len(index)
+
+        def short(layer: int, x: torch.Tensor, block: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+            return class_token_alone(block, x) if layer == self.backbone.layers else block(x)
+
         out = []
         for rows in torch.split(torch.arange(b * m, device=tokens.device), WINDOWS_PER_PASS):
             subset = tokens[(rows // m)[:, None], index[rows % m]]  # (rows 1+size*size w)
-            out.append(self.backbone.encode_tokens(subset).image)
+            out.append(self.backbone.encode_tokens(subset, around=short).image)
         return torch.cat(out).view(b, m, -1)
 
     def _probability(self, x: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,7 @@ class Replace:
         """Run one block on x (b m w)."""
         new = self.vectors.get(layer)
         if new is not None:
-            new = new.to(x.dtype).expand(len(x), -1, -1)  # (b r w)
+            new = new.to(x.dtype).expand(x.shape[0], -1, -1)  # (b r w)
             x = torch.cat([x[:, : self.start], new, x[:, self.start + new.shape[1] :]], dim=1)
         return block(x)
 

@@ -40,7 +40,7 @@ def resize(maps: torch.Tensor, size: int, *, align_corners: bool) -> torch.Tenso
 
 
 def _grid(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    return x.reshape(len(x), *grid)  # (b n) -> (b gh gw), row-major
+    return x.reshape(x.shape[0], *grid)  # (b n) -> (b gh gw), row-major
 
 
 def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -54,19 +54,21 @@ def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     """
     if sigma == 0:
         return maps
+    h, w = maps.shape[-2:]
+    rows, columns = (_gaussian(side, sigma, like=maps) for side in (h, w))
+    return rows @ (maps @ columns.T)
+
+
+def _gaussian(side: int, sigma: float, *, like: torch.Tensor) -> torch.Tensor:
+    """The filter along one axis as a matrix (side side): two products are faster than a convolution of one channel."""
     radius = math.ceil(4 * sigma)
-    x = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+    x = torch.arange(-radius, radius + 1, device=like.device, dtype=like.dtype)
     kernel = torch.exp(-0.5 * (x / sigma) ** 2)
     kernel = kernel / kernel.sum()
-
-    def mirrored(side: int) -> torch.Tensor:
-        place = torch.arange(-radius, side + radius, device=maps.device) % (2 * side)
-        return torch.minimum(place, 2 * side - 1 - place)
-
-    h, w = maps.shape[-2:]
-    y = maps[:, mirrored(h)][:, :, mirrored(w)][:, None]  # (b 1 h+2r w+2r)
-    y = F.conv2d(y, kernel.view(1, 1, 1, -1))
-    return F.conv2d(y, kernel.view(1, 1, -1, 1))[:, 0]
+    place = torch.arange(-radius, side + radius, device=like.device) % (2 * side)
+    place = torch.minimum(place, 2 * side - 1 - place)  # mirrored: the pixel that each tap falls on
+    taps = place.unfold(0, len(kernel), 1)  # (side taps)
+    return torch.zeros(side, side, device=like.device, dtype=like.dtype).scatter_add_(1, taps, kernel.expand_as(taps))
 
 
 def largest(maps: torch.Tensor, *, share: float = 0.0) -> torch.Tensor:

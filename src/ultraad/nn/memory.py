@@ -41,7 +41,7 @@ def cache_logits(
     return votes if norm == "sum" else votes / values.sum(0).clamp(min=1)
 
 
-def distance(query: torch.Tensor, bank: torch.Tensor, *, chunk: int = 4096) -> torch.Tensor:
+def distance(query: torch.Tensor, bank: torch.Tensor, *, unit_bank: bool = False, chunk: int = 1024) -> torch.Tensor:
     """Cosine distance to the nearest row of a memory bank: min_m (1 - cos(q, m)), in [0, 2].
 
     The few-shot branch of APRIL-GAN, MVFA and WinCLIP, and PatchCore with cosines.
@@ -49,6 +49,7 @@ def distance(query: torch.Tensor, bank: torch.Tensor, *, chunk: int = 4096) -> t
     Args:
         query: f32 (... w), any length.
         bank: f32 (m w), any length, m >= 1.
+        unit_bank: The rows of the bank have length 1 already, so that a large bank is not normalised at every query.
         chunk: Rows of the bank at a time; bounds the memory, not the result.
 
     Returns:
@@ -56,12 +57,14 @@ def distance(query: torch.Tensor, bank: torch.Tensor, *, chunk: int = 4096) -> t
     """
     q = F.normalize(query, dim=-1)
     best = q.new_full(q.shape[:-1], -1.0)
-    for part in torch.split(F.normalize(bank, dim=-1), chunk):
+    for part in torch.split(bank if unit_bank else F.normalize(bank, dim=-1), chunk):
         best = torch.maximum(best, (q @ part.T).amax(-1))
     return 1 - best
 
 
-def distance_maps(query: torch.Tensor, bank: torch.Tensor, grid: tuple[int, int], *, size: int) -> torch.Tensor:
+def distance_maps(
+    query: torch.Tensor, bank: torch.Tensor, grid: tuple[int, int], *, size: int, unit_bank: bool = False
+) -> torch.Tensor:
     """:func:`distance` of every patch to the bank of its own layer, upsampled: the memory branch of APRIL-GAN and MVFA.
 
     Args:
@@ -69,10 +72,11 @@ def distance_maps(query: torch.Tensor, bank: torch.Tensor, grid: tuple[int, int]
         bank: f32 (l m w).
         grid: (gh, gw), n == gh * gw.
         size: Output side in pixels; bilinear, corners aligned.
+        unit_bank: As in :func:`distance`.
 
     Returns:
         f32 (l b size size) in [0, 2].
     """
     pairs = zip(query, bank, strict=True)
-    near = [distance(q, own).view(len(q), *grid) for q, own in pairs]  # (b gh gw) each
+    near = [distance(q, own, unit_bank=unit_bank).view(q.shape[0], *grid) for q, own in pairs]  # (b gh gw) each
     return torch.stack([resize(d, size, align_corners=True) for d in near])

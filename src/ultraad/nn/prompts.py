@@ -118,9 +118,23 @@ class Template:
         before = self.before
         if context is not None:
             before = torch.cat([before[:1], context, before[1 + len(context) :]])
-        b = len(slots)
+        b = slots.shape[0]
         embeds = torch.cat([before.expand(b, -1, -1), slots, self.after.expand(b, -1, -1)], dim=1)  # (b length w)
         return embeds, torch.full((b,), embeds.shape[1] - 1, device=embeds.device)
+
+
+def together(sides: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Several results of :meth:`Template.fill` as one, for one run of the text tower; shorter ones are padded with 0.
+
+    Args:
+        sides: Embeddings f32 (b length text_width) and read-out positions int64 (b,), each.
+
+    Returns:
+        Embeddings f32 (sides*b longest text_width) and read-out positions int64 (sides*b,), in order.
+    """
+    longest = max(embeds.shape[1] for embeds, _ in sides)
+    padded = [F.pad(embeds, (0, 0, 0, longest - embeds.shape[1])) for embeds, _ in sides]
+    return torch.cat(padded), torch.cat([eot for _, eot in sides])
 
 
 def _start(backbone: Backbone) -> torch.Tensor:

@@ -30,7 +30,7 @@ from ultraad.nn.loop import train
 from ultraad.nn.losses import dice, focal
 from ultraad.nn.maps import largest, resize, smooth, to_probability
 from ultraad.nn.memory import cache_logits
-from ultraad.nn.prompts import breast_texts, starting_words, unit
+from ultraad.nn.prompts import breast_texts, starting_words, together, unit
 from ultraad.nn.views import SupportViews
 from ultraad.rng import torch_forked
 from ultraad.types import FitReport, Scores
@@ -273,19 +273,20 @@ class UltraAD(Method):
 
     def _prompt_pair(self, f0: torch.Tensor) -> torch.Tensor:
         """Image-aware t_n, t_a: unit (b 2 d)."""
-        c, b = self.config.prompt, len(f0)
+        c, b = self.config.prompt, f0.shape[0]
         source = unit(f0) if c.norm_input else f0
         if c.instance == "fh":
             source = self._class_token(f0)
         slots = self._instance_token(source, raw=c.instance == "fh")
-        sides = []
+        filled = []
         for i, template in enumerate(self.zero_shot.templates):
             g = self.prompts[min(i, len(self.prompts) - 1)]  # (r text_width)
             words = g.expand(b, -1, -1)
             if slots is not None:
                 words = torch.cat([words, slots], 1) if c.fuse == "cat" else words + slots
-            sides.append(self.backbone.encode_prompts(*template.fill(words, context=self.context)))
-        return unit(torch.stack(sides, 1))
+            filled.append(template.fill(words, context=self.context))
+        sides = self.backbone.encode_prompts(*together(filled))  # (2*b d), normal first
+        return unit(sides.view(2, b, -1).transpose(0, 1))
 
     def _instance_token(self, source: torch.Tensor, *, raw: bool) -> torch.Tensor | None:
         """s(x): (b 1 text_width), or (b r text_width) for VCP's convolution."""
@@ -313,7 +314,7 @@ class UltraAD(Method):
     def _prototypes(self, f0: torch.Tensor) -> torch.Tensor:
         """Pi (b rows d) with the learned prompts; see :meth:`ZeroShot.prototypes`."""
         learned = self.adapted and self.config.proto.mode != "text_only"
-        pair = self._prompt_pair(f0) if learned else self.zero_shot.pair.expand(len(f0), -1, -1)
+        pair = self._prompt_pair(f0) if learned else self.zero_shot.pair.expand(f0.shape[0], -1, -1)
         return self.zero_shot.prototypes(pair, self.text, f0)
 
     def _patch_logits(self, f: Features) -> dict[int, torch.Tensor]:
@@ -321,29 +322,42 @@ class UltraAD(Method):
         c = self.config
         protos = self._prototypes(f.image)
         tau = self._tau()
-        out = {}
-        for i, layer in enumerate(self.layers):
-            tokens = f.patches[layer]
-            tokens = self.backbone.post_norm(tokens) if c.adapter.input == "ln_post" else tokens
-            patches = unit(self.adapters[str(layer)](tokens))  # n(P_l), (b n d)
-            fused, against = self._fuse(i, protos, patches, unit(f.patches[layer]))
+        out: dict[int, torch.Tensor] = {}
+        for net, layers in self._sharing():
+            tokens = torch.stack([f.patches[layer] for layer in layers])  # (l b n w)
+            normed = self.backbone.post_norm(tokens) if c.adapter.input == "ln_post" else tokens
+            adapted = [self.adapters[str(layer)](x) for layer, x in zip(layers, normed, strict=True)]
+            patches = unit(torch.cat(adapted))  # n(P_l), (l*b n d)
+            rows = protos.repeat(len(layers), 1, 1)  # (l*b rows d)
+            fused, against = self._fuse(net, rows, patches, tokens.flatten(0, 1))
             logits = self._pair_logits(against @ fused.mT) / tau
             if c.map.raw_weight:
-                plain = self._pair_logits(patches @ unit(protos).mT) / tau
+                plain = self._pair_logits(patches @ unit(rows).mT) / tau
                 logits = (1 - c.map.raw_weight) * logits + c.map.raw_weight * plain
-            out[layer] = logits
+            out |= zip(layers, logits.view(len(layers), -1, *logits.shape[1:]), strict=True)  # (l b n 2)
         return out
 
+    def _sharing(self) -> list[tuple[nn.Module | None, tuple[int, ...]]]:
+        """The fusion and the layers that share it; those go through in one pass. None: no fusion."""
+        if self.fusion is None:
+            return [(None, self.layers)]
+        share = self.config.pif.share_layers
+        if share == "shared":
+            return [(self.fusion[0], self.layers)]
+        if share == "per_layer":
+            return [(net, (layer,)) for net, layer in zip(self.fusion, self.layers, strict=True)]
+        alone: list[tuple[nn.Module | None, tuple[int, ...]]] = [(None, self.layers[:-1])] if self.layers[:-1] else []
+        return [*alone, (self.fusion[0], self.layers[-1:])]
+
     def _fuse(
-        self, i: int, protos: torch.Tensor, patches: torch.Tensor, raw: torch.Tensor
+        self, net: nn.Module | None, protos: torch.Tensor, patches: torch.Tensor, raw: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pi_l' (b rows d|w) and the patches it is compared with (b n d|w)."""
+        """Pi_l' (b rows d|w) and the patches it is compared with (b n d|w); raw patches need not be unit."""
         c = self.config.pif
-        last = i == len(self.layers) - 1
-        if self.fusion is None or (c.share_layers == "last_only" and not last):
+        if net is None:
             return unit(protos), patches
-        net = self.fusion[i if c.share_layers == "per_layer" else 0]
         if c.kv == "raw":
+            raw = unit(raw)
             return unit(net(protos, raw)), raw
         attended = net(protos, patches)
         return unit(protos + attended if c.residual == "add" else attended), patches
@@ -407,7 +421,8 @@ class UltraAD(Method):
         if c.map.layer_reduce == "mean_logit":
             maps = to_probability(stacked.mean(0), grid, size=size, up=c.map.up)
         else:
-            maps = torch.stack([to_probability(x, grid, size=size, up=c.map.up) for x in stacked]).mean(0)
+            each = to_probability(stacked.flatten(0, 1), grid, size=size, up=c.map.up)  # (l*b s s)
+            maps = each.view(len(stacked), -1, size, size).mean(0)
         maps = smooth(maps, sigma).clamp(0, 1)
         if c.post.a_space == "logit":
             margin = (stacked[..., 1] - stacked[..., 0]).mean(0) * self._tau()  # cosine difference in [-2, 2]

@@ -90,7 +90,7 @@ class ZeroShot:
 
     def patch_cosines(self, f: Features) -> dict[int, torch.Tensor]:
         """Zero-shot {layer: (b n rows)}: the tower's own projection of each patch against the prototypes."""
-        rows = unit(self.prototypes(self.pair.expand(len(f.image), -1, -1), self.text, f.image))
+        rows = unit(self.prototypes(self.pair.expand(f.image.shape[0], -1, -1), self.text, f.image))
         return {layer: unit(self.backbone.project(tokens)) @ rows.mT for layer, tokens in f.patches.items()}
 
     def prototypes(self, pair: torch.Tensor, text: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
@@ -104,7 +104,7 @@ class ZeroShot:
         Returns:
             Normal rows first; one row per side except in ``concat_rows`` (2 normal rows, then c abnormal ones).
         """
-        c, b = self.proto, len(pair)
+        c, b = self.proto, pair.shape[0]
         i = self.classes.index(self.normal_class)
         abnormal = text[[j for j in range(len(text)) if j != i]]  # (c-1 d)
         normal = text[i].expand(b, -1)

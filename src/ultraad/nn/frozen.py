@@ -1,0 +1,50 @@
+"""Where a learned part begins: what a frozen tower makes before it is computed once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ultraad.backbones.base import Around, Backbone
+    from ultraad.types import Features
+
+
+def stream(f: Features, layer: int) -> torch.Tensor:
+    """Tokens f32 (b 1+n w) after a block, class token first; layer 0 is what the first block sees."""
+    return torch.cat([f.cls[layer][:, None], f.patches[layer]], dim=1)
+
+
+@torch.no_grad()
+def after_first_block(backbone: Backbone, embeds: torch.Tensor, eot: torch.Tensor) -> torch.Tensor:
+    """What the text tower's first block makes of word embeddings: f32 (t m text_width), m up to the last ``eot``.
+
+    Args:
+        backbone: Whose text tower.
+        embeds: f32 (t m text_width), as for ``encode_prompts``.
+        eot: int64 (t,), as for ``encode_prompts``.
+    """
+    kept: list[torch.Tensor] = []
+
+    def first_only(layer: int, x: torch.Tensor, block: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        if layer == 1:
+            kept.append(block(x))
+        return x
+
+    backbone.encode_prompts(embeds, eot, around=first_only)
+    return kept[0]
+
+
+def from_second_block(first: torch.Tensor, around: Around) -> Around:
+    """An ``around`` that takes ``first`` (t m w) for what block 1 gives, and leaves the other blocks to ``around``.
+
+    Of the embeddings that the tower is run with, only the shape matters then.
+    """
+
+    def skip(layer: int, x: torch.Tensor, block: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        return first if layer == 1 else around(layer, x, block)
+
+    return skip
