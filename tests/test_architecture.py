@@ -23,6 +23,7 @@ TOP = {
     "card",
     "results",
     "runs",
+    "live",
     "report",
     "demo",
     "doctor",
@@ -45,6 +46,9 @@ ONLY_IN = {
     "torchvision": ("backbones",),
     "pydicom": ("io/dicom.py",),
     "highdicom": ("io/dicom.py",),
+    "onnx": ("export",),
+    "onnxruntime": ("export",),
+    "openvino": ("export",),
     "rich": ("cli",),
     "typer": ("cli",),
 }

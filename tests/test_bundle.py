@@ -49,6 +49,18 @@ def test_round_trip_is_exact(model: Model, saved: Path, busi_dir: Path) -> None:
         np.testing.assert_array_equal(a.map, b.map)
 
 
+def test_another_number_type_than_it_was_adapted_in(model: Model, saved: Path, tmp_path: Path, busi_dir: Path) -> None:
+    path = busi_dir / "benign" / "benign (1).png"
+    half = load(saved, dtype="bfloat16")
+    assert half.describe()["backbone"]["dtype"] == "bfloat16"
+    assert half.calibration == model.calibration
+    assert half.digest != model.digest
+    assert half.predict(path).score == pytest.approx(model.predict(path).score, abs=0.05)
+    again = load(half.save(tmp_path / "half"))  # what it was saved in
+    assert again.digest == half.digest
+    assert load(tmp_path / "half", dtype="float32").digest == model.digest
+
+
 def test_zero_shot_round_trip(tmp_path: Path, busi_dir: Path) -> None:
     model = zero_shot(backbone="tiny")
     found = load(model.save(tmp_path / "zero"))

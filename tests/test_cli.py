@@ -218,6 +218,15 @@ def test_frames_of_a_cine(cli: Cli, saved: Path, dicom_dir: Path, tmp_path: Path
     assert [r["frame"] for r in read_predictions(tmp_path / "one")] == [1]
 
 
+def test_the_list_of_commands_says_what_each_does_in_full(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    words = " ".join(cli("--help").out.partition("Commands:")[2].split())
+    assert "demo The whole story: data, support set, adaptation, prediction, evaluation, report. doctor" in words
+    assert "..." not in words
+    words = " ".join(cli("backbones", "--help").out.split())
+    assert "fetch Download weights and verify them; the only command that uses the network. verify" in words
+
+
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 

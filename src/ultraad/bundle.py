@@ -11,14 +11,9 @@ The folder is written beside its place and renamed, so a reader never meets half
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import logging
-import secrets
-import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,24 +28,22 @@ from ultraad.backbones.base import Backbone
 from ultraad.calibrate import Calibration
 from ultraad.card import card
 from ultraad.config import explain, resolve
-from ultraad.data.support import Fingerprint
+from ultraad.data.support import read_fingerprints, write_fingerprints
 from ultraad.errors import BundleError
-from ultraad.io.files import ensure_writable, sha256, write_bytes, write_json, write_text
+from ultraad.export import is_exported
+from ultraad.io.files import sha256, whole_folder, write_bytes, write_json, write_text
 from ultraad.model import Model
-from ultraad.origin import Origin
+from ultraad.origin import Origin, versions
 from ultraad.types import PreprocessConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ultraad.backbones.base import DType
+    from ultraad.backbones.base import DTypeChoice
 
 _log = logging.getLogger(__name__)
 
 FORMAT = "ultraad.model/1"
 CONFIG, ADAPTER, SUPPORT, CARD = "config.json", "adapter.safetensors", "support.csv", "README.md"
 AUXILIARY = "auxiliary.csv"
-_COLUMNS = ("id", "label", "group", "sha256")
 
 
 class _Strict(BaseModel):
@@ -79,12 +72,6 @@ class _Config(_Strict):
     origin: Origin
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that results depend on."""
-    names = ("ultraad", "torch", "open_clip_torch", "timm", "numpy", "pillow")
-    return {name: version(name) for name in names}
-
-
 def save(model: Model, folder: str | Path) -> Path:
     """Write a model; all or nothing. A model that stood in its place is replaced.
 
@@ -100,14 +87,16 @@ def save(model: Model, folder: str | Path) -> Path:
         DataError: If the place cannot be written to.
     """
     folder = Path(folder)
-    ensure_writable(folder.parent)
     if folder.exists() and not _replaceable(folder):
         msg = f"{folder} exists and is no ultraad model; choose another name for the model, or move what is there"
         raise BundleError(msg)
     state = {key: value.detach().cpu().contiguous() for key, value in model.method.state_dict().items()}
-    files = {ADAPTER: tensor_bytes(state, metadata={"format": "pt"}), SUPPORT: _table(model.support).encode()}
+    files = {
+        ADAPTER: tensor_bytes(state, metadata={"format": "pt"}),
+        SUPPORT: write_fingerprints(model.support).encode(),
+    }
     if model.auxiliary:
-        files[AUXILIARY] = _table(model.auxiliary).encode()
+        files[AUXILIARY] = write_fingerprints(model.auxiliary).encode()
     config = {
         "format": FORMAT,
         "versions": versions(),
@@ -115,32 +104,27 @@ def save(model: Model, folder: str | Path) -> Path:
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         **model.describe(),
     }
-    token = secrets.token_hex(4)
-    fresh, old = (folder.with_name(f".{folder.name}.{token}.{kind}") for kind in ("new", "old"))
-    fresh.mkdir()
-    try:
+    with whole_folder(folder) as fresh:
         for name, data in files.items():
             write_bytes(fresh / name, data)
         write_text(fresh / CARD, card(config))
         write_json(fresh / CONFIG, config)
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-    finally:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        for leftover in (fresh, old):
-            if leftover.exists():
-                shutil.rmtree(leftover)
     return folder
 
 
-def read(folder: str | Path, *, device: str = "cpu", backbone: str | Backbone | None = None) -> Model:
+def read(
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: DTypeChoice | None = None,
+    backbone: str | Backbone | None = None,
+) -> Model:
     """Load a model and check that it is what was saved.
 
     Args:
         folder: What :func:`save` wrote.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+        dtype: Of the image tower; None for the one it was adapted in. See :func:`ultraad.load`.
         backbone: Where to take the weights from instead of the name in the folder.
 
     Raises:
@@ -159,7 +143,7 @@ def read(folder: str | Path, *, device: str = "cpu", backbone: str | Backbone | 
             msg = f"{path} is damaged: sha256 is {got}, should be {wanted}; copy the model again"
             raise BundleError(msg)
     _warn_versions(config, folder)
-    tower = _tower(config, folder, device=device, backbone=backbone)
+    tower = _tower(config, folder, device=device, dtype=dtype, backbone=backbone)
     chosen = methods.get(config.method)
     options = resolve(chosen.Config, config.options, where=f"options in {folder / CONFIG}")
     method = chosen(tower, options, classes=config.classes, normal_class=config.normal_class)
@@ -174,8 +158,8 @@ def read(folder: str | Path, *, device: str = "cpu", backbone: str | Backbone | 
         method.to(tower.device),
         calibration=config.calibration,
         origin=origin,
-        support=list(_read_table(folder / SUPPORT, origin.source)),
-        auxiliary=list(_read_table(folder / AUXILIARY, origin.auxiliary.source)) if origin.auxiliary else (),
+        support=list(read_fingerprints(folder / SUPPORT, origin.source)),
+        auxiliary=list(read_fingerprints(folder / AUXILIARY, origin.auxiliary.source)) if origin.auxiliary else (),
     )
 
 
@@ -198,6 +182,8 @@ def _read_config(folder: Path) -> _Config:
     path = folder / CONFIG
     if not path.is_file():
         found = "no such folder" if not folder.exists() else f"{CONFIG} is missing there"
+        if is_exported(folder):
+            found = "it is exported from one; ultraad.export.exported.load reads it"
         msg = f"{folder} is no ultraad model: {found}. Wanted a folder written by 'ultraad adapt -o'"
         raise BundleError(msg)
     try:
@@ -223,13 +209,14 @@ def _warn_versions(config: _Config, folder: Path) -> None:
         _log.warning("the model %s was made with %s; results may differ a little", folder, ", ".join(others))
 
 
-def _tower(config: _Config, folder: Path, *, device: str, backbone: str | Backbone | None) -> Backbone:
+def _tower(
+    config: _Config, folder: Path, *, device: str, dtype: DTypeChoice | None, backbone: str | Backbone | None
+) -> Backbone:
     stored = config.backbone
-    dtype: DType = stored.dtype
     if isinstance(backbone, Backbone):
         tower = backbone
     else:
-        tower = load_backbone(backbone or stored.name, device=device, dtype=dtype, size=stored.size)
+        tower = load_backbone(backbone or stored.name, device=device, dtype=dtype or stored.dtype, size=stored.size)
     if tower.fingerprint != stored.fingerprint:
         msg = (
             f"the model {folder} was adapted on {stored.name} with weights {stored.fingerprint[:16]}, but "
@@ -243,18 +230,3 @@ def _tower(config: _Config, folder: Path, *, device: str, backbone: str | Backbo
         )
         raise BundleError(msg)
     return tower
-
-
-def _table(images: Iterable[tuple[Fingerprint, str]]) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(_COLUMNS)
-    table.writerows((p.id, label, p.group or "", p.sha256) for p, label in images)
-    return text.getvalue()
-
-
-def _read_table(path: Path, source: str | None) -> Iterator[tuple[Fingerprint, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            print_ = Fingerprint(id=row["id"], group=row["group"] or None, sha256=row["sha256"], source=source or "")
-            yield print_, row["label"]

@@ -33,3 +33,7 @@ class BundleError(UltraadError):
 
 class MissingExtraError(UltraadError):
     """An optional package is needed; the message gives the exact pip line."""
+
+
+class ExportError(UltraadError):
+    """A model cannot become a graph for another runtime, or the graph does not predict what the model does."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,13 @@ from ultraad.config import dump, resolve
 from ultraad.data.auxiliary import AuxiliaryBatches, AuxiliarySet, load_auxiliary
 from ultraad.data.loader import array_batch, iterate, load_batch
 from ultraad.data.preprocess import Preprocess
-from ultraad.data.sources.base import frames_of, is_normal
+from ultraad.data.sources.base import is_normal, samples_of
 from ultraad.data.support import digest, fingerprints, fingerprints_of, load_support
 from ultraad.errors import ConfigError, DataError
-from ultraad.io import find_images, read_image
+from ultraad.io import read_image
 from ultraad.nn.prompts import breast_texts
 from ultraad.origin import Auxiliary, Origin
+from ultraad.results import Result
 from ultraad.types import Sample
 
 if TYPE_CHECKING:
@@ -39,32 +40,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ultraad.backbones.base import DType
+    from ultraad.backbones.base import DTypeChoice
     from ultraad.calibrate import Calibration
     from ultraad.data.support import Fingerprint
+    from ultraad.live import Live
     from ultraad.methods.base import Method, MethodInfo
     from ultraad.origin import ProtocolName
     from ultraad.types import FitReport, Prediction, SupportSet
 
 _AUXILIARY_BATCH = 8
 """Images per step for methods without a batch size of their own (APRIL-GAN, AnomalyCLIP: 8)."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
-    """One predicted sample of a stream.
-
-    Attributes:
-        sample: What was read.
-        image: uint8 (H W 3), the file's pixels.
-        prediction: What the model says.
-        mask_known: True if the sample has a usable mask (or is known to be normal), so that its map can be judged.
-    """
-
-    sample: Sample
-    image: NDArray[np.uint8]
-    prediction: Prediction
-    mask_known: bool
 
 
 class Model:
@@ -212,6 +197,42 @@ class Model:
                 known = batch.mask_known is not None and bool(batch.mask_known[i])
                 yield Result(sample, image, prediction, mask_known=known)
 
+    def stream(
+        self,
+        frames: Iterable[NDArray[Any] | tuple[NDArray[Any], Any]],
+        *,
+        newest: bool = False,
+        ahead: int = 1,
+    ) -> Iterator[Live]:
+        """Frames from a scanner or a camera, predicted as they come; the delay is bounded.
+
+        The source is iterated in a thread of its own, so that it is never kept from grabbing while the model works. A
+        frame waits for at most ``ahead`` predictions and the one under way, then takes its own.
+
+        Args:
+            frames: Arrays as in :meth:`predict`, or pairs of an array and anything that is to come back with it, such
+                as the time of the frame. A generator around a grabber's "next frame" does.
+            newest: If frames come faster than they are predicted, drop the oldest waiting one for the newest, as a
+                live display does. Otherwise every frame is predicted, and the source has to wait.
+            ahead: Most frames that wait for the model.
+
+        Returns:
+            An iterator over the predicted frames, in order. What the source raises is raised here, after the frames
+            before it. Leaving the loop ends the thread with the next frame of the source.
+
+        Raises:
+            ConfigError: If ``ahead`` is below 1.
+
+        Example:
+            >>> model = zero_shot(backbone="tiny")
+            >>> camera = ((np.zeros((120, 160), np.uint8), 0.04 * i) for i in range(3))
+            >>> [(live.number, live.stamp) for live in model.stream(camera)]
+            [(0, 0.0), (1, 0.04), (2, 0.08)]
+        """
+        from ultraad.live import stream
+
+        return stream(self.predict, frames, newest=newest, ahead=ahead)
+
     def is_abnormal(self, prediction: Prediction) -> bool:
         """Whether the score reaches the stored threshold."""
         return prediction.score >= self.calibration.image_threshold
@@ -229,35 +250,6 @@ class Model:
         return save(self, folder)
 
 
-def samples_of(items: Iterable[str | Path | Sample], *, frame: int | None = None) -> list[Sample]:
-    """Samples for files, folders and patterns; every frame of a multi-frame file is one. Samples pass unchanged.
-
-    Args:
-        items: Paths as in :func:`ultraad.io.find_images`, or samples.
-        frame: Only this 0-based frame of multi-frame files; None takes all.
-
-    Raises:
-        DataError: If a path does not exist or nothing is found. A file that cannot be read is no error here.
-    """
-    found: list[Sample] = []
-    paths: list[str | Path] = []
-    for item in items:
-        if isinstance(item, Sample):
-            found.append(item)
-        else:
-            paths.append(item)
-    for path in find_images(paths) if paths else []:
-        frames = frames_of(path)
-        for number, about in frames:
-            if number is None:
-                found.append(Sample(id=path.as_posix(), image=path, frame=frame or 0, group=about.group))
-            elif frame in (None, number):
-                found.append(Sample(id=f"{path.as_posix()}#{number}", image=path, frame=number, group=about.group))
-        if frame is not None and frames[0][0] is not None and frame >= len(frames):  # reading it says what is wrong
-            found.append(Sample(id=f"{path.as_posix()}#{frame}", image=path, frame=frame))
-    return found
-
-
 def adapt(
     support: SupportSet | str | Path | None = None,
     *,
@@ -270,7 +262,7 @@ def adapt(
     normal_class: str | None = None,
     seed: int = 0,
     device: str = "cpu",
-    dtype: DType = "float32",
+    dtype: DTypeChoice = "float32",
     size: int | None = None,
     calibrate: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
@@ -289,7 +281,8 @@ def adapt(
         normal_class: Without a support set: the class that means "no lesion"; None takes the one named so.
         seed: Same seed, same support, same model.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
-        dtype: Of the image tower.
+        dtype: Of the image tower. ``"auto"`` takes bfloat16 where it is measurably faster; ``model.describe()`` says
+            which it was.
         size: Input side in pixels; the weights' own if None.
         calibrate: Fit thresholds by cross-validation (one more fit for each fold); otherwise they are 0.5. With an
             auxiliary set they are 0.5, too: every fold would be trained on all of it again.
@@ -358,7 +351,7 @@ def zero_shot(
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "cpu",
-    dtype: DType = "float32",
+    dtype: DTypeChoice = "float32",
     size: int | None = None,
 ) -> Model:
     """A model from sentences alone: no image is seen, and thresholds are 0.5.
@@ -397,13 +390,22 @@ def zero_shot(
     )
 
 
-def load(folder: str | Path, *, device: str = "cpu", backbone: str | Backbone | None = None) -> Model:
+def load(
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: DTypeChoice | None = None,
+    backbone: str | Backbone | None = None,
+) -> Model:
     """A saved model.
 
     Args:
         folder: What :meth:`Model.save` wrote.
         device: As in :func:`adapt`.
-        backbone: Where to take the weights from instead of the name in the folder; they must be the same weights.
+        dtype: As in :func:`adapt`; None for the one the model was adapted in. What was learned stays float32 and is not
+            changed, and the thresholds stay those that were found then.
+        backbone: Where to take the weights from instead of the name in the folder; they must be the same weights. One
+            that is loaded keeps its own device and dtype.
 
     Raises:
         BundleError: If the folder is incomplete or damaged, or the backbone is another one.
@@ -411,7 +413,7 @@ def load(folder: str | Path, *, device: str = "cpu", backbone: str | Backbone | 
     """
     from ultraad.bundle import read
 
-    return read(folder, device=device, backbone=backbone)
+    return read(folder, device=device, dtype=dtype, backbone=backbone)
 
 
 # --- pieces ----------------------------------------------------------------------------------------------------------
@@ -478,7 +480,7 @@ def _split_options(method: type[Method], given: Mapping[str, Any] | None) -> tup
     )
 
 
-def _tower(backbone: str | Backbone, *, device: str, dtype: DType, size: int | None) -> Backbone:
+def _tower(backbone: str | Backbone, *, device: str, dtype: DTypeChoice, size: int | None) -> Backbone:
     if isinstance(backbone, Backbone):
         return backbone
     return load_backbone(backbone, device=device, dtype=dtype, size=size)

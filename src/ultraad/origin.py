@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -56,3 +57,14 @@ class Origin(BaseModel):
     seconds: float = 0.0
     learned: dict[str, int] = {}
     notes: tuple[str, ...] = ()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on, as far as they are installed."""
+    found = {}
+    for name in ("ultraad", "torch", "open_clip_torch", "timm", "numpy", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # an exported model needs no torch
+            continue
+    return found

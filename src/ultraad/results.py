@@ -6,7 +6,8 @@
     errors.jsonl        one line per image that could not be used
     overlays/  maps/    pictures, and maps as 16-bit PNG (value * 65535)
 
-A line is written after its pictures, so whatever ``predictions.jsonl`` names is there.
+A line is written after its pictures, so whatever ``predictions.jsonl`` names is there. Pictures are drawn and written
+by threads while the next images are predicted; lines follow in the order of :meth:`ResultsFolder.add`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import io
 import json
 import re
 import shutil
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +36,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ultraad.calibrate import Calibration
-    from ultraad.model import Result
+    from ultraad.types import Prediction, Sample
 
 RUN, PREDICTIONS, ERRORS, TABLE = "run.json", "predictions.jsonl", "errors.jsonl", "predictions.csv"
 METRICS, REPORT = "metrics.json", "report.html"
 _PICTURES = ("overlays", "maps")
+_WRITERS = 2  # ours: threads; drawing and PNG compression run outside the interpreter's lock
+_AHEAD = 16  # ours: most images whose line is not written yet, two batches of the usual size; bounds the memory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """One predicted sample of a stream.
+
+    Attributes:
+        sample: What was read.
+        image: uint8 (H W 3), the file's pixels.
+        prediction: What the model says.
+        mask_known: True if the sample has a usable mask (or is known to be normal), so that its map can be judged.
+    """
+
+    sample: Sample
+    image: NDArray[np.uint8]
+    prediction: Prediction
+    mask_known: bool
 
 
 class ResultsFolder:
@@ -53,7 +76,7 @@ class ResultsFolder:
         DataError: If the folder cannot be written to, or holds results of another model or command.
 
     Attributes:
-        done: Ids that have a prediction already.
+        done: Ids that have a line in ``predictions.jsonl``.
         failed: {id: reason} of this run.
     """
 
@@ -71,29 +94,28 @@ class ResultsFolder:
         elif earlier is not None:
             self._check_same(earlier)
             self.done = {row["id"] for row in read_predictions(self.folder)}
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ultraad-writer")
+        self._unwritten: deque[tuple[str, str, Future[None]]] = deque()  # (id, line, pictures)
         (self.folder / ERRORS).unlink(missing_ok=True)  # what failed is tried again
         for name in _PICTURES:
             (self.folder / name).mkdir(exist_ok=True)
         self._write_run("running")
 
     def add(self, result: Result, calibration: Calibration, *, mask: NDArray[np.bool_] | None = None) -> None:
-        """Write one prediction.
+        """Write one prediction, sooner or later: at most 16 wait for their pictures at any time.
 
         Args:
             result: What was predicted.
             calibration: Thresholds.
             mask: bool (H W), the true lesion, drawn into the overlay.
+
+        Raises:
+            DataError: If this or an earlier prediction cannot be written; that one gets no line.
         """
         s, p = result.sample, result.prediction
         name = f"{_file_name(s.id)}.png"
-        map_path = overlay_path = None
-        if p.map is not None and self._maps:
-            map_path = f"maps/{name}"
-            write_map(self.folder / map_path, np.clip(p.map, 0.0, 1.0))
-        if p.map is not None and self._overlays:
-            overlay_path = f"overlays/{name}"
-            picture = overlay(result.image, p.map, mask=mask, threshold=calibration.pixel_threshold)
-            write_image(self.folder / overlay_path, picture)
+        map_path = f"maps/{name}" if p.map is not None and self._maps else None
+        overlay_path = f"overlays/{name}" if p.map is not None and self._overlays else None
         row = {
             "id": s.id,
             "image": s.image.as_posix(),
@@ -109,23 +131,70 @@ class ResultsFolder:
             "overlay": overlay_path,
             "mask_known": result.mask_known,
         }
-        append_line(self.folder / PREDICTIONS, json.dumps(row, ensure_ascii=False, allow_nan=False))
-        self.done.add(s.id)
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        pictures = self._writers.submit(
+            self._draw, result, map_path, overlay_path, threshold=calibration.pixel_threshold, mask=mask
+        )
+        self._unwritten.append((s.id, line, pictures))
+        self._write_lines(_AHEAD)
 
     def fail(self, id_: str, reason: str) -> None:
         """Write one image that could not be used."""
         self.failed[id_] = reason
         append_line(self.folder / ERRORS, json.dumps({"id": id_, "error": reason}, ensure_ascii=False))
 
+    def flush(self) -> None:
+        """Wait until every prediction that was added is in the folder.
+
+        Raises:
+            DataError: If one cannot be written; it gets no line, and another call goes on with the next.
+        """
+        self._write_lines(0)
+
     def finish(self, status: str, **facts: Any) -> None:  # noqa: ANN401
-        """Write the table and the final ``run.json``.
+        """Flush, and write the table and the final ``run.json``.
 
         Args:
             status: ``"complete"``, ``"interrupted"`` or ``"failed"``.
             facts: More for ``run.json``.
+
+        Raises:
+            DataError: If something cannot be written.
         """
-        write_text(self.folder / TABLE, _table(self.folder))
-        self._write_run(status, images=len(self.done), failed=len(self.failed), **facts)
+        try:
+            self.flush()
+        finally:
+            self._writers.shutdown(cancel_futures=True)
+            write_text(self.folder / TABLE, _table(self.folder))
+            self._write_run(status, images=len(self.done), failed=len(self.failed), **facts)
+
+    def _draw(
+        self,
+        result: Result,
+        map_path: str | None,
+        overlay_path: str | None,
+        *,
+        threshold: float | None,
+        mask: NDArray[np.bool_] | None,
+    ) -> None:
+        """Draw and write the pictures of one prediction, in a thread."""
+        found = result.prediction.map
+        if found is None:
+            return
+        if map_path is not None:
+            write_map(self.folder / map_path, np.clip(found, 0.0, 1.0))
+        if overlay_path is not None:
+            write_image(self.folder / overlay_path, overlay(result.image, found, mask=mask, threshold=threshold))
+
+    def _write_lines(self, ahead: int) -> None:
+        """Append the lines of the oldest predictions until at most ``ahead`` are left, each after its pictures."""
+        while len(self._unwritten) > ahead:
+            id_, line, pictures = self._unwritten[0]
+            wait([pictures])  # an interruption here loses nothing: the line is still in the queue
+            self._unwritten.popleft()
+            pictures.result()
+            append_line(self.folder / PREDICTIONS, line)
+            self.done.add(id_)
 
     def _write_run(self, status: str, **facts: Any) -> None:  # noqa: ANN401
         write_json(self.folder / RUN, {**self._run, "status": status, **facts})

@@ -9,29 +9,67 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ultraad.bundle import versions
 from ultraad.data import sources
+from ultraad.data.sources.base import samples_of
 from ultraad.data.support import check_leakage, leaking
 from ultraad.errors import DataError, LeakageError
 from ultraad.io import read_mask
 from ultraad.io.files import write_json
 from ultraad.metrics.bootstrap import RESAMPLES
 from ultraad.metrics.summary import Evaluation
-from ultraad.model import samples_of
+from ultraad.origin import versions
 from ultraad.report import render
 from ultraad.results import METRICS, ResultsFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ultraad.calibrate import Calibration
     from ultraad.data.support import Fingerprint
-    from ultraad.model import Model, Result
+    from ultraad.origin import Origin
+    from ultraad.results import Result
     from ultraad.types import Sample
 
 
 _log = logging.getLogger(__name__)
+
+
+class Predictor(Protocol):
+    """What the jobs need of a model; a :class:`~ultraad.model.Model` has it, and so does an exported one."""
+
+    calibration: Calibration
+    origin: Origin
+    support: tuple[tuple[Fingerprint, str], ...]
+    auxiliary: tuple[tuple[Fingerprint, str], ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+
+    @property
+    def normal_class(self) -> str:
+        """The class that means "no lesion"."""
+
+    @property
+    def digest(self) -> str:
+        """One digest, one set of results."""
+
+    def describe(self) -> dict[str, Any]:
+        """What the model is, as plain JSON types."""
+
+    def predict_many(
+        self,
+        items: Iterable[str | Path | Sample],
+        *,
+        batch_size: int = 8,
+        on_error: Callable[[Sample, DataError], None] | None = None,
+    ) -> Iterator[Result]:
+        """Many images in a stream."""
 
 
 @dataclass(slots=True)
@@ -52,7 +90,7 @@ class Outcome:
 
 
 def predict_into(
-    model: Model,
+    model: Predictor,
     paths: Iterable[str | Path],
     output: str | Path,
     *,
@@ -100,7 +138,7 @@ def predict_into(
 
 
 def evaluate(
-    model: Model,
+    model: Predictor,
     data: str | Path | Sequence[Sample],
     *,
     layout: str = "auto",
@@ -156,11 +194,13 @@ def evaluate(
         note = _failing(folder, failed)
         for result in model.predict_many(samples, batch_size=batch_size, on_error=note):
             try:
-                _judge(result, evaluation, folder, model)
+                mask = _judge(result, evaluation)
             except DataError as e:
                 note(result.sample, e)
             else:
                 outcome.predicted += 1
+                if folder is not None:
+                    folder.add(result, model.calibration, mask=mask)
             if progress is not None:
                 progress(outcome.predicted + len(failed), len(samples))
         if not outcome.predicted:
@@ -181,7 +221,7 @@ def unseen(support: Sequence[Fingerprint], samples: Sequence[Sample], *, layout:
     return [s for s in samples if s.id not in seen]
 
 
-def in_classes(samples: Sequence[Sample], model: Model) -> list[Sample]:
+def in_classes(samples: Sequence[Sample], model: Predictor) -> list[Sample]:
     """The samples in the model's class names: any name for "no lesion" is its normal class, unknown names go."""
     unknown = Counter(s.label for s in samples if s.label not in (None, *model.classes) and s.anomalous is not False)
     if unknown:
@@ -199,7 +239,7 @@ def in_classes(samples: Sequence[Sample], model: Model) -> list[Sample]:
 # --- pieces ----------------------------------------------------------------------------------------------------------
 
 
-def _facts(model: Model, command: str) -> dict[str, Any]:
+def _facts(model: Predictor, command: str) -> dict[str, Any]:
     """What ``run.json`` says about the model; the report is made from this."""
     calibration = model.calibration
     return {
@@ -219,6 +259,8 @@ def _finishing(folder: ResultsFolder | None) -> Iterator[Outcome]:
     outcome, started, status = Outcome(), time.perf_counter(), "failed"
     try:
         yield outcome
+        if folder is not None:
+            folder.flush()
         status = "complete"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -271,7 +313,7 @@ def _samples(
 
 
 def _without_leaks(
-    model: Model, samples: list[Sample], layout: str | None, *, leaks: Literal["refuse", "drop"]
+    model: Predictor, samples: list[Sample], layout: str | None, *, leaks: Literal["refuse", "drop"]
 ) -> tuple[list[Sample], dict[str, Any]]:
     """The samples that may be evaluated, and what ``run.json`` says about the check."""
     support, auxiliary = [p for p, _ in model.support], [p for p, _ in model.auxiliary]
@@ -287,8 +329,8 @@ def _without_leaks(
     return kept, {"checked": True, "leaks": len(samples) - len(kept), "dropped": len(samples) - len(kept)}
 
 
-def _judge(result: Result, evaluation: Evaluation, folder: ResultsFolder | None, model: Model) -> None:
-    """Compare one result with its truth and write it down."""
+def _judge(result: Result, evaluation: Evaluation) -> NDArray[np.bool_] | None:
+    """Compare one result with its truth, whose mask is returned: bool (H W), None if unknown."""
     s, p = result.sample, result.prediction
     mask = read_mask(s.masks, shape=(result.image.shape[0], result.image.shape[1])) if result.mask_known else None
     evaluation.add(
@@ -302,5 +344,4 @@ def _judge(result: Result, evaluation: Evaluation, folder: ResultsFolder | None,
         group=s.group,
         tags=s.tags,
     )
-    if folder is not None:
-        folder.add(result, model.calibration, mask=mask)
+    return mask

@@ -10,8 +10,9 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from pydicom import encaps
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate, generate_frames
+from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     HEVCMP51,
@@ -213,6 +214,16 @@ def test_window_after_rescale(path):
     np.testing.assert_array_equal(read_image(save(path, make(grey, "MONOCHROME1", bits=12, **tags))), 255 - got)
 
 
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4"])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_grey_by_table_is_grey_by_pixel(kind, photometric):
+    limits = np.iinfo(np.dtype(kind))
+    stored = np.random.default_rng(0).integers(limits.min, limits.max, (300, 300), kind, endpoint=True)
+    stored[0, :2] = limits.min, limits.max
+    ds = make(stored, photometric, RescaleSlope="0.5", RescaleIntercept="-10", WindowCenter="20", WindowWidth="90")
+    np.testing.assert_array_equal(dicom._grey_to_byte(stored, ds), dicom._grey_chain(stored, ds))
+
+
 def test_window_of_width_zero_is_ignored(path):
     grey = np.arange(H * W, dtype=np.uint16).reshape(H, W).astype(np.uint8)
     got = read_image(save(path, make(grey, "MONOCHROME2", WindowCenter="0", WindowWidth="0")))
@@ -326,6 +337,60 @@ def test_only_the_asked_frame_is_decoded(path, rgb, monkeypatch):
     assert [int(read_image(path, frame=i)[0, 0, 0]) for i in range(20)] == list(range(0, 200, 10))
     assert asked == list(range(20))
     assert len(parsed) == 1
+
+
+def with_frames(path: Path, cine: np.ndarray, kind: str) -> Path:
+    """A cine in one of the ways in which frames can lie in a file."""
+    ds = make(cine, "RGB")
+    if kind != "native":
+        ds.file_meta.TransferSyntaxUID, ds.PhotometricInterpretation = JPEGBaseline8Bit, "YBR_FULL_422"
+        coded = []
+        for picture in cine:
+            buffer = io.BytesIO()
+            Image.fromarray(picture).save(buffer, format="JPEG")
+            coded.append(buffer.getvalue())
+        if kind == "extended table":
+            ds.PixelData, ds.ExtendedOffsetTable, ds.ExtendedOffsetTableLengths = encapsulate_extended(coded)
+        else:
+            pieces = 3 if "pieces" in kind else 1
+            ds.PixelData = encapsulate(coded, has_bot="table" in kind, fragments_per_frame=pieces)
+        ds["PixelData"].is_undefined_length = True
+    return save(path, ds)
+
+
+KINDS = ("native", "table", "no offsets", "extended table", "pieces, table", "pieces, no offsets")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frame_by_frame_is_the_whole_cine(path, rgb, kind):
+    cine = np.stack([np.roll(rgb, i, axis=1) for i in range(7)])
+    whole = pydicom.dcmread(with_frames(path, cine, kind)).pixel_array
+    for frame in (6, 0, 3, 3, 5, 1, 2, 4):
+        np.testing.assert_array_equal(read_image(path, frame=frame), whole[frame])
+
+
+@pytest.mark.parametrize("kind", KINDS[:-1])
+def test_a_late_frame_costs_no_more_than_an_early_one(path, rgb, kind, monkeypatch):
+    with_frames(path, np.stack([rgb] * 50), kind)
+    reads = []
+    unpack = encaps.unpack
+    monkeypatch.setattr(encaps, "unpack", lambda *a: (reads.append(1), unpack(*a))[1])
+    read_image(path, frame=1)  # may look for all frames, once
+    steps = []
+    for frame in (0, 25, 48):
+        reads.clear()
+        read_image(path, frame=frame)
+        steps.append(len(reads))
+    assert len(set(steps)) == 1
+    assert steps[0] < 50
+
+
+def test_a_cine_cut_short_gives_the_frames_it_has(path, rgb):
+    whole = with_frames(path, np.stack([rgb] * 5), "no offsets").read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert count_frames(path) == 5
+    with pytest.raises(DataError, match="pixel data"):
+        read_image(path, frame=4)
 
 
 def test_a_changed_file_is_read_again(path, rgb):

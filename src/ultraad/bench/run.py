@@ -20,11 +20,11 @@ from ultraad.bench.local import Here, Lost, Processes
 from ultraad.bench.pictures import small_pictures
 from ultraad.bench.results import FEATURES, PAINTED, PICTURES, SUPPORTS, Results, npz
 from ultraad.bench.work import Encode, died, encode, forget, not_public, run_job
-from ultraad.bundle import versions
 from ultraad.config import dump
 from ultraad.data.support import save_support
 from ultraad.errors import ConfigError
 from ultraad.io.files import ensure_writable, write_bytes
+from ultraad.origin import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

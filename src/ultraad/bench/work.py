@@ -19,10 +19,10 @@ from ultraad.bench.measure import Clock, Measured, measure
 from ultraad.bench.memory import Peak
 from ultraad.bench.protocol import HABITS, Habit, likes, stop_at
 from ultraad.bench.results import ERRORS, FORMAT, MAPS, PICTURES, PIXELS, PREDICTIONS, Finished
-from ultraad.bundle import versions
 from ultraad.data.loader import iterate
 from ultraad.data.preprocess import Preprocess
 from ultraad.model import adapt, zero_shot
+from ultraad.origin import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

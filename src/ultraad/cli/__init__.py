@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ultraad import __version__
-from ultraad.cli import bench, data, models, support, tools
-from ultraad.cli.console import complain, warnings_to_stderr
-from ultraad.errors import UltraadError
+from ultraad.cli import bench, data, export, models, support, tools
+from ultraad.cli.console import Commands, complain, warnings_to_stderr
+from ultraad.errors import MissingExtraError, UltraadError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,16 +24,19 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="ultraad",
+    cls=Commands,
     help="Few-shot CLIP for ultrasound: localise lesions, detect abnormal images, grade them. For research only.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # plain help: rich would double the time it takes
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.add_typer(data.app, name="data")
 app.add_typer(support.app, name="support")
 app.add_typer(bench.app, name="bench")
 models.register(app)
+export.register(app)
 tools.register(app)
 
 
@@ -65,4 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("ULTRAAD_DEBUG") == "1":
             raise
         complain(e)
+        sys.exit(1)
+    except ModuleNotFoundError as e:
+        if e.name != "torch" or os.environ.get("ULTRAAD_DEBUG") == "1":
+            raise
+        msg = "torch is not installed here; without it, only 'predict' and 'evaluate' with an exported model work"
+        complain(MissingExtraError(f"{msg}. Install ultraad with its dependencies, or see docs/export.md"))
         sys.exit(1)

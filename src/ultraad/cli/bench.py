@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ultraad.cli.console import progress, say, warn
+from ultraad.cli.console import Commands, progress, say, warn
 from ultraad.cli.options import Device, Devices
 from ultraad.errors import ConfigError
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from ultraad.bench.recipe import Recipe
 
-app = typer.Typer(help="Compare methods: a recipe in, a folder of results and a report out.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands, help="Compare methods: a recipe in, a folder of results and a report out.", no_args_is_help=True
+)
 
 _Folder = Annotated[Path, typer.Argument(metavar="RESULTS", help="What 'ultraad bench run' wrote.")]
 _SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "class_auroc_macro": "class AUROC"}

@@ -1,4 +1,7 @@
-"""Printing: results to stdout, everything else to stderr."""
+"""Printing: results to stdout, everything else to stderr.
+
+rich is loaded by what prints with it: it takes as long as all that ``ultraad --help`` needs.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,40 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from rich.console import Console
+
+
+class Commands(TyperGroup):
+    """A group of commands whose help says of each what it does, on as many lines as that takes."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  # Click's, which typer brings itself
+        """List the commands; Click would cut what they do to one line each."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, command.get_short_help_str(limit=1000)) for name, command in commands if command is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Prints lines as they are: never wrapped, never read as markup, so that they can be piped and copied."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
 
 def say(text: str = "", *, style: str | None = None) -> None:
-    """A line on stdout, never wrapped and never read as markup, so that it can be piped and copied."""
-    Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print(text, style=style)
+    """A line on stdout."""
+    _console().print(text, style=style)
 
 
 def warn(text: str, *, style: str = "yellow") -> None:
     """A line on stderr."""
-    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(text, style=style)
+    _console(stderr=True).print(text, style=style)
 
 
 def complain(error: Exception) -> None:
@@ -29,6 +52,7 @@ def complain(error: Exception) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
     """A table on stdout; columns that begin with ``#`` hold numbers, and None is shown as a dash."""
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -48,7 +72,7 @@ def heading(text: str) -> None:
     """A bold paragraph on stdout, wrapped to the window."""
     import textwrap
 
-    say(textwrap.fill(text, min(Console().width, _WIDEST), break_long_words=False), style="bold")
+    say(textwrap.fill(text, min(_console().width, _WIDEST), break_long_words=False), style="bold")
 
 
 def describe(rows: Iterable[tuple[str, str]], *, column: int, indent: int = 0) -> None:
@@ -61,7 +85,7 @@ def describe(rows: Iterable[tuple[str, str]], *, column: int, indent: int = 0) -
     """
     import textwrap
 
-    width = max(column + 20, min(Console().width, _WIDEST))
+    width = max(column + 20, min(_console().width, _WIDEST))
     for term, text in rows:
         head, margin = " " * indent + term, " " * column
         wrap = textwrap.TextWrapper(width - column, break_long_words=False, break_on_hyphens=False)
@@ -80,6 +104,7 @@ def describe(rows: Iterable[tuple[str, str]], *, column: int, indent: int = 0) -
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Bars on stderr while it is a terminal; gives ``tell(what, done, total)``, one bar for each ``what``."""
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ultraad.cli.console import progress, say, table
+from ultraad.cli.console import Commands, progress, say, table
 from ultraad.cli.options import Layout
 
-app = typer.Typer(help="Check data sets and list the layouts that can be read.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="Check data sets and list the layouts that can be read.", no_args_is_help=True)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from ultraad.cli.options import (
     Device,
     Devices,
     DType,
+    DTypeOfModel,
     DTypes,
     Layout,
     Method,
@@ -31,11 +32,11 @@ from ultraad.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ultraad.model import Model
+    from ultraad.runs import Predictor
 
 ZERO_SHOT = "zero-shot"
 
-_Model = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, or 'zero-shot'.")]
+_Model = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, exported or not, or 'zero-shot'.")]
 _Backbone = Annotated[
     str | None,
     typer.Option(
@@ -133,6 +134,7 @@ def predict(
     classes: Names = None,
     normal_class: NormalClass = None,
     device: Devices = Device.auto,
+    dtype: DTypeOfModel = None,
     batch_size: BatchSize = 8,
 ) -> None:
     """Predict images into a folder; run it again to go on where it stopped.
@@ -151,6 +153,7 @@ def predict(
         classes=split_names(classes),
         normal_class=normal_class,
         device=device,
+        dtype=dtype,
     )
     with progress() as tell:
         try:
@@ -198,6 +201,7 @@ def evaluate(
     classes: Names = None,
     normal_class: NormalClass = None,
     device: Devices = Device.auto,
+    dtype: DTypeOfModel = None,
     batch_size: BatchSize = 8,
 ) -> None:
     """Measure a model on a labelled data set and write a report.
@@ -216,6 +220,7 @@ def evaluate(
         classes=split_names(classes),
         normal_class=normal_class,
         device=device,
+        dtype=dtype,
     )
     with progress() as tell:
         try:
@@ -271,8 +276,24 @@ def _model(
     classes: list[str],
     normal_class: str | None,
     device: Device,
-) -> Model:
+    dtype: DType | None,
+) -> Predictor:
     from ultraad.errors import ConfigError
+    from ultraad.export import is_exported
+
+    if name != ZERO_SHOT and (method or options or classes or normal_class):
+        msg = (
+            f"--method, --set, --config, --texts, --classes and --normal-class are for '{ZERO_SHOT}'; the model {name} "
+            "brings its own. Leave them out, or adapt again with them"
+        )
+        raise ConfigError(msg)
+    if is_exported(name):
+        from ultraad.export.exported import load as load_exported
+
+        if backbone or dtype or device not in (Device.auto, Device.cpu):
+            msg = f"{name} is an exported model: it runs on the CPU as it is. Leave out --backbone, --dtype, --device"
+            raise ConfigError(msg)
+        return load_exported(name)
     from ultraad.model import load, zero_shot
 
     if name == ZERO_SHOT:
@@ -283,11 +304,6 @@ def _model(
             method=method or "ultraad",
             options=options,
             device=device.value,
+            dtype=dtype.value if dtype else "float32",
         )
-    if method or options or classes or normal_class:
-        msg = (
-            f"--method, --set, --config, --texts, --classes and --normal-class are for '{ZERO_SHOT}'; the model {name} "
-            "brings its own. Leave them out, or adapt again with them"
-        )
-        raise ConfigError(msg)
-    return load(name, device=device.value, backbone=backbone)
+    return load(name, device=device.value, dtype=dtype.value if dtype else None, backbone=backbone)

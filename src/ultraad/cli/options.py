@@ -18,6 +18,7 @@ class DType(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the h
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+    auto = "auto"
 
 
 class Device(str, Enum):  # noqa: UP042
@@ -32,7 +33,16 @@ class Device(str, Enum):  # noqa: UP042
 Layout = Annotated[str, typer.Option(help="Layout of the data set, see 'ultraad data list'.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
 Devices = Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")]
-DTypes = Annotated[DType, typer.Option(help="Number type of the image tower.")]
+DTypes = Annotated[
+    DType, typer.Option(help="Number type of the image tower; auto takes bfloat16 if it is measurably faster here.")
+]
+DTypeOfModel = Annotated[
+    DType | None,
+    typer.Option(
+        help="Number type of the image tower, as in 'ultraad adapt'; what a model was adapted in if not given, float32 "
+        "for zero-shot."
+    ),
+]
 Size = Annotated[int | None, typer.Option(min=16, help="Input side in pixels; the weights' own if not given.")]
 BackboneName = Annotated[str, typer.Option(help="See 'ultraad backbones list'.")]
 Method = Annotated[str, typer.Option(help="See 'ultraad methods'.")]

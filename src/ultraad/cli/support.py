@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ultraad.cli.console import say, table
+from ultraad.cli.console import Commands, say, table
 from ultraad.cli.options import Layout, Names, NormalClass, Seed, split_names
 
 if TYPE_CHECKING:
     from ultraad.types import SupportSet
 
-app = typer.Typer(help="Draw and show support sets.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="Draw and show support sets.", no_args_is_help=True)
 
 
 @app.command()

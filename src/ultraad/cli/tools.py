@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ultraad.cli.console import describe, heading, progress, say, table, warn
+from ultraad.cli.console import Commands, describe, heading, progress, say, table, warn
 from ultraad.cli.options import DEFAULT_BACKBONE, BackboneName, Layout, NormalClass, Seed
 
 if TYPE_CHECKING:
     from ultraad.config import Option
     from ultraad.methods.base import Method
 
-backbones = typer.Typer(help="List, fetch and verify backbones.", no_args_is_help=True)
+backbones = typer.Typer(cls=Commands, help="List, fetch and verify backbones.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,17 +1,17 @@
-"""Samples and arrays to Batches: a few at once, or many through a bounded look-ahead of threads."""
+"""Samples and arrays to Batches: a few at once, or many through a bounded look-ahead of threads.
+
+Reading needs no torch; only what makes a :class:`~ultraad.types.Batch` does.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from ultraad.data.ahead import ahead
 from ultraad.errors import DataError
 from ultraad.io import MaskSizeError, read_image, read_mask
 from ultraad.io.raster import check_size
@@ -19,8 +19,8 @@ from ultraad.types import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
-    from concurrent.futures import Future
 
+    import torch
     from numpy.typing import NDArray
 
     from ultraad.data.preprocess import Preprocess
@@ -32,15 +32,30 @@ _NAMED_IN_WARNING = 5  # ids; ours
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Loaded:
-    """One decoded sample; ``mask`` is bool (s s), None if there is no usable one, ``misaligned`` if it was refused."""
+class Decoded:
+    """One sample's pixels.
+
+    Attributes:
+        sample: What was read.
+        image: uint8 (H W 3).
+        mask: bool (H W); None if there is no usable one.
+        misaligned: A mask was refused, because it does not lie on the image.
+    """
 
     sample: Sample
     image: NDArray[np.uint8]
+    mask: NDArray[np.bool_] | None
+    misaligned: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Loaded:
+    """One decoded sample on the model grid; ``mask`` is bool (s s), None if there is no usable one."""
+
+    decoded: Decoded
     pixels: torch.Tensor
     geometry: Geometry
     mask: torch.Tensor | None
-    misaligned: bool
 
 
 def load_batch(
@@ -65,7 +80,7 @@ def load_batch(
         DataError: If a file cannot be read.
     """
     loaded = [_load(sample, preprocess, normal_class=normal_class) for sample in samples]
-    _warn_misaligned([item.sample.id for item in loaded if item.misaligned])
+    _warn_misaligned([item.decoded.sample.id for item in loaded if item.decoded.misaligned])
     _warn_unknown_labels({sample.label for sample in samples}, classes)
     return _pack(loaded, preprocess, classes=classes, normal_class=normal_class)
 
@@ -87,7 +102,7 @@ def array_batch(images: Sequence[NDArray[Any]], ids: Sequence[str], preprocess: 
     if len(images) != len(ids):
         msg = f"{len(images)} images and {len(ids)} ids; give one id per image"
         raise DataError(msg)
-    pairs = [preprocess.image(_as_rgb8(image, id_)) for image, id_ in zip(images, ids, strict=True)]
+    pairs = [preprocess.image(as_rgb8(image, id_)) for image, id_ in zip(images, ids, strict=True)]
     return Batch(ids=tuple(ids), images=_stack([x for x, _ in pairs], preprocess), geometry=tuple(g for _, g in pairs))
 
 
@@ -120,72 +135,70 @@ def iterate(
     """
     misaligned: list[str] = []
     labels: set[str | None] = set()
-    ready: list[_Loaded] = []
-
-    def packed() -> tuple[list[Sample], Batch, list[NDArray[np.uint8]]]:
-        batch = _pack(ready, preprocess, classes=classes, normal_class=normal_class)
-        return [item.sample for item in ready], batch, [item.image for item in ready]
-
-    queue = iter(samples)
-    pending: deque[tuple[Sample, Future[_Loaded]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="ultraad-loader")
+    loading = ahead(
+        samples,
+        lambda sample: _load(sample, preprocess, normal_class=normal_class),
+        batch_size=batch_size,
+        on_error=on_error,
+        workers=workers,
+    )
     try:
-        while True:
-            for sample in islice(queue, 2 * batch_size - len(pending)):
-                pending.append((sample, pool.submit(_load, sample, preprocess, normal_class=normal_class)))
-            if not pending:
-                break
-            sample, future = pending.popleft()
-            try:
-                ready.append(future.result())
-            except DataError as e:
-                on_error(sample, e)
-                continue
-            labels.add(sample.label)
-            if ready[-1].misaligned:
-                misaligned.append(sample.id)
-            if len(ready) == batch_size:
-                yield packed()
-                ready.clear()
-        if ready:
-            yield packed()
+        for ready in loading:
+            labels.update(item.decoded.sample.label for item in ready)
+            misaligned += [item.decoded.sample.id for item in ready if item.decoded.misaligned]
+            batch = _pack(ready, preprocess, classes=classes, normal_class=normal_class)
+            yield [item.decoded.sample for item in ready], batch, [item.decoded.image for item in ready]
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        loading.close()
         _warn_misaligned(misaligned)
         _warn_unknown_labels(labels, classes)
 
 
-def _load(sample: Sample, preprocess: Preprocess, *, normal_class: str) -> _Loaded:
+def decode(sample: Sample, *, normal_class: str) -> Decoded:
+    """Read an image and its mask.
+
+    A normal image without masks has a known, empty one; another image without masks has none.
+
+    Args:
+        sample: What to read.
+        normal_class: The label that means "no lesion", for a sample whose ``anomalous`` is None.
+
+    Raises:
+        DataError: If a file cannot be read.
+    """
     image = read_image(sample.image, frame=sample.frame)
-    pixels, geometry = preprocess.image(image)
+    shape = (image.shape[0], image.shape[1])
     mask: NDArray[np.bool_] | None = None
     misaligned = bool(sample.masks) and not sample.mask_aligned
     if sample.masks and not misaligned:
         try:
-            mask = read_mask(sample.masks, shape=geometry.original_hw)
+            mask = read_mask(sample.masks, shape=shape)
         except MaskSizeError:
             misaligned = True
     elif not sample.masks and _is_anomalous(sample, normal_class) is False:
-        mask = np.zeros(geometry.original_hw, dtype=np.bool_)
-    return _Loaded(
-        sample=sample,
-        image=image,
-        pixels=pixels,
-        geometry=geometry,
-        mask=None if mask is None else preprocess.mask(mask),
-        misaligned=misaligned,
-    )
+        mask = np.zeros(shape, dtype=np.bool_)
+    return Decoded(sample, image, mask, misaligned)
 
 
 def _is_anomalous(sample: Sample, normal_class: str) -> bool | None:
+    """Whether a sample shows a lesion, from what it says or from its label; None if unknown."""
     if sample.anomalous is not None or sample.label is None:
         return sample.anomalous
     return sample.label != normal_class
 
 
+def _load(sample: Sample, preprocess: Preprocess, *, normal_class: str) -> _Loaded:
+    decoded = decode(sample, normal_class=normal_class)
+    pixels, geometry = preprocess.image(decoded.image)
+    mask = None if decoded.mask is None else preprocess.mask(decoded.mask)
+    return _Loaded(decoded, pixels, geometry, mask)
+
+
 def _pack(loaded: Sequence[_Loaded], preprocess: Preprocess, *, classes: Sequence[str], normal_class: str) -> Batch:
+    import torch
+
     s = preprocess.config.size
-    samples = [item.sample for item in loaded]
+    samples = [item.decoded.sample for item in loaded]
     number = {name: i for i, name in enumerate(classes)}
     anomalous = [_is_anomalous(sample, normal_class) for sample in samples]
     labelled = any(sample.label is not None for sample in samples)
@@ -205,11 +218,22 @@ def _pack(loaded: Sequence[_Loaded], preprocess: Preprocess, *, classes: Sequenc
 
 
 def _stack(pixels: list[torch.Tensor], preprocess: Preprocess) -> torch.Tensor:
+    import torch
+
     s = preprocess.config.size
     return torch.stack(pixels) if pixels else torch.zeros(0, 3, s, s)  # (b 3 s s)
 
 
-def _as_rgb8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def as_rgb8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """An array as uint8 (h w 3).
+
+    Args:
+        array: uint8 (h w) or (h w 3), or float of these shapes in 0..1.
+        name: For the message.
+
+    Raises:
+        DataError: If it has another shape, type or range.
+    """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] != 3):
         msg = f"array {name} has shape {array.shape}; (h, w) or (h, w, 3) was wanted"
         raise DataError(msg)

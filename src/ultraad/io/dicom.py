@@ -12,10 +12,11 @@ import os
 import struct
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import pydicom
+from pydicom.encaps import parse_basic_offsets, parse_fragments
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
@@ -34,6 +35,7 @@ from ultraad.io.raster import check_size, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedReader
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 _CENTIMETRE = 3  # PhysicalUnitsXDirection, PS3.3 C.8.5.5.1.15
 _SPATIAL_2D = 1  # RegionSpatialFormat, PS3.3 C.8.5.5.1.1
 _SPACING_TOLERANCE = 0.01  # ours: two regions whose scales differ by less are one scale
+
+_ENCAPSULATED = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff"  # tag, VR and undefined length, PS3.5 A.4
 
 _TAGS = (  # all that is read and cached here; private tags can be larger than the picture
     *("SOPClassUID", "Modality", "Manufacturer", "ManufacturerModelName", "PatientID", "IssuerOfPatientID"),
@@ -77,6 +81,13 @@ _PLUGINS = (  # start of the transfer syntax UID, what to install
     ("1.2.840.10008.1.2.4.20", "pip install pylibjpeg-openjpeg"),  # HTJ2K
     ("1.2.840.10008.1.2.4.10", "video: export the frames as PNG or uncompressed DICOM"),  # MPEG-2, H.264, HEVC
 )
+
+
+class _Parsed(NamedTuple):
+    """What is kept of a file: its header, and (starts, lengths) of its frames if it has no table of them itself."""
+
+    header: Dataset
+    offsets: tuple[list[int], list[int]] | None
 
 
 class Metadata(TypedDict):
@@ -118,7 +129,7 @@ def metadata(path: Path) -> Metadata:
     Raises:
         DataError: If the file is no readable DICOM image.
     """
-    ds = _header(path)
+    ds = _parsed(path).header
     with _damage_is_data_error(path, "header"):
         return Metadata(
             modality=_text(ds, "Modality"),
@@ -136,6 +147,9 @@ def metadata(path: Path) -> Metadata:
 def read_frame(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
     """Decode one frame; the others are not touched.
 
+    Any frame costs the same, wherever it stands in the file and whatever was read before. The exception are compressed
+    frames in several pieces without an offset table: nothing but a walk from the start tells where such a frame begins.
+
     Args:
         path: A DICOM file with pixel data.
         frame: 0-based.
@@ -146,7 +160,7 @@ def read_frame(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
     Raises:
         DataError: If there are no pixels, no such frame, or the encoding is not supported here.
     """
-    ds = _header(path)
+    ds, offsets = _parsed(path)
     with _damage_is_data_error(path, "header"):
         frames, size, syntax = _frames(ds), _size(ds), _transfer_syntax(ds)
     check_size(size, path)
@@ -155,7 +169,7 @@ def read_frame(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
         raise DataError(msg)
     _check_decodable(syntax, path)
     with _damage_is_data_error(path, f"pixel data ({syntax.name})"):
-        return _to_rgb8(_decode(path, syntax, frame), ds)
+        return _to_rgb8(_decode(path, syntax, frame, offsets), ds)
 
 
 @contextmanager
@@ -168,32 +182,65 @@ def _damage_is_data_error(path: Path, part: str) -> Iterator[None]:
         raise DataError(msg) from e
 
 
-def _header(path: Path) -> Dataset:
+def _parsed(path: Path) -> _Parsed:
     with open_file(path) as file:
         stat = os.fstat(file.fileno())
-    ds = _parse(path, stat.st_mtime_ns, stat.st_size)
+    parsed = _parse(path, stat.st_mtime_ns, stat.st_size)
+    ds = parsed.header
     missing = [name for name in ("Rows", "Columns", "PhotometricInterpretation") if name not in ds]
     if missing:
         what = _text(ds, "Modality") or "unknown modality"
         msg = f"{path} is DICOM ({what}) without pixels: it lacks {', '.join(missing)}. Give an image or a cine"
         raise DataError(msg)
-    return ds
+    return parsed
 
 
 @lru_cache(maxsize=8)  # ours: the frames of a cine are read one after the other
-def _parse(path: Path, mtime_ns: int, size: int) -> Dataset:  # noqa: ARG001  # part of the cache's key
+def _parse(path: Path, mtime_ns: int, size: int) -> _Parsed:  # noqa: ARG001  # part of the cache's key
     with open_file(path) as file, _damage_is_data_error(path, "header"):
         ds = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+        offsets = _frame_offsets(file, ds) if ds else None
     if not ds:
         msg = f"{path} is named like DICOM but holds no DICOM data"
         raise DataError(msg)
-    return ds
+    return _Parsed(ds, offsets)
 
 
-def _decode(path: Path, syntax: UID, frame: int) -> NDArray[Any]:
+def _frame_offsets(file: BufferedReader, ds: Dataset) -> tuple[list[int], list[int]] | None:
+    """The extended offset table (PS3.3 C.7.6.3.1.8) of a compressed cine that brings no table.
+
+    Without one, pydicom finds a frame by walking over all before it, and again for the next.
+
+    Args:
+        file: Behind the header, where the pixel data begin.
+        ds: The header.
+
+    Returns:
+        (starts, lengths) in bytes, starts counted from the first frame's item; None if the file does without.
+    """
+    if _frames(ds) == 1 or file.read(12) != _ENCAPSULATED:
+        return None
+    try:
+        if parse_basic_offsets(file):
+            return None
+        first = file.tell()
+        _, starts = parse_fragments(file)
+    except (ValueError, struct.error):  # damaged: whoever reads a frame is told
+        return None
+    if len(starts) != _frames(ds):
+        return None
+    lengths = []
+    for start in starts:
+        file.seek(start + 4)  # behind the item's tag
+        lengths.append(int.from_bytes(file.read(4), "little"))
+    return [start - first for start in starts], lengths
+
+
+def _decode(path: Path, syntax: UID, frame: int, offsets: tuple[list[int], list[int]] | None) -> NDArray[Any]:
     """Stored values (h w) or RGB (h w 3) of one frame; YBR is converted by pydicom, which knows what each codec did."""
     if syntax != DeflatedExplicitVRLittleEndian:  # reads this frame's bytes only
-        return pixel_array(path, index=frame, transfer_syntax_uid=syntax)
+        table: dict[str, Any] = {} if offsets is None else {"extended_offsets": offsets}
+        return pixel_array(path, index=frame, transfer_syntax_uid=syntax, **table)
     return pixel_array(pydicom.dcmread(path), index=frame)
 
 
@@ -202,7 +249,7 @@ def _to_rgb8(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
     if photometric == "PALETTE COLOR":
         return _palette_to_rgb8(stored, ds)
     if photometric.startswith("MONOCHROME"):
-        return np.repeat(_grey_to_byte(stored, ds)[..., None], 3, axis=-1)  # (h w 3)
+        return np.stack([_grey_to_byte(stored, ds)] * 3, axis=-1)  # (h w 3)
     if stored.ndim != 3 or stored.shape[-1] != 3:
         msg = f"photometric interpretation {photometric} with {int(ds.SamplesPerPixel)} sample(s) per pixel"
         raise ValueError(msg)
@@ -220,6 +267,15 @@ def _palette_to_rgb8(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
 
 
 def _grey_to_byte(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
+    """The grey chain, computed once for each stored value there can be instead of once for each pixel."""
+    low, high = int(stored.min()), int(stored.max())
+    if stored.dtype.itemsize > 2 or high - low >= stored.size:
+        return _grey_chain(stored, ds)
+    table = _grey_chain(np.arange(low, high + 1).astype(stored.dtype), ds)
+    return table[stored.astype(np.intp) - low]
+
+
+def _grey_chain(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
     values = apply_modality_lut(stored, ds)
     if ds.get("VOILUTSequence") or _window_width(ds) >= 1:  # some writers leave a window of width 0 behind
         values = apply_voi_lut(values, ds)

@@ -202,6 +202,35 @@ def frames_of(path: Path) -> list[tuple[int | None, About]]:
     return [(None, about)] if frames == 1 else [(frame, about) for frame in range(frames)]
 
 
+def samples_of(items: Iterable[str | Path | Sample], *, frame: int | None = None) -> list[Sample]:
+    """Samples for files, folders and patterns; every frame of a multi-frame file is one. Samples pass unchanged.
+
+    Args:
+        items: Paths as in :func:`ultraad.io.find_images`, or samples.
+        frame: Only this 0-based frame of multi-frame files; None takes all.
+
+    Raises:
+        DataError: If a path does not exist or nothing is found. A file that cannot be read is no error here.
+    """
+    found: list[Sample] = []
+    paths: list[str | Path] = []
+    for item in items:
+        if isinstance(item, Sample):
+            found.append(item)
+        else:
+            paths.append(item)
+    for path in io.find_images(paths) if paths else []:
+        frames = frames_of(path)
+        for number, about in frames:
+            if number is None:
+                found.append(Sample(id=path.as_posix(), image=path, frame=frame or 0, group=about.group))
+            elif frame in (None, number):
+                found.append(Sample(id=f"{path.as_posix()}#{number}", image=path, frame=number, group=about.group))
+        if frame is not None and frames[0][0] is not None and frame >= len(frames):  # reading it says what is wrong
+            found.append(Sample(id=f"{path.as_posix()}#{frame}", image=path, frame=frame))
+    return found
+
+
 def _dicom_facts(path: Path) -> About:
     from ultraad.io import dicom
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +17,7 @@ from ultraad.io.files import sha256
 from ultraad.types import SupportSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ultraad.types import Sample
@@ -55,6 +57,23 @@ def fingerprints(support: SupportSet) -> tuple[Fingerprint, ...]:
 def fingerprints_of(samples: Iterable[Sample], source: str) -> tuple[Fingerprint, ...]:
     """One fingerprint for each sample of ``"<layout>:<root>"``; see :func:`fingerprints`."""
     return tuple(Fingerprint(s.id, s.group, content_hash(s), source) for s in samples)
+
+
+def write_fingerprints(images: Iterable[tuple[Fingerprint, str]]) -> str:
+    """(fingerprint, label) of each image as CSV; their common source is not in it."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("id", "label", "group", "sha256"))
+    table.writerows((p.id, label, p.group or "", p.sha256) for p, label in images)
+    return text.getvalue()
+
+
+def read_fingerprints(path: Path, source: str | None) -> Iterator[tuple[Fingerprint, str]]:
+    """What :func:`write_fingerprints` wrote, for images of ``"<layout>:<root>"``."""
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            print_ = Fingerprint(id=row["id"], group=row["group"] or None, sha256=row["sha256"], source=source or "")
+            yield print_, row["label"]
 
 
 class _Known:

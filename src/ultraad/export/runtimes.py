@@ -1,0 +1,92 @@
+"""ONNX Runtime and OpenVINO behind one call, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ultraad.errors import BundleError, MissingExtraError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Runtime = Literal["onnx", "openvino"]
+GRAPHS: dict[Runtime, str] = {"onnx": "model.onnx", "openvino": "model.xml"}
+INPUT = "images"
+Outputs = dict[str, "NDArray[np.float32]"]
+Session = Callable[["NDArray[np.uint8]"], Outputs]
+"""Pictures uint8 (b s s 3) to score (b,), map (b mh mw) and probs (b c), as far as the model has them."""
+
+
+def open_session(runtime: Runtime, folder: Path, *, threads: int | None = None) -> Session:
+    """Load the graph of an exported folder.
+
+    Args:
+        runtime: What it was exported for.
+        folder: Holds the graph, see :data:`GRAPHS`.
+        threads: The runtime's own choice if None.
+
+    Raises:
+        MissingExtraError: If the runtime is not installed.
+        BundleError: If it cannot read the graph.
+    """
+    return {"onnx": _onnx, "openvino": _openvino}[runtime](folder / GRAPHS[runtime], threads)
+
+
+def _onnx(path: Path, threads: int | None) -> Session:
+    onnxruntime = require("onnxruntime", extra="onnx")
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except (Fail, InvalidGraph, InvalidProtobuf) as e:
+        raise _unreadable(path, "onnxruntime", e) from e
+    names = [output.name for output in session.get_outputs()]
+
+    def run(pictures: NDArray[np.uint8]) -> Outputs:
+        return dict(zip(names, session.run(names, {INPUT: pictures}), strict=True))
+
+    return run
+
+
+def _openvino(path: Path, threads: int | None) -> Session:
+    openvino = require("openvino", extra="openvino")
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}  # it takes bfloat16 where it can, and loses digits
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    try:
+        model = openvino.Core().compile_model(path, "CPU", options)
+    except RuntimeError as e:
+        raise _unreadable(path, "openvino", e) from e
+    names = [output.any_name for output in model.outputs]
+
+    def run(pictures: NDArray[np.uint8]) -> Outputs:
+        found = model(pictures)  # the arrays belong to the request and change with the next call
+        return {name: np.array(found[i], dtype=np.float32) for i, name in enumerate(names)}
+
+    return run
+
+
+def require(package: str, *, extra: str) -> Any:  # noqa: ANN401  a module
+    """A package of an extra.
+
+    Raises:
+        MissingExtraError: If it is not installed, with the line that installs it.
+    """
+    try:
+        return import_module(package)
+    except ImportError as e:
+        msg = f"{package} is not installed; it comes with: pip install 'ultraad[{extra}]'"
+        raise MissingExtraError(msg) from e
+
+
+def _unreadable(path: Path, package: str, error: Exception) -> BundleError:
+    return BundleError(f"{package} cannot read {path}: {error}. Export the model again, with the versions of here")

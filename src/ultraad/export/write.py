@@ -1,0 +1,326 @@
+"""A model as an ONNX or OpenVINO graph that is held to what PyTorch computes; see :mod:`ultraad.export.exported`.
+
+The graph is ``Method.score`` between normalisation and softmax: pictures uint8 (b s s 3) as resized by Pillow, so that
+whoever runs it needs nothing of torch to prepare them. Any method whose ``score`` can be traced becomes a graph.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import statistics
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ultraad.data.support import write_fingerprints
+from ultraad.errors import BundleError, ConfigError, ExportError
+from ultraad.export import CONFIG, is_exported
+from ultraad.export.exported import AUXILIARY, SUPPORT, About, Config, ExportedModel, load
+from ultraad.export.runtimes import GRAPHS, INPUT, open_session, require
+from ultraad.io.files import sha256, whole_folder, write_json, write_text
+from ultraad.origin import versions
+from ultraad.runs import evaluate
+from ultraad.simulate import simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from ultraad.export.runtimes import Outputs, Runtime, Session
+    from ultraad.methods.base import Method
+    from ultraad.model import Model
+    from ultraad.types import Sample, Scores
+
+_log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-3
+"""Largest difference from PyTorch in score, map and probabilities that an export may have."""
+INT8_TOLERANCE = {"score": 0.01, "map": 0.02, "probs": 0.01}  # ours
+"""The same for int8, where there are no labelled images to measure its accuracy on."""
+INT8_POINTS = 0.5  # ours
+"""Most points of a metric (of 100) that int8 may lose on labelled images."""
+_BATCHES = (1, 2, 5, 8)  # sizes of the parity test's batches
+_TURNS = 5  # of the timing
+_METRICS = ("image_auroc", "pixel_auroc", "pixel_ap", "class_auroc_macro")
+
+
+def export(
+    model: Model,
+    folder: str | Path,
+    *,
+    runtime: Runtime = "onnx",
+    int8: bool = False,
+    check: str | Path | Sequence[Sample] | None = None,
+    layout: str = "auto",
+) -> ExportedModel:
+    """Write a model for another runtime; all or nothing. An exported model that stood in its place is replaced.
+
+    Args:
+        model: On the CPU, in float32.
+        folder: Made if needed.
+        runtime: What will run it.
+        int8: Matrix products in int8 (ONNX Runtime only), if that holds: within :data:`INT8_TOLERANCE` of PyTorch on
+            simulated images, or within :data:`INT8_POINTS` of its metrics on ``check``.
+        check: Labelled images to measure int8 on; the model's own support images are left out.
+        layout: Of ``check``.
+
+    Returns:
+        The exported model, loaded.
+
+    Raises:
+        ConfigError: If the method cannot be traced, or the model or the options do not fit.
+        ExportError: If the graph differs from PyTorch by more than :data:`TOLERANCE`, or int8 does not hold.
+        BundleError: If something that is no exported model stands in its place.
+        DataError: If the place cannot be written to, or ``check`` cannot be read.
+        MissingExtraError: If a package is missing.
+    """
+    folder = Path(folder)
+    _check(model, folder, runtime=runtime, int8=int8, check=check)
+    names = _require(runtime, int8=int8)
+    model.method.eval()
+    with whole_folder(folder) as fresh:
+        _trace(model, fresh / GRAPHS["onnx"])
+        if runtime == "openvino":
+            _to_openvino(fresh)
+        session = open_session(runtime, fresh, threads=torch.get_num_threads())
+        pictures, wanted = _reference(model, sum(_BATCHES))
+        parity = _differences(session, pictures, wanted)
+        _hold(parity, dict.fromkeys(parity, TOLERANCE), f"the {runtime} graph differs from PyTorch")
+        if int8:
+            _to_int8(fresh)
+        write_text(fresh / SUPPORT, write_fingerprints(model.support))
+        if model.auxiliary:
+            write_text(fresh / AUXILIARY, write_fingerprints(model.auxiliary))
+        files = {path.name: sha256(path) for path in sorted(fresh.iterdir())}
+        about = About(
+            runtime=runtime,
+            int8=int8,
+            versions={**versions(), **{name: version(name) for name in names}},
+            source=model.digest,
+            parity={},
+            speed={},
+        )
+        digest = hashlib.sha256(f"{model.digest}{sorted(files.items())}".encode()).hexdigest()
+        config = Config(digest=digest, files=files, exported=about, **model.describe())
+        made = ExportedModel(fresh, config, threads=torch.get_num_threads())
+        facts: dict[str, Any] = {"parity": {**parity, "tolerance": TOLERANCE, "images": len(pictures)}}
+        if int8:
+            facts |= _hold_int8(model, made, pictures, wanted, check=check, layout=layout)
+        facts["speed"] = _speed(model, made, pictures)
+        config = config.model_copy(update={"exported": about.model_copy(update=facts)})
+        write_json(fresh / CONFIG, config.model_dump(mode="json"))
+    return load(folder)
+
+
+class Graph(nn.Module):
+    """Normalisation, ``Method.score`` and softmax as one module.
+
+    Args:
+        model: Any model.
+    """
+
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        config = model.preprocess.config
+        self.method = _decided(model.method)
+        self.tower = model.backbone.model  # a method holds it outside the module tree; a graph must know its weights
+        # (3 1 1) each; a plain "mean" would collide with the name of an operation
+        self.register_buffer("pixel_mean", torch.tensor(config.mean)[:, None, None])
+        self.register_buffer("pixel_std", torch.tensor(config.std)[:, None, None])
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Pictures uint8 (b s s 3) to score (b,), map (b mh mw) and probs (b c), without what the model has not."""
+        x = images.permute(0, 3, 1, 2)  # (b 3 s s)
+        x = (x.float() / 255 - self.pixel_mean) / self.pixel_std
+        return tuple(_outputs(self.method.score(x)).values())
+
+
+def _outputs(scores: Scores) -> dict[str, torch.Tensor]:
+    probs = None if scores.logits is None else scores.logits.softmax(-1)
+    found = {"score": scores.score, "map": scores.map, "probs": probs}
+    return {name: value.float() for name, value in found.items() if value is not None}
+
+
+def _decided(method: Method) -> Method:
+    """A copy whose switches, bool buffers that ``fit`` has set, are Python's own: a graph has no branches."""
+    twin = copy.copy(method)
+    twin._buffers = dict(method._buffers)
+    for name, value in method._buffers.items():
+        if value is not None and value.dtype == torch.bool and value.ndim == 0:
+            del twin._buffers[name]
+            setattr(twin, name, bool(value))
+    return twin
+
+
+def _check(model: Model, folder: Path, *, runtime: Runtime, int8: bool, check: object) -> None:
+    """Refuse, before any work, what cannot be exported."""
+    method, backbone = model.method, model.backbone
+    if method.untraceable:
+        msg = f"{method.info.name} cannot be exported: {method.untraceable}"
+        raise ConfigError(msg)
+    if backbone.dtype != torch.float32 or backbone.device.type != "cpu":
+        msg = (
+            f"the image tower is {backbone.dtype} on {backbone.device}, and a graph is made from float32 on the CPU; "
+            "load the model with device='cpu' and dtype='float32'"
+        )
+        raise ConfigError(msg)
+    if int8 and runtime != "onnx":
+        msg = f"int8 is for ONNX Runtime, not for {runtime}; export with the format 'onnx', or without int8"
+        raise ConfigError(msg)
+    if check is not None and not int8:
+        msg = "labelled images are for checking int8; ask for int8 too, or leave them out"
+        raise ConfigError(msg)
+    if folder.exists() and not is_exported(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        msg = f"{folder} exists and is no exported model; choose another folder, or move what is there"
+        raise BundleError(msg)
+
+
+def _require(runtime: Runtime, *, int8: bool) -> list[str]:
+    """The packages that the export needs; all are imported, so that a missing one is noticed first."""
+    extras = {"onnx": "export", "onnxscript": "export"}
+    if runtime == "onnx" or int8:
+        extras["onnxruntime"] = "onnx"
+    if runtime == "openvino":
+        extras["openvino"] = "openvino"
+    for package, extra in extras.items():
+        require(package, extra=extra)
+    return list(extras)
+
+
+def _trace(model: Model, path: Path) -> None:
+    """Write the ONNX graph; any number of images per call."""
+    graph = Graph(model).eval()
+    side = model.preprocess.config.size
+    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # two: a single image could become a constant
+    with torch.no_grad(), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        names = list(_outputs(model.method.score(torch.zeros(1, 3, side, side))))
+        try:
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=names,
+                dynamic_shapes=({0: torch.export.Dim("b")},),
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as e:
+            reason = str(e.__cause__ or e).strip().splitlines()[0]
+            msg = f"{model.method.info.name} cannot be exported: torch cannot make a graph of its score ({reason})"
+            raise ExportError(msg) from e
+    for warning in said:  # of the exporter about itself
+        _log.debug("%s", warning.message)
+    assert program is not None  # with dynamo=True
+    program.save(path)
+
+
+def _to_openvino(folder: Path) -> None:
+    """Replace the ONNX graph by OpenVINO's form of it, in float32."""
+    openvino = require("openvino", extra="openvino")
+    source = folder / GRAPHS["onnx"]
+    openvino.save_model(openvino.Core().read_model(source), folder / GRAPHS["openvino"], compress_to_fp16=False)
+    for path in folder.glob(f"{source.name}*"):  # large weights lie beside the graph
+        path.unlink()
+
+
+def _to_int8(folder: Path) -> None:
+    """Replace the graph by one with int8 matrix products: weights per channel, inputs scaled as they come.
+
+    Convolutions stay float32: EfficientNet's depthwise ones lose whole points of the map in int8.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    path = folder / GRAPHS["onnx"]
+    prepared, small = folder / "prepared.onnx", folder / "int8.onnx"
+    quant_pre_process(path, prepared, skip_symbolic_shape=True)
+    quantize_dynamic(
+        prepared, small, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
+    )
+    for old in [*folder.glob(f"{path.name}*"), *folder.glob(f"{prepared.name}*")]:
+        old.unlink()
+    small.rename(path)
+
+
+def _reference(model: Model, count: int) -> tuple[NDArray[np.uint8], Outputs]:
+    """Simulated pictures uint8 (b s s 3), and what PyTorch makes of them on the way that ``Method.predict`` goes."""
+    images = [simulate(seed, size=256).image for seed in range(count)]
+    images = [np.ascontiguousarray(image[: 256 - 8 * i]) for i, image in enumerate(images)]  # not all are square
+    pictures = np.stack([model.preprocess.picture(image)[0] for image in images])
+    with torch.no_grad():
+        scores = model.method.score(torch.stack([model.preprocess.image(image)[0] for image in images]))
+    return pictures, {name: value.numpy() for name, value in _outputs(scores).items()}
+
+
+def _differences(run: Session, pictures: NDArray[np.uint8], wanted: Outputs) -> dict[str, float]:
+    """{output: largest difference}, over batches of several sizes."""
+    parts = [run(part) for part in np.split(pictures, np.cumsum(_BATCHES)[:-1])]
+    found = {name: np.concatenate([part[name] for part in parts]) for name in wanted}
+    return {name: float(np.abs(found[name] - value).max()) for name, value in wanted.items()}
+
+
+def _hold(found: dict[str, float], allowed: dict[str, float], what: str) -> None:
+    over = [f"{name} by {d:.2g} (at most {allowed[name]:g})" for name, d in found.items() if not d <= allowed[name]]
+    if over:  # also when NaN
+        msg = f"{what}: {', '.join(over)}. Nothing was written"
+        raise ExportError(msg)
+
+
+def _hold_int8(
+    model: Model,
+    made: ExportedModel,
+    pictures: NDArray[np.uint8],
+    wanted: Outputs,
+    *,
+    check: str | Path | Sequence[Sample] | None,
+    layout: str,
+) -> dict[str, Any]:
+    """What int8 costs, if that is little enough."""
+    parity = _differences(made.run, pictures, wanted)
+    facts: dict[str, Any] = {"parity": {**parity, "images": len(pictures)}}
+    if check is None:
+        _hold(parity, INT8_TOLERANCE, "int8 does not hold accuracy; it differs from PyTorch")
+        return facts
+    before, after = (evaluate(m, check, layout=layout, leaks="drop", bootstrap=0)["metrics"] for m in (model, made))
+    values = {
+        key: (100 * before[key]["value"], 100 * after[key]["value"])
+        for key in _METRICS
+        if key in before and before[key]["value"] is not None
+    }
+    lost = {key: a - b for key, (a, b) in values.items()}
+    _hold(lost, dict.fromkeys(lost, INT8_POINTS), "int8 does not hold accuracy; it loses points of")
+    return facts | {"check": {key: {"float32": round(a, 3), "int8": round(b, 3)} for key, (a, b) in values.items()}}
+
+
+def _speed(model: Model, made: ExportedModel, pictures: NDArray[np.uint8]) -> dict[str, dict[str, float]]:
+    """Milliseconds per image of the runtime and of PyTorch, in turns, with the same threads; median of the turns."""
+    x = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255).contiguous()  # values do not matter here
+    found = {}
+    for batch in (1, 8):
+        calls: dict[str, Callable[[], object]] = {
+            made.config.exported.runtime: lambda n=batch: made.run(pictures[:n]),  # type: ignore[misc]
+            "torch": lambda n=batch: model.method.score(x[:n]),  # type: ignore[misc]
+        }
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        with torch.no_grad():
+            for turn in range(_TURNS + 1):
+                for name, call in calls.items():
+                    start = time.perf_counter()
+                    call()
+                    if turn:  # the first warms up
+                        times[name].append(1000 * (time.perf_counter() - start) / batch)
+        found[str(batch)] = {name: round(statistics.median(ms), 3) for name, ms in times.items()}
+    return found

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.adapted import QUICK, adapted
+from ultraad.data.support import draw_support
+from ultraad.export import write
+from ultraad.model import Model, adapt
+
+
+@pytest.fixture(scope="session")
+def model(busi_dir: Path) -> Model:
+    """UltraAD: score, map and classes."""
+    return adapted(busi_dir)
+
+
+@pytest.fixture(scope="session")
+def other(busi_dir: Path) -> Model:
+    """The same method, fitted with another seed: a model that predicts something else."""
+    return adapt(draw_support(busi_dir, shots=2), backbone="tiny", options=QUICK, seed=1, calibrate=False)
+
+
+@pytest.fixture(scope="session")
+def onnx(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``model``, exported for ONNX Runtime. Tests must not change it; copy first."""
+    folder = tmp_path_factory.mktemp("exported") / "onnx"
+    write.export(model, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def openvino(model: Model, onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for OpenVINO, from the same graph."""
+    folder = tmp_path_factory.mktemp("exported") / "openvino"
+    with pytest.MonkeyPatch.context() as patch:
+        traced(patch, onnx)
+        write.export(model, folder, runtime="openvino")
+    return folder
+
+
+def traced(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Take the graph of an exported model instead of tracing, which takes seconds."""
+    patch.setattr(write, "_trace", lambda _, path: path.write_bytes((folder / "model.onnx").read_bytes()))
