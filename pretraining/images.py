@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ultraad.simulate import LABELS, LEXICON, Attributes, simulate
+from ultraad.simulate import LABELS, LEXICON, TISSUES, Attributes, TissueKind, simulate
 
 SHARD = 2000
 SIZE = 176
@@ -42,7 +42,7 @@ def decode(row: np.ndarray) -> tuple[str, Attributes | None]:
     return label, Attributes(**words, calcifications=bool(value["calcifications"]), halo=bool(value["halo"]))
 
 
-def write_shard(folder: Path, number: int, *, size: int, tissue: str) -> None:
+def write_shard(folder: Path, number: int, *, size: int, tissue: TissueKind) -> None:
     """Images with seeds ``number * SHARD`` and up; complete when the facts file is there."""
     image = np.empty((SHARD, size, size, 3), np.uint8)
     mask = np.empty((SHARD, size, size), np.uint8)
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--size", type=int, default=SIZE, help="side in pixels; one per folder")
-    parser.add_argument("--tissue", choices=("layered", "schematic"), default="layered")
+    parser.add_argument("--tissue", choices=TISSUES, default="layered")
     parser.add_argument("--step", type=int, default=1, help="distance of shard numbers, to share work among processes")
     options = parser.parse_args()
     cv2.setNumThreads(1)

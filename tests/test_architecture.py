@@ -17,6 +17,7 @@ LOW = {*BASE, "io", "metrics", "simulate", "backbones", "data", "nn", "methods"}
 TOP = {
     "model",
     "origin",
+    "record",
     "guide",
     "calibrate",
     "bundle",

@@ -12,12 +12,10 @@ The folder is written beside its place and renamed, so a reader never meets half
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as tensor_bytes
@@ -25,16 +23,15 @@ from safetensors.torch import save as tensor_bytes
 from ultraad import methods
 from ultraad.backbones import load_backbone
 from ultraad.backbones.base import Backbone
-from ultraad.calibrate import Calibration
 from ultraad.card import card
-from ultraad.config import explain, resolve
+from ultraad.config import resolve
 from ultraad.data.support import read_fingerprints, write_fingerprints
 from ultraad.errors import BundleError
 from ultraad.export import is_exported
-from ultraad.io.files import sha256, whole_folder, write_bytes, write_json, write_text
+from ultraad.io.files import whole_folder, write_bytes, write_json, write_text
 from ultraad.model import Model
-from ultraad.origin import Origin, versions
-from ultraad.types import PreprocessConfig
+from ultraad.origin import versions
+from ultraad.record import Record, check_files, read_record
 
 if TYPE_CHECKING:
     from ultraad.backbones.base import DTypeChoice
@@ -46,30 +43,9 @@ CONFIG, ADAPTER, SUPPORT, CARD = "config.json", "adapter.safetensors", "support.
 AUXILIARY = "auxiliary.csv"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Tower(_Strict):
-    name: str
-    fingerprint: str
-    size: int
-    dtype: Literal["float32", "bfloat16", "float16"]
-    preprocess: PreprocessConfig
-
-
-class _Config(_Strict):
+class _Config(Record):
     format: Literal["ultraad.model/1"]
     versions: dict[str, str]
-    digest: str
-    files: dict[str, str]
-    method: str
-    options: dict[str, Any]
-    classes: tuple[str, ...]
-    normal_class: str
-    backbone: _Tower
-    calibration: Calibration
-    origin: Origin
 
 
 def save(model: Model, folder: str | Path) -> Path:
@@ -133,15 +109,7 @@ def read(
     """
     folder = Path(folder)
     config = _read_config(folder)
-    for name, wanted in config.files.items():
-        path = folder / name
-        if not path.is_file():
-            msg = f"the model {folder} is incomplete: {name} is missing; copy the whole folder again"
-            raise BundleError(msg)
-        got = sha256(path)
-        if got != wanted:
-            msg = f"{path} is damaged: sha256 is {got}, should be {wanted}; copy the model again"
-            raise BundleError(msg)
+    check_files(folder, config.files, what="model")
     _warn_versions(config, folder)
     tower = _tower(config, folder, device=device, dtype=dtype, backbone=backbone)
     chosen = methods.get(config.method)
@@ -186,20 +154,7 @@ def _read_config(folder: Path) -> _Config:
             found = "it is exported from one; ultraad.export.exported.load reads it"
         msg = f"{folder} is no ultraad model: {found}. Wanted a folder written by 'ultraad adapt -o'"
         raise BundleError(msg)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        msg = f"{path} is damaged: {e}; copy the model again"
-        raise BundleError(msg) from e
-    found_format = content.get("format") if isinstance(content, dict) else None
-    if found_format != FORMAT:
-        msg = f"{path} has format {found_format!r}; this version of ultraad reads {FORMAT!r}"
-        raise BundleError(msg)
-    try:
-        return _Config.model_validate(content)
-    except ValidationError as e:
-        msg = f"{explain(e, where=str(path))}. The model is damaged or from another version; make it again"
-        raise BundleError(msg) from e
+    return read_record(path, _Config, wanted=FORMAT, what="model", remedy="make it again")
 
 
 def _warn_versions(config: _Config, folder: Path) -> None:

@@ -16,20 +16,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ultraad import methods
 from ultraad.backbones import DEFAULT, load_backbone
 from ultraad.backbones.base import Backbone
 from ultraad.calibrate import CalibrationConfig, cross_validate, fixed
 from ultraad.config import dump, resolve
+from ultraad.data.ahead import raise_error
 from ultraad.data.auxiliary import AuxiliaryBatches, AuxiliarySet, load_auxiliary
-from ultraad.data.loader import array_batch, iterate, load_batch
+from ultraad.data.loader import array_batch, iterate, load_batch, read_any
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.sources.base import is_normal, samples_of
 from ultraad.data.support import digest, fingerprints, fingerprints_of, load_support
 from ultraad.errors import ConfigError, DataError
-from ultraad.io import read_image
 from ultraad.nn.prompts import breast_texts
 from ultraad.origin import Auxiliary, Origin
 from ultraad.results import Result
@@ -149,12 +147,7 @@ class Model:
             >>> p.map.shape
             (120, 160)
         """
-        if isinstance(x, Sample):
-            image, name = read_image(x.image, frame=x.frame), x.id
-        elif isinstance(x, (str, Path)):
-            image, name = read_image(x, frame=frame), str(x)
-        else:
-            image, name = np.asarray(x), "array"
+        image, name = read_any(x, frame=frame)
         return self.method.predict(array_batch([image], [name], self.preprocess))[0]
 
     def predict_many(
@@ -179,17 +172,13 @@ class Model:
         Raises:
             DataError: If a file cannot be read and there is no ``on_error``.
         """
-
-        def stop(sample: Sample, error: DataError) -> None:  # noqa: ARG001
-            raise error
-
         batches = iterate(
             samples_of(items, frame=frame),
             self.preprocess,
             classes=self.classes,
             normal_class=self.normal_class,
             batch_size=batch_size,
-            on_error=on_error or stop,
+            on_error=on_error or raise_error,
         )
         for samples, batch, images in batches:
             predictions = self.method.predict(batch.unlabelled())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ultraad.errors import ConfigError
 from ultraad.rng import seeded
 from ultraad.simulate import LABELS, simulate
 from ultraad.simulate.attributes import Attributes
@@ -34,6 +35,11 @@ def test_fields_agree_with_the_label(label):
 
 def test_a_named_machine_is_used():
     assert simulate(1, size=64, tissue="schematic", device="harmonic").device == "harmonic"
+
+
+def test_an_unknown_tissue_is_refused():
+    with pytest.raises(ConfigError, match="choose one of: layered, schematic"):
+        simulate(1, size=64, tissue="schematik")
 
 
 def test_the_breast_does_not_depend_on_the_label():

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def raise_error(sample: Sample, error: DataError) -> None:  # noqa: ARG001
+    """The ``on_error`` of those who want none left out."""
+    raise error
+
+
 def ahead(
     samples: Iterable[Sample],
     load: Callable[[Sample], T],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ultraad.data.ahead import ahead
 from ultraad.errors import DataError
 from ultraad.io import MaskSizeError, read_image, read_mask
 from ultraad.io.raster import check_size
-from ultraad.types import Batch
+from ultraad.types import Batch, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ultraad.data.preprocess import Preprocess
-    from ultraad.types import Geometry, Sample
+    from ultraad.types import Geometry
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,23 @@ class _Loaded:
     pixels: torch.Tensor
     geometry: Geometry
     mask: torch.Tensor | None
+
+
+def read_any(x: str | Path | Sample | NDArray[Any], *, frame: int = 0) -> tuple[NDArray[np.uint8], str]:
+    """The picture uint8 (h w 3) and the id of whatever a model is asked to predict.
+
+    Args:
+        x: A file, a sample, or an array: uint8 (h w) or (h w 3), or float of these shapes in 0..1.
+        frame: 0-based frame, for files with several.
+
+    Raises:
+        DataError: If the file or array cannot be used.
+    """
+    if isinstance(x, Sample):
+        return read_image(x.image, frame=x.frame), x.id
+    if isinstance(x, (str, Path)):
+        return read_image(x, frame=frame), str(x)
+    return as_rgb8(np.asarray(x), "array"), "array"
 
 
 def load_batch(

@@ -10,29 +10,23 @@ The folder::
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ultraad.calibrate import Calibration
-from ultraad.config import explain
-from ultraad.data.ahead import ahead
-from ultraad.data.loader import as_rgb8, decode
+from ultraad.data.ahead import ahead, raise_error
+from ultraad.data.loader import decode, read_any
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.sources.base import samples_of
 from ultraad.data.support import read_fingerprints
 from ultraad.errors import BundleError
 from ultraad.export import CONFIG
 from ultraad.export.runtimes import open_session
-from ultraad.io import read_image
-from ultraad.io.files import sha256
-from ultraad.origin import Origin
+from ultraad.record import Record, Strict, check_files, read_record
 from ultraad.results import Result
-from ultraad.types import Prediction, PreprocessConfig, Sample
+from ultraad.types import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,24 +34,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ultraad.errors import DataError
+    from ultraad.types import Sample
 
 FORMAT: Final = "ultraad.exported/1"
 SUPPORT, AUXILIARY = "support.csv", "auxiliary.csv"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Tower(_Strict):
-    name: str
-    fingerprint: str
-    size: int
-    dtype: str
-    preprocess: PreprocessConfig
-
-
-class About(_Strict):
+class About(Strict):
     """The export itself.
 
     Attributes:
@@ -76,24 +59,15 @@ class About(_Strict):
     source: str
     parity: dict[str, float]
     speed: dict[str, dict[str, float]]
-    check: dict[str, Any] = {}
+    check: dict[str, Any]
 
 
-class Config(_Strict):
+class Config(Record):
     """``exported.json``."""
 
     format: Literal["ultraad.exported/1"] = FORMAT
     note: str = "For research only; no medical device."
-    digest: str
-    files: dict[str, str]
     exported: About
-    method: str
-    options: dict[str, Any]
-    classes: tuple[str, ...]
-    normal_class: str
-    backbone: _Tower
-    calibration: Calibration
-    origin: Origin
 
 
 class ExportedModel:
@@ -144,12 +118,7 @@ class ExportedModel:
         Raises:
             DataError: If the file or array cannot be used.
         """
-        if isinstance(x, Sample):
-            image, name = read_image(x.image, frame=x.frame), x.id
-        elif isinstance(x, (str, Path)):
-            image, name = read_image(x, frame=frame), str(x)
-        else:
-            image, name = as_rgb8(np.asarray(x), "array"), "array"
+        image, name = read_any(x, frame=frame)
         return self._predict([image], [name])[0]
 
     def predict_many(
@@ -165,15 +134,11 @@ class ExportedModel:
         Raises:
             DataError: If a file cannot be read and there is no ``on_error``.
         """
-
-        def stop(sample: Sample, error: DataError) -> None:  # noqa: ARG001
-            raise error
-
         loaded = ahead(
             samples_of(items, frame=frame),
             lambda sample: decode(sample, normal_class=self.normal_class),
             batch_size=batch_size,
-            on_error=on_error or stop,
+            on_error=on_error or raise_error,
         )
         for batch in loaded:
             predictions = self._predict([d.image for d in batch], [d.sample.id for d in batch])
@@ -224,32 +189,12 @@ def load(folder: str | Path, *, threads: int | None = None) -> ExportedModel:
     """
     folder = Path(folder)
     config = _read(folder / CONFIG)
-    for name, wanted in config.files.items():
-        path = folder / name
-        if not path.is_file():
-            msg = f"the exported model {folder} is incomplete: {name} is missing; copy the whole folder again"
-            raise BundleError(msg)
-        if (got := sha256(path)) != wanted:
-            msg = f"{path} is damaged: sha256 is {got}, should be {wanted}; copy the exported model again"
-            raise BundleError(msg)
+    check_files(folder, config.files, what="exported model")
     return ExportedModel(folder, config, threads=threads)
 
 
 def _read(path: Path) -> Config:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as e:
+    if not path.is_file():
         msg = f"{path.parent} is no exported model: {CONFIG} is missing there. 'ultraad export' makes one"
-        raise BundleError(msg) from e
-    except (OSError, ValueError) as e:
-        msg = f"{path} is damaged: {e}; copy the exported model again"
-        raise BundleError(msg) from e
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        msg = f"{path} has format {found!r}; this version of ultraad reads {FORMAT!r}"
         raise BundleError(msg)
-    try:
-        return Config.model_validate(content)
-    except ValidationError as e:
-        msg = f"{explain(e, where=str(path))}. It is damaged or from another version; export the model again"
-        raise BundleError(msg) from e
+    return read_record(path, Config, wanted=FORMAT, what="exported model", remedy="export the model again")

@@ -108,6 +108,7 @@ def export(
             source=model.digest,
             parity={},
             speed={},
+            check={},
         )
         digest = hashlib.sha256(f"{model.digest}{sorted(files.items())}".encode()).hexdigest()
         config = Config(digest=digest, files=files, exported=about, **model.describe())

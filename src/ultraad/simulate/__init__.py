@@ -3,8 +3,9 @@
 from ultraad.simulate.attributes import FAMILIES, LABELS, LEXICON, Attributes
 from ultraad.simulate.dataset import write_dataset
 from ultraad.simulate.imaging import PROFILES, Device
-from ultraad.simulate.phantom import Phantom, simulate
+from ultraad.simulate.phantom import TISSUES, Phantom, TissueKind, simulate
 
 __all__ = [
-    "FAMILIES", "LABELS", "LEXICON", "PROFILES", "Attributes", "Device", "Phantom", "simulate", "write_dataset",
+    "FAMILIES", "LABELS", "LEXICON", "PROFILES", "TISSUES", "Attributes", "Device", "Phantom", "TissueKind", "simulate",
+    "write_dataset",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import cv2
 import numpy as np
@@ -28,6 +28,8 @@ CLASS_SHARES = (0.40, 0.32, 0.28)  # ours, in the order of LABELS
 SECOND_LESION = 0.06  # ours
 FINENESS = (0.8, 1.45)  # ours: samples per pixel of schematic pictures, so that speckle has any grain
 MINIMUM_SIZE = 32
+TissueKind = Literal["layered", "schematic"]
+TISSUES: tuple[TissueKind, ...] = get_args(TissueKind)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,9 +53,12 @@ class Phantom:
     device: str
 
 
-def _check(label: str | None, size: int, attributes: Attributes | None) -> None:
+def _check(label: str | None, size: int, attributes: Attributes | None, tissue: str) -> None:
     if label is not None and label not in LABELS:
         msg = f"there is no label {label!r}; choose one of: {', '.join(sorted(LABELS))}"
+        raise ConfigError(msg)
+    if tissue not in TISSUES:
+        msg = f"there is no tissue {tissue!r}; choose one of: {', '.join(TISSUES)}"
         raise ConfigError(msg)
     if size < MINIMUM_SIZE:
         msg = f"size must be at least {MINIMUM_SIZE} pixels, got {size}"
@@ -90,7 +95,7 @@ def simulate(
     attributes: Attributes | None = None,
     family: str | None = None,
     patient: int | None = None,
-    tissue: Literal["layered", "schematic"] = "layered",
+    tissue: TissueKind = "layered",
 ) -> Phantom:
     """Draw a B-mode breast image.
 
@@ -116,7 +121,7 @@ def simulate(
     Raises:
         ConfigError: If an argument is unknown or contradicts another.
     """
-    _check(label, size, attributes)
+    _check(label, size, attributes, tissue)
     owner = seed if patient is None else patient
     if attributes is not None:
         label = attributes.label
