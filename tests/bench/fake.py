@@ -258,6 +258,7 @@ def _bench(s: Spec, ids: list[str]) -> dict[str, Any]:
     return {
         "status": "running",
         "recipe": {"name": s.name, "title": "Few-shot methods on breast ultrasound", "shots": list(s.shots),
+                   "data": {"bus_uclm": {"root": "BUS-UCLM", "layout": "bus_uclm", "title": "BUS-UCLM"}},
                    "seeds": list(s.seeds), "protocols": list(s.protocols), "bootstrap": s.bootstrap,
                    "adapt": {"on": "bus_uclm", "split": "train"}, "reference": "",
                    "backbones": [{"name": b, "size": None, "dtype": "float32"} for b in s.backbones]},

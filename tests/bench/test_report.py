@@ -97,7 +97,9 @@ def test_the_page_stands_alone(page: Page, folder: Path) -> None:
 
 
 def test_it_says_what_was_compared_and_what_to_mind(page: Page) -> None:
-    assert "5 methods on the frozen backbone embedded, adapted on 4 and 8 images of each class" in page.words
+    assert (
+        "5 methods on the frozen backbone embedded, adapted on 4 and 8 images of each class from BUS-UCLM" in page.words
+    )
     assert "4 results are missing because something failed (mvfa)" in page.words  # two test sets, two protocols
     assert "BUSZS is not public" in page.words
     assert "1 file of BUSI is also among the adaptation images" in page.words
