@@ -98,7 +98,8 @@ def kept(folder: Path) -> tuple[list[Row], list[str]]:
 
 def describe(machine: dict[str, Any]) -> str:
     """A machine in words."""
-    return f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, PyTorch {machine['torch']}"
+    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
+    return f"{machine['cpu']}, {cores}, Python {machine['python']}, PyTorch {machine['torch']}"
 
 
 def cells(row: Row) -> tuple[str, ...]:
