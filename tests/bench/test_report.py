@@ -224,6 +224,7 @@ def test_a_real_run_can_be_reported(tmp_path: Path, data: Path, recipe: Callable
     page = Page(render(tmp_path / "r", resamples=50))
     check(page, tmp_path / "r")
     assert "zero-shot" in page.words
+    assert "images of each class from uclm, drawn" in page.words  # a set without a title goes by its name
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def title(study: Study) -> str:
 def lead(view: View) -> list[str]:
     """What was compared on what."""
     rows = [r for r in view.study.rows if view.study.backbone(r) == view.backbone]
-    titles = {name: facts["title"] for name, facts in view.study.results.bench["recipe"]["data"].items()}
+    titles = {name: facts["title"] or name for name, facts in view.study.results.bench["recipe"]["data"].items()}
     names = dict.fromkeys(str(r["adapt"]["name"]) for r in rows)  # of several sets together, in a leave-one-out
     adapted = ", ".join(titles.get(name, name) for name in names)
     seeds = {r["seed"] for r in rows}
