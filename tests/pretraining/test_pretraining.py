@@ -13,6 +13,8 @@ from pretraining.images import FACTS, decode, encode
 from pretraining.prompts import ATTRIBUTE_PROMPTS, CLASS_PROMPTS, PAIRS
 from pretraining.tower import TAPS, Words, encode_images, encode_texts, tokenizer
 
+from pretraining import export
+from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.backbones.embedded_tower import MEAN, STD, build
 from ultraad.simulate import LABELS, LEXICON
 from ultraad.simulate.attributes import draw_attributes
@@ -22,6 +24,7 @@ SENTENCES = ["a benign breast ultrasound image with an oval shape", "normal tiss
 
 @pytest.fixture(scope="module")
 def model():
+    ensure_torchvision()
     torch.manual_seed(0)
     return build().eval()
 
@@ -46,11 +49,26 @@ def test_texts_are_encoded_as_open_clip_does(model):
     words = Words(SENTENCES, tokenizer=tokenizer())
     small = torch.randn(len(words), model.token_embedding.embedding_dim, generator=torch.Generator().manual_seed(0))
     model.token_embedding.weight.copy_(words.table(model.token_embedding.weight, small))
+    torch.testing.assert_close(words.small(model.token_embedding.weight), small, rtol=0, atol=0)
     said = [*SENTENCES, "an anechoic zebra"]  # the last with words that were never seen
     expected = model.encode_text(tokenizer()(said), normalize=True)
     torch.testing.assert_close(encode_texts(model, small, words.rows(said)), expected, atol=1e-5, rtol=0)
     assert 0 in words.rows(["zebra"])
     assert 0 not in words.rows(SENTENCES)
+
+
+def test_runs_are_averaged_and_only_the_trunk_goes_back_toward_imagenet(monkeypatch):
+    kernel, other, count = (
+        "visual.conv1.trunk.conv_stem.weight",
+        "visual.proj",
+        "visual.conv1.trunk.bn1.num_batches_tracked",
+    )
+    states = [{kernel: torch.full((2,), v), other: torch.full((2,), v), count: torch.tensor(7)} for v in (1.0, 3.0)]
+    mean = export.mean(states)
+    assert (mean[kernel].tolist(), mean[other].tolist(), int(mean[count])) == ([2, 2], [2, 2], 7)
+    monkeypatch.setattr(export, "imagenet_trunk", lambda: {"conv_stem.weight": torch.tensor([10.0, -10.0])})
+    mixed = export.toward_imagenet(mean, share=0.75)
+    assert (mixed[kernel].tolist(), mixed[other].tolist(), int(mixed[count])) == ([4, -1], [2, 2], 7)
 
 
 def test_facts_survive_the_disk():

@@ -135,8 +135,8 @@ class LossConfig(MethodConfig):
 class PostConfig(MethodConfig):
     """Inference (sections 2.3, 2.4)."""
 
-    refine: Literal["mix", "poe", "logit", "off"] = Field(
-        "mix", description="A16: mask-guided refinement of the classes"
+    refine: Literal["auto", "mix", "poe", "logit", "off"] = Field(
+        "auto", description="A16: mask-guided refinement of the classes; auto: mix once a mask taught the map, else off"
     )
     gamma: float = Field(1.0, ge=0, description="A16: weight of the map in 'logit'")
     sigma: float = Field(4.0, ge=0, description="A20: Gaussian smoothing, pixels at 336; scaled with the input")
@@ -151,15 +151,15 @@ class BinaryConfig(MethodConfig):
     cls: Literal["memory", "clip_pair", "both"] = Field(
         "memory", description="A15: 1 - p(normal), the prompt pair, or both"
     )
-    fuse: Literal["mean", "cls_only", "map_only", "product", "max"] = Field(
-        "mean", description="A15: with the map (WinCLIP: mean)"
+    fuse: Literal["auto", "mean", "cls_only", "map_only", "product", "max"] = Field(
+        "auto", description="A15: with the map (WinCLIP: mean); auto: mean once a mask taught the map, else cls_only"
     )
 
 
 class PriorConfig(MethodConfig):
     """How far a few shots may move the frozen model: logits are (1 - w) zero-shot + w adapted (ours)."""
 
-    map: float = Field(1.0, ge=0, le=1, description="w of the map; 0 is zero-shot, 1 the paper")
+    map: float = Field(0.5, ge=0, le=1, description="w of the map; 0 is zero-shot, 1 the paper")
     cls: float = Field(0.5, ge=0, le=1, description="w of the classes; 0 is zero-shot, 1 the paper")
 
 

@@ -187,7 +187,7 @@ class UltraAD(Method):
             seed=seed,
         )
         self._set_memory(views.keys, views.one_hot)
-        self.map_adapted.fill_(views.has_masks)
+        self.map_adapted.fill_(views.has_masks and t.epochs > 0)
         self.text.copy_(self.zero_shot.support_text(views.labels, seed=seed))
         if self.config.memory.key_feature == "fh":
             with torch.no_grad():
@@ -438,7 +438,7 @@ class UltraAD(Method):
         return zero if w == 0 else (1 - w) * zero + w * self._class_logits(self._class_token(f0))
 
     def _binary(self, cls: torch.Tensor, a: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
-        """Image-level score in [0, 1] from the class side and the map side (WinCLIP's mean by default)."""
+        """Image-level score in [0, 1] from the class side and the map side (WinCLIP's mean once the map is taught)."""
         c = self.config.bin
         if c.cls != "memory":
             cosines = torch.einsum("bd,brd->br", self._class_token(f0), unit(self._prototypes(f0)))
@@ -451,19 +451,20 @@ class UltraAD(Method):
             "product": cls * a,
             "max": torch.maximum(cls, a),
         }
-        return fused[c.fuse]
+        return fused[("mean" if self.map_adapted else "cls_only") if c.fuse == "auto" else c.fuse]
 
     def _refine(self, logits: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
         """Mask-guided refinement of the class probabilities; returns log-probabilities (b c)."""
         c, i = self.config.post, self.normal_index
+        refine = ("mix" if self.map_adapted else "off") if c.refine == "auto" else c.refine
         abnormal = torch.ones_like(logits)
         abnormal[:, i] = 0
-        if c.refine == "logit":
+        if refine == "logit":
             return (logits + c.gamma * a[:, None] * abnormal).log_softmax(-1)
         p = logits.softmax(-1)
-        if c.refine == "poe":
+        if refine == "poe":
             p = p * torch.where(abnormal.bool(), a[:, None], 1 - a[:, None]).clamp(min=1e-6)
-        elif c.refine == "mix":
+        elif refine == "mix":
             q = ((1 - p[:, i]) + a) / 2
             share = p * abnormal / (1 - p[:, i : i + 1]).clamp(min=1e-12)
             p = torch.where(abnormal.bool(), q[:, None] * share, 1 - q[:, None])
