@@ -124,6 +124,16 @@ def test_rows_that_a_changed_recipe_no_longer_asks_for_are_not_shown(data, recip
     assert [row["seed"] for row in results.rows(all=True)] == [0, 1]
 
 
+def test_labels_are_the_recipes_as_it_is_now_and_one_result_may_have_two(data, recipe, tmp_path):
+    def shown(*labels):
+        entries = [{**TWO[0], "label": label} for label in labels]
+        found = run(recipe(methods=entries, reference=labels[0], seeds=[0]), tmp_path, base=data, jobs=1)
+        return found.skipped, [row["label"] for row in Results.open(tmp_path).rows()]
+
+    assert shown("before") == (0, ["before"])
+    assert shown("after", "the same by another name") == (2, ["after", "the same by another name"])
+
+
 def test_several_processes_give_the_same_bits(done, data, tmp_path):
     r, folder, _, _ = done
     run(r, tmp_path, base=data, jobs=2)

@@ -108,7 +108,9 @@ class Results:
         append_line(self.folder / RESULTS, line, durable=True)
 
     def rows(self, *, all: bool = False) -> list[Row]:  # noqa: A002
-        """One row for each id, in the order of first finishing; of an id that was tried again the last one.
+        """One row for each label and id, in the order of first finishing; of an id that was tried again the last one.
+
+        Labels are the recipe's as it is now; lines that resolve to the same options are one id under several labels.
 
         Args:
             all: Also rows that the recipe, as it is now, no longer asks for.
@@ -116,8 +118,15 @@ class Results:
         found: dict[str, Row] = {}
         for row in self._lines():
             found[row["id"]] = row
-        wanted = set(self.bench["jobs"]["rows"])
-        return [row for id_, row in found.items() if all or id_ in wanted]
+        jobs = self.bench["jobs"]
+        labels: dict[str, list[str]] = {}
+        for id_, label in zip(jobs["rows"], jobs.get("labels") or [""] * len(jobs["rows"]), strict=True):
+            labels.setdefault(id_, []).append(label)
+        return [
+            {**row, "label": label or row["label"]}
+            for id_, row in found.items()
+            for label in labels.get(id_, [""] if all else [])
+        ]
 
     def predictions(self, row: Row) -> list[Row]:
         """The images of a row; empty unless it is ok."""

@@ -225,7 +225,11 @@ def _record(plan: Plan, path: Path | None) -> dict[str, Any]:
             }
             for e, i in infos
         ],
-        "jobs": {"planned": len(plan.jobs), "rows": [row.id for job in plan.jobs for row in job.rows]},
+        "jobs": {
+            "planned": len(plan.jobs),
+            "rows": [row.id for job in plan.jobs for row in job.rows],
+            "labels": [job.facts["label"] for job in plan.jobs for _ in job.rows],
+        },
         "versions": versions(),
         "machine": {"system": platform.platform(), "cores": os.cpu_count()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
