@@ -218,6 +218,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     what = {"sanity": sanity, "unmarked": unmarked, "towers": towers, "speed": speed}[args.what]
+    if bool(args.weights) != (args.what == "towers"):
+        parser.error("'towers' needs --weights, and nothing else takes them")
     rows = what(*args.data, **({"weights": args.weights} if args.weights else {}))
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(rows, indent=1) + "\n")

@@ -66,9 +66,8 @@ def other_machine(images: torch.Tensor, *, generator: torch.Generator) -> torch.
     b, side, x = len(images), images.shape[-1], images
     draw = _Draw(b, generator)
     x = x.clamp(1e-4, 1) ** draw.normal(0.28).exp()
-    x = x + torch.where(draw.chance(0.25), draw.uniform(-0.8, 0.8), torch.zeros(())) * (
-        x * x * (3 - 2 * x) - x
-    )  # S-shaped map
+    s_shaped = x * x * (3 - 2 * x)
+    x = x + torch.where(draw.chance(0.25), draw.uniform(-0.8, 0.8), torch.zeros(())) * (s_shaped - x)
     x = x * draw.uniform(0.6, 1.2) + draw.normal(0.03)
     shade = torch.linspace(-1, 1, side)
     x = x * (1 + torch.where(draw.chance(0.3), draw.normal(0.2), torch.zeros(())) * shade.view(1, 1, 1, -1))
