@@ -72,7 +72,7 @@ class Run:
         if state is not None:  # a run goes on as it began
             seed, frozen_stages = state["seed"], state["frozen_stages"]
         self.seed, self.frozen_stages = seed, frozen_stages
-        self.start = state["start"] if state else sha256(start) if start else None
+        self.start = state.get("start") if state else sha256(start) if start else None
         self.words = vocabulary()
         self.model = new_tower(seed=seed, frozen_stages=frozen_stages)
         generator = torch.Generator().manual_seed(seed)
