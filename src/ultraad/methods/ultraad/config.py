@@ -128,15 +128,15 @@ class LossConfig(MethodConfig):
     layer_reduce: Literal["mean", "sum"] = Field("mean", description="A17")
     seg_weight: float = Field(1.0, ge=0, description="weight of focal + dice (AnomalyCLIP: 4)")
     cls_weight: float = Field(1.0, ge=0, description="lambda_c (the paper: equally weighted)")
-    dice_skip_empty: bool = Field(default=False, description="A22: no abnormal dice on images without a lesion")
+    dice_skip_empty: bool = Field(default=True, description="A22: no abnormal dice on images without a lesion (ours)")
     upsample: int = Field(4, ge=0, description="loss at this many pixels per patch; 0 for the full input (ours)")
 
 
 class PostConfig(MethodConfig):
     """Inference (sections 2.3, 2.4)."""
 
-    refine: Literal["auto", "mix", "poe", "logit", "off"] = Field(
-        "auto", description="A16: mask-guided refinement of the classes; auto: mix once a mask taught the map, else off"
+    refine: Literal["poe", "mix", "logit", "off"] = Field(
+        "poe", description="A16: refinement of the adapted classes by the map, once a mask taught it"
     )
     gamma: float = Field(1.0, ge=0, description="A16: weight of the map in 'logit'")
     sigma: float = Field(4.0, ge=0, description="A20: Gaussian smoothing, pixels at 336; scaled with the input")
@@ -151,15 +151,15 @@ class BinaryConfig(MethodConfig):
     cls: Literal["memory", "clip_pair", "both"] = Field(
         "memory", description="A15: 1 - p(normal), the prompt pair, or both"
     )
-    fuse: Literal["auto", "mean", "cls_only", "map_only", "product", "max"] = Field(
-        "auto", description="A15: with the map (WinCLIP: mean); auto: mean once a mask taught the map, else cls_only"
+    fuse: Literal["cls_only", "mean", "map_only", "product", "max"] = Field(
+        "cls_only", description="A15: with the map (WinCLIP: mean), which has a say in 'cls_only' by post.refine (ours)"
     )
 
 
 class PriorConfig(MethodConfig):
-    """How far a few shots may move the frozen model: logits are (1 - w) zero-shot + w adapted (ours)."""
+    """How far a few shots may move the frozen model: log-odds are (1 - w) zero-shot + w adapted (ours)."""
 
-    map: float = Field(0.5, ge=0, le=1, description="w of the map; 0 is zero-shot, 1 the paper")
+    map: float = Field(0.75, ge=0, le=1, description="w of the map; 0 is zero-shot, 1 the paper")
     cls: float = Field(0.5, ge=0, le=1, description="w of the classes; 0 is zero-shot, 1 the paper")
 
 
@@ -189,7 +189,7 @@ PAPER: dict[str, Any] = {
     "adapter": {"input": "raw", "init": "default"},
     "pif": {"residual": "none"},
     "score": {"tau": 0.01},
-    "loss": {"layer_reduce": "sum", "upsample": 0},
+    "loss": {"layer_reduce": "sum", "upsample": 0, "dice_skip_empty": False},
     "post": {"sigma": 0.0},
     "prior": {"map": 1.0, "cls": 1.0},
     "train": {"lr": 1e-3, "views": 10},

@@ -58,7 +58,7 @@ INFO = MethodInfo(
         "adapters start as the tower's own projection instead of random (adapter.*)",
         "fusion keeps the prototypes beside what they attend to (pif.residual=add)",
         "adapted and zero-shot logits are averaged (prior.*); the paper has no zero-shot share",
-        "segmentation losses at four pixels per patch (loss.upsample)",
+        "segmentation losses at four pixels per patch, the Dice of the lesion only where there is one (loss.*)",
     ),
 )
 
@@ -388,9 +388,9 @@ class UltraAD(Method):
         maps, a = self._map(self._mixed_patch_logits(f), f.grid)
         if not c.cls.enabled:
             return Scores(score=a, map=maps)
-        logits = self._mixed_class_logits(f.image)
+        logits = self._mixed_class_logits(f.image, a)
         p0 = logits.softmax(-1)[:, self.normal_index]
-        return Scores(score=self._binary(1 - p0, a, f.image), map=maps, logits=self._refine(logits, a))
+        return Scores(score=self._binary(1 - p0, a, f.image), map=maps, logits=logits)
 
     @property
     def adapted(self) -> bool:
@@ -432,13 +432,18 @@ class UltraAD(Method):
             a = largest(maps, share=share)
         return maps * len(self.layers) if c.map.layer_reduce == "sum" else maps, a
 
-    def _mixed_class_logits(self, f0: torch.Tensor) -> torch.Tensor:
+    def _mixed_class_logits(self, f0: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (b c): adapted, refined by a map that masks taught, drawn to zero-shot (``prior.cls``)."""
         w = self.config.prior.cls if self.adapted else 0.0
         zero = self.zero_shot.class_logits(f0)
-        return zero if w == 0 else (1 - w) * zero + w * self._class_logits(self._class_token(f0))
+        if w == 0:
+            return zero.log_softmax(-1)
+        own = self._class_logits(self._class_token(f0))
+        own = self._refine(own, a) if self.map_adapted else own
+        return ((1 - w) * zero + w * own).log_softmax(-1)
 
     def _binary(self, cls: torch.Tensor, a: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
-        """Image-level score in [0, 1] from the class side and the map side (WinCLIP's mean once the map is taught)."""
+        """Image-level score in [0, 1] from the class side and the map side."""
         c = self.config.bin
         if c.cls != "memory":
             cosines = torch.einsum("bd,brd->br", self._class_token(f0), unit(self._prototypes(f0)))
@@ -451,20 +456,19 @@ class UltraAD(Method):
             "product": cls * a,
             "max": torch.maximum(cls, a),
         }
-        return fused[("mean" if self.map_adapted else "cls_only") if c.fuse == "auto" else c.fuse]
+        return fused[c.fuse]
 
     def _refine(self, logits: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
         """Mask-guided refinement of the class probabilities; returns log-probabilities (b c)."""
         c, i = self.config.post, self.normal_index
-        refine = ("mix" if self.map_adapted else "off") if c.refine == "auto" else c.refine
         abnormal = torch.ones_like(logits)
         abnormal[:, i] = 0
-        if refine == "logit":
+        if c.refine == "logit":
             return (logits + c.gamma * a[:, None] * abnormal).log_softmax(-1)
         p = logits.softmax(-1)
-        if refine == "poe":
+        if c.refine == "poe":
             p = p * torch.where(abnormal.bool(), a[:, None], 1 - a[:, None]).clamp(min=1e-6)
-        elif refine == "mix":
+        elif c.refine == "mix":
             q = ((1 - p[:, i]) + a) / 2
             share = p * abnormal / (1 - p[:, i : i + 1]).clamp(min=1e-12)
             p = torch.where(abnormal.bool(), q[:, None] * share, 1 - q[:, None])
