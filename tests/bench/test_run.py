@@ -193,6 +193,20 @@ def test_ctrl_c_keeps_what_is_done(data, recipe, tmp_path):
     assert run(r, tmp_path, base=data, jobs=1).skipped == 1
 
 
+def test_a_second_run_in_the_same_folder_is_refused(data, recipe, tmp_path):
+    r = recipe(methods=TWO)
+    refused = []
+
+    def meanwhile(row):
+        with pytest.raises(DataError, match=r"another run is writing to .*; wait until it is done, or choose another"):
+            run(r, tmp_path, base=data, jobs=1)
+        refused.append(row["id"])
+
+    assert run(r, tmp_path, base=data, jobs=1, on_row=meanwhile).counts == {"ok": 2}
+    assert len(refused) == 2
+    assert run(r, tmp_path, base=data, jobs=1).skipped == 2
+
+
 def test_a_torn_line_is_no_line(data, recipe, tmp_path):
     r = recipe(methods=TWO)
     run(r, tmp_path, base=data, jobs=1)

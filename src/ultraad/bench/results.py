@@ -25,6 +25,7 @@ FORMAT = "ultraad.bench/1"
 BENCH, RESULTS = "bench.json", "results.jsonl"
 PREDICTIONS, PIXELS, MAPS, PICTURES = "predictions", "pixels", "maps", "pictures"
 SUPPORTS, ERRORS, FEATURES, PAINTED = "supports", "errors", "features", "painted"
+LOCK = ".running"  # held while a run writes to the folder
 
 Row = dict[str, Any]
 

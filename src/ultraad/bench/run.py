@@ -7,22 +7,25 @@ import platform
 import shutil
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from ultraad import methods
 from ultraad.bench.data import Data, duplicates, summary
 from ultraad.bench.jobs import Plan
 from ultraad.bench.local import Here, Lost, Processes
 from ultraad.bench.pictures import small_pictures
-from ultraad.bench.results import FEATURES, PAINTED, PICTURES, SUPPORTS, Results, npz
+from ultraad.bench.results import FEATURES, LOCK, PAINTED, PICTURES, SUPPORTS, Results, npz
 from ultraad.bench.work import Encode, died, encode, forget, not_public, run_job
 from ultraad.config import dump
 from ultraad.data.support import save_support
-from ultraad.errors import ConfigError
+from ultraad.errors import ConfigError, DataError
 from ultraad.io.files import ensure_writable, write_bytes
 from ultraad.origin import versions
 
@@ -91,7 +94,7 @@ def run(
 
     Raises:
         ConfigError: If a name or option is wrong; before any work.
-        DataError: If data are missing, or the folder cannot be used.
+        DataError: If data are missing, the folder cannot be used, or another run is writing to it.
         KeyboardInterrupt: As it came; finished rows are in the folder.
     """
     started, tell = time.perf_counter(), progress or _silent
@@ -99,35 +102,51 @@ def run(
         msg = f"got {jobs} jobs; wanted at least 1"
         raise ConfigError(msg)
     folder = ensure_writable(output)
-    data = Data(recipe, base=None if base is None else Path(base), roots=roots or {}, work=folder / PAINTED)
-    plan = Plan(recipe, data, device=device)
-    results = Results.create(folder, _record(plan, path))
-    there = {row["id"] for row in results.rows() if not (retry_errors and row["status"] == "error")}
-    todo = [job for job in (j.without(there) for j in plan.jobs) if job.rows]
-    total = sum(len(job.rows) for job in plan.jobs)
-    outcome = Outcome(skipped=total - sum(len(job.rows) for job in todo))
-    own = _local(jobs or max(1, (os.cpu_count() or 1) // recipe.threads))
-    status = "failed"
-    try:
-        _write_pictures(results, plan)
-        _run(results, todo, engine or own, folder / FEATURES if share else None, tell, on_row, total)
-        status = "complete"
-    except KeyboardInterrupt:
-        status = "interrupted"
-        raise
-    finally:
-        own.close()
-        forget()
-        outcome.seconds = time.perf_counter() - started
-        outcome.counts = dict(Counter(row["status"] for row in results.rows()))
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        results.update(status=status, finished=now, seconds=round(outcome.seconds, 1))
-    if not keep_features:
-        shutil.rmtree(folder / FEATURES, ignore_errors=True)
-    return outcome
+    with _alone(folder):
+        data = Data(recipe, base=None if base is None else Path(base), roots=roots or {}, work=folder / PAINTED)
+        plan = Plan(recipe, data, device=device)
+        results = Results.create(folder, _record(plan, path))
+        there = {row["id"] for row in results.rows() if not (retry_errors and row["status"] == "error")}
+        todo = [job for job in (j.without(there) for j in plan.jobs) if job.rows]
+        total = sum(len(job.rows) for job in plan.jobs)
+        outcome = Outcome(skipped=total - sum(len(job.rows) for job in todo))
+        own = _local(jobs or max(1, (os.cpu_count() or 1) // recipe.threads))
+        status = "failed"
+        try:
+            _write_pictures(results, plan)
+            _run(results, todo, engine or own, folder / FEATURES if share else None, tell, on_row, total)
+            status = "complete"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            own.close()
+            forget()
+            outcome.seconds = time.perf_counter() - started
+            outcome.counts = dict(Counter(row["status"] for row in results.rows()))
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            results.update(status=status, finished=now, seconds=round(outcome.seconds, 1))
+        if not keep_features:
+            shutil.rmtree(folder / FEATURES, ignore_errors=True)
+        return outcome
 
 
 # --- pieces ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Refuse a folder that another run writes to. The operating system frees the lock of a process that died."""
+    lock = FileLock(folder / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        msg = f"another run is writing to {folder}; wait until it is done, or choose another folder"
+        raise DataError(msg) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _silent(what: str, done: int, total: int) -> None:
