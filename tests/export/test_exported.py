@@ -22,7 +22,16 @@ from ultraad.model import Model
 from ultraad.types import Sample
 
 ROOT = Path(__file__).parents[2]
-NEEDS_TORCH = {"torch", "torchvision", "open_clip_torch", "timm", "safetensors", "huggingface-hub", "scikit-learn"}
+NEEDS_TORCH = {
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "timm",
+    "safetensors",
+    "huggingface-hub",
+    "filelock",
+    "scikit-learn",
+}
 
 
 @pytest.fixture(params=["onnx", "openvino"])
