@@ -152,7 +152,7 @@ class BinaryConfig(MethodConfig):
         "memory", description="A15: 1 - p(normal), the prompt pair, or both"
     )
     fuse: Literal["cls_only", "mean", "map_only", "product", "max"] = Field(
-        "cls_only", description="A15: with the map (WinCLIP: mean), which has a say in 'cls_only' by post.refine (ours)"
+        "cls_only", description="A15: of the classes as the map refined them (ours), or with the map (WinCLIP: mean)"
     )
 
 
