@@ -44,6 +44,8 @@ CANDIDATES: dict[str, dict] = {
         f"prior {m}/{c}": {"prior": {"map": m, "cls": c}}
         for m, c in itertools.product((0.25, 0.5, 0.75), (0.1, 0.25, 0.5))
     },
+    **{f"map {m}": {"prior": {"map": m}} for m in (0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0)},
+    **{f"classes {c}": {"prior": {"cls": c}} for c in (0.1, 0.25, 0.5, 0.75, 1.0)},
     "lr 1e-4": {"train": {"lr": 1e-4}},
     "lr 3e-4": {"train": {"lr": 3e-4}},
     "lr 3e-3": {"train": {"lr": 3e-3}},

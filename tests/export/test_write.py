@@ -156,8 +156,8 @@ def test_a_method_that_cannot_be_traced_says_so(busi_dir: Path, tmp_path: Path) 
 
 
 def test_a_model_is_not_changed_by_exporting(model: Model, onnx: Path) -> None:
-    assert isinstance(model.method.map_adapted, torch.Tensor)
-    assert "map_adapted" in model.method.state_dict()
+    assert isinstance(model.method.lesion_masks, torch.Tensor)
+    assert "lesion_masks" in model.method.state_dict()
     assert model.digest == load(onnx).config.exported.source
 
 

@@ -305,6 +305,25 @@ def test_prior_zero_ignores_the_shots(tiny):
         assert torch.equal(a.score(x).logits, b.score(x).logits)
 
 
+@pytest.mark.parametrize("masks", [4, 1, 0])
+def test_the_shots_weigh_more_the_more_there_are(tiny, masks):
+    support, x = make_batch(tiny), make_batch(tiny, seed=9).images  # two of each of three classes
+    known = support.mask_known & ((support.labels == 0) | (torch.cumsum(support.labels > 0, 0) <= masks))
+    support = replace(support, mask_known=known)
+    assert UltraADConfig().prior.model_dump() == {"map": "shots", "cls": "shots"}
+    of_map, of_classes = masks / 2 / (masks / 2 + 2), 2 / (2 + 8)
+    ours, same, other = (
+        fitted(tiny, support, prior=prior)
+        for prior in ({}, {"map": of_map, "cls": of_classes}, {"map": of_map / 2, "cls": 2 * of_classes})
+    )
+    with torch.no_grad():
+        got, want, unlike = (method.score(x) for method in (ours, same, other))
+    torch.testing.assert_close(got.map, want.map)
+    torch.testing.assert_close(got.logits, want.logits)
+    assert not torch.allclose(got.logits, unlike.logits, atol=1e-4)
+    assert torch.allclose(got.map, unlike.map, atol=1e-5) == (masks == 0)
+
+
 SWITCHES = {
     "prompt": {
         "fuse": ["cat", "vcp_conv"],
@@ -354,7 +373,7 @@ SWITCHES = {
     },
     "post": {"refine": ["mix", "logit", "off"], "sigma": [0.0], "map_stat": ["topk"], "a_space": ["logit"]},
     "bin": {"cls": ["clip_pair", "both"], "fuse": ["mean", "map_only", "product", "max"]},
-    "prior": {"map": [0.0, 0.5], "cls": [0.0, 0.5]},
+    "prior": {"map": [0.0, 0.5, "shots"], "cls": [0.0, 0.5, "shots"]},
     "train": {"schedule": ["constant"], "warmup_epochs": [0], "beta1": [0.9], "weight_decay": [0.1]},
 }
 EQUIVALENT = {("proto", "mode", "weighted")}  # its weight is 1/2

@@ -156,13 +156,13 @@ def _outputs(scores: Scores) -> dict[str, torch.Tensor]:
 
 
 def _decided(method: Method) -> Method:
-    """A copy whose switches, bool buffers that ``fit`` has set, are Python's own: a graph has no branches."""
+    """A copy whose switches and counts, scalar buffers set by ``fit``, are Python's own: a graph has no branches."""
     twin = copy.copy(method)
     twin._buffers = dict(method._buffers)
     for name, value in method._buffers.items():
-        if value is not None and value.dtype == torch.bool and value.ndim == 0:
+        if value is not None and not value.is_floating_point() and value.ndim == 0:
             del twin._buffers[name]
-            setattr(twin, name, bool(value))
+            setattr(twin, name, value.item())
     return twin
 
 

@@ -6,7 +6,7 @@ The paper gives no code and few numbers; docs/ultraad.md explains every reading 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -156,11 +156,25 @@ class BinaryConfig(MethodConfig):
     )
 
 
-class PriorConfig(MethodConfig):
-    """How far a few shots may move the frozen model: log-odds are (1 - w) zero-shot + w adapted (ours)."""
+MAP_WORTH, CLASS_WORTH = 2, 8  # images per class that zero-shot counts for (ours, measured)
 
-    map: float = Field(0.75, ge=0, le=1, description="w of the map; 0 is zero-shot, 1 the paper")
-    cls: float = Field(0.5, ge=0, le=1, description="w of the classes; 0 is zero-shot, 1 the paper")
+Weight = Annotated[float, Field(ge=0, le=1)]
+
+
+class PriorConfig(MethodConfig):
+    """How far a few shots may move the frozen model: log-odds are (1 - w) zero-shot + w adapted (ours).
+
+    ``shots`` weighs both by images: w = k / (k + z), k the shots, z the images per class that zero-shot counts for.
+    """
+
+    map: Weight | Literal["shots"] = Field(
+        "shots",
+        description=f"w of the map; 0: zero-shot, 1: paper, 'shots': k / (k + {MAP_WORTH}), k masks per lesion class",
+    )
+    cls: Weight | Literal["shots"] = Field(
+        "shots",
+        description=f"w of the classes; 0: zero-shot, 1: paper, 'shots': k / (k + {CLASS_WORTH}), k images per class",
+    )
 
 
 class TrainConfig(MethodConfig):

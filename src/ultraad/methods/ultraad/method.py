@@ -23,7 +23,7 @@ from torch import nn
 
 from ultraad.errors import ConfigError
 from ultraad.methods.base import Method, MethodInfo, Needs
-from ultraad.methods.ultraad.config import UltraADConfig
+from ultraad.methods.ultraad.config import CLASS_WORTH, MAP_WORTH, UltraADConfig
 from ultraad.methods.ultraad.zero_shot import ZeroShot
 from ultraad.nn.blocks import MiniNet, PatchFusion
 from ultraad.nn.loop import train
@@ -72,7 +72,7 @@ class UltraAD(Method):
     config: UltraADConfig
     text: torch.Tensor
     values: torch.Tensor
-    map_adapted: torch.Tensor
+    lesion_masks: torch.Tensor
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class UltraAD(Method):
             self.log_ab = nn.Parameter(ab) if c.cls.learn_ab else None
         self.register_buffer("values", torch.zeros(0, len(self.classes)))  # Y, one-hot (m c)
         self.register_buffer("text", self.zero_shot.text.clone())  # T (c d)
-        self.register_buffer("map_adapted", torch.tensor(False))  # noqa: FBT003  whether masks taught the map
+        self.register_buffer("lesion_masks", torch.tensor(0))  # how many taught the map
         self.keys = nn.Parameter(torch.zeros(0, d), requires_grad=c.memory.keys == "param" and c.cls.enabled)
         in_prompts = (
             c.proto.mode != "text_only" and c.prompt.instance != "none" and (c.prompt.instance == "fh" or not own)
@@ -187,7 +187,8 @@ class UltraAD(Method):
             seed=seed,
         )
         self._set_memory(views.keys, views.one_hot)
-        self.map_adapted.fill_(views.has_masks and t.epochs > 0)
+        masked = (views.mask_known & (views.labels != self.normal_index)).sum()
+        self.lesion_masks.fill_(int(masked) if t.epochs else 0)
         self.text.copy_(self.zero_shot.support_text(views.labels, seed=seed))
         if self.config.memory.key_feature == "fh":
             with torch.no_grad():
@@ -399,7 +400,7 @@ class UltraAD(Method):
 
     def _mixed_patch_logits(self, f: Features) -> dict[int, torch.Tensor]:
         """{layer: (b n 2)}: adapted logits, drawn toward zero-shot by ``prior.map``."""
-        w = self.config.prior.map if self.map_adapted else 0.0
+        w = _weight(self.config.prior.map, int(self.lesion_masks) / (len(self.classes) - 1), MAP_WORTH)
         if w == 1:
             return self._patch_logits(f)
         scale = self._zero_scale()
@@ -434,12 +435,12 @@ class UltraAD(Method):
 
     def _mixed_class_logits(self, f0: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (b c): adapted, refined by a map that masks taught, drawn to zero-shot (``prior.cls``)."""
-        w = self.config.prior.cls if self.adapted else 0.0
+        w = _weight(self.config.prior.cls, len(self.keys) / len(self.classes), CLASS_WORTH)
         zero = self.zero_shot.class_logits(f0)
         if w == 0:
             return zero.log_softmax(-1)
         own = self._class_logits(self._class_token(f0))
-        own = self._refine(own, a) if self.map_adapted else own
+        own = self._refine(own, a) if self.lesion_masks else own
         return ((1 - w) * zero + w * own).log_softmax(-1)
 
     def _binary(self, cls: torch.Tensor, a: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
@@ -473,3 +474,10 @@ class UltraAD(Method):
             share = p * abnormal / (1 - p[:, i : i + 1]).clamp(min=1e-12)
             p = torch.where(abnormal.bool(), q[:, None] * share, 1 - q[:, None])
         return p.clamp(min=1e-12).log().log_softmax(-1)
+
+
+def _weight(prior: float | Literal["shots"], shots: float, worth: int) -> float:
+    """Weight in [0, 1) of what ``shots`` images per class have taught (``prior.*``); 0 without any."""
+    if not shots:
+        return 0.0
+    return shots / (shots + worth) if prior == "shots" else prior
