@@ -118,7 +118,10 @@ def read(
     try:
         method.load_state_dict(load_tensors((folder / ADAPTER).read_bytes()))
     except (SafetensorError, RuntimeError) as e:
-        msg = f"{folder / ADAPTER} does not hold the values of {config.method} with these options: {e}"
+        msg = (
+            f"{folder / ADAPTER} does not hold the values of {config.method} with these options: {e}. "
+            "If another version of ultraad wrote it, adapt again"
+        )
         raise BundleError(msg) from e
     method.fitted = True
     origin = config.origin

@@ -477,7 +477,7 @@ class UltraAD(Method):
 
 
 def _weight(prior: float | Literal["shots"], shots: float, worth: int) -> float:
-    """Weight in [0, 1) of what ``shots`` images per class have taught (``prior.*``); 0 without any."""
+    """Weight in [0, 1] of what ``shots`` images per class have taught; 0 without any (:class:`PriorConfig`)."""
     if not shots:
         return 0.0
     return shots / (shots + worth) if prior == "shots" else prior
