@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -154,6 +154,8 @@ def test_options_say_in_words_what_they_may_be() -> None:
 
         share: float = Field(0.5, ge=0, le=1)
         rate: float | Literal["auto"] = Field(0.1, gt=0, lt=2)
+        weight: Annotated[float, Field(ge=0, le=1)] | Literal["shots"] = "shots"
+        few: list[Annotated[int, Field(ge=1)]] = []
 
     class All(BaseModel):
         group: Group = Group()
@@ -169,6 +171,8 @@ def test_options_say_in_words_what_they_may_be() -> None:
     assert found == {
         "group.share": ("number in [0, 1]", "Of a group."),
         "group.rate": ("number in (0, 2) | auto", "Of a group."),
+        "group.weight": ("number in [0, 1] | shots", "Of a group."),
+        "group.few": ("list of whole numbers >= 1", "Of a group."),
         "many": ("whole number >= 1", ""),
         "few": ("whole number < 9", ""),
         "on": ("true | false", ""),

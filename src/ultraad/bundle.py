@@ -119,8 +119,8 @@ def read(
         method.load_state_dict(load_tensors((folder / ADAPTER).read_bytes()))
     except (SafetensorError, RuntimeError) as e:
         msg = (
-            f"{folder / ADAPTER} does not hold the values of {config.method} with these options: {e}. "
-            "If another version of ultraad wrote it, adapt again"
+            f"{folder / ADAPTER} does not hold the values of {config.method} with these options; "
+            f"if another version of ultraad wrote it, adapt again: {e}"
         )
         raise BundleError(msg) from e
     method.fitted = True

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from ultraad.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pydantic.fields import FieldInfo
 
@@ -204,11 +204,12 @@ _WORDS: dict[Any, str] = {
 
 def _values(field: FieldInfo) -> str:
     """What a field accepts, in words; bounds stand beside the number they are for."""
-    bounds = {name: value for m in field.metadata for name in _BOUNDS if (value := getattr(m, name, None)) is not None}
-    return " | ".join(dict.fromkeys(_kinds(field.annotation, bounds)))
+    return " | ".join(dict.fromkeys(_kinds(field.annotation, _bounds(field.metadata))))
 
 
-_BOUNDS = ("ge", "gt", "le", "lt")
+def _bounds(metadata: Iterable[Any]) -> dict[str, float]:
+    names = ("ge", "gt", "le", "lt")
+    return {name: value for m in metadata for name in names if (value := getattr(m, name, None)) is not None}
 
 
 def _kinds(kind: Any, bounds: Mapping[str, float]) -> Iterator[str]:  # noqa: ANN401
@@ -219,10 +220,11 @@ def _kinds(kind: Any, bounds: Mapping[str, float]) -> Iterator[str]:  # noqa: AN
         for one in inner:
             yield from _kinds(one, bounds)
     elif origin is Annotated:
-        yield from _kinds(inner[0], bounds)
+        own = [part for m in inner[1:] for part in getattr(m, "metadata", [m])]  # a Field, or a bound itself
+        yield from _kinds(inner[0], {**bounds, **_bounds(own)})
     elif origin in (tuple, list):
         items = dict.fromkeys(k for one in inner if one is not Ellipsis for k in _kinds(one, {}))
-        yield f"list of {' or '.join(k + 's' * k.endswith('number') for k in items)}"
+        yield f"list of {' or '.join(k.replace('number', 'numbers') for k in items)}"
     elif kind in (int, float):
         yield _WORDS[kind] + _range(**bounds)
     elif kind in _WORDS:

@@ -164,7 +164,8 @@ Weight = Annotated[float, Field(ge=0, le=1)]
 class PriorConfig(MethodConfig):
     """How far a few shots may move the frozen model: log-odds are (1 - w) zero-shot + w adapted (ours).
 
-    ``shots`` weighs both by images: w = k / (k + z), k the shots, z the images per class that zero-shot counts for.
+    ``shots`` weighs by images: w = k / (k + z), k the mean number per class, z how many zero-shot counts for. It is the
+    weight of a mean of k observations beside z earlier ones; z was measured (docs/ultraad.md, seventh round).
     """
 
     map: Weight | Literal["shots"] = Field(
