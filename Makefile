@@ -1,7 +1,7 @@
 # make demo            the whole story on simulated images that the package draws itself
 # make demo DATA=DIR   the same on your own folder
 # make test            format check, lint, types, tests
-# make bench           speed and memory, each beside a peer in the same run: one table (DATA=DIR: with real images)
+# make speed           speed and memory, each beside a peer in the same run: one table (DATA=DIR: with real images)
 # Each target sets up .venv by itself; PYTHON=python3.12 picks another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +9,7 @@ OUT ?= demo-output
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint format clean
+.PHONY: help setup demo test speed bench lint format clean
 
 help:
 	@sed -n '1,5p' Makefile
@@ -34,9 +34,11 @@ lint: setup
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-bench: setup
+bench: speed # the old name, for one version
+
+speed: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench,export,openvino]'
-	$(BIN)/python -m benchmarks.speed $(if $(DATA),--data "$(DATA)/BUS-UCLM" "$(DATA)/Dataset_BUSI_with_GT")
+	$(BIN)/python -m perf.speed $(if $(DATA),--data "$(DATA)/BUS-UCLM" "$(DATA)/Dataset_BUSI_with_GT")
 
 format: setup
 	$(BIN)/ruff format .

@@ -38,11 +38,11 @@ def main() -> None:
 
     print(f"{'':<10}" + "".join(f"{key:>20}" for key in SHOWN))
     model = ultraad.zero_shot(backbone=tower)
-    print(row("zero-shot", model.evaluate(there, bootstrap=100)["metrics"]))
+    print(row("zero-shot", ultraad.evaluate(model, there, bootstrap=100)["metrics"]))
     for shots in (2, 4):  # the draw for 2 shots lies within the draw for 4
         support = ultraad.draw_support(here, shots=shots, seed=0)
         model = ultraad.adapt(support, backbone=tower, options=QUICK, calibrate=False)
-        print(row(f"{shots} shots", model.evaluate(there, bootstrap=100)["metrics"]))
+        print(row(f"{shots} shots", ultraad.evaluate(model, there, bootstrap=100)["metrics"]))
 
 
 if __name__ == "__main__":

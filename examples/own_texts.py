@@ -10,8 +10,8 @@ from pathlib import Path
 
 import ultraad
 from ultraad.io import find_images
-from ultraad.nn.prompts import as_options, load_texts
 from ultraad.simulate import write_dataset
+from ultraad.texts.bank import as_options, load_texts
 
 THYROID = """\
 organ: thyroid

@@ -22,7 +22,7 @@ from pretraining.images import SHARD, Shards
 from pretraining.tower import imagenet_trunk
 from pretraining.train import VALIDATION_SHARD, Run
 from pretraining.validate import validate
-from ultraad.backbones.embedded_tower import SIDE, build
+from ultraad.backbones._embedded_tower import SIDE, build
 
 VERSION = "2"
 FEW = 240  # of the validation images, for a test that draws them again
@@ -34,7 +34,7 @@ TRUNK = "visual.conv1.trunk."
 
 
 def weights_of(run: Run) -> dict[str, torch.Tensor]:
-    """The state dict of ``ultraad.backbones.embedded_tower.build()``, f32, for the run's moving average."""
+    """The state dict of ``ultraad.backbones._embedded_tower.build()``, f32, for the run's moving average."""
     run.swap()
     trained = {name: value.clone() for name, value in run.model.state_dict().items()}
     trained["token_embedding.weight"] = run.words.table(trained["token_embedding.weight"], run.table.detach())

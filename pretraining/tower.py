@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ultraad.backbones._embedded_tower import MEAN, STD, build
 from ultraad.backbones._torchvision import ensure_torchvision
-from ultraad.backbones.embedded_tower import MEAN, STD, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

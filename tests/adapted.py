@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ultraad.data.support import draw_support
-from ultraad.model import Model, adapt
+from ultraad.model.adapt import adapt
+from ultraad.model.model import Model
 
 QUICK = {"train.epochs": 1, "train.views": 1, "calibration.folds": 2}
 

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from docs.build import cli as cli_page
+from docs.build import methods as methods_page
 
-from tests import cli_page, helpers, methods_page
+from tests import helpers
 from ultraad import backbones, methods
 from ultraad.cli import app
 from ultraad.config import options, parse_assignments, resolve
@@ -236,7 +238,7 @@ def test_the_tutorial_block_runs(
 
 
 def test_the_tutorial_text_bank_is_one(tmp_path: Path) -> None:
-    from ultraad.nn.prompts import load_texts
+    from ultraad.texts.bank import load_texts
 
     (block,) = blocks(ROOT / "docs" / "tutorial.md", "yaml")
     (tmp_path / "thyroid.yaml").write_text(block, encoding="utf-8")
@@ -308,7 +310,7 @@ def test_the_contributed_backbone_works(contributed: Path, synthetic_dir: Path) 
 def test_every_written_field_is_described(tmp_path: Path, synthetic_dir: Path, folder_dir: Path) -> None:
     import ultraad
     from ultraad.data.support import save_support
-    from ultraad.runs import predict_into
+    from ultraad.runs.predict import predict as predict_into
 
     text = (ROOT / "docs" / "file-formats.md").read_text(encoding="utf-8")
     support = ultraad.draw_support(synthetic_dir, shots=2)
@@ -316,7 +318,7 @@ def test_every_written_field_is_described(tmp_path: Path, synthetic_dir: Path, f
     model = ultraad.adapt(support, backbone="tiny", options=QUICK)
     model.save(tmp_path / "model")
     predict_into(model, [synthetic_dir / "normal"], tmp_path / "run")
-    metrics = model.evaluate(folder_dir, bootstrap=0)
+    metrics = ultraad.evaluate(model, folder_dir, bootstrap=0)
     metrics.pop("failed")  # for the caller; errors.jsonl has it
 
     def read(name: str) -> dict[str, Any]:
@@ -380,7 +382,7 @@ def test_the_drawn_tree_is_the_tree() -> None:
 def test_the_methods_page_is_current() -> None:
     page = ROOT / "docs" / "methods.md"
     found = page.read_text(encoding="utf-8")
-    assert found == methods_page.text(), "write it again: python -m tests.methods_page"
+    assert found == methods_page.text(), "write it again: python -m docs.build.methods"
     assert re.search(r"<!-- results -->\n.*<!-- /results -->\n", found, flags=re.S), "where the benchmark writes"
     assert set(methods.available()) <= anchors(page)
 
@@ -397,4 +399,4 @@ def test_every_method_has_its_place_in_the_papers_and_on_the_readme() -> None:
 
 def test_the_command_line_page_is_current() -> None:
     page = ROOT / "docs" / "cli.md"
-    assert page.read_text(encoding="utf-8") == cli_page.text(), "write it again: python -m tests.cli_page"
+    assert page.read_text(encoding="utf-8") == cli_page.text(), "write it again: python -m docs.build.cli"

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "adapt": "ultraad.model",
-    "load": "ultraad.model",
-    "zero_shot": "ultraad.model",
-    "Model": "ultraad.model",
+    "adapt": "ultraad.model.adapt",
+    "load": "ultraad.model.model",
+    "zero_shot": "ultraad.model.adapt",
+    "Model": "ultraad.model.model",
+    "predict": "ultraad.runs.predict",
+    "evaluate": "ultraad.runs.evaluate",
     "draw_support": "ultraad.data.support",
     "load_support": "ultraad.data.support",
     "scan": "ultraad.data.sources",
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
     from ultraad.data.support import draw_support as draw_support
     from ultraad.data.support import load_support as load_support
     from ultraad.errors import UltraadError as UltraadError
-    from ultraad.model import Model as Model
-    from ultraad.model import adapt as adapt
-    from ultraad.model import load as load
-    from ultraad.model import zero_shot as zero_shot
+    from ultraad.model.adapt import adapt as adapt
+    from ultraad.model.adapt import zero_shot as zero_shot
+    from ultraad.model.model import Model as Model
+    from ultraad.model.model import load as load
+    from ultraad.runs.evaluate import evaluate as evaluate
+    from ultraad.runs.predict import predict as predict
     from ultraad.types import Prediction as Prediction
     from ultraad.types import Sample as Sample
     from ultraad.types import SupportSet as SupportSet

@@ -273,6 +273,23 @@ class Prediction:
     method: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """One predicted sample of a stream.
+
+    Attributes:
+        sample: The record that was read.
+        image: uint8 (H W 3), the file's pixels.
+        prediction: The model's output.
+        mask: bool (H W), True on lesion; None if no usable mask is known. All False for a normal image.
+    """
+
+    sample: Sample
+    image: NDArray[np.uint8]
+    prediction: Prediction
+    mask: NDArray[np.bool_] | None
+
+
 @dataclass(frozen=True, slots=True)
 class FitReport:
     """What happened in ``fit``.

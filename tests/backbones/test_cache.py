@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ultraad.backbones import load_backbone
-from ultraad.backbones.cache import FeatureCache
+from ultraad.backbones._cache import FeatureCache
 
 
 def count_calls(backbone, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 import ultraad
-from ultraad.backbones import dtype as number_type
+from ultraad.backbones import _dtype as number_type
 from ultraad.backbones import load_backbone
 from ultraad.cli import app
 from ultraad.simulate import write_dataset
@@ -43,7 +43,7 @@ def test_the_measurably_faster_one_is_taken_and_named(monkeypatch, caplog, half,
     assert backbone.dtype == getattr(torch, chosen)
     assert f"tiny runs in {chosen}" in caplog.text
     model = ultraad.zero_shot(backbone="tiny", dtype="auto")
-    assert model.describe()["backbone"]["dtype"] == chosen
+    assert model.describe().backbone.dtype == chosen
 
 
 def test_a_device_without_bfloat16_is_not_measured(monkeypatch, caplog):

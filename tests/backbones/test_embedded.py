@@ -8,9 +8,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import ultraad
-from ultraad.backbones import embedded_tower, load_backbone, weights
-from ultraad.backbones.base import _fingerprint
-from ultraad.backbones.embedded_tower import SIDE
+from ultraad.backbones import _embedded_tower as embedded_tower
+from ultraad.backbones import _weights as weights
+from ultraad.backbones import load_backbone
+from ultraad.backbones._door import _fingerprint
+from ultraad.backbones._embedded_tower import SIDE
 from ultraad.errors import ConfigError
 from ultraad.simulate import simulate
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ultraad.backbones import load_backbone, weights
+from ultraad.backbones import _weights as weights
+from ultraad.backbones import load_backbone
 from ultraad.errors import ConfigError, WeightsError
 
 CFG = {

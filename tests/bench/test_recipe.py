@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+import ultraad.bench.recipe
 from ultraad import methods
-from ultraad.bench.protocol import HABITS
 from ultraad.bench.recipe import ALL, read_recipe
+from ultraad.bench.run.protocol import HABITS
 from ultraad.config import resolve
 from ultraad.errors import ConfigError
 
-SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+SHIPPED = sorted((Path(ultraad.bench.recipe.__file__).parent / "recipes").glob("*.yaml"))
 
 
 def test_short_forms(recipe):

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.loop import train
 from ultraad.types import FitReport, Scores
 

@@ -182,13 +182,13 @@ def test_iterate_equals_load_batch(tmp_path, preprocess, run, workers):
     samples = [sample(tmp_path, i, label=CLASSES[i % 3], group=str(i)) for i in range(11)]
     batches, failed = run(samples, workers=workers)
     batches = list(batches)
-    assert [len(b) for _, b, _ in batches] == [4, 4, 3]
-    assert [s for part, _, _ in batches for s in part] == samples
+    assert [len(b) for _, b in batches] == [4, 4, 3]
+    assert [d.sample for part, _ in batches for d in part] == samples
     whole = load_batch(samples, preprocess, classes=CLASSES, normal_class="normal")
     for name in ("images", "labels", "anomalous", "masks", "mask_known"):
-        assert torch.equal(torch.cat([getattr(b, name) for _, b, _ in batches]), getattr(whole, name))
-    assert [int(image[0, 0, 0]) for _, _, part in batches for image in part] == list(range(11))
-    assert batches[0][2][0].shape == (H, W, 3)
+        assert torch.equal(torch.cat([getattr(b, name) for _, b in batches]), getattr(whole, name))
+    assert [int(d.image[0, 0, 0]) for part, _ in batches for d in part] == list(range(11))
+    assert batches[0][0][0].image.shape == (H, W, 3)
     assert not failed
     assert not loader_threads()
 
@@ -198,7 +198,7 @@ def test_bad_files_are_reported_and_skipped(tmp_path, run):
     for i in (0, 3, 9):
         samples[i].image.write_bytes(b"no image")
     batches, failed = run(samples)
-    assert [[s.id for s in part] for part, _, _ in batches] == [
+    assert [[d.sample.id for d in part] for part, _ in batches] == [
         ["0001.png", "0002.png", "0004.png", "0005.png"],
         ["0006.png", "0007.png", "0008.png"],
     ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests import helpers
 from ultraad.data import sources
-from ultraad.data.sources import base
+from ultraad.data.sources import _base as base
 from ultraad.errors import ConfigError, DataError, MissingExtraError
 from ultraad.io import read_image, read_mask
 from ultraad.types import Sample
@@ -140,7 +140,7 @@ def test_folder_of_data_sets_is_refused(tmp_path):
 
 
 def test_unknown_layout_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"did you mean 'bus_uclm'.*Available: auto, bmad"):
+    with pytest.raises(ConfigError, match=r"did you mean 'bus_uclm'.*available: bmad"):
         sources.get("bus_ulcm")
 
 

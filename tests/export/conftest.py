@@ -7,7 +7,8 @@ import pytest
 from tests.adapted import QUICK, adapted
 from ultraad.data.support import draw_support
 from ultraad.export import write
-from ultraad.model import Model, adapt
+from ultraad.model.adapt import adapt
+from ultraad.model.model import Model
 
 
 @pytest.fixture(scope="session")

@@ -11,19 +11,21 @@ import numpy as np
 import pytest
 import torch
 
+import ultraad
 from tests.export.conftest import traced
 from tests.methods.conftest import CLASSES, make_batch, quick
 from ultraad import methods
 from ultraad.backbones import load_backbone
-from ultraad.calibrate import fixed
 from ultraad.data.support import draw_support
 from ultraad.errors import BundleError, ConfigError, DataError, ExportError, MissingExtraError
-from ultraad.export import is_exported, write
-from ultraad.export.exported import load
+from ultraad.export import write
 from ultraad.export.write import export
 from ultraad.methods.linear_probe import LinearProbe
-from ultraad.model import Model, adapt, zero_shot
-from ultraad.origin import Origin
+from ultraad.model.adapt import adapt, zero_shot
+from ultraad.model.calibration import fixed
+from ultraad.model.exported import is_exported, load
+from ultraad.model.model import Model
+from ultraad.model.record import Origin
 from ultraad.types import Scores
 
 UNTRACEABLE = {"ada_clip", "winclip"}
@@ -80,7 +82,8 @@ def test_what_is_written(model: Model, onnx: Path, openvino: Path) -> None:
         assert parity["tolerance"] == 1e-3
         assert all(0 <= parity[key] <= 1e-4 for key in ("score", "map", "probs"))
         assert facts["exported"]["speed"]["1"].keys() == {facts["exported"]["runtime"], "torch"}
-        assert {key: facts[key] for key in model.describe()} == json.loads(json.dumps(model.describe()))
+        wanted = model.describe().model_dump(mode="json")
+        assert {key: facts[key] for key in wanted} == wanted
         assert "research" in facts["note"]
     assert not is_exported(onnx.parent)
 
@@ -198,7 +201,7 @@ def test_int8_is_held_to_labelled_images(
     made = export(model, tmp_path / "exported", int8=True, check=bus_uclm_dir)
     values = made.config.exported.check["pixel_auroc"]
     assert values.keys() == {"float32", "int8"}
-    wanted = model.evaluate(bus_uclm_dir, bootstrap=0)["metrics"]["pixel_auroc"]["value"]
+    wanted = ultraad.evaluate(model, bus_uclm_dir, bootstrap=0)["metrics"]["pixel_auroc"]["value"]
     assert values["float32"] == pytest.approx(100 * wanted, abs=1e-3)
     monkeypatch.setattr(write, "INT8_POINTS", -100)
     with pytest.raises(ExportError, match=r"it loses points of: .*pixel_auroc by -?[\d.e-]+ \(at most -100\)"):

@@ -14,7 +14,8 @@ from ultraad.errors import ConfigError, DataError
 from ultraad.methods.anomaly_clip import AnomalyCLIP, AnomalyCLIPConfig
 from ultraad.nn.labelled import labelled
 from ultraad.nn.losses import segmentation
-from ultraad.nn.prompts import TextBank, word_embeddings
+from ultraad.nn.prompts import word_embeddings
+from ultraad.texts.bank import TextBank
 
 
 def build(backbone, **options):

@@ -8,7 +8,8 @@ from tests.methods.conftest import CLASSES, empty_batch, make_batch
 from ultraad.methods import get
 from ultraad.methods.clip_adapter import CLIPAdapter, CLIPAdapterConfig
 from ultraad.nn.class_texts import frozen_texts
-from ultraad.nn.prompts import breast_texts, unit
+from ultraad.nn.prompts import unit
+from ultraad.texts.bank import breast_texts
 
 
 def build(backbone, classes=CLASSES, **options):

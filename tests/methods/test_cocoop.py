@@ -10,7 +10,8 @@ from ultraad.errors import DataError
 from ultraad.methods import get
 from ultraad.methods.cocoop import CoCoOp, CoCoOpConfig
 from ultraad.nn.class_texts import frozen_texts
-from ultraad.nn.prompts import breast_texts, unit
+from ultraad.nn.prompts import unit
+from ultraad.texts.bank import breast_texts
 
 
 def build(backbone, **options):

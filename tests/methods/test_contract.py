@@ -19,13 +19,13 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from tests.methods.conftest import CLASSES, empty_batch, make_batch, quick
 from ultraad import methods
 from ultraad.backbones import load_backbone
-from ultraad.backbones.base import _fingerprint
-from ultraad.calibrate import fixed
+from ultraad.backbones._door import _fingerprint
 from ultraad.config import options
 from ultraad.errors import DataError
-from ultraad.methods.base import Method, Needs
-from ultraad.model import Model, load
-from ultraad.origin import Origin
+from ultraad.methods._base import Method, Needs
+from ultraad.model.calibration import fixed
+from ultraad.model.model import Model, load
+from ultraad.model.record import Origin
 from ultraad.types import Batch, FitReport, Scores
 
 NAMES = methods.available()

@@ -10,7 +10,8 @@ from ultraad.errors import ConfigError, DataError
 from ultraad.methods import get
 from ultraad.methods.coop import CoOp, CoOpConfig
 from ultraad.nn.class_texts import frozen_texts
-from ultraad.nn.prompts import TextBank, breast_texts, unit
+from ultraad.nn.prompts import unit
+from ultraad.texts.bank import TextBank, breast_texts
 
 
 def build(backbone, **options):

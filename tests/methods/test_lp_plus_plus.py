@@ -10,7 +10,8 @@ from ultraad.methods import get
 from ultraad.methods.lp_plus_plus import LPPlusPlus, LPPlusPlusConfig, alpha_rate, first_alpha, weight_rate
 from ultraad.nn.class_texts import frozen_texts
 from ultraad.nn.loop import EnoughEpochs
-from ultraad.nn.prompts import breast_texts, unit
+from ultraad.nn.prompts import unit
+from ultraad.texts.bank import breast_texts
 
 
 def build(backbone, **options):

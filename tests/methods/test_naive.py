@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from benchmarks import naive
+from perf import naive
 
 from tests.methods.conftest import make_batch
-from ultraad.backbones.base import Backbone
+from ultraad.backbones._door import Backbone
 from ultraad.methods import get
 
 

@@ -16,8 +16,9 @@ from ultraad.backbones import load_backbone
 from ultraad.errors import ConfigError, DataError
 from ultraad.methods import get
 from ultraad.methods.ultraad import UltraAD, UltraADConfig
-from ultraad.nn.memory import cache_logits
-from ultraad.nn.prompts import TextBank, unit
+from ultraad.nn.key_value import cache_logits
+from ultraad.nn.prompts import unit
+from ultraad.texts.bank import TextBank
 
 FAST = {"train": {"epochs": 2, "views": 2}}
 

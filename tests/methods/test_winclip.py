@@ -24,9 +24,9 @@ from ultraad.methods.winclip import (
     spread,
     window_index,
 )
-from ultraad.nn.memory import distance
-from ultraad.nn.prompts import breast_texts
+from ultraad.nn.key_value import distance
 from ultraad.nn.templates import TEMPLATES_22
+from ultraad.texts.bank import breast_texts
 
 
 def build(backbone, **options):

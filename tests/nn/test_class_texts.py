@@ -15,7 +15,8 @@ from ultraad.nn.class_texts import (
     missing_sentences,
     require_words,
 )
-from ultraad.nn.prompts import breast_texts, unit, word_embeddings
+from ultraad.nn.prompts import unit, word_embeddings
+from ultraad.texts.bank import breast_texts
 
 CLASSES = ("normal", "malignant_tumour")
 

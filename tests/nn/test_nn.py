@@ -12,11 +12,12 @@ from ultraad.backbones import load_backbone
 from ultraad.errors import ConfigError
 from ultraad.nn.augment import ViewParams, apply_view, sample_views
 from ultraad.nn.blocks import MiniNet, PatchFusion
+from ultraad.nn.key_value import cache_logits
 from ultraad.nn.loop import EnoughEpochs, train
 from ultraad.nn.losses import dice, focal
 from ultraad.nn.maps import largest, smooth, to_probability
-from ultraad.nn.memory import cache_logits
-from ultraad.nn.prompts import Template, breast_texts, encode_ensemble, load_texts, word_embeddings
+from ultraad.nn.prompts import Template, encode_ensemble, word_embeddings
+from ultraad.texts.bank import breast_texts, load_texts
 from ultraad.types import PreprocessConfig
 
 

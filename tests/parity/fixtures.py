@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from tests.parity.trim import EMBEDDING, HERE
+from ultraad.backbones._door import Backbone
 from ultraad.backbones._torchvision import ensure_torchvision
-from ultraad.backbones.base import Backbone
 from ultraad.types import PreprocessConfig
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's

@@ -9,7 +9,7 @@ from tests.parity import fixtures
 from ultraad.methods.mvfa import METHOD, MVFAConfig
 from ultraad.nn.augment import to_intensity
 from ultraad.nn.fixed_views import VIEWS, fixed_views
-from ultraad.nn.prompts import TextBank
+from ultraad.texts.bank import TextBank
 
 BRAIN = TextBank(organ="brain", object="Brain", classes={})
 PARTS = {"fc1.0": "down", "fc2.0": "up"}

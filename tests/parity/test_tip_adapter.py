@@ -12,7 +12,7 @@ from tests.parity import fixtures
 from ultraad.methods.tip_adapter import TipAdapter, TipAdapterConfig, accuracy_grid, search_values
 from ultraad.nn.class_texts import text_classifier
 from ultraad.nn.class_tokens import ClassTokens
-from ultraad.nn.memory import cache_logits
+from ultraad.nn.key_value import cache_logits
 from ultraad.types import Batch, Geometry
 
 CLASSES = ("normal", "benign", "malignant_tumour")

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from tests.parity import fixtures
 from ultraad.methods.winclip import METHOD, WinCLIPConfig, fuse, spread, window_index
+from ultraad.nn.key_value import distance
 from ultraad.nn.maps import resize
-from ultraad.nn.memory import distance
 from ultraad.nn.prompts import unit
 from ultraad.types import Batch, Geometry
 

@@ -14,9 +14,9 @@ from pretraining.train import VALIDATION_SHARD
 from pretraining.validate import KINDS, validate
 from safetensors import safe_open
 
-from ultraad.backbones import weights
+from ultraad.backbones import _weights as weights
+from ultraad.backbones._embedded_tower import SIDE, load
 from ultraad.backbones._torchvision import ensure_torchvision
-from ultraad.backbones.embedded_tower import SIDE, load
 from ultraad.simulate import simulate
 
 

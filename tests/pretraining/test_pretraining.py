@@ -14,8 +14,8 @@ from pretraining.prompts import ATTRIBUTE_PROMPTS, CLASS_PROMPTS, PAIRS
 from pretraining.tower import TAPS, Words, encode_images, encode_texts, tokenizer
 
 from pretraining import export
+from ultraad.backbones._embedded_tower import MEAN, STD, build
 from ultraad.backbones._torchvision import ensure_torchvision
-from ultraad.backbones.embedded_tower import MEAN, STD, build
 from ultraad.simulate import LABELS, LEXICON
 from ultraad.simulate.attributes import draw_attributes
 

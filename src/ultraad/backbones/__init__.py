@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from ultraad import registry
 from ultraad.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ultraad.backbones.base import Backbone, DTypeChoice
+    from ultraad.backbones._door import Backbone, DTypeChoice
 
 DEFAULT = "embedded"
-_INFRASTRUCTURE = {"base", "cache", "dtype", "embedded_tower", "weights", "_torchvision"}
 
 
 def available() -> list[str]:
     """Names that a backbone name can begin with, sorted; nothing is imported."""
-    return sorted(m.name for m in iter_modules(__path__) if m.name not in _INFRASTRUCTURE)
+    return registry.names(__name__)
 
 
 def load_backbone(
@@ -41,7 +40,7 @@ def load_backbone(
         WeightsError: If the weights are missing or do not fit.
     """
     if dtype == "auto":
-        from ultraad.backbones.dtype import fastest
+        from ultraad.backbones._dtype import fastest
 
         return fastest(load_backbone(name, device=device, size=size))
     chosen = _device(device)

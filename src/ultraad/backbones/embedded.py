@@ -10,10 +10,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ultraad.backbones import embedded_tower as tower
-from ultraad.backbones import weights
+from ultraad.backbones import _embedded_tower as tower
+from ultraad.backbones import _weights as weights
+from ultraad.backbones._door import Backbone, DType
 from ultraad.backbones._torchvision import ensure_torchvision
-from ultraad.backbones.base import Backbone, DType
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.types import PreprocessConfig
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ultraad.backbones import weights
+from ultraad.backbones import _weights as weights
+from ultraad.backbones._door import Backbone, DType, preprocess_from
 from ultraad.backbones._torchvision import ensure_torchvision
-from ultraad.backbones.base import Backbone, DType, preprocess_from
 from ultraad.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ultraad.backbones._door import Backbone, DType
 from ultraad.backbones._torchvision import ensure_torchvision
-from ultraad.backbones.base import Backbone, DType
 from ultraad.errors import ConfigError
 from ultraad.types import PreprocessConfig
 

@@ -68,7 +68,7 @@ def run(
     if any row failed.
     """
     from ultraad.bench.recipe import read_recipe
-    from ultraad.bench.run import run as run_recipe
+    from ultraad.bench.run.driver import run as run_recipe
     from ultraad.config import parse_assignments
 
     chosen = read_recipe(recipe, changes=parse_assignments(changes or ()))
@@ -102,7 +102,7 @@ def run(
 @app.command()
 def report(folder: _Folder) -> None:
     """Write the report of a results folder: HTML, and the tables as Markdown, LaTeX and CSV."""
-    from ultraad.bench.report import render
+    from ultraad.bench.study.page import render
 
     say(f"report written to {render(folder)}")
 
@@ -115,7 +115,7 @@ def compare(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it as an HTML page, too.")] = None,
 ) -> None:
     """Show what differs between two results folders."""
-    from ultraad.bench.compare import compare as difference
+    from ultraad.bench.study.compare import compare as difference
     from ultraad.io.files import write_text
 
     found = difference(first, second)
@@ -128,7 +128,7 @@ def compare(
 def _engine(name: EngineName, recipe: Recipe, *, address: str | None, gpus: float) -> AbstractContextManager[Any]:
     if name is EngineName.local:
         return nullcontext()
-    from ultraad.bench.ray import Ray
+    from ultraad.bench.run.ray import Ray
 
     return Ray(address=address, threads=recipe.threads, gpus=gpus)
 

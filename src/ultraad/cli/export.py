@@ -41,7 +41,7 @@ def export(
     --check, lose half a point of a metric.
     """
     from ultraad.export.write import export as write
-    from ultraad.model import load
+    from ultraad.model.model import load
 
     chosen = load(model, dtype="float32", backbone=backbone)
     about = write(chosen, output, runtime=format.value, int8=int8, check=check, layout=layout).config.exported

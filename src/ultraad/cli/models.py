@@ -32,7 +32,7 @@ from ultraad.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ultraad.runs import Predictor
+    from ultraad.model.predictor import Predictor
 
 ZERO_SHOT = "zero-shot"
 
@@ -85,7 +85,7 @@ def adapt(
     """
     from ultraad.data.support import load_support
     from ultraad.io.files import ensure_writable
-    from ultraad.model import adapt as fit
+    from ultraad.model.adapt import adapt as fit
 
     options = method_options(config, settings, texts)
     ensure_writable(output.parent)
@@ -143,7 +143,7 @@ def predict(
     --strict if any could not. Method, classes, texts, --set and --config are for zero-shot; a saved model brings its
     own.
     """
-    from ultraad.runs import predict_into
+    from ultraad.runs.predict import predict as predict_into
 
     chosen = _model(
         model,
@@ -209,8 +209,8 @@ def evaluate(
     Refuses if the data holds images or patients that the model has learned from. Thresholds are the model's own;
     nothing is fitted here.
     """
-    from ultraad.results import REPORT
-    from ultraad.runs import evaluate as measure
+    from ultraad.results.folder import REPORT
+    from ultraad.runs.evaluate import evaluate as measure
 
     chosen = _model(
         model,
@@ -279,7 +279,7 @@ def _model(
     dtype: DType | None,
 ) -> Predictor:
     from ultraad.errors import ConfigError
-    from ultraad.export import is_exported
+    from ultraad.model.exported import is_exported
 
     if name != ZERO_SHOT and (method or options or classes or normal_class):
         msg = (
@@ -288,13 +288,14 @@ def _model(
         )
         raise ConfigError(msg)
     if is_exported(name):
-        from ultraad.export.exported import load as load_exported
+        from ultraad.model.exported import load as load_exported
 
         if backbone or dtype or device not in (Device.auto, Device.cpu):
             msg = f"{name} is an exported model: it runs on the CPU as it is. Leave out --backbone, --dtype, --device"
             raise ConfigError(msg)
         return load_exported(name)
-    from ultraad.model import load, zero_shot
+    from ultraad.model.adapt import zero_shot
+    from ultraad.model.model import load
 
     if name == ZERO_SHOT:
         return zero_shot(

@@ -79,7 +79,7 @@ def method_options(config: Path | None, settings: Sequence[str] | None, texts: P
     found = _dotted(read_yaml(config)) if config else {}
     found |= parse_assignments(settings or ())
     if texts is not None:
-        from ultraad.nn.prompts import as_options, load_texts
+        from ultraad.texts.bank import as_options, load_texts
 
         found["texts"] = as_options(load_texts(texts))
     return found

@@ -13,7 +13,7 @@ from ultraad.cli.options import DEFAULT_BACKBONE, BackboneName, Layout, NormalCl
 
 if TYPE_CHECKING:
     from ultraad.config import Option
-    from ultraad.methods.base import Method
+    from ultraad.methods._base import Method
 
 backbones = typer.Typer(cls=Commands, help="List, fetch and verify backbones.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def methods(name: Annotated[str | None, typer.Argument(help="Show one method with all its options.")] = None) -> None:
     """List the methods and what each needs, or show one with its options, their defaults and where they come from."""
-    from ultraad import guide
+    from ultraad.cli import guide
     from ultraad.methods import get
 
     if name is not None:
@@ -46,9 +46,9 @@ def methods(name: Annotated[str | None, typer.Argument(help="Show one method wit
 
 
 def _show_method(method: type[Method]) -> None:
-    from ultraad import guide
-    from ultraad.calibrate import CalibrationConfig
+    from ultraad.cli import guide
     from ultraad.config import options
+    from ultraad.model.calibration import CalibrationConfig
 
     info = method.info
     heading(info.title)
@@ -73,7 +73,7 @@ def _show_method(method: type[Method]) -> None:
 
 def _entry(option: Option) -> tuple[str, str]:
     """Key and default, and what there is to say; a long default moves to the text."""
-    from ultraad import guide
+    from ultraad.cli import guide
 
     default, text = guide.value(option.default), f"{option.values}\n{option.description}"
     if len(default) > 40:
@@ -84,7 +84,7 @@ def _entry(option: Option) -> tuple[str, str]:
 @backbones.command("list")
 def list_backbones() -> None:
     """List known backbones and whether their weights are on this machine."""
-    from ultraad.backbones.weights import listing
+    from ultraad.backbones._weights import listing
 
     rows = [(w.name, "yes" if w.path or w.name == "tiny" else "no", w.note) for w in listing()]
     table(("backbone", "here", "what"), rows)
@@ -94,7 +94,7 @@ def list_backbones() -> None:
 @backbones.command()
 def fetch(name: Annotated[str, typer.Argument(help="open_clip:<model>/<tag> or open_clip:hf-hub:<id>.")]) -> None:
     """Download weights and verify them; the only command that uses the network."""
-    from ultraad.backbones.weights import fetch as download
+    from ultraad.backbones._weights import fetch as download
 
     say(f"{name} is here: {download(name)}")
 
@@ -102,7 +102,7 @@ def fetch(name: Annotated[str, typer.Argument(help="open_clip:<model>/<tag> or o
 @backbones.command()
 def verify(name: Annotated[str, typer.Argument(help="A backbone, or a weights file.")] = DEFAULT_BACKBONE) -> None:
     """Check weights against their known sha256."""
-    from ultraad.backbones.weights import verify as check
+    from ultraad.backbones._weights import verify as check
 
     path, digest = check(name)
     say(f"{path}\nsha256 {digest}")
@@ -157,8 +157,8 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """The whole story: data, support set, adaptation, prediction, evaluation, report."""
+    from ultraad.cli.demo import run
     from ultraad.cli.models import show_metrics
-    from ultraad.demo import run
 
     with progress() as tell:
         story = run(
@@ -174,7 +174,7 @@ def demo(
 
 def doctor() -> None:
     """Check versions, devices, weights, disk, and run a self-test. Exits with 1 if something is broken."""
-    from ultraad.doctor import checks
+    from ultraad.cli.doctor import checks
 
     broken = False
     for check in checks():

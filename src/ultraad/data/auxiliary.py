@@ -117,7 +117,7 @@ class AuxiliaryBatches:
             batch_size=self._batch_size,
             on_error=pass_over,
         )
-        for _, batch, _ in batches:
+        for _, batch in batches:
             yield batch
         self.samples = [s for s in self.samples if s.id not in failed]
         if not self.samples:

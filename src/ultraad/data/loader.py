@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ultraad.data.ahead import ahead
+from ultraad.data.prefetch import prefetch
 from ultraad.errors import DataError
 from ultraad.io import MaskSizeError, read_image, read_mask
 from ultraad.io.raster import check_size
@@ -133,7 +133,7 @@ def iterate(
     batch_size: int,
     on_error: Callable[[Sample, DataError], None],
     workers: int = 2,
-) -> Generator[tuple[list[Sample], Batch, list[NDArray[np.uint8]]], None, None]:
+) -> Generator[tuple[list[Decoded], Batch], None, None]:
     """Batches of any number of images; decoding runs ahead in threads, memory stays flat.
 
     At most two batches' worth of images is decoded ahead. The threads end when the iterator is exhausted, closed or
@@ -149,11 +149,11 @@ def iterate(
         workers: Decoding threads.
 
     Yields:
-        The samples, their batch (see :func:`load_batch`), and the images as uint8 (h w 3) for overlays.
+        The decoded samples and their batch (see :func:`load_batch`).
     """
     misaligned: list[str] = []
     labels: set[str | None] = set()
-    loading = ahead(
+    loading = prefetch(
         samples,
         lambda sample: _load(sample, preprocess, normal_class=normal_class),
         batch_size=batch_size,
@@ -165,7 +165,7 @@ def iterate(
             labels.update(item.decoded.sample.label for item in ready)
             misaligned += [item.decoded.sample.id for item in ready if item.decoded.misaligned]
             batch = _pack(ready, preprocess, classes=classes, normal_class=normal_class)
-            yield [item.decoded.sample for item in ready], batch, [item.decoded.image for item in ready]
+            yield [item.decoded for item in ready], batch
     finally:
         loading.close()
         _warn_misaligned(misaligned)

@@ -1,4 +1,4 @@
-"""A model as an ONNX or OpenVINO graph that is held to what PyTorch computes; see :mod:`ultraad.export.exported`.
+"""A model as an ONNX or OpenVINO graph that is held to what PyTorch computes; see :mod:`ultraad.model.exported`.
 
 The graph is ``Method.score`` between normalisation and softmax: pictures uint8 (b s s 3) as resized by Pillow, so that
 whoever runs it needs nothing of torch to prepare them. Any method whose ``score`` can be traced becomes a graph.
@@ -22,12 +22,11 @@ from torch import nn
 
 from ultraad.data.support import write_fingerprints
 from ultraad.errors import BundleError, ConfigError, ExportError
-from ultraad.export import CONFIG, is_exported
-from ultraad.export.exported import AUXILIARY, SUPPORT, About, Config, ExportedModel, load
-from ultraad.export.runtimes import GRAPHS, INPUT, open_session, require
 from ultraad.io.files import sha256, whole_folder, write_json, write_text
-from ultraad.origin import versions
-from ultraad.runs import evaluate
+from ultraad.model.exported import AUXILIARY, CONFIG, SUPPORT, About, Config, ExportedModel, is_exported, load
+from ultraad.model.record import versions
+from ultraad.model.runtimes import GRAPHS, INPUT, open_session, require
+from ultraad.runs.evaluate import evaluate
 from ultraad.simulate import simulate
 
 if TYPE_CHECKING:
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ultraad.export.runtimes import Outputs, Runtime, Session
-    from ultraad.methods.base import Method
-    from ultraad.model import Model
+    from ultraad.methods._base import Method
+    from ultraad.model.model import Model
+    from ultraad.model.runtimes import Outputs, Runtime, Session
     from ultraad.types import Sample, Scores
 
 _log = logging.getLogger(__name__)
@@ -112,7 +111,7 @@ def export(
             check={},
         )
         digest = hashlib.sha256(f"{model.digest}{sorted(files.items())}".encode()).hexdigest()
-        config = Config(digest=digest, files=files, exported=about, **model.describe())
+        config = Config(digest=digest, files=files, exported=about, **model.describe().model_dump())
         made = ExportedModel(fresh, config, threads=torch.get_num_threads())
         facts: dict[str, Any] = {"parity": {**parity, "tolerance": TOLERANCE, "images": len(pictures)}}
         if int8:

@@ -26,22 +26,23 @@ from pydantic import Field, PositiveFloat
 from torch import nn
 
 from ultraad.errors import ConfigError
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.deep_prompts import Replace, text_layers
 from ultraad.nn.frozen import after_first_block, from_second_block, stream
 from ultraad.nn.labelled import TrainingSet
 from ultraad.nn.loop import minimise
 from ultraad.nn.losses import focal, segmentation
 from ultraad.nn.maps import smooth, to_probability
-from ultraad.nn.prompts import TextBank, breast_texts, unit
+from ultraad.nn.prompts import unit
 from ultraad.nn.templates import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES_35, States, compose
 from ultraad.rng import torch_forked
+from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.nn.labelled import Labelled
     from ultraad.types import Batch
 

@@ -25,22 +25,23 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, model_validator
 from torch import nn
 
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.deep_prompts import Replace, text_layers
 from ultraad.nn.labelled import Labelled, TrainingSet, labelled
 from ultraad.nn.loop import minimise, permutations
 from ultraad.nn.losses import segmentation
 from ultraad.nn.maps import smooth, to_probability
-from ultraad.nn.prompts import Template, TextBank, breast_texts, together, unit
+from ultraad.nn.prompts import Template, together, unit
 from ultraad.nn.templates import States
 from ultraad.nn.value_path import ValuePath
 from ultraad.rng import torch_forked
+from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import Features, FitReport, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(

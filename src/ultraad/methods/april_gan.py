@@ -21,21 +21,22 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import nn
 
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.key_value import distance_maps
 from ultraad.nn.labelled import Labelled, TrainingSet, normals, with_known_masks
 from ultraad.nn.loop import minimise
 from ultraad.nn.losses import segmentation
 from ultraad.nn.maps import largest, to_probability
-from ultraad.nn.memory import distance_maps
-from ultraad.nn.prompts import TextBank, breast_texts, unit
+from ultraad.nn.prompts import unit
 from ultraad.nn.templates import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES_35, States, compose, encode_pair
 from ultraad.rng import torch_forked
+from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch, Features
 
 INFO = MethodInfo(

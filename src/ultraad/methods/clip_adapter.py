@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.blocks import MiniNet, silence
 from ultraad.nn.class_texts import TextSource, frozen_texts, missing_sentences
 from ultraad.nn.class_tokens import ClassTokens, epochs_by_shots, grade
-from ultraad.nn.prompts import TextBank, breast_texts, unit
+from ultraad.nn.prompts import unit
 from ultraad.rng import torch_forked
+from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(

@@ -17,17 +17,18 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.class_texts import ClassPrompts, Position, class_phrase, require_words
 from ultraad.nn.class_tokens import ClassTokens, epochs_by_shots, grade
-from ultraad.nn.prompts import TextBank, breast_texts, starting_words, unit
+from ultraad.nn.prompts import starting_words, unit
 from ultraad.rng import torch_seeded
+from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 
 from ultraad.errors import DataError
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.class_tokens import ClassTokens, grade
 from ultraad.nn.prompts import unit
 from ultraad.types import FitReport, Scores
@@ -25,7 +25,7 @@ from ultraad.types import FitReport, Scores
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(

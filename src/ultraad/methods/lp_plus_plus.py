@@ -19,18 +19,19 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.class_texts import TextSource, frozen_texts, missing_sentences
 from ultraad.nn.class_tokens import ClassTokens, grade
 from ultraad.nn.loop import EnoughEpochs
-from ultraad.nn.prompts import TextBank, breast_texts, unit
+from ultraad.nn.prompts import unit
 from ultraad.rng import torch_forked
+from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(

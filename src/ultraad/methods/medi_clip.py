@@ -21,7 +21,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.augment import from_intensity, to_intensity
 from ultraad.nn.loop import train
 from ultraad.nn.losses import segmentation
@@ -34,7 +34,7 @@ from ultraad.types import FitReport, Scores
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch, Features
 
 INFO = MethodInfo(

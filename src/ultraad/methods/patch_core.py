@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.key_value import distance
 from ultraad.nn.labelled import normals
 from ultraad.nn.maps import resize, smooth
-from ultraad.nn.memory import distance
 from ultraad.nn.prompts import unit
 from ultraad.rng import seeded
 from ultraad.types import FitReport, Scores
@@ -33,7 +33,7 @@ from ultraad.types import FitReport, Scores
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch, Features
 
 INFO = MethodInfo(

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from ultraad.errors import DataError
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.augment import apply_view, sample_views
 from ultraad.nn.labelled import labelled
 from ultraad.nn.maps import largest, resize, smooth
@@ -30,7 +30,7 @@ from ultraad.types import FitReport, Scores
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch, Features
 
 INFO = MethodInfo(

@@ -21,18 +21,19 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ultraad.errors import DataError
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.class_texts import TextSource, frozen_texts, missing_sentences
 from ultraad.nn.class_tokens import ClassTokens, grade
+from ultraad.nn.key_value import cache_logits
 from ultraad.nn.loop import train
-from ultraad.nn.memory import cache_logits
-from ultraad.nn.prompts import TextBank, breast_texts, unit
+from ultraad.nn.prompts import unit
+from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(

@@ -28,7 +28,7 @@ from pydantic import Field, PositiveFloat
 from torch import nn
 
 from ultraad.errors import ConfigError
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.blocks import PatchFusion
 from ultraad.nn.deep_prompts import Replace, text_layers
 from ultraad.nn.labelled import TrainingSet, with_known_masks
@@ -43,7 +43,7 @@ from ultraad.types import FitReport, Scores
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ultraad.backbones.base import Around, Backbone
+    from ultraad.backbones._door import Around, Backbone
     from ultraad.nn.labelled import Labelled
     from ultraad.types import Batch, Features
 

@@ -24,18 +24,19 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from ultraad.errors import ConfigError
-from ultraad.methods.base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.key_value import distance
 from ultraad.nn.labelled import normals
 from ultraad.nn.maps import largest, resize
-from ultraad.nn.memory import distance
-from ultraad.nn.prompts import TextBank, breast_texts, unit
+from ultraad.nn.prompts import unit
 from ultraad.nn.templates import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES_22, States, compose, encode_pair
+from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(

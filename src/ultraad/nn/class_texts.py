@@ -12,8 +12,8 @@ from ultraad.nn.prompts import encode_ensemble, word_embeddings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ultraad.backbones.base import Backbone
-    from ultraad.nn.prompts import TextBank
+    from ultraad.backbones._door import Backbone
+    from ultraad.texts.bank import TextBank
 
 TextSource = Literal["bank", "template"]
 Position = Literal["end", "middle", "front"]

@@ -16,7 +16,7 @@ from ultraad.types import Scores
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ultraad.backbones.cache import FeatureCache
+    from ultraad.backbones._cache import FeatureCache
     from ultraad.types import Batch
 
 

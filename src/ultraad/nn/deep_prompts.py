@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
 
 
 @dataclass(slots=True, eq=False)

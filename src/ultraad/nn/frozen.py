@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ultraad.backbones.base import Around, Backbone
+    from ultraad.backbones._door import Around, Backbone
     from ultraad.types import Features
 
 

@@ -15,7 +15,7 @@ import torch
 from ultraad.nn.prompts import encode_ensemble, unit
 
 if TYPE_CHECKING:
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
 
 States = Literal["medical", "industrial"]
 

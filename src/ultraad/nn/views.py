@@ -15,7 +15,7 @@ from ultraad.types import Features
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ultraad.backbones.cache import FeatureCache
+    from ultraad.backbones._cache import FeatureCache
     from ultraad.types import Batch
 
 

@@ -7,6 +7,6 @@ gallery.py   which images are shown, by rule -> small inline pictures
 page.py      all of it -> report.html, through page.html.j2 and style.css
 """
 
-from ultraad.report.page import render
+from ultraad.report.run.page import render
 
 __all__ = ["render"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources.base import (
+from ultraad import registry
+from ultraad.data.sources._base import (
     SPLIT_NAMES,
     Source,
     folders_in,
@@ -15,10 +14,9 @@ from ultraad.data.sources.base import (
     is_anomalous,
     is_normal,
     natural_key,
-    nearest,
     plain,
 )
-from ultraad.errors import ConfigError, DataError
+from ultraad.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,32 +29,20 @@ _FALLBACK = "folder"  # the least demanding layout, tried when no other one matc
 
 
 def available() -> list[str]:
-    """Names of all layouts in this package, sorted; nothing is imported."""
-    return sorted(m.name for m in iter_modules(__path__) if m.name != "base")
+    """Names of all layouts in this package, sorted; none is imported."""
+    return registry.names(__name__)
 
 
 def get(name: str) -> Source:
     """The layout behind a name.
 
     Args:
-        name: A module name in this package, or ``"package.module:ATTRIBUTE"`` for one from outside.
+        name: One of :func:`available`, or ``"package.module:NAME"`` for one from outside.
 
     Raises:
-        ConfigError: If there is no such layout; the message lists those there are.
+        ConfigError: If there is no such layout; the message suggests the nearest.
     """
-    if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            outside: Source = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as e:
-            msg = f"cannot import layout {name!r}: {e}. Wanted 'package.module:ATTRIBUTE'"
-            raise ConfigError(msg) from e
-        return outside
-    if name not in available():
-        hint = nearest(name, available())
-        msg = f"unknown layout {name!r}{hint} Available: auto, {', '.join(available())}, or 'package.module:ATTRIBUTE'"
-        raise ConfigError(msg)
-    source: Source = import_module(f"ultraad.data.sources.{name}").SOURCE
+    source: Source = registry.find(__name__, name, "SOURCE", kind="layout")
     return source
 
 

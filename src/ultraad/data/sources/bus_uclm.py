@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources.base import Source, images_in, is_anomalous, read_table, relative_id
+from ultraad.data.sources._base import Source, images_in, is_anomalous, read_table, relative_id
 from ultraad.types import Sample
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ultraad.data.sources.base import SPLIT_NAMES, Source, folders_in, is_normal, natural_key, plain, relative_id
+from ultraad.data.sources._base import SPLIT_NAMES, Source, folders_in, is_normal, natural_key, plain, relative_id
 from ultraad.errors import DataError
 from ultraad.types import Region, Sample
 

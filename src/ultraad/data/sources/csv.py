@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources.base import (
+from ultraad.data.sources._base import (
     SPLIT_NAMES,
     Source,
     frames_of,

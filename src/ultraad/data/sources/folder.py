@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources.base import (
+from ultraad.data.sources._base import (
     SPLIT_NAMES,
     Source,
     folders_in,

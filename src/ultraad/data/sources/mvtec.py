@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources.base import (
+from ultraad.data.sources._base import (
     SPLIT_NAMES,
     Source,
     folders_in,

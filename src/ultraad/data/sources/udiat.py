@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources.base import Source, images_in, is_anomalous, plain, relative_id
+from ultraad.data.sources._base import Source, images_in, is_anomalous, plain, relative_id
 from ultraad.errors import DataError, MissingExtraError
 from ultraad.types import Sample
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ultraad.data import sources
-from ultraad.data.sources.base import nearest
+from ultraad.data.sources._base import nearest
 from ultraad.errors import ConfigError, DataError
 from ultraad.io.files import sha256
 from ultraad.rng import seeded

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from ultraad.data.sources.base import DICOM_PATIENT
+from ultraad.data.sources._base import DICOM_PATIENT
 from ultraad.data.support.draw import content_hash, frame_hash
 from ultraad.data.support.file import source_root
 from ultraad.errors import DataError, LeakageError

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ultraad.methods.base import MethodConfig
+from ultraad.methods._base import MethodConfig
 from ultraad.nn.blocks import MiniNetType
 from ultraad.nn.maps import Upsampling
-from ultraad.nn.prompts import TextBank
+from ultraad.texts.bank import TextBank
 
 
 class PromptConfig(MethodConfig):

@@ -22,24 +22,25 @@ import torch
 from torch import nn
 
 from ultraad.errors import ConfigError
-from ultraad.methods.base import Method, MethodInfo, Needs
+from ultraad.methods._base import Method, MethodInfo, Needs
 from ultraad.methods.ultraad.config import CLASS_WORTH, MAP_WORTH, UltraADConfig
 from ultraad.methods.ultraad.zero_shot import ZeroShot
 from ultraad.nn.blocks import MiniNet, PatchFusion
+from ultraad.nn.key_value import cache_logits
 from ultraad.nn.loop import train
 from ultraad.nn.losses import dice, focal
 from ultraad.nn.maps import largest, resize, smooth, to_probability
-from ultraad.nn.memory import cache_logits
-from ultraad.nn.prompts import breast_texts, starting_words, together, unit
+from ultraad.nn.prompts import starting_words, together, unit
 from ultraad.nn.views import SupportViews
 from ultraad.rng import torch_forked
+from ultraad.texts.bank import breast_texts
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ultraad.backbones.base import Backbone
-    from ultraad.methods.base import MethodConfig
+    from ultraad.backbones._door import Backbone
+    from ultraad.methods._base import MethodConfig
     from ultraad.types import Batch, Features
 
 INFO = MethodInfo(

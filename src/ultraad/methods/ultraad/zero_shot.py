@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from ultraad.nn.class_texts import missing_sentences
-from ultraad.nn.prompts import Template, TextBank, encode_ensemble, unit, word_embeddings
+from ultraad.nn.prompts import Template, encode_ensemble, unit, word_embeddings
 from ultraad.rng import seeded
+from ultraad.texts.bank import TextBank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ultraad.backbones.base import Backbone
+    from ultraad.backbones._door import Backbone
     from ultraad.methods.ultraad.config import MemoryConfig, ProtoConfig
     from ultraad.types import Features
 

@@ -1,0 +1,229 @@
+"""What the embedded backbone is worth, beside rows that know nothing: the numbers of docs/backbone.md.
+
+    python -m perf.backbone sanity DATA/BUS-UCLM DATA/Dataset_BUSI_with_GT -o perf/results/sanity.json
+    python -m perf.backbone unmarked DATA/BUS-UCLM -o perf/results/unmarked.json
+    python -m perf.backbone towers DATA/BUS-UCLM DATA/Dataset_BUSI_with_GT --weights X.safetensors Y.safetensors \
+        -o perf/results/towers.json
+    python -m perf.backbone speed -o perf/results/backbone_speed.json
+
+``sanity``: a centred blob, local darkness and the true size of the lesion, which see no text and learn nothing; then
+UltraAD with 16 shots of BUS-UCLM, seed 0, on the same architecture with random weights, with ImageNet's trunk, and with
+the embedded weights. ``unmarked``: BUS-UCLM images without calipers and Doppler, of patients outside the support (three
+folds of patients, scores pooled). ``towers``: files that pretraining.export wrote, zero-shot on both sets, and on the
+second with 16 shots of the first. ``speed``: one 224-pixel image through the image tower, and the simulator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from perf.ultraad_defaults import folds_of
+
+import ultraad
+from ultraad.backbones import _embedded_tower as embedded_tower
+from ultraad.backbones._door import Backbone
+from ultraad.backbones._torchvision import ensure_torchvision
+from ultraad.io import read_image, read_mask
+from ultraad.metrics.summary import Evaluation
+from ultraad.simulate import simulate
+from ultraad.types import PreprocessConfig
+
+if TYPE_CHECKING:
+    from ultraad.types import Sample
+
+CLASSES = ("normal", "benign", "malignant")
+SHOWN = {
+    "pixel_auroc": "P",
+    "pixel_ap": "AP",
+    "image_auroc": "I",
+    "class_auroc_macro": "C",
+    "benign_malignant_auroc": "BM",
+}
+
+
+def darkness(image: np.ndarray) -> np.ndarray:
+    """Local darkness (h w): how much darker a neighbourhood of 4 % of the side is than one of 20 %."""
+    grey = image.mean(-1).astype(np.float32) / 255
+    side = min(grey.shape)
+    return cv2.GaussianBlur(grey, (0, 0), 0.2 * side) - cv2.GaussianBlur(grey, (0, 0), 0.04 * side)
+
+
+def centre(image: np.ndarray) -> np.ndarray:
+    """A Gaussian in the middle (h w), a quarter of the side wide."""
+    h, w = image.shape[:2]
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    return np.exp(-(((y - h / 2) / h) ** 2 + ((x - w / 2) / w) ** 2) / (2 * 0.25**2)).astype(np.float32)
+
+
+def trivial(samples: list[Sample], kind: str) -> dict:
+    """Metrics of a map that learns nothing; ``size`` grades lesions by their true area."""
+    evaluation = Evaluation(CLASSES, "normal")
+    for s in samples:
+        image = read_image(s.image)
+        mask = read_mask(s.masks, shape=image.shape[:2]) if s.masks else None
+        if kind == "lesion size":
+            area = 0.0 if mask is None else float(mask.mean())
+            probs = {"normal": 0.0, "benign": 1 - area, "malignant": area}
+            evaluation.add(id=s.id, score=area, anomalous=None, probs=probs, label=s.label)
+            continue
+        found = darkness(image) if kind == "local darkness" else centre(image)
+        flat = np.sort(found.ravel())
+        score = float(flat[-max(1, len(flat) // 100) :].mean())
+        evaluation.add(id=s.id, score=score, anomalous=None, map=found, mask=mask, label=s.label)
+    return evaluation.result(bootstrap=1000)["metrics"]
+
+
+def tower(kind: str) -> Backbone:
+    """The embedded architecture with random weights, with ImageNet's trunk, as shipped, or from a weights file."""
+    if kind == "embedded":
+        return ultraad.load_backbone("embedded")
+    ensure_torchvision()
+    import open_clip
+
+    side = embedded_tower.SIDE
+    torch.manual_seed(0)
+    model = embedded_tower.load(kind) if Path(kind).is_file() else embedded_tower.build(size=side)
+    if kind == "ImageNet trunk":
+        from pretraining.tower import imagenet_trunk
+
+        weights = imagenet_trunk()
+        trunk = model.visual.conv1.trunk
+        trunk.load_state_dict({name: weights[name] for name in trunk.state_dict()})
+    return Backbone(
+        model,
+        open_clip.get_tokenizer("ViT-B-32"),
+        name=kind,
+        preprocess=PreprocessConfig(size=side, mean=embedded_tower.MEAN, std=embedded_tower.STD),
+    )
+
+
+def line(name: str, metrics: dict) -> str:
+    """One printed row, in percent."""
+    cells = []
+    for key, label in SHOWN.items():
+        m = metrics.get(key)
+        if m and m["value"] is not None:
+            cells.append(f"{label} {100 * m['value']:5.1f} [{100 * m['low']:.1f}, {100 * m['high']:.1f}]")
+    return f"{name:26s} " + "  ".join(cells)
+
+
+def sanity(uclm: Path, busi: Path) -> list[dict]:
+    """Rows of docs/backbone.md."""
+    samples = ultraad.scan(busi)
+    rows = []
+    for kind in ("centre prior", "local darkness", "lesion size"):
+        metrics = trivial(samples, kind)
+        keep = ("benign_malignant_auroc",) if kind == "lesion size" else ("pixel_auroc", "pixel_ap", "image_auroc")
+        if kind == "centre prior":
+            keep = keep[:2]  # the same map for every image has no image score
+        rows.append({"name": kind, "shots": 0, "metrics": {key: metrics[key] for key in keep}})
+        print(line(kind, rows[-1]["metrics"]), flush=True)
+    support = ultraad.draw_support(uclm, shots=16, seed=0)
+    for kind in ("random tower", "ImageNet trunk", "embedded"):
+        model = ultraad.adapt(support, backbone=tower(kind), seed=0, calibrate=False)
+        metrics = ultraad.evaluate(model, busi, bootstrap=1000)["metrics"]
+        rows.append({"name": kind, "shots": 16, "metrics": metrics})
+        print(line(f"{kind}, 16 shots", metrics), flush=True)
+    return rows
+
+
+def unmarked(uclm: Path) -> list[dict]:
+    """Image AUROC on unmarked images of patients outside the support."""
+    samples = ultraad.scan(uclm)
+    backbone = ultraad.load_backbone("embedded")
+    rows = []
+    for shots in (0, 4, 8, 16):
+        evaluation = Evaluation(CLASSES, "normal")
+        for k, held_out in enumerate(folds_of(samples, 3)):
+            test = [s for s in samples if s.group in held_out and not s.tags & {"marks", "doppler", "combined"}]
+            if shots:
+                support = ultraad.draw_support(uclm, shots=shots, seed=k, split=None, exclude_groups=sorted(held_out))
+                model = ultraad.adapt(support, backbone=backbone, seed=k, calibrate=False)
+            else:
+                model = ultraad.zero_shot(backbone=backbone)
+            for result in model.predict_many(test):
+                s, p = result.sample, result.prediction
+                mask = read_mask(s.masks, shape=result.image.shape[:2]) if result.mask_known else None
+                evaluation.add(
+                    id=s.id,
+                    score=p.score,
+                    anomalous=None,
+                    map=p.map,
+                    mask=mask,
+                    probs=p.probs,
+                    label=s.label,
+                    group=s.group,
+                )
+        found = evaluation.result(bootstrap=1000)
+        rows.append({"name": "unmarked BUS-UCLM", "shots": shots, "n": found["n"], "metrics": found["metrics"]})
+        print(line(f"{shots} shots, n={found['n']['images']}", found["metrics"]), flush=True)
+    return rows
+
+
+def towers(uclm: Path, busi: Path, *, weights: list[Path]) -> list[dict]:
+    """What another training run would have given."""
+    support = ultraad.draw_support(uclm, shots=16, seed=0)
+    rows = []
+    for path in weights:
+        backbone = tower(str(path))
+        zero_shot = ultraad.zero_shot(backbone=backbone)
+        adapted = ultraad.adapt(support, backbone=backbone, seed=0, calibrate=False)
+        for model, shots, data in ((zero_shot, 0, uclm), (zero_shot, 0, busi), (adapted, 16, busi)):
+            metrics = ultraad.evaluate(model, data, bootstrap=1000)["metrics"]
+            rows.append({"name": path.stem, "shots": shots, "data": data.name, "metrics": metrics})
+            print(line(f"{path.stem}, {shots} shots, {data.name}", metrics), flush=True)
+    return rows
+
+
+def speed() -> list[dict]:
+    """Milliseconds per image, best of five rounds, for one and for two threads."""
+    rows = []
+    image = torch.rand(1, 3, 224, 224)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for dtype in ("float32", "bfloat16"):
+            backbone = ultraad.load_backbone("embedded", size=224, dtype=dtype)
+            rounds = []
+            with torch.inference_mode():
+                for _ in range(6):
+                    start = time.perf_counter()
+                    for _ in range(20):
+                        backbone.encode_image(image, layers=backbone.default_layers)
+                    rounds.append((time.perf_counter() - start) / 20 * 1000)
+            rows.append({"name": f"encode 224 px, {dtype}, {threads} threads", "ms": round(min(rounds), 2)})
+            print(rows[-1], flush=True)
+    cv2.setNumThreads(1)
+    start = time.perf_counter()
+    for i in range(200):
+        simulate(10_000 + i, size=224)
+    rows.append(
+        {"name": "simulate 224 px, one core", "images_per_second": round(200 / (time.perf_counter() - start), 1)}
+    )
+    print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("sanity", "unmarked", "towers", "speed"))
+    parser.add_argument("data", type=Path, nargs="*")
+    parser.add_argument("--weights", type=Path, nargs="*", help="for 'towers'")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    what = {"sanity": sanity, "unmarked": unmarked, "towers": towers, "speed": speed}[args.what]
+    if bool(args.weights) != (args.what == "towers"):
+        parser.error("'towers' needs --weights, and nothing else takes them")
+    rows = what(*args.data, **({"weights": args.weights} if args.weights else {}))
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""``ultraad predict`` on PNG files, from the file to the report, beside the bare image tower on the same images.
+
+    python -m perf.end_to_end                    # 200 files of 500 x 600 pixels
+    python -m perf.end_to_end --number 1000 --paper
+
+Ours is ``predict_into`` in this process, with an adapted model at hand: find the files, read, preprocess, encode, map
+to the file's own pixels, overlay, 16-bit map, rows, table, report. The peer is open_clip's ``encode_image`` and nothing
+else: images preprocessed beforehand, in memory, in batches of the same size, with the same threads. One more row is the
+command in a process of its own, so that starting Python and loading the model count, too.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from perf.timing import Row, arguments, compared, finish, in_turns
+from PIL import Image
+
+import ultraad
+from ultraad.io import read_image
+from ultraad.model.model import Model
+from ultraad.runs.predict import predict as predict_into
+from ultraad.simulate import simulate, write_dataset
+
+HEIGHT, WIDTH = 500, 600  # the usual size in BUSI
+DISTINCT = 24  # pictures; the other files are the same ones under other names
+MIDDLE, PAPER = "open_clip:ViT-B-16", "open_clip:ViT-L-14-336-quickgelu"  # random weights
+PEER = "bare open_clip encode_image, same images, batches and threads"
+
+
+def write_files(folder: Path, number: int) -> None:
+    """PNG files with the compression that most programs use."""
+    folder.mkdir()
+    for i in range(min(number, DISTINCT)):
+        Image.fromarray(simulate(i, size=WIDTH).image[:HEIGHT]).save(folder / f"{i:05d}.png")
+    for i in range(DISTINCT, number):
+        os.link(folder / f"{i % DISTINCT:05d}.png", folder / f"{i:05d}.png")
+
+
+def adapted(folder: Path, backbone: str, size: int | None) -> Model:
+    """A model whose learned parts all take part in a prediction; what it learns does not matter here."""
+    write_dataset(folder, n=24, size=128)
+    support = ultraad.draw_support(folder, shots=4, seed=0)
+    options = {"train.epochs": 1, "train.views": 1}
+    return ultraad.adapt(support, backbone=backbone, size=size, options=options, calibrate=False)
+
+
+def compare(model: Model, files: list[Path], folder: Path, *, batch_size: int, turns: int) -> list[Row]:
+    """One row for the run in this process, one for the command."""
+    tower = model.backbone.model
+    images = torch.stack([model.preprocess.image(read_image(path))[0] for path in files[:DISTINCT]])
+    batches = torch.arange(len(files)).remainder(len(images)).split(batch_size)
+
+    def ours() -> None:
+        predict_into(model, [files[0].parent], folder / "results", resume=False, batch_size=batch_size)
+
+    @torch.no_grad()
+    def peer() -> None:
+        for batch in batches:
+            tower.encode_image(images[batch])
+
+    seconds = in_turns(ours, peer, turns=turns)
+    name = f"{model.backbone.name} at {model.backbone.size} pixels"
+    row = compared(
+        f"predict {len(files)} PNG files of {WIDTH} x {HEIGHT}, {name}, batch {batch_size}",
+        PEER,
+        seconds,
+        kind="overhead",
+        must=1.5,
+        aim=1.2,
+        ours_images_per_second=round(len(files) / min(a for a, _ in seconds), 1),
+        peer_images_per_second=round(len(files) / min(b for _, b in seconds), 1),
+    )
+    model.save(folder / "model")
+    command = [sys.executable, "-m", "ultraad.cli", "predict", folder / "model", files[0].parent]
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    start = time.perf_counter()
+    subprocess.run(
+        [*map(str, command), "--output", str(folder / "command"), "--batch-size", str(batch_size)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **threads},
+    )
+    whole = time.perf_counter() - start
+    fastest = min(b for _, b in seconds)
+    detail = {"ours_s": round(whole, 2), "peer_s": round(fastest, 2)}
+    return [
+        row,
+        Row(f"the same as a command: start, model, files ({name})", PEER, "report", whole / fastest, detail=detail),
+    ]
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--number", type=int, default=200, help="files")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--paper", action="store_true", help=f"16 of the files with {PAPER}, too")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    settings = [
+        ("embedded", None, args.number),
+        ("embedded", 224, args.number),
+        (MIDDLE, None, min(args.number, 48)),
+    ]
+    if args.paper:
+        settings.append((PAPER, None, 16))
+    rows = []
+    for backbone, size, number in settings:
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            write_files(root / "files", number)
+            model = adapted(root / "support", backbone, size)
+            files = sorted((root / "files").iterdir())
+            rows += compare(model, files, root, batch_size=args.batch_size, turns=args.turns)
+    finish(rows, args.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Frozen features are computed once per view and kept.
+
+The key is the content: weights, preprocessing, dtype and the pixels themselves. Neither a seed nor a file name nor an
+order can make it stale. The layers are no part of it: an entry that lacks a layer is made again with all layers that
+were ever asked for, so entries only grow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ultraad.types import Features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ultraad.backbones._door import Backbone
+
+_Row = dict[str, torch.Tensor]
+_SECONDS = "seconds"  # what an entry cost, f64 ()
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a cache did.
+
+    Attributes:
+        encoded: Images that went through the tower.
+        spent: Seconds in the tower.
+        worth: Seconds in the tower that all images asked for would have taken, each time.
+    """
+
+    encoded: int = 0
+    spent: float = 0.0
+    worth: float = 0.0
+
+
+class FeatureCache:
+    """Remembers ``encode_image`` per image, in memory and, if asked, on disk.
+
+    Args:
+        backbone: The frozen tower.
+        folder: Keeps one safetensors file per image here; None for memory only. Processes may share it.
+        max_bytes: Memory bound; the least recently used images go first.
+        layers: Kept besides those asked for, so that the next one who asks finds them.
+        encode: Runs the tower, called as ``encode(images, layers=...)``; None for ``backbone.encode_image``.
+
+    Attributes:
+        usage: Counts since it was made; the owner may reset it.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        folder: Path | None = None,
+        max_bytes: int = 2 << 30,
+        layers: Sequence[int] = (),
+        encode: Callable[..., Features] | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.usage = Usage()
+        self._layers = tuple(layers)
+        self._encode = encode
+        self._rows: OrderedDict[str, _Row] = OrderedDict()
+        self._bytes = 0
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor, *, layers: Sequence[int], batch_size: int = 16) -> Features:
+        """Features of images f32 (b 3 s s); the tower runs only on those not seen before.
+
+        Args:
+            images: Preprocessed.
+            layers: 1-based.
+            batch_size: Images per pass of the tower. With 1 the result does not depend on what else is encoded, not
+                even in the last bit.
+
+        Returns:
+            On the backbone's device, equal to ``backbone.encode_image`` up to the batch size's rounding.
+        """
+        keys = [self._key(image) for image in images]
+        rows: dict[str, _Row] = {}
+        todo: dict[str, int] = {}
+        wanted = set(layers) | set(self._layers)
+        for i, key in enumerate(keys):
+            row = rows.get(key) or self._get(key)
+            if row is not None and set(layers) <= _layers_of(row):
+                rows[key] = row
+            elif key not in todo:
+                todo[key] = i
+                wanted |= _layers_of(row or {})
+        items = list(todo.items())
+        for start in range(0, len(items), batch_size):
+            part = items[start : start + batch_size]
+            fresh = self._run(images[[i for _, i in part]], sorted(wanted))
+            for (key, _), row in zip(part, fresh, strict=True):
+                rows[key] = self._put(key, row)
+        self.usage.worth += sum(float(rows[key][_SECONDS]) for key in keys)
+
+        def stack(name: str) -> torch.Tensor:
+            return torch.stack([rows[key][name] for key in keys]).to(self.backbone.device)
+
+        return Features(
+            image=stack("image"),
+            patches={layer: stack(f"patches.{layer}") for layer in layers},
+            cls={layer: stack(f"cls.{layer}") for layer in layers},
+            grid=self.backbone.grid,
+        )
+
+    def clear(self) -> None:
+        """Forget what is in memory; what is on disk stays."""
+        self._rows.clear()
+        self._bytes = 0
+
+    def _run(self, images: torch.Tensor, layers: Sequence[int]) -> list[_Row]:
+        started = time.perf_counter()
+        f = (self._encode or self.backbone.encode_image)(images, layers=layers)
+        rows: list[_Row] = []
+        for j in range(len(images)):
+            row = {"image": f.image[j].cpu()}
+            for layer in layers:
+                row[f"patches.{layer}"] = f.patches[layer][j].cpu()
+                row[f"cls.{layer}"] = f.cls[layer][j].cpu()
+            rows.append(row)
+        seconds = time.perf_counter() - started
+        for row in rows:
+            row[_SECONDS] = torch.tensor(seconds / len(rows), dtype=torch.float64)
+        self.usage.encoded += len(rows)
+        self.usage.spent += seconds
+        return rows
+
+    def _key(self, image: torch.Tensor) -> str:
+        b = self.backbone
+        digest = hashlib.blake2b(digest_size=20)
+        digest.update(f"{b.fingerprint}{b.size}{b.preprocess}{b.dtype}".encode())
+        digest.update(image.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _get(self, key: str) -> _Row | None:
+        if key in self._rows:
+            self._rows.move_to_end(key)
+            return self._rows[key]
+        if self.folder is not None and (self.folder / f"{key}.safetensors").is_file():
+            return self._remember(key, load_file(self.folder / f"{key}.safetensors"))
+        return None
+
+    def _put(self, key: str, row: _Row) -> _Row:
+        if self.folder is not None:
+            part = self.folder / f"{key}.{secrets.token_hex(4)}.part"  # another process may write the same entry
+            save_file({name: t.contiguous() for name, t in row.items()}, part)
+            part.replace(self.folder / f"{key}.safetensors")
+        return self._remember(key, row)
+
+    def _remember(self, key: str, row: _Row) -> _Row:
+        self._bytes += _size(row) - _size(self._rows.pop(key, {}))
+        self._rows[key] = row
+        while self._bytes > self.max_bytes and len(self._rows) > 1:
+            _, old = self._rows.popitem(last=False)
+            self._bytes -= _size(old)
+        return row
+
+
+def _layers_of(row: _Row) -> set[int]:
+    return {int(name.removeprefix("cls.")) for name in row if name.startswith("cls.")}
+
+
+def _size(row: _Row) -> int:
+    return sum(t.nbytes for name, t in row.items() if name != _SECONDS)

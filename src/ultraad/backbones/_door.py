@@ -1,0 +1,361 @@
+"""The only door to CLIP: one class over any open_clip ViT, so that no method needs its own copy.
+
+    embed_image -> encode_tokens(around=...) -> Features        embed_text -> encode_prompts(around=...) -> (t d)
+
+``around(layer, x, block)`` wraps every transformer block; ``block(x)`` is the block itself. Deep prompts concatenate
+before and cut after, residual adapters mix after, a value-value path runs beside. Layers are 1-based, as in every
+paper. Tensors that come back are float32 and raw: nothing is normalised here, and ``project`` (ln_post + projection)
+is never implicit for patch tokens.
+
+Two private names of open_clip are used, ``visual._embeds`` and ``visual._pool``; a contract test keeps
+``encode_image`` equal, bit for bit, to open_clip's own.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import nn
+
+from ultraad.backbones._cache import FeatureCache
+from ultraad.errors import ConfigError, WeightsError
+from ultraad.types import Features, PreprocessConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+Around = Callable[[int, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]], torch.Tensor]
+DType = Literal["float32", "bfloat16", "float16"]
+DTypeChoice = Literal["float32", "bfloat16", "float16", "auto"]
+"""What a user may ask for; ``"auto"`` is settled while loading, see :mod:`ultraad.backbones._dtype`."""
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def quarter_layers(layers: int) -> tuple[int, ...]:
+    """The four taps {L/4, L/2, 3L/4, L}, 1-based: (6, 12, 18, 24) for L = 24 (ultraad.md section 0)."""
+    return tuple(sorted({max(1, round(layers * q / 4)) for q in (1, 2, 3, 4)}))
+
+
+class Backbone:
+    """A frozen CLIP with patch tokens.
+
+    Args:
+        model: An open_clip ``CLIP`` or ``CustomTextCLIP`` with a ViT image tower and open_clip's own text tower.
+        tokenizer: open_clip's: ``tokenizer(texts, context_length=...)`` gives int64 (t, context_length).
+        name: The name it was loaded by; goes into bundles.
+        preprocess: What the weights were trained with.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        dtype: Of the image tower. The text tower stays float32: it is small, and prompts learn through it.
+        quicken: Called with the model once its fingerprint is taken, to make it faster without changing its function.
+
+    Attributes:
+        size: Input side in pixels.
+        patch: Patch side in pixels.
+        grid: (gh, gw) patches.
+        layers: Number of image-tower blocks.
+        width: Channels w of the image tower.
+        text_width: Channels of the text tower.
+        dim: Joint dimension d.
+        context: Longest text in tokens.
+        logit_scale: exp of the learned temperature (100 for OpenAI's weights).
+        cache: Features of images seen in ``fit``, shared by all methods and folds on this tower.
+        fingerprint: sha256 over all weights in float32, so that a bundle notices another backbone.
+
+    Raises:
+        ConfigError: If the tower is not a class-token ViT or the text tower is not open_clip's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Callable[..., torch.Tensor],
+        *,
+        name: str,
+        preprocess: PreprocessConfig,
+        device: str = "cpu",
+        dtype: DType = "float32",
+        quicken: Callable[[Any], None] | None = None,
+    ) -> None:
+        m = cast("Any", model)
+        visual = m.visual
+        text = m if hasattr(m, "token_embedding") else m.text
+        _require_vit(name, visual, text)
+        self.name = name
+        self.preprocess = preprocess
+        self.fingerprint = _fingerprint(model)
+        self.device = torch.device(device)
+        self.dtype = DTYPES[dtype]
+        if quicken is not None:
+            quicken(model)
+        model.eval().requires_grad_(requires_grad=False)
+        model.to(self.device)
+        visual.to(self.dtype)
+        self.model = model
+        self._visual = visual
+        self._text = text
+        self._tokenizer = tokenizer
+        self.size = int(visual.image_size[0])
+        self.patch = int(visual.patch_size[0])
+        self.grid = (int(visual.grid_size[0]), int(visual.grid_size[1]))
+        self.layers = len(visual.transformer.resblocks)
+        self.width = int(visual.class_embedding.shape[0])
+        self.dim = int(visual.proj.shape[1]) if visual.proj is not None else self.width
+        self.text_width = int(text.token_embedding.weight.shape[1])
+        self.context = int(text.context_length)
+        self.logit_scale = float(m.logit_scale.detach().float().exp())
+        self.cache = FeatureCache(self)
+        self._memory: FeatureCache | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Backbone({self.name!r}, size={self.size}, patch={self.patch}, layers={self.layers}, width={self.width}, "
+            f"dim={self.dim}, device={self.device}, dtype={self.dtype})"
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Number of values in both towers."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def in_dtype(self, dtype: DType) -> Backbone:
+        """A copy whose image tower runs in another number type; what is lost in a narrower one does not come back."""
+        other = copy.deepcopy(self)
+        other.cache.clear()
+        other.dtype = DTYPES[dtype]
+        other._visual.to(other.dtype)
+        return other
+
+    @property
+    def default_layers(self) -> tuple[int, ...]:
+        """The four layers that methods tap unless told otherwise."""
+        return quarter_layers(self.layers)
+
+    def check_layers(self, layers: Iterable[int]) -> tuple[int, ...]:
+        """The layers, if the tower has them.
+
+        Raises:
+            ConfigError: If one is outside 1..``self.layers``.
+        """
+        wanted = tuple(layers)
+        bad = [layer for layer in wanted if not 1 <= layer <= self.layers]
+        if bad:
+            msg = f"{self.name} has image-tower layers 1..{self.layers}, but {bad} were asked for"
+            raise ConfigError(msg)
+        return wanted
+
+    # ---- images
+
+    def embed_image(self, images: torch.Tensor) -> torch.Tensor:
+        """Images f32 (b 3 s s) to tokens (b 1+n w) in the tower's dtype: class token, positions and ln_pre included."""
+        return cast("torch.Tensor", self._visual._embeds(images.to(self.device, self.dtype)))
+
+    def encode_tokens(
+        self, tokens: torch.Tensor, *, layers: Sequence[int] = (), around: Around | None = None
+    ) -> Features:
+        """Run the blocks over tokens (b 1+m w); m may be any subset of the patches.
+
+        Args:
+            tokens: From :meth:`embed_image`.
+            layers: 1-based blocks whose output is kept; 0 keeps the tokens themselves.
+            around: Wraps each block; the default is the block itself.
+        """
+        wanted = set(self.check_layers(layer for layer in layers if layer))
+        kept = {0: tokens.float()} if 0 in layers else {}
+        x = tokens
+        for layer, block in enumerate(self._visual.transformer.resblocks, start=1):
+            x = block(x) if around is None else around(layer, x, block)
+            if layer in wanted:
+                kept[layer] = x.float()
+        pooled, _ = self._visual._pool(x)
+        if self._visual.proj is not None:
+            pooled = pooled @ self._visual.proj
+        return Features(
+            image=pooled.float(),
+            patches={layer: kept[layer][:, 1:] for layer in layers},
+            cls={layer: kept[layer][:, 0] for layer in layers},
+            grid=self.grid,
+        )
+
+    def encode_image(
+        self,
+        images: torch.Tensor,
+        *,
+        layers: Sequence[int] = (),
+        around: Around | None = None,
+        tokens: torch.Tensor | None = None,
+    ) -> Features:
+        """Both steps: images f32 (b 3 s s) to raw features; see also :meth:`remembering`.
+
+        Args:
+            images: Preprocessed.
+            layers: As in :meth:`encode_tokens`.
+            around: As in :meth:`encode_tokens`.
+            tokens: What :meth:`embed_image` made of these images, if it is at hand: the first step is then left out.
+        """
+        if self._memory is not None and around is None and not images.requires_grad:
+            return self._memory.encode(images, layers=layers, batch_size=1)
+        if tokens is not None:
+            return self.encode_tokens(tokens, layers=layers, around=around)
+        return self._run_tower(images, layers=layers, around=around)
+
+    def _run_tower(self, images: torch.Tensor, *, layers: Sequence[int], around: Around | None = None) -> Features:
+        return self.encode_tokens(self.embed_image(images), layers=layers, around=around)
+
+    def memory(self, folder: Path | None = None) -> FeatureCache:
+        """A cache for :meth:`remembering`; it keeps ``default_layers`` whatever is asked for.
+
+        Args:
+            folder: Keeps the features on disk, for other processes; None for memory only.
+        """
+        return FeatureCache(self, folder=folder, layers=self.default_layers, encode=self._run_tower)
+
+    @contextmanager
+    def remembering(self, memory: FeatureCache) -> Iterator[None]:
+        """Inside, no image passes the bare tower twice: ``encode_image`` without ``around`` is served from a cache.
+
+        Whoever asks needs no change. Images are encoded one at a time, so results depend neither on batches nor on who
+        asked first, bit for bit; they differ from a tower that runs on whole batches by the batch size's rounding. An
+        image is encoded again only for a layer outside ``default_layers`` that nobody asked for before.
+
+        Args:
+            memory: From :meth:`memory`; what it holds may be used again later.
+        """
+        outer, self._memory = self._memory, memory
+        try:
+            yield
+        finally:
+            self._memory = outer
+
+    def post_norm(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The tower's last layer norm (ln_post) on any tokens: (... w) to f32 (... w)."""
+        return cast("torch.Tensor", self._visual.ln_post(tokens.to(self.device, self.dtype)).float())
+
+    @property
+    def projection(self) -> torch.Tensor:
+        """The matrix into the joint space, f32 (w d)."""
+        proj = self._visual.proj
+        return torch.eye(self.width, device=self.device) if proj is None else cast("torch.Tensor", proj.float())
+
+    def project(self, tokens: torch.Tensor) -> torch.Tensor:
+        """ln_post and the projection, explicitly: (... w) to f32 (... d)."""
+        return self.post_norm(tokens) @ self.projection
+
+    # ---- texts
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Texts to int64 (t ctx).
+
+        Raises:
+            ConfigError: If a text has more tokens than the tower takes; open_clip would cut it silently.
+        """
+        tokens = self._tokenizer(list(texts), context_length=self.context + 1)
+        long = tokens[:, self.context].nonzero().flatten().tolist()
+        if long:
+            msg = f"text is longer than the {self.context} tokens of {self.name}; shorten it: {texts[long[0]]!r}"
+            raise ConfigError(msg)
+        return tokens[:, : self.context].to(self.device)
+
+    def embed_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Token ids int64 (t ctx) to word embeddings f32 (t ctx text_width); no positions yet."""
+        return cast("torch.Tensor", self._text.token_embedding(tokens).float())
+
+    def end_of_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Position int64 (t,) at which the tower reads the sentence out."""
+        return tokens.argmax(dim=-1)  # the end token has the highest id
+
+    def encode_prompts(self, embeds: torch.Tensor, eot: torch.Tensor, *, around: Around | None = None) -> torch.Tensor:
+        """Word embeddings to raw text features; gradients flow through.
+
+        The mask is causal, so nothing after the read-out position can change the result: the sequence is cut there,
+        which is exact and several times cheaper than 77 positions.
+
+        Args:
+            embeds: f32 (t m text_width), m <= context.
+            eot: int64 (t,), read-out position of each sentence.
+            around: Wraps each text block.
+
+        Returns:
+            f32 (t d).
+        """
+        length = embeds.shape[1] if torch.compiler.is_compiling() else int(eot.max()) + 1  # a graph knows no values
+        positions = self._text.positional_embedding[:length]
+        x = embeds[:, :length] + positions
+        mask = self._text.attn_mask[:length, :length]
+
+        for layer, block in enumerate(self._text.transformer.resblocks, start=1):
+
+            def run(y: torch.Tensor, block: nn.Module = block) -> torch.Tensor:
+                return cast("torch.Tensor", block(y, attn_mask=mask))
+
+            x = run(x) if around is None else around(layer, x, run)
+        x = self._text.ln_final(x[torch.arange(x.shape[0], device=x.device), eot])  # (t text_width)
+        projection = self._text.text_projection
+        if isinstance(projection, nn.Linear):
+            x = projection(x)
+        elif projection is not None:
+            x = x @ projection
+        return cast("torch.Tensor", x)
+
+    def encode_text(self, texts: Sequence[str] | torch.Tensor) -> torch.Tensor:
+        """Sentences (or token ids) to raw text features f32 (t d)."""
+        tokens = texts if isinstance(texts, torch.Tensor) else self.tokenize(texts)
+        return self.encode_prompts(self.embed_text(tokens), self.end_of_text(tokens))
+
+
+def _require_vit(name: str, visual: Any, text: Any) -> None:  # noqa: ANN401
+    """Refuse what the door cannot open, and say why."""
+    if not all(hasattr(visual, a) for a in ("_embeds", "_pool", "class_embedding", "positional_embedding")):
+        msg = f"{name}: the image tower is {type(visual).__name__}; ultraad needs an open_clip ViT with patch tokens"
+        raise ConfigError(msg)
+    if visual.attn_pool is not None:
+        msg = f"{name}: the image tower pools with attention (CoCa); ultraad needs a class token"
+        raise ConfigError(msg)
+    if not all(hasattr(text, a) for a in ("token_embedding", "positional_embedding", "ln_final")):
+        msg = f"{name}: the text tower is {type(text).__name__}; ultraad needs open_clip's own, to learn prompts in it"
+        raise ConfigError(msg)
+    pool = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", "argmax")
+    causal = getattr(text, "attn_mask", None) is not None
+    if pool != "argmax" or not causal or getattr(text, "cls_emb", None) is not None:
+        msg = (
+            f"{name}: the text tower reads out at {pool!r} (causal: {causal}); "
+            "ultraad needs a causal tower that is read out at the end token"
+        )
+        raise ConfigError(msg)
+
+
+def _fingerprint(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(f"{key}{tuple(value.shape)}".encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def preprocess_from(cfg: dict[str, Any] | None, *, size: int, where: str) -> PreprocessConfig:
+    """open_clip's preprocessing record as ours; square squash replaces its crop, which would cut lesions off.
+
+    Raises:
+        WeightsError: If mean or std are missing: guessing them silently changes every number.
+    """
+    if not cfg or "mean" not in cfg or "std" not in cfg:
+        msg = (
+            f"{where} does not say how its images were normalised (no preprocess_cfg with mean and std). "
+            'Add "preprocess_cfg": {"mean": [...], "std": [...], "interpolation": "bicubic"} to its configuration'
+        )
+        raise WeightsError(msg)
+    interpolation = cfg.get("interpolation", "bicubic")
+    if interpolation not in ("bicubic", "bilinear"):
+        interpolation = "bicubic"
+    return PreprocessConfig(
+        size=size, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]), interpolation=interpolation, mode="squash"
+    )

@@ -1,0 +1,72 @@
+"""The engine of a cluster: Ray (extra ``[ray]``) runs the same jobs on all its machines.
+
+Every machine needs ultraad, and the data and output folders under the same paths. Rows are written by the driver alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ultraad.bench.run.local import Lost
+from ultraad.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_TRIES = 3  # how often Ray starts a task again whose process or machine was lost  # ours
+
+
+class Ray:
+    """Tasks on a Ray cluster; a context manager that leaves the cluster again.
+
+    A task whose process or machine is lost is started again elsewhere, up to three times.
+
+    Args:
+        address: Of a running cluster, or ``"auto"``; None starts one on this machine.
+        threads: Processors that a task takes.
+        gpus: GPUs, or parts of one, that a task takes.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
+    """
+
+    def __init__(self, *, address: str | None, threads: int, gpus: float = 0.0) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError as e:
+            msg = "the engine 'ray' needs an extra package: pip install 'ultraad[ray]'"
+            raise MissingExtraError(msg) from e
+        self._ray: Any = ray
+        self._own = not ray.is_initialized()
+        if self._own:
+            ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+        self._needs = {"num_cpus": threads, "num_gpus": gpus, "max_retries": _TRIES}
+
+    def __enter__(self) -> Ray:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._own:
+            self._ray.shutdown()
+
+    def map(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
+        """See :class:`ultraad.bench.run.local.Engine`."""
+
+        def ultraad_task(task: T) -> R:  # what Ray shows as the name of the task
+            return work(task)
+
+        remote = self._ray.remote(**self._needs)(ultraad_task)
+        running = {remote.remote(task): task for task in tasks}
+        while running:
+            (done, *_), _ = self._ray.wait(list(running), num_returns=1)
+            task = running.pop(done)
+            try:
+                yield task, self._ray.get(done)
+            except (self._ray.exceptions.WorkerCrashedError, self._ray.exceptions.NodeDiedError) as e:
+                yield task, Lost(f"its process or machine was lost {_TRIES + 1} times: {type(e).__name__}")

@@ -1,0 +1,160 @@
+"""The whole story in one call: data, support set, adaptation, prediction, evaluation, report."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ultraad.backbones import DEFAULT
+from ultraad.data import sources
+from ultraad.data.support import draw_support, fingerprints, save_support
+from ultraad.errors import DataError
+from ultraad.io.files import ensure_writable
+from ultraad.model.adapt import adapt
+from ultraad.results.folder import REPORT
+from ultraad.rng import seeded
+from ultraad.runs.evaluate import evaluate, unseen
+from ultraad.runs.predict import predict as predict_into
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ultraad.types import Sample, SupportSet
+
+_log = logging.getLogger(__name__)
+
+SHOTS = (4, 2, 1)  # the paper's smallest; less where nothing would be left to evaluate
+EVALUATED = 240  # ours: enough for useful intervals, and a minute or two on two cores
+SIMULATED = {"support": 60, "unseen": 90}  # images, ours
+SIZE = 256  # pixels, ours
+SHOWN = 6  # images for the prediction step
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What the demo made.
+
+    Attributes:
+        lines: What was done, in sentences.
+        metrics: As :func:`ultraad.runs.evaluate.evaluate` returns them.
+        model: Folder of the model.
+        report: HTML file.
+    """
+
+    lines: tuple[str, ...]
+    metrics: dict[str, Any]
+    model: Path
+    report: Path
+
+
+def run(
+    output: str | Path,
+    *,
+    data: str | Path | None = None,
+    layout: str = "auto",
+    normal_class: str | None = None,
+    backbone: str = DEFAULT,
+    options: Mapping[str, Any] | None = None,
+    images: int = EVALUATED,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Story:
+    """Tell the story.
+
+    Args:
+        output: Folder for everything that is made.
+        data: A labelled data set; None simulates two, the evaluated one of other patients on other machines.
+        layout: Layout of ``data``.
+        normal_class: The class of ``data`` that means "no lesion", if its name does not say so.
+        backbone: As in :func:`ultraad.model.model.adapt`.
+        options: Of the method.
+        images: At most this many images are evaluated, drawn evenly from the classes.
+        seed: Of everything.
+        progress: Called with (what is being done, done, total).
+
+    Raises:
+        DataError: If the folder cannot be understood, or is too small to adapt and to evaluate.
+    """
+    output = ensure_writable(output)
+    if data is None:
+        support, evaluated, layout = _simulated(output / "data", seed=seed)
+    else:
+        support, evaluated, layout = _divided(Path(data), layout=layout, normal_class=normal_class, seed=seed)
+    chosen = _evenly(evaluated, images, seed=seed)
+    save_support(support, output / "support.json")
+    lines = [
+        f"support   {support.shots} images of each class ({', '.join(support.classes)}) from {support.source}",
+        f"unseen    {len(chosen)} of {len(evaluated)} images that share no image or known patient with the support set",
+    ]
+    model = adapt(support, backbone=backbone, options=options, seed=seed, progress=progress)
+    folder = model.save(output / "model")
+    lines.append(
+        f"adapted   {sum(model.origin.learned.values()):,} values in {model.origin.seconds:.1f} s on {backbone}"
+    )
+
+    tell = progress or _silent
+    outcome = predict_into(model, [s.image for s in chosen[:SHOWN]], output / "predictions", resume=False)
+    lines.append(f"predicted {outcome.predicted} images into {output / 'predictions'}")
+    metrics = evaluate(
+        model,
+        chosen,
+        layout=layout,
+        output=output / "evaluation",
+        seed=seed,
+        progress=lambda done, total: tell("evaluate", done, total),
+    )
+    return Story(tuple(lines), metrics, folder, output / "evaluation" / REPORT)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """No progress wanted."""
+
+
+def _simulated(root: Path, *, seed: int) -> tuple[SupportSet, list[Sample], str]:
+    from ultraad.simulate import write_dataset
+
+    for i, (name, count) in enumerate(SIMULATED.items()):
+        write_dataset(root / name, n=count, seed=2 * seed + i, size=SIZE)
+    support = draw_support(root / "support", shots=SHOTS[0], seed=seed)
+    others = [replace(s, group=f"unseen/{s.group}") for s in sources.scan(root / "unseen")]  # no one of the support set
+    return support, others, "synthetic"
+
+
+def _divided(root: Path, *, layout: str, normal_class: str | None, seed: int) -> tuple[SupportSet, list[Sample], str]:
+    """A support set from a user's data, and the images that share nothing with it.
+
+    Published splits are respected: where there is a test split, nothing else is evaluated.
+    """
+    layout = sources.detect(root) if layout == "auto" else layout
+    samples = sources.scan(root, layout=layout)
+    pool = [s for s in samples if s.split == "test"] or samples
+    for shots in SHOTS:
+        try:
+            support = draw_support(root, shots=shots, seed=seed, layout=layout, normal_class=normal_class)
+        except DataError as e:
+            if shots == SHOTS[-1]:
+                raise
+            _log.info("%d shots are too many: %s", shots, e)
+            continue
+        rest = unseen(fingerprints(support), [s for s in pool if s.label in support.classes], layout=layout)
+        found = {s.label == support.normal_class for s in rest}
+        if found == {True, False}:
+            return support, rest, layout
+    msg = (
+        f"{root} is too small for the demo: beside one image of each class there must be normal and abnormal images of "
+        f"other patients to evaluate on. Found: {dict(Counter(s.label for s in samples))}"
+    )
+    raise DataError(msg)
+
+
+def _evenly(samples: Sequence[Sample], count: int, *, seed: int) -> list[Sample]:
+    """At most ``count`` samples, the classes in turn, each in random order: any prefix is balanced."""
+    by_class: dict[str | None, list[Sample]] = {}
+    for i in seeded(seed, "demo").permutation(len(samples)):
+        by_class.setdefault(samples[i].label, []).append(samples[i])
+    turns = max(map(len, by_class.values()))
+    queues = [by_class[label] for label in sorted(by_class, key=str)]
+    return [q[k] for k in range(turns) for q in queues if k < len(q)][:count]

@@ -1,0 +1,120 @@
+"""Is this installation in order? Each check says what it found and, if it is not well, what to do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Literal
+
+from ultraad.errors import UltraadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Status = Literal["ok", "warning", "broken"]
+
+_PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "pillow", "pydicom", "safetensors")
+_DISK = 2 << 30  # bytes; ours: the paper's backbone and a few thousand overlays
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        name: What was checked.
+        status: ``"warning"`` works with limits, ``"broken"`` does not work.
+        detail: What was found, and what to do.
+    """
+
+    name: str
+    status: Status
+    detail: str
+
+
+def checks() -> Iterator[Check]:
+    """All checks, one after the other; a check that fails becomes a line, never an exception of ours."""
+    for name, check in _CHECKS.items():
+        try:
+            status, detail = check()
+        except (UltraadError, ImportError, OSError, RuntimeError) as e:
+            status, detail = "broken", str(e) or type(e).__name__
+        yield Check(name, status, detail)
+
+
+def _system() -> tuple[Status, str]:
+    python = ".".join(map(str, sys.version_info[:3]))
+    return "ok", f"Python {python}, {platform.system()} {platform.machine()}, ultraad {version('ultraad')}"
+
+
+def _packages() -> tuple[Status, str]:
+    found, missing = [], []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return "broken", f"missing: {', '.join(missing)}; install ultraad again with pip"
+    return "ok", ", ".join(found)
+
+
+def _devices() -> tuple[Status, str]:
+    import torch
+
+    found = []
+    if torch.cuda.is_available():
+        found += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return "ok", f"cpu ({os.cpu_count()} cores, {torch.get_num_threads()} threads){''.join(f', {f}' for f in found)}"
+
+
+def _weights() -> tuple[Status, str]:
+    from ultraad.backbones._weights import PAPER, listing, verify
+
+    path, digest = verify("embedded")
+    others = [w.name for w in listing() if w.path and w.name != "embedded"]
+    detail = f"embedded {path.stat().st_size / 1e6:.0f} MB, sha256 {digest[:16]}"
+    if PAPER not in others:
+        detail += f"; the paper's backbone is not here (ultraad backbones fetch {PAPER})"
+    return "ok", detail + "".join(f"; {name}" for name in others)
+
+
+def _disk() -> tuple[Status, str]:
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    status: Status = "ok" if free >= _DISK else "warning"
+    return status, f"{free / 2**30:.1f} GiB free for temporary files" + (
+        "" if status == "ok" else "; 2 GiB are comfortable"
+    )
+
+
+def _self_test() -> tuple[Status, str]:
+    import numpy as np
+
+    from ultraad.model.adapt import zero_shot
+    from ultraad.rng import seeded
+
+    started = time.perf_counter()
+    image = seeded(0, "doctor").integers(0, 255, size=(48, 64), dtype=np.uint8)
+    prediction = zero_shot(backbone="tiny").predict(image)
+    found = prediction.map
+    if found is None or found.shape != image.shape or not np.isfinite(found).all() or not 0 <= prediction.score <= 1:
+        return "broken", "a random tower gave no finite map on the image's own pixels; install ultraad again"
+    return "ok", f"a random tower predicted an image in {time.perf_counter() - started:.1f} s"
+
+
+_CHECKS: dict[str, Callable[[], tuple[Status, str]]] = {
+    "system": _system,
+    "packages": _packages,
+    "devices": _devices,
+    "weights": _weights,
+    "disk": _disk,
+    "self-test": _self_test,
+}

@@ -1,0 +1,70 @@
+"""Loading a few steps ahead of whoever uses the result."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from ultraad.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+    from concurrent.futures import Future
+
+    from ultraad.types import Sample
+
+T = TypeVar("T")
+
+
+def raise_error(sample: Sample, error: DataError) -> None:  # noqa: ARG001
+    """The ``on_error`` of those who want none left out."""
+    raise error
+
+
+def prefetch(
+    samples: Iterable[Sample],
+    load: Callable[[Sample], T],
+    *,
+    batch_size: int,
+    on_error: Callable[[Sample, DataError], None],
+    workers: int = 2,
+) -> Generator[list[T], None, None]:
+    """Load any number of samples in threads, at most two batches' worth ahead; memory stays flat.
+
+    The threads end when the iterator is exhausted, closed or garbage-collected, whatever ended the loop over it.
+
+    Args:
+        samples: What to load; results keep this order.
+        load: Called in a thread.
+        batch_size: Samples per list; the last may be shorter. A skipped file does not make a list shorter.
+        on_error: Called, in the consumer's thread, for each sample that cannot be read; it is then skipped.
+        workers: Threads.
+
+    Yields:
+        What ``load`` returned.
+    """
+    queue = iter(samples)
+    ready: list[T] = []
+    pending: deque[tuple[Sample, Future[T]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="ultraad-loader")
+    try:
+        while True:
+            for sample in islice(queue, 2 * batch_size - len(pending)):
+                pending.append((sample, pool.submit(load, sample)))
+            if not pending:
+                break
+            sample, future = pending.popleft()
+            try:
+                ready.append(future.result())
+            except DataError as e:
+                on_error(sample, e)
+                continue
+            if len(ready) == batch_size:
+                yield ready
+                ready = []
+        if ready:
+            yield ready
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,42 @@
+"""Files, folders and patterns to samples, without a data layout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ultraad import io
+from ultraad.data.sources._base import frames_of
+from ultraad.types import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+def samples_of(items: Iterable[str | Path | Sample], *, frame: int | None = None) -> list[Sample]:
+    """Samples for files, folders and patterns; every frame of a multi-frame file is one. Samples pass unchanged.
+
+    Args:
+        items: Paths as in :func:`ultraad.io.find_images`, or samples.
+        frame: Only this 0-based frame of multi-frame files; None takes all.
+
+    Raises:
+        DataError: If a path does not exist or nothing is found. A file that cannot be read is no error here.
+    """
+    found: list[Sample] = []
+    paths: list[str | Path] = []
+    for item in items:
+        if isinstance(item, Sample):
+            found.append(item)
+        else:
+            paths.append(item)
+    for path in io.find_images(paths) if paths else []:
+        frames = frames_of(path)
+        for number, about in frames:
+            if number is None:
+                found.append(Sample(id=path.as_posix(), image=path, frame=frame or 0, group=about.group))
+            elif frame in (None, number):
+                found.append(Sample(id=f"{path.as_posix()}#{number}", image=path, frame=number, group=about.group))
+        if frame is not None and frames[0][0] is not None and frame >= len(frames):  # reading it says what is wrong
+            found.append(Sample(id=f"{path.as_posix()}#{frame}", image=path, frame=frame))
+    return found

@@ -1,0 +1,234 @@
+"""The one interface every method has: ``fit``, ``score``, ``predict``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from ultraad.errors import ConfigError, DataError, NotFittedError
+from ultraad.types import Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from ultraad.backbones._door import Backbone
+    from ultraad.types import Batch, FitReport, Scores
+
+
+class MethodConfig(BaseModel):
+    """Base of all method options: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What ``fit`` cannot do without; checked before any work.
+
+    Attributes:
+        normal_images: At least one image of the normal class.
+        abnormal_images: At least one image of another class.
+        class_labels: Every image has a class.
+        masks: Every abnormal image has a usable mask.
+        auxiliary: A second, larger data set.
+    """
+
+    normal_images: bool = False
+    abnormal_images: bool = False
+    class_labels: bool = False
+    masks: bool = False
+    auxiliary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MethodInfo:
+    """Who a method is, and what its users must know.
+
+    Attributes:
+        name: Module name, command-line name and the name in every result.
+        title: The method's name and what it does, one line.
+        paper: Authors, venue, year.
+        url: Of the paper.
+        reference: Repository and commit of the reference implementation, or where the numbers come from.
+        licence: Of the reference implementation.
+        outputs: A subset of {"score", "map", "classes"}.
+        needs: What ``fit`` cannot do without.
+        deviations: Where this implementation differs from the reference, and which option brings the reference back.
+        zero_shot: Whether an empty support set without an auxiliary set gives a meaningful model.
+        idea: How it works: what follows the method's name in a list, e.g. "compares patches with sentences".
+        learned: What ``fit`` changes, in words; "nothing" if it only remembers.
+        auxiliary: Whether ``fit`` can learn from an auxiliary set instead of the support set.
+        baseline: Not among the methods that UltraAD's paper compares: a yardstick of ours.
+    """
+
+    name: str
+    title: str
+    paper: str
+    url: str
+    reference: str
+    licence: str
+    outputs: frozenset[str]
+    needs: Needs
+    deviations: tuple[str, ...] = ()
+    zero_shot: bool = False
+    idea: str = ""
+    learned: str = ""
+    auxiliary: bool = False
+    baseline: bool = False
+
+
+class Method(ABC, nn.Module):
+    """One method. A subclass gives ``info``, ``Config``, ``fit`` and ``score``, nothing else.
+
+    Args:
+        backbone: The frozen tower; held outside the module tree, so ``state_dict`` is the learned state only.
+        config: Options; defaults if None.
+        classes: Class names in label order.
+        normal_class: The member of ``classes`` that means "no lesion".
+
+    Raises:
+        ConfigError: If there are fewer than two classes, a class is named twice, or the normal class is not among them.
+    """
+
+    info: ClassVar[MethodInfo]
+    Config: ClassVar[type[MethodConfig]]
+    resizable: ClassVar[tuple[str, ...]] = ()
+    """Parameters and buffers that take the size they were saved with, such as a memory of support images."""
+    untraceable: ClassVar[str] = ""
+    """Why ``score`` cannot become a graph for other runtimes (:mod:`ultraad.export`); empty if it can."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: MethodConfig | None = None,
+        *,
+        classes: Sequence[str],
+        normal_class: str,
+    ) -> None:
+        super().__init__()
+        if len(classes) < 2 or len(set(classes)) != len(classes):
+            msg = f"a method needs at least two different classes, got {list(classes)}"
+            raise ConfigError(msg)
+        if normal_class not in classes:
+            msg = f"the normal class {normal_class!r} is not among the classes {list(classes)}; name one of them"
+            raise ConfigError(msg)
+        object.__setattr__(self, "backbone", backbone)  # not a submodule: frozen and shared
+        self.backbone: Backbone
+        self.config: Any = config if config is not None else self.Config()
+        self.classes = tuple(classes)
+        self.normal_class = normal_class
+        self.fitted = False
+        self.progress: Callable[[int, int], None] | None = None
+        """Called during ``fit`` with (epochs done, epochs); for progress bars."""
+
+    @property
+    def normal_index(self) -> int:
+        """Label number of the normal class."""
+        return self.classes.index(self.normal_class)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+        """Strict load; what is ``resizable`` takes the size it was saved with."""
+        for name in self.resizable:
+            if name in state_dict:
+                own: torch.Tensor = getattr(self, name)
+                fresh = torch.zeros_like(state_dict[name], device=own.device)
+                if isinstance(own, nn.Parameter):
+                    fresh = nn.Parameter(fresh, requires_grad=own.requires_grad)
+                setattr(self, name, fresh)
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    @abstractmethod
+    def fit(
+        self,
+        support: Batch,
+        *,
+        dev: Batch | None = None,
+        auxiliary: Iterable[Batch] | None = None,
+        seed: int,
+    ) -> FitReport:
+        """Adapt to the support set; an empty batch means zero-shot.
+
+        Args:
+            support: Labelled images, in memory.
+            dev: Labelled images outside the support, from the training pool, for methods that select.
+            auxiliary: Batches of a second data set, for methods that need one.
+            seed: Same seed, same support, same result, bit for bit on CPU.
+
+        Raises:
+            DataError: If the support lacks something in ``info.needs``.
+        """
+
+    @abstractmethod
+    def score(self, images: torch.Tensor) -> Scores:
+        """Scores of images (b 3 s s); depends on these images and the fitted state only."""
+
+    @final
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """Predictions on the original pixel grid of each file.
+
+        Args:
+            batch: Images; labels are ignored (pass ``batch.unlabelled()`` to be sure).
+
+        Returns:
+            One prediction per image, in order.
+
+        Raises:
+            NotFittedError: If ``fit`` was not called (or a state loaded) before.
+        """
+        if not self.fitted:
+            msg = f"{self.info.name} was asked to predict before fit; call fit(support, seed=...) or load a bundle"
+            raise NotFittedError(msg)
+        self.eval()
+        scores = self.score(batch.images.to(self.backbone.device))
+        probs = None if scores.logits is None else scores.logits.float().softmax(-1).cpu()
+        out = []
+        for i, (id_, geometry) in enumerate(zip(batch.ids, batch.geometry, strict=True)):
+            grid = None if scores.map is None else geometry.invert(scores.map[i].float().cpu().numpy())
+            p = None if probs is None else dict(zip(self.classes, probs[i].tolist(), strict=True))
+            out.append(Prediction(id=id_, score=float(scores.score[i]), map=grid, probs=p, method=self.info.name))
+        return out
+
+    def check_needs(self, support: Batch, *, auxiliary: object | None = None) -> None:
+        """Raise before any work if the support lacks what this method declared.
+
+        Raises:
+            DataError: Naming what is missing and what to do.
+        """
+        needs, name = self.info.needs, self.info.name
+        if needs.auxiliary and auxiliary is None:
+            msg = f"{name} needs an auxiliary data set with masks, and none was given; pass auxiliary=..."
+            raise DataError(msg)
+        if len(support) == 0:
+            if not self.info.zero_shot and (auxiliary is None or not self.info.auxiliary):
+                msg = f"{name} learns from images and got none; give it a support set, or auxiliary images with masks"
+                raise DataError(msg)
+            return
+        if support.labels is None:
+            msg = f"{name}.fit got a batch without labels; pass the labelled support, not batch.unlabelled()"
+            raise DataError(msg)
+        labels = support.labels
+        if needs.class_labels and bool((labels < 0).any()):
+            missing = [support.ids[i] for i in (labels < 0).nonzero().flatten().tolist()]
+            msg = f"{name} needs a class for every support image; unknown for: {', '.join(missing[:5])}"
+            raise DataError(msg)
+        if needs.normal_images and not bool((labels == self.normal_index).any()):
+            msg = (
+                f"{name} needs support images of the normal class {self.normal_class!r} and found none: "
+                "without them 'abnormal' has no opposite. Add normal images or name another normal class"
+            )
+            raise DataError(msg)
+        if needs.abnormal_images and not bool((labels != self.normal_index).any()):
+            msg = f"{name} needs support images of a class other than {self.normal_class!r} and found none"
+            raise DataError(msg)
+        if needs.masks and support.mask_known is not None:
+            lack = ((labels != self.normal_index) & ~support.mask_known).nonzero().flatten().tolist()
+            if lack:
+                ids = ", ".join(support.ids[i] for i in lack[:5])
+                msg = f"{name} needs a mask for every abnormal support image; missing for: {ids}"
+                raise DataError(msg)

@@ -1,0 +1,1 @@
+"""A fitted model: made, kept, read again, used."""

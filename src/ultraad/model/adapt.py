@@ -1,0 +1,267 @@
+"""Make a model: adapt a frozen CLIP to a few labelled images, or use it with sentences alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ultraad import methods
+from ultraad.backbones import DEFAULT, load_backbone
+from ultraad.backbones._door import Backbone
+from ultraad.config import resolve
+from ultraad.data.auxiliary import AuxiliaryBatches, AuxiliarySet, load_auxiliary
+from ultraad.data.loader import load_batch
+from ultraad.data.preprocess import Preprocess
+from ultraad.data.sources import is_normal
+from ultraad.data.support import digest, fingerprints, fingerprints_of, load_support
+from ultraad.errors import ConfigError
+from ultraad.model.calibration import CalibrationConfig, cross_validate, fixed
+from ultraad.model.model import Model
+from ultraad.model.record import Auxiliary, Origin
+from ultraad.texts.bank import breast_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ultraad.backbones._door import DTypeChoice
+    from ultraad.data.support import Fingerprint
+    from ultraad.methods._base import Method, MethodInfo
+    from ultraad.model.record import Setting
+    from ultraad.types import FitReport, SupportSet
+
+_AUXILIARY_BATCH = 8
+"""Images per step for methods without a batch size of their own (APRIL-GAN, AnomalyCLIP: 8)."""
+
+
+def adapt(
+    support: SupportSet | str | Path | None = None,
+    *,
+    auxiliary: AuxiliarySet | str | Path | None = None,
+    auxiliary_layout: str = "auto",
+    method: str = "ultraad",
+    backbone: str | Backbone = DEFAULT,
+    options: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    normal_class: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: DTypeChoice = "float32",
+    size: int | None = None,
+    calibrate: bool = True,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Model:
+    """Adapt a frozen CLIP to a few labelled images, to a larger auxiliary set, or to both.
+
+    Args:
+        support: A support set, or the JSON file of one. None for methods that an auxiliary set is enough for.
+        auxiliary: A second data set with lesion masks, or its folder, for methods that are trained on one; see
+            ``ultraad methods``. Its images are never evaluated either.
+        auxiliary_layout: Layout of that folder.
+        method: A name from ``ultraad methods``.
+        backbone: A name from ``ultraad backbones``, or one that is loaded (then device, dtype and size are its own).
+        options: Of the method, nested or dotted, plus ``calibration.folds`` and ``calibration.rule``.
+        classes: Without a support set: class names in label order; those of the text bank if None.
+        normal_class: Without a support set: the class that means "no lesion"; None takes the one named so.
+        seed: Same seed, same support, same model.
+        device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+        dtype: Of the image tower. ``"auto"`` takes bfloat16 where it is measurably faster; ``model.describe()`` says
+            which it was.
+        size: Input side in pixels; the weights' own if None.
+        calibrate: Fit thresholds by cross-validation (one more fit for each fold); otherwise they are 0.5. With an
+            auxiliary set they are 0.5, too: every fold would be trained on all of it again.
+        progress: Called with (what is being done, done, total).
+
+    Raises:
+        ConfigError: If a name or an option is unknown, nothing is given to learn from, or the method cannot use an
+            auxiliary set.
+        DataError: If the support or the auxiliary set lacks something the method needs, or a file cannot be read.
+        WeightsError: If the backbone's weights are missing.
+    """
+    chosen = methods.get(method)
+    config, folds = _split_options(chosen, options)
+    _check_sources(chosen, support, auxiliary, named=bool(classes or normal_class))
+    if isinstance(support, (str, Path)):
+        support = load_support(support)
+    if isinstance(auxiliary, (str, Path)):
+        auxiliary = load_auxiliary(auxiliary, layout=auxiliary_layout)
+    names, normal = (support.classes, support.normal_class) if support else _class_names(config, classes, normal_class)
+    used = _loaded(backbone, device=device, dtype=dtype, size=size)
+    preprocess = Preprocess(used.preprocess)
+    samples = support.samples if support else ()
+    batch = load_batch(samples, preprocess, classes=names, normal_class=normal)
+    others = None
+    if auxiliary is not None:
+        others = AuxiliaryBatches(auxiliary, preprocess, batch_size=_batch_size(config), seed=seed)
+
+    def make() -> Method:
+        return chosen(used, config, classes=names, normal_class=normal)
+
+    tell = progress or _silent
+    fitted = make()
+    fitted.progress = lambda done, total: tell("adapt", done, total)
+    report = fitted.fit(batch, auxiliary=others, seed=seed)
+    fitted.progress = None
+    if calibrate and others is None:
+        found = cross_validate(
+            make,
+            batch,
+            samples,
+            config=folds,
+            seed=seed,
+            progress=lambda done, total: tell("cross-validate", done, total),
+        )
+    else:
+        why = "calibration was turned off" if others is None else "trained on an auxiliary set, so no fold was held out"
+        found = fixed(has_map="map" in chosen.info.outputs, note=why)
+    if isinstance(backbone, str):  # nobody else uses this backbone
+        used.cache.clear()
+    learned_from = fingerprints_of(others.samples, auxiliary.source) if auxiliary and others else ()
+    return Model(
+        fitted,
+        calibration=found,
+        origin=_origin(report, "few-shot" if support else "auxiliary", seed=seed, support=support, others=learned_from),
+        support=[(p, s.label or "") for p, s in zip(fingerprints(support), samples, strict=True)] if support else (),
+        auxiliary=[(p, s.label or "") for p, s in zip(learned_from, others.samples if others else (), strict=True)],
+    )
+
+
+def zero_shot(
+    *,
+    backbone: str | Backbone = DEFAULT,
+    classes: Sequence[str] | None = None,
+    normal_class: str | None = None,
+    method: str = "ultraad",
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: DTypeChoice = "float32",
+    size: int | None = None,
+) -> Model:
+    """A model from sentences alone: no image is seen, and thresholds are 0.5.
+
+    Args:
+        backbone: As in :func:`adapt`.
+        classes: Class names in label order; those of the text bank if None (normal, benign, malignant).
+        normal_class: The class that means "no lesion"; None takes the one named so.
+        method: As in :func:`adapt`; it must accept an empty support set.
+        options: Of the method, e.g. other sentences.
+        seed: Of the method's random start.
+        device: As in :func:`adapt`.
+        dtype: As in :func:`adapt`.
+        size: As in :func:`adapt`.
+
+    Raises:
+        ConfigError: If a name or an option is unknown, or the method needs images.
+        WeightsError: If the backbone's weights are missing.
+    """
+    chosen = methods.get(method)
+    if not chosen.info.zero_shot:
+        able = _names_of(lambda info: info.zero_shot)
+        msg = f"{method} learns from images and has no zero-shot form; adapt it, or take one of: {able}"
+        raise ConfigError(msg)
+    config, _ = _split_options(chosen, options)
+    names, normal = _class_names(config, classes, normal_class)
+    used = _loaded(backbone, device=device, dtype=dtype, size=size)
+    fitted = chosen(used, config, classes=names, normal_class=normal)
+    empty = load_batch([], Preprocess(used.preprocess), classes=names, normal_class=normal)
+    report = fitted.fit(empty, seed=seed)
+    note = "zero-shot: no images to fit a threshold on; expect to move it for your scanner"
+    return Model(
+        fitted,
+        calibration=fixed(has_map="map" in chosen.info.outputs, note=note),
+        origin=_origin(report, "zero-shot", seed=seed),
+    )
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """No progress wanted."""
+
+
+def _check_sources(method: type[Method], support: object | None, auxiliary: object | None, *, named: bool) -> None:
+    """Refuse, before any work, what cannot be learned from."""
+    name = method.info.name
+    if support is None and auxiliary is None:
+        msg = f"nothing to adapt {name} to: give a support set, an auxiliary set, or both; without images use zero_shot"
+        raise ConfigError(msg)
+    if auxiliary is not None and not method.info.auxiliary:
+        able = _names_of(lambda info: info.auxiliary)
+        msg = f"{name} learns from the support set alone and cannot use an auxiliary set; those that can: {able}"
+        raise ConfigError(msg)
+    if support is not None and named:
+        msg = "the support set brings its own classes; leave out classes and normal_class, or draw it with them"
+        raise ConfigError(msg)
+
+
+def _names_of(wanted: Callable[[MethodInfo], bool]) -> str:
+    found = [name for name in methods.available() if wanted(methods.get(name).info)]
+    return ", ".join(found) or "none"
+
+
+def _class_names(config: Any, classes: Sequence[str] | None, normal: str | None) -> tuple[tuple[str, ...], str]:  # noqa: ANN401
+    """(classes, normal class) where no support set says them: as given, or from the text bank."""
+    bank = getattr(config, "texts", None) or breast_texts()
+    names = tuple(classes or bank.classes)
+    normal = normal or next(filter(is_normal, names), None)
+    if normal is None:
+        msg = f"none of the classes {', '.join(names)} is known to mean 'no lesion'; name it with normal_class="
+        raise ConfigError(msg)
+    return names, normal
+
+
+def _batch_size(config: Any) -> int:  # noqa: ANN401
+    """The method's own, so that a step on the auxiliary set is as large as one on the support."""
+    return int(getattr(getattr(config, "train", config), "batch_size", _AUXILIARY_BATCH))
+
+
+def _split_options(method: type[Method], given: Mapping[str, Any] | None) -> tuple[Any, CalibrationConfig]:
+    """The method's options and, under ``calibration``, those of the thresholds."""
+    own: dict[str, Any] = {}
+    thresholds: dict[str, Any] = {}
+    for key, value in (given or {}).items():
+        head, _, rest = key.partition(".")
+        if head != "calibration":
+            own[key] = value
+        elif rest:
+            thresholds[rest] = value
+        elif isinstance(value, dict):
+            thresholds |= value
+        else:
+            msg = f"option 'calibration' wants a mapping such as {{folds: 4}}, found {value!r}"
+            raise ConfigError(msg)
+    return (
+        resolve(method.Config, own, where=f"options of {method.info.name}"),
+        resolve(CalibrationConfig, thresholds, where="options under calibration"),
+    )
+
+
+def _loaded(backbone: str | Backbone, *, device: str, dtype: DTypeChoice, size: int | None) -> Backbone:
+    if isinstance(backbone, Backbone):
+        return backbone
+    return load_backbone(backbone, device=device, dtype=dtype, size=size)
+
+
+def _origin(
+    report: FitReport,
+    setting: Setting,
+    *,
+    seed: int,
+    support: SupportSet | None = None,
+    others: Sequence[Fingerprint] = (),
+) -> Origin:
+    auxiliary = None
+    if others:
+        code = digest((p.id for p in others), (p.sha256 for p in others))
+        auxiliary = Auxiliary(source=others[0].source, images=len(others), digest=code)
+    return Origin(
+        setting=setting,
+        seed=seed,
+        shots=support.shots if support else 0,
+        source=support.source if support else None,
+        support_digest=support.digest if support else None,
+        auxiliary=auxiliary,
+        selection=report.selection,
+        loss=report.loss,
+        seconds=round(report.seconds, 2),
+        learned=dict(report.learned),
+        notes=report.notes,
+    )

@@ -1,0 +1,165 @@
+"""A model as a folder that can be kept, sent and checked; nothing in it is ever executed.
+
+    config.json           what the model is, its thresholds, its history, versions, and the sha256 of the other files
+    adapter.safetensors   the learned values; the frozen backbone is named, not copied
+    support.csv           id, label, patient and sha256 of each support image; no pictures
+    auxiliary.csv         the same of each auxiliary image, if there was an auxiliary set
+    README.md             the model card
+
+The folder is written beside its place and renamed, so a reader never meets half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as tensor_bytes
+
+from ultraad.data.support import read_fingerprints, write_fingerprints
+from ultraad.errors import BundleError
+from ultraad.io.files import whole_folder, write_bytes, write_json, write_text
+from ultraad.model.exported import is_exported
+from ultraad.model.model_card import model_card
+from ultraad.model.record import Description, Record, check_files, read_record, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from ultraad.data.support import Fingerprint
+
+_log = logging.getLogger(__name__)
+
+FORMAT = "ultraad.model/1"
+CONFIG, ADAPTER, SUPPORT, CARD = "config.json", "adapter.safetensors", "support.csv", "README.md"
+AUXILIARY = "auxiliary.csv"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """Everything that a folder holds.
+
+    Attributes:
+        about: What the model is and where it comes from.
+        digest: sha256 over all that fixes the results.
+        state: {name: learned values}.
+        support: (fingerprint, label) of each support image.
+        auxiliary: The same of each auxiliary image.
+    """
+
+    about: Description
+    digest: str
+    state: Mapping[str, torch.Tensor]
+    support: tuple[tuple[Fingerprint, str], ...]
+    auxiliary: tuple[tuple[Fingerprint, str], ...]
+
+
+class _Config(Record):
+    format: Literal["ultraad.model/1"]
+    versions: dict[str, str]
+
+
+def write(parts: Parts, folder: str | Path) -> Path:
+    """Write a model; all or nothing. An older model at this place is replaced.
+
+    Args:
+        parts: Of any model.
+        folder: Made if needed.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BundleError: If the folder exists and is no model.
+        DataError: If the place cannot be written to.
+    """
+    folder = Path(folder)
+    if folder.exists() and not _replaceable(folder):
+        msg = f"{folder} exists and is no ultraad model; choose another name for the model, or move what is there"
+        raise BundleError(msg)
+    state = {key: value.detach().cpu().contiguous() for key, value in parts.state.items()}
+    files = {
+        ADAPTER: tensor_bytes(state, metadata={"format": "pt"}),
+        SUPPORT: write_fingerprints(parts.support).encode(),
+    }
+    if parts.auxiliary:
+        files[AUXILIARY] = write_fingerprints(parts.auxiliary).encode()
+    config = {
+        "format": FORMAT,
+        "versions": versions(),
+        "digest": parts.digest,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        **parts.about.model_dump(mode="json"),
+    }
+    with whole_folder(folder) as fresh:
+        for name, data in files.items():
+            write_bytes(fresh / name, data)
+        write_text(fresh / CARD, model_card(config))
+        write_json(fresh / CONFIG, config)
+    return folder
+
+
+def read(folder: str | Path) -> Parts:
+    """Read a folder and check that it is what was written.
+
+    Args:
+        folder: What :func:`write` wrote.
+
+    Raises:
+        BundleError: If a file is missing, damaged or from another format.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    check_files(folder, config.files, what="model")
+    _warn_versions(config, folder)
+    try:
+        state = load_tensors((folder / ADAPTER).read_bytes())
+    except SafetensorError as e:
+        msg = f"{folder / ADAPTER} is damaged: {e}; copy the model again"
+        raise BundleError(msg) from e
+    origin = config.origin
+    auxiliary = read_fingerprints(folder / AUXILIARY, origin.auxiliary.source) if origin.auxiliary else ()
+    return Parts(
+        about=config,
+        digest=config.digest,
+        state=state,
+        support=tuple(read_fingerprints(folder / SUPPORT, origin.source)),
+        auxiliary=tuple(auxiliary),
+    )
+
+
+def _replaceable(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        _read_config(folder)
+    except BundleError:
+        return False
+    return True
+
+
+def _read_config(folder: Path) -> _Config:
+    path = folder / CONFIG
+    if not path.is_file():
+        found = "no such folder" if not folder.exists() else f"{CONFIG} is missing there"
+        if is_exported(folder):
+            found = "it is an exported model; ultraad.model.exported.load reads it"
+        msg = f"{folder} is no ultraad model: {found}. Wanted a folder written by 'ultraad adapt -o'"
+        raise BundleError(msg)
+    return read_record(path, _Config, wanted=FORMAT, what="model", remedy="make it again")
+
+
+def _warn_versions(config: _Config, folder: Path) -> None:
+    here = versions()
+    others = [f"{name} {made} (here {here[name]})" for name, made in config.versions.items() if here.get(name) != made]
+    if others:
+        _log.warning("the model %s was made with %s; results may differ a little", folder, ", ".join(others))

@@ -1,0 +1,226 @@
+"""Thresholds and an honest first estimate from the support set alone, by cross-validation.
+
+Each fold is held out in turn, a fresh method is fitted on the rest with the same seed, and the held-out images are
+scored. The out-of-fold scores give the thresholds that are stored with the model. They come from methods fitted on
+fewer images than the final one, so they are slightly pessimistic, and they never see evaluated data.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ultraad.io import read_mask
+from ultraad.metrics import threshold
+from ultraad.metrics.summary import Evaluation
+from ultraad.rng import seeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from numpy.typing import NDArray
+
+    from ultraad.methods._base import Method
+    from ultraad.types import Batch, Prediction, Sample
+
+_log = logging.getLogger(__name__)
+
+FIXED = 0.5
+"""Threshold where nothing could be fitted: scores and maps are probabilities."""
+
+
+class CalibrationConfig(BaseModel):
+    """How thresholds are fitted. Given as ``calibration.<key>`` among the options of a method."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folds: int = Field(
+        default=4, ge=2, description="held-out parts; as many as images per class leaves one out"
+    )  # ours
+    rule: Literal["youden", "f1"] = Field(default="youden", description="what the image threshold maximises")  # ours
+
+
+class Estimate(BaseModel):
+    """One out-of-fold number with its 95 % interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int
+
+
+class Calibration(BaseModel):
+    """What calibration found; stored in every bundle.
+
+    Attributes:
+        image_threshold: An image is abnormal if its score is at least this.
+        pixel_threshold: A pixel is lesion if its map value is at least this; None without maps.
+        rule: How the thresholds came about.
+        folds: Parts that were held out in turn; 0 if there was no cross-validation.
+        grouped: True if no patient was on both sides of a fold.
+        images: Images that were scored out of fold.
+        estimates: {metric: out-of-fold value}: what the support set alone says about the model.
+        notes: Sentences a user should read.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_threshold: float
+    pixel_threshold: float | None
+    rule: str
+    folds: int = 0
+    grouped: bool = False
+    images: int = 0
+    estimates: dict[str, Estimate] = {}
+    notes: tuple[str, ...] = ()
+
+
+def fixed(*, has_map: bool, note: str) -> Calibration:
+    """Thresholds at 0.5, and the reason why nothing better is known."""
+    return Calibration(
+        image_threshold=FIXED, pixel_threshold=FIXED if has_map else None, rule=f"fixed at {FIXED}", notes=(note,)
+    )
+
+
+def cross_validate(
+    make: Callable[[], Method],
+    support: Batch,
+    samples: Sequence[Sample],
+    *,
+    config: CalibrationConfig,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """Cross-validate on the support set.
+
+    Args:
+        make: Gives a fresh, unfitted method.
+        support: The labelled support.
+        samples: Its samples, in the same order: masks are compared on the original pixel grid.
+        config: Folds and rule.
+        seed: Of the folds and of every fit.
+        progress: Called with (folds done, folds).
+
+    Returns:
+        Thresholds and estimates; thresholds at 0.5, with a note, if the support is too small to be divided.
+    """
+    method = make()
+    has_map = "map" in method.info.outputs
+    labels = [] if support.labels is None else support.labels.tolist()
+    parts = folds(labels, support.groups, count=config.folds, seed=seed)
+    if not parts:
+        note = "too few images or patients in one class to hold any out, so thresholds are not fitted"
+        return fixed(has_map=has_map, note=note)
+
+    predictions: dict[int, Prediction] = {}
+    for done, part in enumerate(parts):
+        rest = sorted(set(range(len(support))) - set(part))
+        method = make()
+        method.fit(support.select(rest), seed=seed)
+        held_out = method.predict(support.select(part).unlabelled())
+        predictions.update(zip(part, held_out, strict=True))
+        if progress is not None:
+            progress(done + 1, len(parts))
+
+    order = sorted(predictions)
+    anomalous = [labels[i] != method.normal_index for i in order]
+    fit = getattr(threshold, config.rule)([predictions[i].score for i in order], anomalous)
+    known = [support.mask_known is not None and bool(support.mask_known[i]) for i in range(len(support))]
+    masks = {i: read_mask(samples[i].masks, shape=support.geometry[i].original_hw) for i in order if known[i]}
+    maps = {i: m for i in order if (m := predictions[i].map) is not None}
+    pixel = threshold.pixel_dice((maps[i], masks[i]) for i in order if i in maps and i in masks)
+    notes = [f"image threshold {fit.note}" if fit.note else "", f"pixel threshold {pixel.note}" if pixel.note else ""]
+    image_threshold = FIXED if fit.value is None else fit.value
+    pixel_threshold = (FIXED if pixel.value is None else pixel.value) if has_map else None
+    return Calibration(
+        image_threshold=image_threshold,
+        pixel_threshold=pixel_threshold,
+        rule=f"{config.rule} and mean lesion Dice on out-of-fold support images",
+        folds=len(parts),
+        grouped=any(g is not None for g in support.groups),
+        images=len(order),
+        estimates=_estimates(method, support, predictions, masks, seed=seed),
+        notes=tuple(filter(None, notes)),
+    )
+
+
+def _estimates(
+    method: Method,
+    support: Batch,
+    predictions: dict[int, Prediction],
+    masks: dict[int, NDArray[np.bool_]],
+    *,
+    seed: int,
+) -> dict[str, Estimate]:
+    """Threshold-free metrics only: at thresholds fitted on the same scores a number would flatter itself."""
+    evaluation = Evaluation(method.classes, method.normal_class)
+    assert support.labels is not None  # folds exist only for labelled images
+    for i, p in sorted(predictions.items()):
+        label = method.classes[int(support.labels[i])]
+        group = support.groups[i] if support.groups else None
+        evaluation.add(
+            id=f"{i}/{p.id}",
+            score=p.score,
+            anomalous=None,
+            map=p.map,
+            mask=masks.get(i),
+            probs=p.probs,
+            label=label,
+            group=group,
+        )
+    metrics = evaluation.result(seed=seed)["metrics"]
+    keys = (
+        "image_auroc",
+        "pixel_auroc",
+        "pixel_ap",
+        "class_auroc_macro",
+        "benign_malignant_auroc",
+        "balanced_accuracy",
+    )
+    found = {key: metrics[key] for key in keys if key in metrics and metrics[key]["value"] is not None}
+    return {key: Estimate(value=m["value"], low=m["low"], high=m["high"], n=m["n"]) for key, m in found.items()}
+
+
+def folds(labels: Sequence[int], groups: Sequence[str | None], *, count: int, seed: int) -> list[list[int]]:
+    """Positions divided into parts: patients stay together, classes are spread evenly.
+
+    Patients are taken from the largest to the smallest, in random order among equals, each into the part where its
+    classes are rarest so far.
+
+    Args:
+        labels: Label number of each image; an image with a negative one is in no part.
+        groups: Patient of each image, None where unknown (then the image is its own patient); may be empty.
+        count: Parts wanted; fewer are made where a class has fewer patients.
+        seed: Of the random order.
+
+    Returns:
+        At least two parts, none empty, such that every class remains outside each of them; or no part at all if the
+        images do not allow that.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for i, label in enumerate(labels):
+        if label >= 0:
+            group = groups[i] if groups else None
+            members.setdefault(("image", i) if group is None else ("group", group), []).append(i)
+    patients = Counter(label for m in members.values() for label in {labels[i] for i in m})
+    count = min(count, min(patients.values(), default=0))
+    if count < 2:
+        return []
+    units = list(members.values())
+    order = [units[i] for i in seeded(seed, "calibration").permutation(len(units))]
+    parts: list[list[int]] = [[] for _ in range(count)]
+    tallies: list[Counter[int]] = [Counter() for _ in range(count)]
+    for unit in sorted(order, key=len, reverse=True):
+        kinds = Counter(labels[i] for i in unit)
+        target = min(range(count), key=lambda p: (sum(tallies[p][k] * n for k, n in kinds.items()), len(parts[p]), p))
+        parts[target] += unit
+        tallies[target] += kinds
+    total = sum(tallies, Counter[int]())
+    complete = all(part and all(total[k] > tally[k] for k in total) for part, tally in zip(parts, tallies, strict=True))
+    return [sorted(part) for part in parts] if complete else []

@@ -1,0 +1,167 @@
+"""What a model is and where it comes from, as the JSON that every model folder and every result carries. No torch."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ultraad.config import explain
+from ultraad.errors import BundleError
+from ultraad.io.files import sha256
+from ultraad.model.calibration import Calibration
+from ultraad.types import PreprocessConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+R = TypeVar("R", bound="Record")
+
+Setting = Literal["few-shot", "zero-shot", "auxiliary"]
+"""What a model has learned from; the key ``protocol`` in the JSON."""
+
+
+class Strict(BaseModel):
+    """Frozen, and nothing unknown passes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneRecord(Strict):
+    """The frozen backbone that a model was fitted on."""
+
+    name: str
+    fingerprint: str
+    size: int
+    dtype: Literal["float32", "bfloat16", "float16"]
+    preprocess: PreprocessConfig
+
+
+class Auxiliary(Strict):
+    """The auxiliary set a model was trained on.
+
+    Attributes:
+        source: ``"<layout>:<root>"``.
+        images: Images that could be read.
+        digest: sha256 over their ids and bytes.
+    """
+
+    source: str
+    images: int
+    digest: str
+
+
+class Origin(Strict):
+    """Where a model comes from.
+
+    Attributes:
+        setting: ``"few-shot"`` with a support set, ``"auxiliary"`` if images of another data set alone were used,
+            ``"zero-shot"`` if no image was used.
+        seed: Of the fit, the folds and the method's random start.
+        shots: Images per class; 0 without a support set.
+        source: ``"<layout>:<root>"`` of the support images; None without a support set.
+        support_digest: sha256 over ids and bytes of the support images; None without a support set.
+        auxiliary: The auxiliary set; None without one.
+        selection: The rule that chose the fitted state.
+        loss: Mean training loss per epoch.
+        seconds: Wall time of the final fit.
+        learned: {parameter: number of values}.
+        notes: What the method wants a user to read.
+    """
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    setting: Setting = Field(alias="protocol")
+    seed: int
+    shots: int = 0
+    source: str | None = None
+    support_digest: str | None = None
+    auxiliary: Auxiliary | None = None
+    selection: str = ""
+    loss: tuple[float, ...] = ()
+    seconds: float = 0.0
+    learned: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
+
+
+class Description(Strict):
+    """What a model is and where it comes from; :meth:`ultraad.model.model.Model.describe`."""
+
+    method: str
+    options: dict[str, Any]
+    classes: tuple[str, ...]
+    normal_class: str
+    backbone: BackboneRecord
+    calibration: Calibration
+    origin: Origin
+
+
+class Record(Description):
+    """A description with the digest of the model and the sha256 of its files: the JSON file of a model's folder."""
+
+    digest: str
+    files: dict[str, str]
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on, as far as they are installed."""
+    found = {}
+    for name in ("ultraad", "torch", "open_clip_torch", "timm", "numpy", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # an exported model needs no torch
+            continue
+    return found
+
+
+def read_record(path: Path, kind: type[R], *, wanted: str, what: str, remedy: str) -> R:
+    """Read and check a record.
+
+    Args:
+        path: The file, which exists.
+        kind: What it should hold.
+        wanted: Its format.
+        what: "model" or the like, for messages.
+        remedy: What helps against a record of another version, for messages.
+
+    Raises:
+        BundleError: If it is damaged or from another format.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        msg = f"{path} is damaged: {e}; copy the {what} again"
+        raise BundleError(msg) from e
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != wanted:
+        msg = f"{path} has format {found!r}; this version of ultraad reads {wanted!r}"
+        raise BundleError(msg)
+    try:
+        return kind.model_validate(content)
+    except ValidationError as e:
+        msg = f"{explain(e, where=str(path))}. The {what} is damaged or from another version; {remedy}"
+        raise BundleError(msg) from e
+
+
+def check_files(folder: Path, files: Mapping[str, str], *, what: str) -> None:
+    """Hold the files of a folder to their record.
+
+    Args:
+        folder: The model's.
+        files: {name: sha256}.
+        what: "model" or the like, for messages.
+
+    Raises:
+        BundleError: If one is missing or damaged.
+    """
+    for name, wanted in files.items():
+        path = folder / name
+        if not path.is_file():
+            msg = f"the {what} {folder} is incomplete: {name} is missing; copy the whole folder again"
+            raise BundleError(msg)
+        if (got := sha256(path)) != wanted:
+            msg = f"{path} is damaged: sha256 is {got}, should be {wanted}; copy the {what} again"
+            raise BundleError(msg)

@@ -1,0 +1,156 @@
+"""Frames that arrive one after the other, from a scanner or a camera, predicted with a bounded delay.
+
+    source -> (a thread) -> at most ``ahead`` waiting frames -> predict -> the caller's loop
+
+A display and a recorder want different things when frames come faster than they can be predicted: a display drops what
+it is too late for, a recorder makes the source wait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Any
+
+from ultraad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from ultraad.types import Prediction
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Live:
+    """One predicted frame.
+
+    Attributes:
+        number: Place in the source, from 0; numbers are missing where frames were dropped.
+        stamp: What came with the frame, e.g. its time; None if it came alone.
+        image: The frame, as it came.
+        prediction: What the model says; its id is the number.
+        delay: Seconds from the frame's arrival to its prediction, waiting included.
+    """
+
+    number: int
+    stamp: Any
+    image: NDArray[Any]
+    prediction: Prediction
+    delay: float
+
+
+def stream(
+    predict: Callable[[NDArray[Any]], Prediction],
+    frames: Iterable[NDArray[Any] | tuple[NDArray[Any], Any]],
+    *,
+    newest: bool = False,
+    ahead: int = 1,
+) -> Iterator[Live]:
+    """Predict frames as they come; see :meth:`ultraad.model.model.Model.stream` for the arguments.
+
+    Args:
+        predict: One frame to its prediction; called in the caller's thread, one frame at a time.
+        frames: The source, iterated in a thread of its own.
+        newest: Drop waiting frames for newer ones.
+        ahead: Most frames that wait.
+
+    Returns:
+        Predicted frames in the order of the source. What the source or ``predict`` raises is raised from here.
+
+    Raises:
+        ConfigError: If ``ahead`` is below 1.
+    """
+    if ahead < 1:
+        msg = f"ahead={ahead}; at least 1 frame must be able to wait for the model"
+        raise ConfigError(msg)
+    return _predicted(predict, frames, _Waiting(ahead, newest=newest))
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A frame that waits; ``arrived`` in seconds of ``time.monotonic``."""
+
+    number: int
+    stamp: Any
+    image: NDArray[Any]
+    arrived: float
+
+
+class _Waiting(AbstractContextManager["_Waiting"]):
+    """The frames between the source's thread, which holds it open with ``with``, and the caller's.
+
+    Attributes:
+        error: What the source raised, once it has ended.
+    """
+
+    error: BaseException | None = None
+
+    def __init__(self, most: int, *, newest: bool) -> None:
+        self._most, self._newest = most, newest
+        self._frames: deque[_Frame] = deque()
+        self._changed = Condition()
+        self._ended = self._left = False
+
+    def put(self, frame: _Frame) -> bool:
+        """Let a frame wait, in the place of the oldest if only the newest count; False if nobody takes any more."""
+        with self._changed:
+            if self._newest and len(self._frames) == self._most:
+                self._frames.popleft()
+            self._changed.wait_for(lambda: self._left or len(self._frames) < self._most)
+            self._frames.append(frame)
+            self._changed.notify_all()
+            return not self._left
+
+    def take(self) -> _Frame | None:
+        """The oldest frame, as soon as there is one; None behind the last."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._frames or self._ended)
+            frame = self._frames.popleft() if self._frames else None
+            self._changed.notify_all()
+            return frame
+
+    def leave(self) -> None:
+        """Take no more frames."""
+        with self._changed:
+            self._left = True
+            self._changed.notify_all()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """The source has ended; what it raised is for the caller, not for a thread nobody sees."""
+        with self._changed:
+            self._ended, self.error = True, error
+            self._changed.notify_all()
+        return True
+
+
+def _predicted(
+    predict: Callable[[NDArray[Any]], Prediction],
+    frames: Iterable[NDArray[Any] | tuple[NDArray[Any], Any]],
+    waiting: _Waiting,
+) -> Iterator[Live]:
+    def grab() -> None:
+        with waiting:
+            for number, item in enumerate(frames):
+                image, stamp = item if isinstance(item, tuple) else (item, None)
+                if not waiting.put(_Frame(number, stamp, image, time.monotonic())):
+                    break
+
+    # A daemon: a source that never gives another frame cannot be interrupted, and must not keep the program alive.
+    Thread(target=grab, name="ultraad-grabber", daemon=True).start()
+    try:
+        while (frame := waiting.take()) is not None:
+            prediction = replace(predict(frame.image), id=str(frame.number))
+            delay = time.monotonic() - frame.arrived
+            yield Live(frame.number, frame.stamp, frame.image, prediction, delay)
+    finally:
+        waiting.leave()
+    if waiting.error is not None:
+        raise waiting.error

@@ -1,0 +1,1 @@
+"""What both reports are made of: charts, tables, words, the page's environment and style."""

@@ -1,0 +1,184 @@
+"""Evaluate a model on a labelled data set."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ultraad.data import sources
+from ultraad.data.support import check_leakage, leaking
+from ultraad.errors import DataError, LeakageError
+from ultraad.io.files import write_json
+from ultraad.metrics.bootstrap import RESAMPLES
+from ultraad.metrics.summary import Evaluation
+from ultraad.report.run.page import render
+from ultraad.results.folder import METRICS, RunFolder
+from ultraad.runs.job import facts, failing, finishing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ultraad.data.support import Fingerprint
+    from ultraad.model.predictor import Predictor
+    from ultraad.types import Sample
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate(
+    model: Predictor,
+    data: str | Path | Sequence[Sample],
+    *,
+    layout: str = "auto",
+    split: str | None = None,
+    leaks: Literal["refuse", "drop"] = "refuse",
+    output: str | Path | None = None,
+    bootstrap: int = RESAMPLES,
+    seed: int = 0,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """All metrics of a model on a labelled data set, on the original pixel grid, at the stored thresholds.
+
+    Args:
+        model: Any model; nothing in it is changed by the data.
+        data: Root of a data set, or samples.
+        layout: Layout of the root, or of the set the samples come from.
+        split: Only this published split.
+        leaks: What to do with images and patients of the support and auxiliary sets: ``"refuse"`` to evaluate, or
+            ``"drop"`` them.
+        output: Folder for predictions, overlays, ``metrics.json``, ``run.json`` and ``report.html``; what an earlier
+            run left there is replaced.
+        bootstrap: Resamples behind the 95 % intervals.
+        seed: Of the bootstrap.
+        batch_size: Images per forward pass.
+        progress: Called with (images done, images).
+
+    Returns:
+        :meth:`ultraad.metrics.summary.Evaluation.result` plus ``thresholds`` and ``failed`` {id: reason}.
+
+    Raises:
+        DataError: If there is nothing to evaluate, or the folder cannot be used.
+        LeakageError: If the data holds images or patients the model has learned from and ``leaks="refuse"``.
+        KeyboardInterrupt: As it came.
+    """
+    samples, about = _samples(data, layout=layout, split=split)
+    samples, leakage = _without_leaks(model, samples, about["layout"], leaks=leaks)
+    samples = in_classes(samples, model)
+    if all(s.anomalous is None and s.label is None for s in samples):
+        msg = f"none of the {len(samples)} images has a label, so nothing can be measured; use predict instead"
+        raise DataError(msg)
+    thresholds = {"image": model.calibration.image_threshold, "pixel": model.calibration.pixel_threshold}
+    evaluation = Evaluation(
+        model.classes, model.normal_class, image_threshold=thresholds["image"], pixel_threshold=thresholds["pixel"]
+    )
+    folder = None
+    if output is not None:
+        about_run = {**facts(model, "evaluate"), "data": about, "leakage": leakage}
+        folder = RunFolder(output, about_run, resume=False, maps=False)
+
+    failed: dict[str, str] = {}
+    with finishing(folder) as outcome:
+        note = failing(folder, failed)
+        for result in model.predict_many(samples, batch_size=batch_size, on_error=note):
+            s, p = result.sample, result.prediction
+            try:
+                evaluation.add(
+                    id=s.id,
+                    score=p.score,
+                    anomalous=s.anomalous,
+                    map=p.map,
+                    mask=result.mask,
+                    probs=p.probs,
+                    label=s.label,
+                    group=s.group,
+                    tags=s.tags,
+                )
+            except DataError as e:
+                note(s, e)
+            else:
+                outcome.predicted += 1
+                if folder is not None:
+                    folder.add(result, model.calibration)
+            if progress is not None:
+                progress(outcome.predicted + len(failed), len(samples))
+        if not outcome.predicted:
+            first = next(iter(failed.values()))
+            msg = f"none of the {len(samples)} images could be evaluated; the first: {first}"
+            raise DataError(msg)
+        found = {**evaluation.result(bootstrap=bootstrap, seed=seed), "thresholds": thresholds}
+        if folder is not None:
+            write_json(folder.folder / METRICS, found)
+    if folder is not None:
+        render(folder.folder)
+    return {**found, "failed": failed}
+
+
+def unseen(support: Sequence[Fingerprint], samples: Sequence[Sample], *, layout: str | None) -> list[Sample]:
+    """The samples that are no such image and of no such patient; see :func:`check_leakage` for the rules."""
+    seen = {s.id for s in leaking(support, samples, layout=layout)}
+    return [s for s in samples if s.id not in seen]
+
+
+def in_classes(samples: Sequence[Sample], model: Predictor) -> list[Sample]:
+    """The samples in the model's class names: any name for "no lesion" is its normal class, unknown names go."""
+    unknown = Counter(s.label for s in samples if s.label not in (None, *model.classes) and s.anomalous is not False)
+    if unknown:
+        _log.warning(
+            "the model knows the classes %s; images of %s count for detection and maps, not for grading",
+            ", ".join(model.classes),
+            ", ".join(f"{label} ({n})" for label, n in unknown.items()),
+        )
+    return [
+        s if s.label in model.classes else replace(s, label=model.normal_class if s.anomalous is False else None)
+        for s in samples
+    ]
+
+
+def _samples(
+    data: str | Path | Sequence[Sample], *, layout: str, split: str | None
+) -> tuple[list[Sample], dict[str, Any]]:
+    """The samples, and what ``run.json`` says about them."""
+    root = None
+    if isinstance(data, (str, Path)):
+        root = Path(data)
+        layout = sources.detect(root) if layout == "auto" else layout
+        samples = sources.scan(root, layout=layout)
+    else:
+        samples = list(data)
+    where = str(root) if root else f"the {len(samples)} given samples"
+    if split is not None:
+        published = sorted({s.split for s in samples if s.split})
+        samples = [s for s in samples if s.split == split]
+        if not samples:
+            msg = f"{where}: no image is in split {split!r}; published splits: {', '.join(published) or 'none'}"
+            raise DataError(msg)
+    if not samples:
+        msg = "there are no samples to evaluate"
+        raise DataError(msg)
+    return samples, {
+        "root": str(root.resolve()) if root else None,
+        "layout": None if layout == "auto" else layout,
+        "split": split,
+        "images": len(samples),
+    }
+
+
+def _without_leaks(
+    model: Predictor, samples: list[Sample], layout: str | None, *, leaks: Literal["refuse", "drop"]
+) -> tuple[list[Sample], dict[str, Any]]:
+    """The samples that may be evaluated, and what ``run.json`` says about the check."""
+    support, auxiliary = [p for p, _ in model.support], [p for p, _ in model.auxiliary]
+    if leaks == "refuse":
+        check_leakage(support, samples, layout=layout)
+        check_leakage(auxiliary, samples, layout=layout, role="auxiliary")
+        return samples, {"checked": True, "leaks": 0, "dropped": 0}
+
+    kept = unseen([*support, *auxiliary], samples, layout=layout)
+    if not kept:
+        msg = "every image belongs to the support or auxiliary set or its patients; nothing is left to evaluate"
+        raise LeakageError(msg)
+    return kept, {"checked": True, "leaks": len(samples) - len(kept), "dropped": len(samples) - len(kept)}

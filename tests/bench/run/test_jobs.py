@@ -1,0 +1,142 @@
+"""The grid, and the ids that make rows the same row."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import helpers
+from tests.bench.conftest import TOY
+from ultraad.bench.run import jobs as jobs_module
+from ultraad.bench.run.data import Data, duplicates
+from ultraad.bench.run.jobs import Plan
+from ultraad.bench.run.protocol import Habit
+from ultraad.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def plan(data, tmp_path, recipe):
+    def make(*, base=data, roots=None, **changes):
+        r = recipe(**changes)
+        return Plan(r, Data(r, base=base, roots=roots or {}, work=tmp_path), device="cpu")
+
+    return make
+
+
+def ids(plan):
+    return [row.id for job in plan.jobs for row in job.rows]
+
+
+def test_the_grid(plan):
+    p = plan(
+        methods=[{"name": TOY, "label": "a"}, {"name": TOY, "label": "b", "options": {"jump": 2}, "shots": [2]}],
+        shots=[0, 1],
+        seeds=[0, 1],
+        test=["busi", {"on": "uclm", "name": "held out", "split": "test"}],
+    )
+    found = [(j.facts["label"], j.facts["shots"], j.seed, len(j.rows)) for j in p.jobs]
+    assert found == [("a", 0, 0, 2), ("a", 1, 0, 2), ("b", 2, 0, 2), ("a", 1, 1, 2), ("b", 2, 1, 2)]
+    assert len(set(ids(p))) == 10
+
+
+def test_zero_shot_is_only_for_methods_that_can(plan):
+    labels = [j.facts["label"] for j in plan(methods=["patch_core", "winclip"], shots=[0]).jobs]
+    assert labels == ["winclip"]
+
+
+def test_an_id_depends_on_what_fixes_the_result_and_on_nothing_else(plan, data, tmp_path):
+    first = ids(plan())
+    assert ids(plan(methods=[{"name": TOY, "label": "another name"}], title="other", maps="none")) == first
+    elsewhere = tmp_path / "elsewhere"
+    helpers.write_busi(elsewhere, per_class=3)
+    assert ids(plan(roots={"busi": elsewhere})) == first
+    for changes in (
+        {"seeds": [1]},
+        {"shots": [2]},
+        {"backbones": ["tiny:uneven"]},
+        {"backbones": [{"name": "tiny", "size": 96}]},
+        {"methods": [{"name": TOY, "label": "toy", "options": {"jump": 2}}]},
+        {"calibrate": True},
+        {"adapt": {"on": "uclm", "exclude_tags": ["marks"]}},
+        {"test": [{"on": "busi", "transform": "paint_overlays"}]},
+        {"bootstrap": 5},
+    ):
+        assert set(ids(plan(**changes))).isdisjoint(first), changes
+    (elsewhere / "benign" / "benign (2)_mask.png").unlink()
+    assert set(ids(plan(roots={"busi": elsewhere}))).isdisjoint(first)
+
+
+def test_published_only_where_a_reference_has_a_habit(plan, monkeypatch):
+    both = {"protocols": ["honest", "published"]}
+    assert [j.protocol for j in plan(**both).jobs] == ["honest"]
+    monkeypatch.setattr(jobs_module, "HABITS", {TOY: Habit(min_max=True)})
+    found = plan(**both).jobs
+    assert [j.protocol for j in found] == ["honest", "published"]
+    assert found[1].facts["transductive"]
+    assert "moved to [0, 1]" in found[1].facts["habits"][0]
+
+
+def test_all_is_every_method_that_has_no_line_of_its_own(plan):
+    p = plan(methods=[{"name": TOY, "label": "ultraad"}, "all", {"name": "winclip", "label": "W"}])
+    labels = [e.label for e in p.entries]
+    assert labels[0] == "ultraad"
+    assert labels[-1] == "W"
+    assert {"winclip", "mvfa", "coop"} <= set(labels)
+    assert len(labels) == len(set(labels))
+
+
+def test_wrong_options_are_noticed_before_any_work(plan):
+    with pytest.raises(ConfigError, match="jmp"):
+        plan(methods=[{"name": TOY, "label": "toy", "options": {"jmp": 2}}])
+
+
+def test_filters_and_what_is_not_there(plan):
+    p = plan(
+        test=[
+            {"on": "uclm", "name": "unmarked", "split": "train", "exclude_tags": ["marks"]},
+            {"on": "uclm", "name": "marked", "include_tags": ["marks"]},
+        ]
+    )
+    unmarked, marked = (r.test for r in p.jobs[0].rows)
+    assert unmarked.samples
+    assert marked.samples
+    assert all("marks" not in s.tags and s.split == "train" for s in unmarked.samples)
+    assert all("marks" in s.tags for s in marked.samples)
+    with pytest.raises(DataError, match="no image of busi has the tag"):
+        plan(test=[{"on": "busi", "include_tags": ["marks"]}])
+    with pytest.raises(DataError, match="is empty"):
+        plan(test=[{"on": "busi", "split": "test"}])
+    with pytest.raises(DataError, match="--root busi=DIR"):
+        plan(roots={"busi": marked.samples[0].image.parent / "nowhere"})
+    with pytest.raises(ConfigError, match="the recipe has no data set udiat"):
+        plan(roots={"udiat": marked.samples[0].image.parent})
+    with pytest.raises(ConfigError, match="--data DIR"):
+        plan(base=None)
+
+
+LEFT_OUT = {"adapt": {"split": "train"}, "test": [], "leave_one_out": True}
+
+
+def test_leave_one_out_uses_what_is_there(plan, data, tmp_path):
+    sets = {name: {"root": name} for name in ("uclm", "busi", "absent")}
+    third = helpers.write_folder(tmp_path / "third")
+    p = plan(data={**sets, "third": {"root": str(third)}}, shots=[1, 2], **LEFT_OUT)
+    found = {j.facts["adapt"]["name"]: j.rows[0].test.name for j in p.jobs}
+    assert found == {"busi+third": "uclm", "uclm+third": "busi", "uclm+busi": "third"}
+    one, two = (j.support for j in p.jobs if j.facts["adapt"]["name"] == "uclm+third")
+    assert [len(s.samples) for s in (one, two)] == [3, 6]
+    for label in one.classes:  # nested, and two shots come from two data sets
+        a, b = ([s for s in x.samples if s.label == label] for x in (one, two))
+        assert b[:1] == a
+        assert len({s.image.is_relative_to(third) for s in b}) == 2
+
+
+def test_leave_one_out_of_one_is_refused(plan):
+    with pytest.raises(DataError, match="needs two data sets"):
+        plan(data={"uclm": {"root": "uclm"}, "absent": {"root": "absent"}}, **LEFT_OUT)
+
+
+def test_duplicates_are_pictures_with_equal_bytes(plan):
+    p = plan(test=[{"on": "uclm", "name": "same"}, "busi"])
+    job = p.jobs[0]
+    found = duplicates(job.support, [r.test for r in job.rows])
+    assert found == {"same": [[s.id, s.id] for s in sorted(job.support.samples, key=lambda s: s.id)], "busi": []}

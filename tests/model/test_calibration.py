@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ultraad.backbones import load_backbone
+from ultraad.data.loader import load_batch
+from ultraad.data.preprocess import Preprocess
+from ultraad.data.support import draw_support
+from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.model.calibration import FIXED, CalibrationConfig, cross_validate, fixed, folds
+from ultraad.types import Batch, FitReport, Scores
+
+
+class Brightness(Method):
+    """Scores by what it was fitted on: abnormal is darker than the mean of the images seen in fit."""
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        name="brightness",
+        title="",
+        paper="",
+        url="",
+        reference="",
+        licence="",
+        outputs=frozenset({"score", "map"}),
+        needs=Needs(),
+    )
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    seen: ClassVar[list[tuple[str, ...]]] = []
+    asked: ClassVar[list[tuple[str, ...]]] = []
+
+    def fit(self, support: Batch, *, dev: Any = None, auxiliary: Any = None, seed: int) -> FitReport:
+        Brightness.seen.append(support.ids)
+        self.level = support.images.mean()
+        self.fitted = True
+        return FitReport("none")
+
+    def score(self, images: torch.Tensor) -> Scores:
+        dark = (self.level - images.mean(1)).sigmoid()  # (b s s)
+        return Scores(score=dark.mean((1, 2)), map=dark)
+
+
+@pytest.fixture
+def cross(folder_dir: Path):
+    backbone = load_backbone("tiny")
+    support = draw_support(folder_dir, shots=4)
+    batch = load_batch(
+        support.samples, Preprocess(backbone.preprocess), classes=support.classes, normal_class=support.normal_class
+    )
+    Brightness.seen.clear()
+
+    def run(**options: Any):
+        make = lambda: Brightness(backbone, classes=support.classes, normal_class=support.normal_class)  # noqa: E731
+        return cross_validate(make, batch, support.samples, config=CalibrationConfig(**options), seed=0), batch
+
+    return run
+
+
+def test_every_image_is_scored_by_a_method_that_has_not_seen_it(cross) -> None:
+    found, batch = cross(folds=4)
+    assert found.images == len(batch) == 12
+    assert found.folds == len(Brightness.seen) == 4
+    held_out = [set(batch.ids) - set(seen) for seen in Brightness.seen]
+    assert sorted(i for part in held_out for i in part) == sorted(batch.ids), "each image is held out exactly once"
+
+
+def test_thresholds_are_the_best_on_out_of_fold_scores(cross) -> None:
+    found, batch = cross(folds=4)
+    assert 0 < found.image_threshold < 1
+    scores: dict[str, float] = {}
+    maps: dict[str, np.ndarray] = {}
+    for seen in list(Brightness.seen):  # by hand, fold by fold
+        rest = [i for i, id_ in enumerate(batch.ids) if id_ in seen]
+        held = [i for i, id_ in enumerate(batch.ids) if id_ not in seen]
+        level = batch.images[rest].mean()
+        for i in held:
+            dark = (level - batch.images[i].mean(0)).sigmoid()
+            scores[batch.ids[i]] = float(dark.mean())
+            maps[batch.ids[i]] = batch.geometry[i].invert(dark.numpy())
+    s = np.array([scores[i] for i in batch.ids])
+    abnormal = batch.labels.numpy() != 0
+
+    def youden(t: float) -> float:
+        return float((s[abnormal] >= t).mean() - (s[~abnormal] >= t).mean())
+
+    assert youden(found.image_threshold) == pytest.approx(max(youden(t) for t in s))
+    assert found.pixel_threshold is not None
+    auroc = np.mean([(a > b) + 0.5 * (a == b) for a in s[abnormal] for b in s[~abnormal]])
+    assert found.estimates["image_auroc"].value == pytest.approx(auroc)
+    assert "pixel_auroc" in found.estimates
+    assert "class_auroc_macro" not in found.estimates, "the method does not grade, and nothing is never 0"
+
+
+def test_rules_and_leave_one_out(cross) -> None:
+    assert cross(rule="f1")[0].rule.startswith("f1")
+    found, _ = cross(folds=99)
+    assert found.folds == 4, "never more folds than images of the smallest class"
+
+
+def test_too_little_support_gives_fixed_thresholds_and_says_so(folder_dir: Path) -> None:
+    backbone = load_backbone("tiny")
+    support = draw_support(folder_dir, shots=1)
+    batch = load_batch(
+        support.samples, Preprocess(backbone.preprocess), classes=support.classes, normal_class=support.normal_class
+    )
+    make = lambda: Brightness(backbone, classes=support.classes, normal_class=support.normal_class)  # noqa: E731
+    found = cross_validate(make, batch, support.samples, config=CalibrationConfig(), seed=0)
+    assert (found.image_threshold, found.pixel_threshold, found.folds) == (FIXED, FIXED, 0)
+    assert "too few images" in found.notes[0]
+    assert found.estimates == {}
+
+
+def test_fixed_without_maps_has_no_pixel_threshold() -> None:
+    assert fixed(has_map=False, note="x").pixel_threshold is None
+    assert fixed(has_map=True, note="x").notes == ("x",)
+
+
+LABELLED = st.lists(
+    st.tuples(st.integers(-1, 2), st.one_of(st.none(), st.sampled_from("abcdefg"))), min_size=1, max_size=40
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(images=LABELLED, count=st.integers(2, 6), seed=st.integers(0, 3))
+def test_folds_divide_patients_and_keep_every_class_in_the_rest(images, count: int, seed: int) -> None:
+    labels, groups = [a for a, _ in images], [b for _, b in images]
+    parts = folds(labels, groups, count=count, seed=seed)
+    assert parts == folds(labels, groups, count=count, seed=seed)
+    if not parts:
+        return
+    assert 2 <= len(parts) <= count
+    flat = [i for part in parts for i in part]
+    assert sorted(flat) == [i for i, label in enumerate(labels) if label >= 0]
+    where: dict[str, set[int]] = {}
+    for p, part in enumerate(parts):
+        assert part
+        rest = {labels[i] for i in flat} - {labels[i] for i in set(flat) - set(part)}
+        assert not rest, "a class would be missing from the fit"
+        for i in part:
+            if groups[i] is not None:
+                where.setdefault(groups[i], set()).add(p)
+    assert all(len(p) == 1 for p in where.values()), "a patient stands on both sides of a fold"
+
+
+def test_folds_are_stratified() -> None:
+    labels = [0] * 8 + [1] * 8 + [2] * 8
+    for part in folds(labels, [], count=4, seed=0):
+        assert Counter(labels[i] for i in part) == {0: 2, 1: 2, 2: 2}
+
+
+def test_no_folds_when_one_patient_owns_a_class() -> None:
+    assert folds([0, 0, 1, 1], ["a", "b", "c", "c"], count=2, seed=0) == []
+    assert folds([0, 1], [None, None], count=2, seed=0) == []
+    assert folds([], (), count=2, seed=0) == []

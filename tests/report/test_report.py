@@ -1,0 +1,577 @@
+"""The report: one file that needs nothing else, says what the files say, and escapes everything."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.helpers import picture, save
+from ultraad.errors import DataError
+from ultraad.io.overlay import overlay
+from ultraad.metrics.summary import Evaluation
+from ultraad.report.kit.svg import number, ticks
+from ultraad.report.run import charts, gallery, numbers
+from ultraad.report.run.page import render
+from ultraad.report.run.read import Row, read
+
+CLASSES = ("normal", "benign", "malignant")
+CUTS = {"image": 0.5, "pixel": 0.5}
+VOID = {"meta", "img", "br", "link", "input", "wbr"}
+
+
+class Page(HTMLParser):
+    """A strict little reader: tags must nest, and attributes and text are kept."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text: list[str] = []
+        self.headings: list[str] = []
+        self.rows: list[list[str]] = []
+        self._open: list[str] = []
+        self.feed(self.source)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {k: v or "" for k, v in attrs}))
+        if tag in VOID:
+            return
+        self._open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {k: v or "" for k, v in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open
+        assert self._open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+        if self._open and self._open[-1] in {"h1", "h2", "h3", "h4"}:
+            self.headings.append(data.strip())
+        if self.rows and {"td", "th"} & set(self._open):
+            self.rows[-1][-1] += data
+
+    def attributes(self, tag: str) -> list[dict[str, str]]:
+        return [a for t, a in self.tags if t == tag]
+
+    def row(self, start: str) -> list[str]:
+        """The one table row that starts with this cell, or so."""
+        found = [r for r in self.rows if r and r[0] == start] or [r for r in self.rows if r and r[0].startswith(start)]
+        assert len(found) == 1, f"{len(found)} rows start with {start!r}"
+        return found[0]
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def run_facts(**more: object) -> dict[str, object]:
+    model = {
+        "digest": "d1" * 32,
+        "method": "ultraad",
+        "options": {"preset": "default", "train": {"epochs": 50}},
+        "classes": list(CLASSES),
+        "normal_class": "normal",
+        "backbone": {
+            "name": "embedded",
+            "fingerprint": "f1" * 32,
+            "size": 224,
+            "dtype": "float32",
+            "preprocess": {"mode": "squash", "interpolation": "bicubic"},
+        },
+        "calibration": {
+            "image_threshold": 0.5,
+            "pixel_threshold": 0.5,
+            "rule": "youden",
+            "folds": 4,
+            "grouped": True,
+            "images": 24,
+            "estimates": {},
+            "notes": ["image threshold is rough"],
+        },
+        "origin": {
+            "protocol": "few-shot",
+            "seed": 0,
+            "shots": 8,
+            "source": "busi:/home/somebody/BUSI",
+            "support_digest": "51" * 32,
+            "selection": "last epoch",
+            "loss": [1.0],
+            "seconds": 3.0,
+            "learned": {"keys": 1234, "prompt": 1},
+            "notes": [],
+        },
+    }
+    return {
+        "command": "evaluate",
+        "started": "2026-01-12T10:21:07+00:00",
+        "model": model,
+        "thresholds": CUTS,
+        "protocol": "few-shot",
+        "support_digest": "51" * 32,
+        "versions": {"ultraad": "0.1.0"},
+        "data": {"root": "/home/somebody/unseen", "layout": "folder", "split": "test", "images": 12},
+        "leakage": {"checked": True, "leaks": 0, "dropped": 0},
+        "status": "complete",
+        "seconds": 12.5,
+        "images_per_second": 1.5,
+        **more,
+    }
+
+
+def write_results(
+    root: Path,
+    *,
+    count: int = 24,
+    classes: tuple[str, ...] = CLASSES,
+    labels: bool = True,
+    maps: bool = True,
+    probs: bool = True,
+    groups: bool = True,
+    tags: bool = True,
+    run: dict[str, object] | None = None,
+    size: tuple[int, int] = (48, 64),
+) -> Path:
+    """What ``evaluate`` writes (with labels) or ``predict`` (without), for generated pictures and made-up scores."""
+    folder = root / "results"
+    (folder / "overlays").mkdir(parents=True)
+    rng = np.random.default_rng(7)
+    found = Evaluation(classes, classes[0], image_threshold=CUTS["image"], pixel_threshold=CUTS["pixel"])
+    lines = []
+    for i in range(count):
+        label = classes[i % len(classes)]
+        lesion = label != classes[0]
+        image, mask = picture(i, lesion=lesion, size=size)
+        score = float(np.clip(rng.normal(0.6 if lesion else 0.4, 0.2), 0, 1))
+        map_ = np.clip(0.6 * mask + rng.uniform(0, 0.5, size), 0, 1).astype(np.float32) if maps else None
+        p = rng.dirichlet(np.ones(len(classes)) + 3 * (np.arange(len(classes)) == i % len(classes)))
+        truth = {
+            "label": label if labels else None,
+            "group": f"p{i // 4}" if groups else None,
+            "tags": ["marks"] if tags and i % 5 == 0 else [],
+        }
+        row = {
+            "id": f"{label}/{i}.png",
+            "image": save(root / "images" / f"{i}.png", image).as_posix(),
+            "frame": 0,
+            "score": score,
+            "abnormal": score >= CUTS["image"],
+            "probs": dict(zip(classes, p.tolist(), strict=True)) if probs else None,
+            "anomalous": lesion if labels else None,
+            "map": None,
+            "overlay": f"overlays/{i}.png" if maps else None,
+            "mask_known": labels,
+            **truth,
+        }
+        if map_ is not None:
+            save(folder / "overlays" / f"{i}.png", overlay(image, map_, mask=mask, threshold=CUTS["pixel"]))
+        if labels:
+            seen = {"map": map_, "mask": mask if maps else None, "probs": row["probs"]}
+            found.add(id=row["id"], score=score, anomalous=lesion, **seen, **truth)
+        lines.append(json.dumps(row))
+    (folder / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "run.json").write_text(json.dumps(run_facts() if run is None else run))
+    if labels:
+        result = found.result(bootstrap=50)
+        (folder / "metrics.json").write_text(json.dumps({**result, "thresholds": CUTS}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_results(tmp_path_factory.mktemp("evaluated"))
+
+
+@pytest.fixture(scope="module")
+def page(evaluated: Path) -> Page:
+    return Page(render(evaluated))
+
+
+def check_sound(page: Page, folder: Path) -> None:
+    """Needs no network, no script, no other file; every picture is described; headings step down one by one."""
+    assert not page.attributes("script")
+    assert not page.attributes("link")
+    assert "@import" not in page.source
+    assert not re.search(r"url\(", page.source)
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        for reference in (attributes.get("aria-labelledby"), attributes.get("href", "").removeprefix("#")):
+            assert not reference or reference in ids or (folder / reference).is_file()
+    for image in page.attributes("img"):
+        assert len(image["alt"]) > 10
+        head, _, data = image["src"].partition(",")
+        assert head == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as opened:
+            assert opened.size == (int(image["width"]), int(image["height"]))
+            assert max(opened.size) <= gallery.SIDE
+    for svg in re.findall(r"<svg.*?</svg>", page.source, re.DOTALL):
+        assert ElementTree.fromstring(svg).get("viewBox")
+        assert not re.search(r"\bnan\b", svg)
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+    assert "Research use only" in page.words
+    assert len(page.source) < 8_000_000
+
+
+def test_the_page_is_self_contained_and_well_formed(page: Page, evaluated: Path) -> None:
+    check_sound(page, evaluated)
+    assert {a["src"][:5] for a in page.attributes("img")} == {"data:"}
+
+
+def test_every_metric_is_shown_as_stored(page: Page, evaluated: Path) -> None:
+    metrics = json.loads((evaluated / "metrics.json").read_text())["metrics"]
+    assert len(metrics) > 20
+    for key, metric in metrics.items():
+        title, about = numbers._TITLES[key]
+        shown = page.row(title + about)
+        assert shown[1:4] == [
+            f"{metric['value']:.3f}", f"{metric['low']:.3f} to {metric['high']:.3f}", str(metric["n"])
+        ]  # fmt: skip
+
+
+def test_headline_names_model_data_and_baseline(page: Page, evaluated: Path) -> None:
+    metrics = json.loads((evaluated / "metrics.json").read_text())["metrics"]
+    assert page.headings[0] == "ultraad, 8 images per class, evaluated on unseen"
+    assert "adapted on 8 images of each class (normal, benign, malignant) from BUSI (busi)" in page.words
+    assert "24 images of 6 patients from unseen, split test: 16 with a lesion, 8 without" in page.words
+    assert f"the centre prior reaches {metrics['pixel_auroc_centre_prior']['value']:.3f}" in page.words
+    assert "Image threshold is rough." in page.words
+    assert "no image or patient it has learned from was evaluated" in page.words
+    assert "train.epochs=50" in page.words
+
+
+def test_counts_by_class_agree_with_the_metrics(page: Page, evaluated: Path) -> None:
+    metrics = json.loads((evaluated / "metrics.json").read_text())["metrics"]
+    tallies = {t.name: t for t in numbers.by_class(read(evaluated))}
+    assert list(tallies) == list(CLASSES)
+    lesions = [tallies["benign"], tallies["malignant"]]
+    found = sum(t.found for t in lesions) / sum(t.lesions for t in lesions)
+    assert found == pytest.approx(metrics["image_sensitivity"]["value"])
+    normal = tallies["normal"]
+    assert normal.quiet / normal.normals == pytest.approx(metrics["image_specificity"]["value"])
+    recall = np.mean([t.named / t.graded for t in tallies.values()])
+    assert recall == pytest.approx(metrics["balanced_accuracy"]["value"])
+    assert page.row("benign")[6] == numbers.share(tallies["benign"].found, 8)
+
+
+def test_groups_are_counted_and_sorted_by_mistakes(evaluated: Path) -> None:
+    results = read(evaluated)
+    tallies = numbers.by_group(results)
+    mistakes = {f"p{g}": sum(r.anomalous != r.abnormal for r in results.rows[4 * g : 4 * g + 4]) for g in range(6)}
+    assert {t.name: t.mistakes for t in tallies} == mistakes
+    assert [t.mistakes for t in tallies] == sorted(mistakes.values(), reverse=True)
+
+
+def row(id_: str, score: float, **more: object) -> Row:
+    facts = {"probs": None, "label": None, "anomalous": None, "group": None, "overlay": None} | more
+    return Row(id=id_, image=Path("gone.png"), frame=0, score=score, abnormal=score >= 0.5, **facts)
+
+
+def test_a_metric_keeps_its_error_and_its_absence() -> None:
+    facts = {"value": 0.5, "low": None, "high": None, "n": 7, "reason": "left out: x", "error": 0.0012}
+    found = numbers.number({"dice": facts}, "dice")
+    assert (found.text, found.interval, found.n, found.note) == ("0.500", numbers.DASH, 7, "left out: x; ± 0.0012")
+    assert numbers.number({"dice": facts | {"reason": None, "error": 1e-6}}, "dice").note is None
+    absent = numbers.number({}, "dice")
+    assert (absent.text, absent.n, absent.note) == (numbers.DASH, 0, "not measured")
+
+
+def test_tally_by_hand() -> None:
+    rows = [
+        row("a", 0.9, anomalous=True, label="m", probs={"n": 0.1, "m": 0.9}),
+        row("b", 0.4, anomalous=True, label="m", probs={"n": 0.6, "m": 0.4}),
+        row("c", 0.5, anomalous=False, label="n"),
+        row("d", 0.2),
+    ]
+    tally = numbers.tally("x", rows)
+    assert (tally.n, tally.lesions, tally.normals, tally.flagged) == (4, 2, 1, 2)
+    assert (tally.found, tally.quiet, tally.graded, tally.named, tally.mistakes) == (1, 0, 2, 1, 2)
+    assert (tally.score, tally.middle) == (pytest.approx(0.5), pytest.approx(0.45))
+
+
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=30), st.integers(1, 3))
+def test_examples_are_both_ends_and_the_middle(scores: list[int], each: int) -> None:
+    rows = [row(f"{i:02d}", s / 8) for i, s in enumerate(scores)]
+    found = gallery.extremes(rows, each=each)
+    shown = [r for _, part in found for r in part]
+    assert len({r.id for r in shown}) == len(shown) == min(len(rows), 3 * each)
+    assert [r.score for r in shown] == sorted((r.score for r in shown), reverse=True)
+    if len(rows) > 3 * each:
+        high, middle, low = (part for _, part in found)
+        hidden = [r.score for r in rows if r not in shown]
+        assert min(r.score for r in high) >= max(hidden)
+        assert max(r.score for r in low) <= min(hidden)
+        above = sum(r.score > middle[0].score for r in rows)
+        below = sum(r.score < middle[-1].score for r in rows)
+        assert max(above, below) <= (len(rows) - each + 1) // 2
+
+
+def test_mistakes_are_the_most_confident_ones() -> None:
+    rows = [
+        row("missed-little", 0.49, anomalous=True, label="m"),
+        row("missed-much", 0.01, anomalous=True, label="m"),
+        row("alarm", 0.99, anomalous=False, label="n", probs={"n": 0.0, "m": 1.0}),
+        row("right", 0.99, anomalous=True, label="m", probs={"n": 0.2, "m": 0.8}),
+        row("misnamed", 0.9, anomalous=True, label="m", probs={"n": 0.8, "m": 0.2}),
+        row("misnamed-less", 0.9, anomalous=True, label="m", probs={"n": 0.6, "m": 0.4}),
+        row("unknown", 0.9),
+    ]
+    found = {title: [r.id for r in part] for title, part in gallery.worst(rows, most=2)}
+    assert found == {
+        "Missed lesions (2 in all)": ["missed-much", "missed-little"],
+        "False alarms (1 in all)": ["alarm"],
+        "Wrong class, detection right (2 in all)": ["misnamed", "misnamed-less"],
+    }
+
+
+def test_the_dot_on_the_roc_curve_is_the_stored_threshold(evaluated: Path) -> None:
+    results = read(evaluated)
+    metrics = results.metrics["metrics"]
+    fpr, tpr = 1 - metrics["image_specificity"]["value"], metrics["image_sensitivity"]["value"]
+    svg = str(charts.roc(results.metrics, CUTS))
+    assert f"images, AUROC {metrics['image_auroc']['value']:.3f}, stored threshold at {fpr:.2f}, {tpr:.2f}" in svg
+    x = charts.LEFT + (charts.RIGHT - charts.LEFT) * fpr
+    assert f'<circle class="dot a" cx="{number(x)}"' in svg
+    assert "stored threshold" not in str(charts.roc(results.metrics, {"image": None}))
+
+
+def test_every_image_is_in_its_histogram(evaluated: Path) -> None:
+    results = read(evaluated)
+    svg = str(charts.histograms([("all", [r.score for r in results.rows], None)], 0.5))
+    assert sum(int(n) for n in re.findall(r"<title>(\d+) images at", svg)) == len(results.rows)
+    assert charts.histograms([], 0.5) is None
+    assert not re.search(r"\bnan\b", str(charts.histograms([("one", [0.5, 0.5], True)], None)))
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
+def test_ticks_are_round_and_inside(low: float, width: float) -> None:
+    high = low + width
+    found = ticks(low, high)
+    step = (found[-1] - found[0]) / (len(found) - 1)
+    assert 3 <= len(found) <= 9
+    assert low - 1e-9 * step <= found[0] < found[-1] <= high + 1e-9 * step
+    assert np.diff(found) == pytest.approx(step, rel=1e-4)
+    assert float(f"{step:.1e}"[0]) in {1, 2, 5}
+
+
+def test_what_is_undefined_is_a_dash_with_its_reason(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, maps=False, probs=False, groups=False, tags=False)
+    page = Page(render(folder))
+    check_sound(page, folder)
+    assert page.row("Pixel AUROCover")[1:] == [numbers.DASH, numbers.DASH, "0", "no image with both a map and a mask"]
+    assert page.row("Class AUROC, macro")[4] == "no image with both a known class and class probabilities"
+    assert "Confusion matrix" not in page.headings
+    assert "Reliability" not in page.headings
+    assert "By patient, at the stored threshold" not in page.headings
+    assert "There are no overlays in this folder" in page.words
+    assert page.attributes("img")  # the plain pictures are still there
+
+
+def test_only_normal_images(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, count=4, classes=("normal", "benign", "malignant"))
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    normal = [r for r in rows if r["label"] == "normal"]
+    e = Evaluation(CLASSES, "normal", image_threshold=0.5)
+    for r in normal:
+        e.add(id=r["id"], score=r["score"], anomalous=False, label="normal", probs=r["probs"])
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in normal))
+    (folder / "metrics.json").write_text(json.dumps(e.result(bootstrap=0)))
+    page = Page(render(folder))
+    check_sound(page, folder)
+    assert "No ROC curve: it needs both normal and abnormal images." in page.words
+    assert page.row("Image AUROC")[1] == numbers.DASH
+    assert page.row("Image AUROC")[4] == "no anomalous image"
+
+
+def test_a_folder_of_plain_predictions(tmp_path: Path) -> None:
+    run = run_facts(command="predict", status="interrupted")
+    del run["data"], run["leakage"]
+    folder = write_results(tmp_path, labels=False, run=run)
+    page = Page(render(folder))
+    check_sound(page, folder)
+    flagged = sum(r.abnormal for r in read(folder).rows)
+    assert page.headings[0] == "ultraad, 8 images per class: predictions"
+    assert f"24 images; {flagged} at or above the image threshold 0.500. Nothing was measured." in page.words
+    assert "The run is interrupted" in page.words
+    assert "Main numbers" not in page.headings
+    assert "Most confident mistakes" not in page.headings
+    best = max(read(folder).rows, key=lambda r: r.score)
+    assert page.row(best.name)[1] == f"{best.score:.3f}"
+
+
+def test_predictions_and_nothing_else(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, labels=False, maps=False, probs=False, groups=False)
+    (folder / "run.json").unlink()
+    page = Page(render(folder))
+    check_sound(page, folder)
+    assert "run.json is missing" in page.words
+
+
+def test_metrics_and_nothing_else(tmp_path: Path, evaluated: Path) -> None:
+    (tmp_path / "metrics.json").write_bytes((evaluated / "metrics.json").read_bytes())
+    page = Page(render(tmp_path))
+    check_sound(page, tmp_path)
+    assert "Main numbers" in page.headings
+    assert "Examples, chosen by rule" not in page.headings
+
+
+def test_a_prediction_cut_off_by_a_kill_is_passed_over(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, labels=False)
+    with (folder / "predictions.jsonl").open("a") as file:
+        file.write('{"id": "half')
+    (folder / "errors.jsonl").write_text('{"id": "x/y/bad.png", "error": "ends early"}\n{"id": ')
+    assert len(read(folder).rows) == 24
+    assert Page(render(folder)).row("y/bad.png")[1] == "ends early"
+
+
+def test_everything_is_escaped(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}"
+    run = run_facts(status=evil, versions={evil: evil}, data={"root": None, "layout": evil, "split": evil})
+    model = run["model"]
+    assert isinstance(model, dict)
+    model["method"] = model["backbone"]["name"] = evil
+    model["options"] = {evil: {evil: evil}}
+    model["calibration"]["notes"] = model["origin"]["notes"] = [evil]
+    model["classes"] = ["normal", evil, "malignant"]
+    folder = write_results(tmp_path, classes=("normal", evil, "malignant"), run=run)
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    for i, r in enumerate(rows):
+        r["id"], r["group"] = f"{i}{evil}", evil
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (folder / "errors.jsonl").write_text(json.dumps({"id": evil, "error": evil}) + "\n")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["metrics"][evil] = {"value": None, "low": None, "high": None, "n": 3, "reason": evil, "error": None}
+    metrics["metrics"]["image_auroc"]["reason"] = metrics["bootstrap"]["unit"] = evil
+    metrics["subsets"][evil] = metrics["metrics"]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+    page = Page(render(folder))
+    assert not page.attributes("script")
+    assert all(a["src"].startswith("data:") for a in page.attributes("img"))
+    assert not any(name.startswith("on") for _, a in page.tags for name in a)
+    assert page.words.count("alert(1)") > 30
+    assert "{{ 7 * 7 }}" in page.words
+    for svg in re.findall(r"<svg.*?</svg>", page.source, re.DOTALL):
+        ElementTree.fromstring(svg)
+
+
+def test_nothing_of_this_machine_or_of_dicom_headers_gets_out(tmp_path: Path) -> None:
+    folder = write_results(tmp_path)
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    for r in rows:
+        r["group"] = f"dicom:{r['group']}-SURNAME"
+        r["id"] = f"/home/somebody/scans/{r['id']}"
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    error = {"id": "/home/somebody/unseen/a/b.png", "error": "/home/somebody/unseen/a/b.png is empty"}
+    (folder / "errors.jsonl").write_text(json.dumps(error) + "\n")
+    page = Page(render(folder))
+    assert "SURNAME" not in page.source
+    assert "somebody" not in page.source
+    assert str(tmp_path) not in page.source
+    assert page.row("DICOM patient 1")[1] == "4"
+    assert page.row("a/b.png")[1] == "a/b.png is empty"
+
+
+def test_images_that_moved_leave_the_overlays(tmp_path: Path) -> None:
+    folder = write_results(tmp_path)
+    before = len(Page(render(folder)).attributes("img"))
+    for path in (tmp_path / "images").iterdir():
+        path.unlink()
+    page = Page(render(folder))
+    check_sound(page, folder)
+    assert len(page.attributes("img")) == before // 2
+    assert f"{before // 2} picture(s) are no longer where they were" in page.words
+
+
+def test_the_page_stays_small(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = save(tmp_path / "noise.png", rng.integers(0, 256, (400, 400, 3)).astype(np.uint8))
+    album = gallery.Album(budget=1_000_000)
+    rows = [row(str(i), 0.5) for i in range(40)]
+    shots = album.strip("", [Row(**{k: getattr(r, k) for k in Row.__slots__} | {"image": noise}) for r in rows]).shots
+    sizes = [len(s.plain.uri) for s in shots if s.plain]
+    assert 1_000_000 <= sum(sizes) < 1_000_000 + max(sizes)
+    assert album.left_out == 40 - len(sizes) > 0
+    assert gallery.BUDGET + 2 * max(sizes) < 7_500_000
+
+
+def test_the_same_folder_gives_the_same_page(evaluated: Path) -> None:
+    first = render(evaluated).read_bytes()
+    assert render(evaluated).read_bytes() == first
+    assert not [p for p in evaluated.iterdir() if p.suffix == ".tmp"]
+
+
+@pytest.mark.parametrize(
+    ("pixel", "low", "said"),
+    [
+        (0.95, 0.90, "the model reaches 0.950."),
+        (0.85, 0.75, "Its interval reaches down to the blob"),
+        (0.70, 0.60, "it does not localise better than the blob"),
+    ],
+)
+def test_the_centre_prior_is_held_against_the_pixel_auroc(
+    tmp_path: Path, evaluated: Path, pixel: float, low: float, said: str
+) -> None:
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    metrics["metrics"]["pixel_auroc"] |= {"value": pixel, "low": low, "high": 0.99}
+    metrics["metrics"]["pixel_auroc_centre_prior"] |= {"value": 0.8}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    words = Page(render(tmp_path)).words
+    assert said in words
+    assert ("localise" in words) == (low <= 0.8)
+
+
+def test_zero_shot_says_so(tmp_path: Path) -> None:
+    run = run_facts(protocol="zero-shot", support_digest=None)
+    model = run["model"]
+    assert isinstance(model, dict)
+    model["origin"] |= {"protocol": "zero-shot", "shots": 0, "source": None, "learned": {}}
+    model["calibration"] |= {"folds": 0, "grouped": False, "images": 0, "rule": "fixed at 0.5"}
+    page = Page(render(write_results(tmp_path, run=run)))
+    assert page.headings[0] == "ultraad, zero-shot, evaluated on unseen"
+    assert "nothing to leak" in page.words
+
+
+def test_left_out_support_images_are_told(tmp_path: Path) -> None:
+    run = run_facts(leakage={"checked": True, "leaks": 3, "dropped": 3})
+    page = Page(render(write_results(tmp_path, count=6, run=run)))
+    assert "3 images of the support set or its patients lay in the data and were left out." in page.words
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("other.txt", "", "holds neither metrics.json nor predictions.jsonl"),
+        ("metrics.json", '{"metrics":', "metrics.json is damaged"),
+        ("metrics.json", "[1]", "holds a list, wanted a JSON object"),
+        ("predictions.jsonl", '{"id": "a"}\n', "prediction 1 lacks or garbles"),
+        ("predictions.jsonl", '{"id": "a", "image": "a", "score": "high", "abnormal": true}\n', "garbles"),
+    ],
+)
+def test_folders_without_results_are_refused(tmp_path: Path, name: str, content: str, said: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=said):
+        render(tmp_path)
+    assert not (tmp_path / "report.html").exists()

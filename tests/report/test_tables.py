@@ -1,0 +1,234 @@
+"""One table in four forms, the paper's numbers, and what the tables of a folder say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.bench.fake import Spec, change, write_bench
+from ultraad.bench.results import Results
+from ultraad.bench.study import content, published
+from ultraad.bench.study.content import View, percent, shots_text, signed
+from ultraad.bench.study.statistics import Key, Study
+from ultraad.report.kit.tables import Entry, Line, Table, csv_text, latex, markdown, rank_best
+from ultraad.report.run.numbers import DASH
+
+MINUS = "\N{MINUS SIGN}"
+
+NO_MAP, OTHER = Entry(reason="no | map <x>"), Entry(reason="other")
+TABLE = Table(
+    name="small",
+    title="Small & odd",
+    about="In %.",
+    stub="Method",
+    heads=(("A", "4 shots", "x"), ("A", "4 shots", "y"), ("B", "4 shots", "x")),
+    lines=(
+        Line("first_one", (Entry("87.0", 0.87, spread="0.4", mark="better", best=True), Entry("1.0", 0.01), NO_MAP)),
+        Line("second", (Entry("80.0", 0.8, mark="worse", detail="95 %: 1 to 2"), OTHER, NO_MAP), "reference"),
+        Line("first_one (paper)", (Entry("86.0", 0.86), OTHER, OTHER), "paper"),
+    ),
+    notes=("A note.",),
+)
+
+
+def test_equal_reasons_share_a_letter() -> None:
+    assert TABLE.footnotes() == [("a", "no | map <x>"), ("b", "other")]
+    many = Table("m", "m", "", "", (("h",),), tuple(Line(str(i), (Entry(reason=str(i)),)) for i in range(30)))
+    assert [letter for letter, _ in many.footnotes()][24:29] == ["y", "z", "aa", "ab", "ac"]
+
+
+def test_heads_are_joined_where_they_are_equal() -> None:
+    assert TABLE.head_rows() == [[("A", 2), ("B", 1)], [("4 shots", 2), ("4 shots", 1)], [("x", 1), ("y", 1), ("x", 1)]]
+
+
+def test_markdown() -> None:
+    text = markdown(TABLE)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {5}
+    assert rows[0] == "| Method | A, 4 shots, x | A, 4 shots, y | B, 4 shots, x |"
+    assert rows[2] == rf"| first\_one | **87.0** ± 0.4 ▲ | 1.0 | {DASH} <sup>a</sup> |"
+    assert rows[4].startswith(r"| *first\_one (paper)* |")
+    assert r"<sup>a</sup> no \| map \<x\>" in text
+    assert text.endswith("A note.\n")
+
+
+def test_latex_is_balanced_and_escaped() -> None:
+    text = latex(TABLE)
+    assert text.count(r"\begin{") == text.count(r"\end{") == 2
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in body} == {3}
+    assert all(row.endswith(r"\\") for row in body)
+    assert r"\begin{tabular}{lrrr}" in text
+    assert r"\cmidrule(lr){2-3} \cmidrule(lr){4-4}" in text
+    assert (
+        r"first\_one & \textbf{87.0} {\scriptsize$\pm$ 0.4} $\blacktriangle$ & 1.0 & --\textsuperscript{a} \\" in text
+    )
+    assert r"\caption{Small \& odd. In \%.}" in text
+    assert "no | map \\textless{}x\\textgreater{}" in text
+    assert text.count("{") == text.count("}")
+
+
+def test_csv_leaves_missing_values_empty() -> None:
+    head, first, second, _ = csv.reader(io.StringIO(csv_text(TABLE)))
+    found = [dict(zip(head, row, strict=True)) for row in (first, second)]
+    assert found[0]["A, 4 shots, x"] == "87.0"
+    assert found[0]["A, 4 shots, x, spread"] == "0.4"
+    assert found[0]["A, 4 shots, x, remark"] == "better"
+    assert found[1]["A, 4 shots, x, remark"] == "worse; 95 %: 1 to 2"
+    assert found[0]["B, 4 shots, x"] == ""
+    assert found[0]["B, 4 shots, x, remark"] == "no | map <x>"
+
+
+def test_best_of_a_column() -> None:
+    assert rank_best([0.1, None, 0.3, 0.3], higher_is_better=True) == [False, False, True, True]
+    assert rank_best([0.1, None, 0.3], higher_is_better=False) == [True, False, False]
+    assert rank_best([0.1, None], higher_is_better=True) == [False, False]
+
+
+def test_how_numbers_are_written() -> None:
+    assert (percent(0.8765, "image_auroc"), percent(0.1234, "ece")) == ("87.6", "0.123")
+    assert (signed(-0.0213, "pixel_ap"), signed(0.0, "pixel_ap"), signed(-0.0001, "ece")) == (
+        f"{MINUS}2.1",
+        "+0.0",
+        "+0.000",
+    )
+    assert (shots_text(0), shots_text(1), shots_text(4)) == ("zero-shot", "1 shot", "4 shots")
+
+
+# --- the paper -------------------------------------------------------------------------------------------------------
+
+ROW = {
+    "method": "ultraad", "given": {}, "shots": 8, "adapt": {"layouts": ["bus_uclm"]},
+    "test": {
+        "set": "busi", "layout": "busi", "split": None, "include_tags": [], "exclude_tags": [], "transform": "none",
+    },
+}  # fmt: skip
+
+
+def test_printed_numbers_stand_beside_the_same_experiment_only() -> None:
+    assert published.value(ROW, "image_auroc") == 0.907
+    assert published.value({**ROW, "given": {"preset": "paper"}}, "pixel_ap") == 0.589
+    private = {**ROW["test"], "set": "BUSZS", "layout": None}
+    assert published.value({**ROW, "test": private, "shots": 16}, "class_auroc_macro") == 0.841
+    others = (
+        {"method": "winclip"}, {"given": {"pif.enabled": False}}, {"shots": 2}, {"adapt": {"layouts": ["busi"]}},
+        {"test": {**ROW["test"], "exclude_tags": ["marks"]}}, {"test": {**ROW["test"], "transform": "paint_overlays"}},
+        {"adapt": {"layouts": ["bus_uclm", "udiat"]}},
+    )  # fmt: skip
+    for other in others:
+        assert published.value({**ROW, **other}, "image_auroc") is None
+    assert published.value(ROW, "ece") is None
+
+
+def test_the_printed_numbers_are_those_of_the_method_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ultraad.md").read_text(encoding="utf-8")
+    values = published.paper()["rows"][0]["values"]["BUSI"]
+    for by_shots in values.values():
+        assert " / ".join(f"{by_shots[k]:.1f}" for k in (4, 8, 16)) in re.sub(r"\s+", " ", page)
+
+
+def test_why_the_numbers_differ_names_the_backbone() -> None:
+    assert "these rows on embedded" in published.why_different("embedded")
+    assert "runs on" not in published.why_different("open_clip:ViT-L-14-336-quickgelu/openai")
+
+
+# --- the tables of a folder ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory) -> View:
+    spec = Spec(
+        methods=("ultraad", "tip_adapter", "mvfa"), shots=(4, 8), seeds=(0, 1), images=18,
+        failing=(("mvfa", 8, 1),), protocols=("honest", "published"),
+    )  # fmt: skip
+    folder = write_bench(tmp_path_factory.mktemp("tables") / "r", spec)
+    return View(Study(Results.open(folder), resamples=200), "embedded", "honest")
+
+
+def line(table: Table, name: str) -> Line:
+    (found,) = (x for x in table.lines if x.name == name)
+    return found
+
+
+def test_the_papers_tables(view: View) -> None:
+    first, second = content.paper_tables(view)
+    assert first.heads[0] == ("BUSI", "4 shots", "binary")
+    assert second.heads[3] == ("BUSI", "8 shots", "AP")
+    assert [h[0] for h in first.heads] == ["BUSI"] * 4 + ["UDIAT"] * 4 + ["BUSZS"] * 4
+    ours = line(first, "ultraad").entries
+    cell = view.study.cell(Key("embedded", "busi", "honest", "ultraad", 8), "class_auroc_macro")
+    assert ours[3].text == percent(cell.mean, "class_auroc_macro")
+    assert ours[3].spread == percent(cell.sd, "class_auroc_macro")
+    assert [e.text for e in line(first, "ultraad (paper)").entries[:4]] == ["87.0", "68.6", "90.7", "72.0"]
+    assert [e.text for e in line(second, "ultraad (paper)").entries[-2:]] == ["96.5", "70.5"]
+    assert {e.reason for e in ours[-4:]} == {"the data set is not public"}
+    assert any("these rows on embedded" in note for note in first.notes)
+    assert not any(x.name == "tip_adapter (paper)" for x in first.lines)
+    assert all(not e.best for e in line(first, "ultraad (paper)").entries)
+
+
+def test_optimism_is_published_minus_honest(view: View) -> None:
+    busi, _ = content.optimism(view)
+    assert [x.name for x in busi.lines] == ["mvfa, 4 shots", "mvfa, 8 shots"]
+    assert [h[0] for h in busi.heads[::3]] == ["Image AUROC", "Pixel AUROC", "Pixel AP"]  # it does not grade
+    key = Key("embedded", "busi", "honest", "mvfa", 4)
+    honest, looked = (view.study.cell(replace(key, protocol=p), "pixel_ap").mean for p in ("honest", "published"))
+    entry = line(busi, "mvfa, 4 shots").entries[8]
+    assert entry.value == pytest.approx(looked - honest)
+    assert re.fullmatch(r"S\d+\.\d \(S\d+\.\d to S\d+\.\d\)".replace("S", rf"[+{MINUS}]"), entry.text)
+
+
+def test_metrics_at_a_threshold_are_flagged_unless_it_was_fitted(view: View, tmp_path: Path) -> None:
+    assert any("None was fitted" in note for note in content.everything(view, "busi", 4).notes)
+    spec = Spec(tests=("busi",), private=(), methods=("ultraad",), shots=(4,), seeds=(0,), images=6, calibrated=True)
+    study = Study(Results.open(write_bench(tmp_path / "r", spec)), resamples=50)
+    assert not any(
+        "None was fitted" in n for n in content.everything(View(study, "embedded", "honest"), "busi", 4).notes
+    )
+
+
+def test_differences_to_the_reference(view: View) -> None:
+    table = content.tests(view, "busi", 8)
+    assert [x.name for x in table.lines] == ["tip_adapter", "mvfa"]
+    found = view.study.tests_of(view.key("ultraad", "busi", 8), "image_auroc")["mvfa"]
+    difference, interval, p = line(table, "mvfa").entries[:3]
+    assert difference.value == found.difference.value
+    assert interval.value == found.difference.low
+    assert p.value == found.adjusted
+    assert "DeLong" in table.notes[0]
+
+
+def test_costs_and_ablation(view: View) -> None:
+    table = content.costs(view, "busi", 8)
+    assert [e.text for e in line(table, "ultraad").entries] == ["1,536", "12.0", "40.0", "31.0", "812"]
+    assert content.ablation(view.study) is None
+    view.study.results.bench["recipe"]["name"] = "paper_ablation"
+    printed = content.ablation(view.study)
+    view.study.results.bench["recipe"]["name"] = "fake"
+    assert [e.text for e in line(printed, "full model").entries] == ["82.3", "93.4"]
+
+
+def test_every_number_is_in_the_long_list(view: View) -> None:
+    rows = content.long_rows(view.study)
+    wanted = {"test": "udiat", "protocol": "honest", "method": "mvfa", "shots": 8, "metric": "pixel_ap"}
+    (found,) = (r for r in rows if wanted.items() <= r.items())
+    cell = view.study.cell(Key("embedded", "udiat", "honest", "mvfa", 8), "pixel_ap")
+    assert (found["mean"], found["low"], found["seeds"]) == (cell.mean, cell.low, "0")
+    assert found["how"] == "bootstrap of patients"
+    private = [r for r in rows if r["test"] == "buszs"]
+    assert {r["mean"] for r in private} == {None}
+    assert {r["remark"] for r in private} == {"the data set is not public"}
+
+
+def test_a_gpu_gets_a_column(tmp_path: Path) -> None:
+    spec = Spec(tests=("busi",), private=(), methods=("ultraad",), shots=(4,), seeds=(0,), images=6, failing=())
+    folder = write_bench(tmp_path / "r", spec)
+    change(folder, lambda row: row.update(peak_device_mb=2048.0))
+    table = content.costs(View(Study(Results.open(folder), resamples=50), "embedded", "honest"), "busi", 4)
+    assert table.heads[-1] == ("GPU memory, MB",)
+    assert table.lines[0].entries[-1].text == "2,048"
