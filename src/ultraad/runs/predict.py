@@ -1,0 +1,64 @@
+"""Predict many images into a folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ultraad.data.samples import samples_of
+from ultraad.report.run.page import render
+from ultraad.results.folder import RunFolder
+from ultraad.runs.job import Outcome, facts, failing, finishing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from ultraad.model.predictor import Predictor
+
+
+def predict(
+    model: Predictor,
+    paths: Iterable[str | Path],
+    output: str | Path,
+    *,
+    frame: int | None = None,
+    resume: bool = True,
+    overlays: bool = True,
+    maps: bool = True,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> Outcome:
+    """Predict files into a folder (:mod:`ultraad.results.folder`), with a page to look at.
+
+    Args:
+        model: Any model.
+        paths: Files, folders and patterns.
+        output: Folder for the results.
+        frame: Only this 0-based frame of multi-frame files; None takes all.
+        resume: Skip what the folder has already; otherwise an earlier run's results are removed.
+        overlays: Write overlays.
+        maps: Write 16-bit maps.
+        batch_size: Images per forward pass.
+        progress: Called with (images done, images).
+
+    Raises:
+        DataError: If nothing is found, or the folder cannot be used. Files that cannot be read are listed instead.
+        KeyboardInterrupt: As it came; everything done by then is in the folder.
+    """
+    wanted = list(paths)
+    samples = samples_of(wanted, frame=frame)
+    about = {**facts(model, "predict"), "data": {"paths": [str(p) for p in wanted], "images": len(samples)}}
+    folder = RunFolder(output, about, resume=resume, overlays=overlays, maps=maps)
+    todo = [s for s in samples if s.id not in folder.done]
+    skipped = len(samples) - len(todo)
+    with finishing(folder) as outcome:
+        outcome.skipped = skipped
+        results = model.predict_many(todo, batch_size=batch_size, on_error=failing(folder))
+        for result in results:
+            folder.add(result, model.calibration)
+            outcome.predicted += 1
+            if progress is not None:
+                progress(skipped + outcome.predicted + len(folder.failed), len(samples))
+    if folder.done or outcome.predicted:
+        render(folder.folder)
+    return outcome
