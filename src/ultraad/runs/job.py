@@ -42,7 +42,10 @@ def facts(model: Predictor, command: str) -> dict[str, Any]:
     return {
         "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": {"digest": model.digest, **model.describe().model_dump(mode="json", exclude={"format", "note", "digest", "files"})},
+        "model": {
+            "digest": model.digest,
+            **model.describe().model_dump(mode="json", exclude={"format", "note", "digest", "files"}),
+        },
         "thresholds": {"image": calibration.image_threshold, "pixel": calibration.pixel_threshold},
         "protocol": model.origin.setting,
         "support_digest": model.origin.support_digest,
