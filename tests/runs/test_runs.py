@@ -15,8 +15,8 @@ from ultraad.errors import DataError, LeakageError
 from ultraad.io import read_image, read_mask
 from ultraad.io.files import read_map
 from ultraad.metrics.summary import Evaluation
-from ultraad.model.model import Model
 from ultraad.model.adapt import adapt, zero_shot
+from ultraad.model.model import Model
 from ultraad.results.folder import read_predictions
 from ultraad.runs.evaluate import evaluate, unseen
 from ultraad.runs.predict import predict as predict_into

@@ -74,6 +74,8 @@ def finishing(folder: RunFolder | None) -> Iterator[Outcome]:
 
 
 def failing(folder: RunFolder | None, failed: dict[str, str] | None = None) -> Callable[[Sample, DataError], None]:
+    """The ``on_error`` of a run: it records the failure in the folder and in ``failed``."""
+
     def note(sample: Sample, error: DataError) -> None:
         if failed is not None:
             failed[sample.id] = str(error)
