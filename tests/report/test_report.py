@@ -22,6 +22,7 @@ from ultraad.errors import DataError
 from ultraad.io.overlay import overlay
 from ultraad.metrics.summary import Evaluation
 from ultraad.report.kit.svg import number, ticks
+from ultraad.report.kit.words import DASH, share
 from ultraad.report.run import charts, gallery, numbers
 from ultraad.report.run.page import render
 from ultraad.report.run.read import Row, read
@@ -273,7 +274,7 @@ def test_counts_by_class_agree_with_the_metrics(page: Page, evaluated: Path) -> 
     assert normal.quiet / normal.normals == pytest.approx(metrics["image_specificity"]["value"])
     recall = np.mean([t.named / t.graded for t in tallies.values()])
     assert recall == pytest.approx(metrics["balanced_accuracy"]["value"])
-    assert page.row("benign")[6] == numbers.share(tallies["benign"].found, 8)
+    assert page.row("benign")[6] == share(tallies["benign"].found, 8)
 
 
 def test_groups_are_counted_and_sorted_by_mistakes(evaluated: Path) -> None:
@@ -292,10 +293,10 @@ def row(id_: str, score: float, **more: object) -> Row:
 def test_a_metric_keeps_its_error_and_its_absence() -> None:
     facts = {"value": 0.5, "low": None, "high": None, "n": 7, "reason": "left out: x", "error": 0.0012}
     found = numbers.number({"dice": facts}, "dice")
-    assert (found.text, found.interval, found.n, found.note) == ("0.500", numbers.DASH, 7, "left out: x; ± 0.0012")
+    assert (found.text, found.interval, found.n, found.note) == ("0.500", DASH, 7, "left out: x; ± 0.0012")
     assert numbers.number({"dice": facts | {"reason": None, "error": 1e-6}}, "dice").note is None
     absent = numbers.number({}, "dice")
-    assert (absent.text, absent.n, absent.note) == (numbers.DASH, 0, "not measured")
+    assert (absent.text, absent.n, absent.note) == (DASH, 0, "not measured")
 
 
 def test_tally_by_hand() -> None:
@@ -380,7 +381,7 @@ def test_what_is_undefined_is_a_dash_with_its_reason(tmp_path: Path) -> None:
     folder = write_results(tmp_path, maps=False, probs=False, groups=False, tags=False)
     page = Page(render(folder))
     check_sound(page, folder)
-    assert page.row("Pixel AUROCover")[1:] == [numbers.DASH, numbers.DASH, "0", "no image with both a map and a mask"]
+    assert page.row("Pixel AUROCover")[1:] == [DASH, DASH, "0", "no image with both a map and a mask"]
     assert page.row("Class AUROC, macro")[4] == "no image with both a known class and class probabilities"
     assert "Confusion matrix" not in page.headings
     assert "Reliability" not in page.headings
@@ -401,7 +402,7 @@ def test_only_normal_images(tmp_path: Path) -> None:
     page = Page(render(folder))
     check_sound(page, folder)
     assert "No ROC curve: it needs both normal and abnormal images." in page.words
-    assert page.row("Image AUROC")[1] == numbers.DASH
+    assert page.row("Image AUROC")[1] == DASH
     assert page.row("Image AUROC")[4] == "no anomalous image"
 
 

@@ -15,22 +15,25 @@ from ultraad.bench.results import Results
 from ultraad.bench.study import content, published
 from ultraad.bench.study.content import View, percent, shots_text, signed
 from ultraad.bench.study.statistics import Key, Study
-from ultraad.report.kit.tables import Entry, Line, Table, csv_text, latex, markdown, rank_best
-from ultraad.report.run.numbers import DASH
+from ultraad.report.kit.tables import Table, TableCell, TableRow, csv_text, latex, markdown, rank_best
+from ultraad.report.kit.words import DASH
 
 MINUS = "\N{MINUS SIGN}"
 
-NO_MAP, OTHER = Entry(reason="no | map <x>"), Entry(reason="other")
+NO_MAP, OTHER = TableCell(reason="no | map <x>"), TableCell(reason="other")
 TABLE = Table(
     name="small",
     title="Small & odd",
     about="In %.",
     stub="Method",
     heads=(("A", "4 shots", "x"), ("A", "4 shots", "y"), ("B", "4 shots", "x")),
-    lines=(
-        Line("first_one", (Entry("87.0", 0.87, spread="0.4", mark="better", best=True), Entry("1.0", 0.01), NO_MAP)),
-        Line("second", (Entry("80.0", 0.8, mark="worse", detail="95 %: 1 to 2"), OTHER, NO_MAP), "reference"),
-        Line("first_one (paper)", (Entry("86.0", 0.86), OTHER, OTHER), "paper"),
+    rows=(
+        TableRow(
+            "first_one",
+            (TableCell("87.0", 0.87, spread="0.4", mark="better", best=True), TableCell("1.0", 0.01), NO_MAP),
+        ),
+        TableRow("second", (TableCell("80.0", 0.8, mark="worse", detail="95 %: 1 to 2"), OTHER, NO_MAP), "reference"),
+        TableRow("first_one (paper)", (TableCell("86.0", 0.86), OTHER, OTHER), "paper"),
     ),
     notes=("A note.",),
 )
@@ -38,7 +41,7 @@ TABLE = Table(
 
 def test_equal_reasons_share_a_letter() -> None:
     assert TABLE.footnotes() == [("a", "no | map <x>"), ("b", "other")]
-    many = Table("m", "m", "", "", (("h",),), tuple(Line(str(i), (Entry(reason=str(i)),)) for i in range(30)))
+    many = Table("m", "m", "", "", (("h",),), tuple(TableRow(str(i), (TableCell(reason=str(i)),)) for i in range(30)))
     assert [letter for letter, _ in many.footnotes()][24:29] == ["y", "z", "aa", "ab", "ac"]
 
 
@@ -150,8 +153,8 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> View:
     return View(Study(Results.open(folder), resamples=200), "embedded", "honest")
 
 
-def line(table: Table, name: str) -> Line:
-    (found,) = (x for x in table.lines if x.name == name)
+def line(table: Table, name: str) -> TableRow:
+    (found,) = (x for x in table.rows if x.name == name)
     return found
 
 
@@ -160,25 +163,25 @@ def test_the_papers_tables(view: View) -> None:
     assert first.heads[0] == ("BUSI", "4 shots", "binary")
     assert second.heads[3] == ("BUSI", "8 shots", "AP")
     assert [h[0] for h in first.heads] == ["BUSI"] * 4 + ["UDIAT"] * 4 + ["BUSZS"] * 4
-    ours = line(first, "ultraad").entries
+    ours = line(first, "ultraad").cells
     cell = view.study.cell(Key("embedded", "busi", "honest", "ultraad", 8), "class_auroc_macro")
     assert ours[3].text == percent(cell.mean, "class_auroc_macro")
     assert ours[3].spread == percent(cell.sd, "class_auroc_macro")
-    assert [e.text for e in line(first, "ultraad (paper)").entries[:4]] == ["87.0", "68.6", "90.7", "72.0"]
-    assert [e.text for e in line(second, "ultraad (paper)").entries[-2:]] == ["96.5", "70.5"]
+    assert [e.text for e in line(first, "ultraad (paper)").cells[:4]] == ["87.0", "68.6", "90.7", "72.0"]
+    assert [e.text for e in line(second, "ultraad (paper)").cells[-2:]] == ["96.5", "70.5"]
     assert {e.reason for e in ours[-4:]} == {"the data set is not public"}
     assert any("these rows on embedded" in note for note in first.notes)
-    assert not any(x.name == "tip_adapter (paper)" for x in first.lines)
-    assert all(not e.best for e in line(first, "ultraad (paper)").entries)
+    assert not any(x.name == "tip_adapter (paper)" for x in first.rows)
+    assert all(not e.best for e in line(first, "ultraad (paper)").cells)
 
 
 def test_optimism_is_published_minus_honest(view: View) -> None:
     busi, _ = content.optimism(view)
-    assert [x.name for x in busi.lines] == ["mvfa, 4 shots", "mvfa, 8 shots"]
+    assert [x.name for x in busi.rows] == ["mvfa, 4 shots", "mvfa, 8 shots"]
     assert [h[0] for h in busi.heads[::3]] == ["Image AUROC", "Pixel AUROC", "Pixel AP"]  # it does not grade
     key = Key("embedded", "busi", "honest", "mvfa", 4)
     honest, looked = (view.study.cell(replace(key, protocol=p), "pixel_ap").mean for p in ("honest", "published"))
-    entry = line(busi, "mvfa, 4 shots").entries[8]
+    entry = line(busi, "mvfa, 4 shots").cells[8]
     assert entry.value == pytest.approx(looked - honest)
     assert re.fullmatch(r"S\d+\.\d \(S\d+\.\d to S\d+\.\d\)".replace("S", rf"[+{MINUS}]"), entry.text)
 
@@ -194,9 +197,9 @@ def test_metrics_at_a_threshold_are_flagged_unless_it_was_fitted(view: View, tmp
 
 def test_differences_to_the_reference(view: View) -> None:
     table = content.tests(view, "busi", 8)
-    assert [x.name for x in table.lines] == ["tip_adapter", "mvfa"]
+    assert [x.name for x in table.rows] == ["tip_adapter", "mvfa"]
     found = view.study.tests_of(view.key("ultraad", "busi", 8), "image_auroc")["mvfa"]
-    difference, interval, p = line(table, "mvfa").entries[:3]
+    difference, interval, p = line(table, "mvfa").cells[:3]
     assert difference.value == found.difference.value
     assert interval.value == found.difference.low
     assert p.value == found.adjusted
@@ -205,12 +208,12 @@ def test_differences_to_the_reference(view: View) -> None:
 
 def test_costs_and_ablation(view: View) -> None:
     table = content.costs(view, "busi", 8)
-    assert [e.text for e in line(table, "ultraad").entries] == ["1,536", "12.0", "40.0", "31.0", "812"]
+    assert [e.text for e in line(table, "ultraad").cells] == ["1,536", "12.0", "40.0", "31.0", "812"]
     assert content.ablation(view.study) is None
     view.study.results.bench["recipe"]["name"] = "paper_ablation"
     printed = content.ablation(view.study)
     view.study.results.bench["recipe"]["name"] = "fake"
-    assert [e.text for e in line(printed, "full model").entries] == ["82.3", "93.4"]
+    assert [e.text for e in line(printed, "full model").cells] == ["82.3", "93.4"]
 
 
 def test_every_number_is_in_the_long_list(view: View) -> None:
@@ -231,4 +234,4 @@ def test_a_gpu_gets_a_column(tmp_path: Path) -> None:
     change(folder, lambda row: row.update(peak_device_mb=2048.0))
     table = content.costs(View(Study(Results.open(folder), resamples=50), "embedded", "honest"), "busi", 4)
     assert table.heads[-1] == ("GPU memory, MB",)
-    assert table.lines[0].entries[-1].text == "2,048"
+    assert table.rows[0].cells[-1].text == "2,048"

@@ -275,13 +275,13 @@ def test_scanners_and_patients(view: View) -> None:
     rows = view.study.ok(view.key("patch_core", "udiat", 8))
     parts = [[x for x in view.study.results.predictions(r) if x["device"] == "Acme 3"] for r in rows.values()]
     expected = np.mean([roc_auc_score([x["anomalous"] for x in p], [x["score"] for x in p]) for p in parts])
-    (line,) = (x for x in table.lines if x.name == "patch_core")
-    assert line.entries[0].value == pytest.approx(expected)
+    (line,) = (x for x in table.rows if x.name == "patch_core")
+    assert line.cells[0].value == pytest.approx(expected)
     assert "which scanner" in breakdown.devices(view, "busi", 8)
     patients = breakdown.patients(view, "udiat", 8)
     assert isinstance(patients, Table)
-    assert len(patients.lines) == 6
-    ap = [x.entries[4].value for x in patients.lines]
+    assert len(patients.rows) == 6
+    ap = [x.cells[4].value for x in patients.rows]
     assert ap == sorted(ap)
     assert "too narrow" in breakdown.patients(view, "busi", 8)
 
@@ -291,7 +291,7 @@ def test_marks_compare_all_images_with_unmarked_ones(view: View) -> None:
     assert isinstance(table, Table)
     rows = view.study.ok(view.key("ultraad", "busi", 8)).values()
     expected = np.mean([r["subsets"]["without_marks"]["image_auroc"]["value"] for r in rows])
-    assert table.lines[0].entries[2].value == pytest.approx(expected)
+    assert table.rows[0].cells[2].value == pytest.approx(expected)
 
 
 def test_confusion_is_the_mean_over_seeds(view: View) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 
 from ultraad.bench.study.content import percent, shots_text
 from ultraad.metrics.curves import Ranking, area
-from ultraad.report.kit.tables import Entry, Line, Table
-from ultraad.report.run.numbers import count, public_names, share
+from ultraad.report.kit.tables import Table, TableCell, TableRow
+from ultraad.report.kit.words import count, public_names, share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,12 +32,12 @@ def devices(view: View, test: str, shots: int) -> Table | str:
     heads = tuple((f"{n} ({count(sizes[n], 'image')})", what) for n in names for what in ("image AUROC", "map AP"))
     lines = []
     for label, fits in found.items():
-        entries: list[Entry] = []
+        entries: list[TableCell] = []
         for name in names:
             parts = [[x for x in fit if x["device"] == name] for fit in fits]
             entries.append(_mean([_auroc(p) for p in parts], "this scanner has not both normal images and lesions"))
             entries.append(_mean([_own_ap(p) for p in parts], "no map, or no lesion with a known outline"))
-        lines.append(Line(label, tuple(entries), "reference" if label == view.study.reference else ""))
+        lines.append(TableRow(label, tuple(entries), "reference" if label == view.study.reference else ""))
     return Table(
         f"devices-{view.file(test)}",
         f"By scanner on {view.title(test)}",
@@ -67,18 +67,18 @@ def patients(view: View, test: str, shots: int) -> Table | str:
         scores = [fmean(x["score"] for x in p) for p in parts]
         ap = _mean([_own_ap(p) for p in parts], "no map, or no lesion with a known outline")
         lines.append(
-            Line(
+            TableRow(
                 names[group],
                 (
-                    Entry(str(len(one)), len(one)),
-                    Entry(str(lesions), lesions),
-                    Entry(f"{fmean(scores):.3f}", fmean(scores)),
+                    TableCell(str(len(one)), len(one)),
+                    TableCell(str(lesions), lesions),
+                    TableCell(f"{fmean(scores):.3f}", fmean(scores)),
                     _right(parts),
                     ap,
                 ),
             )
         )
-    lines.sort(key=lambda x: (*(2.0 if e.value is None else e.value for e in (x.entries[4], x.entries[3])), x.name))
+    lines.sort(key=lambda x: (*(2.0 if e.value is None else e.value for e in (x.cells[4], x.cells[3])), x.name))
     return Table(
         f"patients-{view.file(test)}",
         f"By patient on {view.title(test)}",
@@ -104,7 +104,7 @@ def marks(view: View, test: str, shots: int) -> Table | str:
             for parts in ([r["metrics"] for r in fits], *([(r["subsets"] or {}).get(n) for r in fits] for n in names))
             for m in _SUBSET
         ]
-        lines.append(Line(label, tuple(entries), "reference" if label == view.study.reference else ""))
+        lines.append(TableRow(label, tuple(entries), "reference" if label == view.study.reference else ""))
     heads = tuple((name.replace("_", " "), what) for name in ("all_images", *names) for what in _SUBSET.values())
     return Table(
         f"marks-{view.file(test)}",
@@ -151,18 +151,18 @@ def _own_ap(lines: Sequence[dict[str, Any]]) -> float | None:
     return fmean(found) if found else None
 
 
-def _right(fits: Sequence[Sequence[dict[str, Any]]]) -> Entry:
+def _right(fits: Sequence[Sequence[dict[str, Any]]]) -> TableCell:
     graded = [x for fit in fits for x in fit if x["probs"] and x["label"] is not None]
     if not graded:
-        return Entry(reason="the method does not grade")
+        return TableCell(reason="the method does not grade")
     right = sum(max(x["probs"], key=x["probs"].__getitem__) == x["label"] for x in graded)
     text = share(right, len(graded)) if len(fits) == 1 else f"{100 * right / len(graded):.0f} %"
-    return Entry(text, right / len(graded))
+    return TableCell(text, right / len(graded))
 
 
-def _mean(values: Sequence[float | None], reason: str) -> Entry:
+def _mean(values: Sequence[float | None], reason: str) -> TableCell:
     known = [v for v in values if v is not None]
     if not known:
-        return Entry(reason=reason if values else "no result")
+        return TableCell(reason=reason if values else "no result")
     sd = percent(float(np.std(known, ddof=1)), "image_auroc") if len(known) > 1 else ""
-    return Entry(percent(fmean(known), "image_auroc"), fmean(known), spread=sd)
+    return TableCell(percent(fmean(known), "image_auroc"), fmean(known), spread=sd)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ultraad.bench.results import Results
 from ultraad.bench.study.content import MAIN, percent, shots_text, signed
 from ultraad.bench.study.statistics import LOWER_IS_BETTER
-from ultraad.report.run.numbers import DASH, count, described
+from ultraad.metrics.catalogue import spec
+from ultraad.report.kit.page import environment
+from ultraad.report.kit.words import DASH, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -107,9 +109,7 @@ class Comparison:
 
     def html(self) -> str:
         """All of it as a page of its own."""
-        from ultraad.bench.study.page import environment
-
-        moved = [(c.fits, described(c.metric)[0], *_numbers(c)) for c in self.beyond]
+        moved = [(c.fits, spec(c.metric).title, *_numbers(c)) for c in self.beyond]
         return environment("ultraad.bench.study").get_template("compare.html.j2").render(c=self, moved=moved)
 
 
@@ -262,7 +262,7 @@ def _numbers(c: Change) -> tuple[str, str, str, str]:
 
 def _told(c: Change) -> str:
     first, second, change, sd = _numbers(c)
-    return f"{c.fits}: {described(c.metric)[0]} {first} -> {second} ({change}; standard deviation over seeds {sd})"
+    return f"{c.fits}: {spec(c.metric).title} {first} -> {second} ({change}; standard deviation over seeds {sd})"
 
 
 def _some(title: str, lines: Sequence[str]) -> list[str]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from ultraad.bench.study import published
 from ultraad.bench.study.statistics import LOWER_IS_BETTER, Key
-from ultraad.report.kit.tables import BETTER, WORSE, Entry, Line, Table, rank_best
-from ultraad.report.run.numbers import count, described
+from ultraad.metrics.catalogue import spec
+from ultraad.report.kit.tables import BETTER, WORSE, Table, TableCell, TableRow, rank_best
+from ultraad.report.kit.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,10 +107,10 @@ def paper_tables(view: View) -> list[Table]:
         lines = []
         for label in view.labels:
             entries = tuple(_entry(view, label, *column) for column in columns)
-            lines.append(Line(label, entries, _kind(view, label)))
+            lines.append(TableRow(label, entries, _kind(view, label)))
             printed = tuple(_printed(view, label, *column) for column in columns)
             if any(e.value is not None for e in printed):
-                lines.append(Line(f"{label} (paper)", printed, "paper"))
+                lines.append(TableRow(f"{label} (paper)", printed, "paper"))
         notes = [f"Mean over seeds ± standard deviation. {_KEY.format(view.study.reference)}"]
         if any(line.kind == "paper" for line in lines):
             notes += [published.why_different(view.backbone)]
@@ -123,7 +124,7 @@ def ablation(study: Study) -> Table | None:
     if "ablation" not in study.results.bench["recipe"]["name"]:
         return None
     lines = [
-        Line(row["name"], tuple(_paper_entry(row[m], m) for m in ("class_auroc_macro", "pixel_auroc")), "paper")
+        TableRow(row["name"], tuple(_paper_entry(row[m], m) for m in ("class_auroc_macro", "pixel_auroc")), "paper")
         for row in published.paper()["ablation"]
     ]
     return Table(
@@ -145,7 +146,7 @@ def everything(view: View, test: str, shots: int) -> Table:
     metrics = [m for m in (*_ALL, *sorted(there - set(_ALL))) if m in there and (m in _ALL or m.endswith("_auroc"))]
     columns = [(test, shots, m) for m in metrics]
     lines = [
-        Line(label, tuple(_entry(view, label, *column) for column in columns), _kind(view, label))
+        TableRow(label, tuple(_entry(view, label, *column) for column in columns), _kind(view, label))
         for label in view.labels
     ]
     notes = [
@@ -163,7 +164,7 @@ def everything(view: View, test: str, shots: int) -> Table:
         f"Everything measured on {view.title(test)}",
         f"{shots_text(shots, long=True)}.",
         "Method",
-        tuple((described(m)[0],) for m in metrics),
+        tuple((spec(m).title,) for m in metrics),
         _with_best(lines, columns),
         tuple(notes),
     )
@@ -177,7 +178,9 @@ def tests(view: View, test: str, shots: int) -> Table | None:
     if not labels:
         return None
     lines = [
-        Line(label, tuple(e for m in found for e in _test_entries(view, label, test, shots, m, found[m].get(label))))
+        TableRow(
+            label, tuple(e for m in found for e in _test_entries(view, label, test, shots, m, found[m].get(label)))
+        )
         for label in labels
     ]
     ways = dict.fromkeys(f"{SHORT[m]}: {t.how}" for m, tests in found.items() for t in tests.values())
@@ -207,8 +210,8 @@ def optimism(view: View) -> list[Table]:
                 honest = Key(view.backbone, test, "honest", label, shots)
                 if study.fits(replace(honest, protocol="published")):
                     entries = tuple(e for m in metrics for e in _gap(study, honest, m))
-                    lines.append(Line(f"{label}, {shots_text(shots)}", entries))
-        if any(e.value is not None for line in lines for e in line.entries):
+                    lines.append(TableRow(f"{label}, {shots_text(shots)}", entries))
+        if any(e.value is not None for line in lines for e in line.cells):
             table = Table(
                 f"optimism-{view.file(test)}",
                 f"On {view.title(test)}",
@@ -246,7 +249,7 @@ def costs(view: View, test: str, shots: int) -> Table:
             *([([r.get("peak_device_mb") for r in rows], ",.0f")] if on_device else []),
         )
         entries = tuple(_amount(values, form, reason) for values, form in numbers)
-        lines.append(Line(label, entries, _kind(view, label)))
+        lines.append(TableRow(label, entries, _kind(view, label)))
     return Table(
         f"costs{view.suffix}",
         "Learned values and time",
@@ -310,14 +313,14 @@ def signed(value: float, metric: str) -> str:
 # --- entries ---------------------------------------------------------------------------------------------------------
 
 
-def _entry(view: View, label: str, test: str, shots: int, metric: str) -> Entry:
+def _entry(view: View, label: str, test: str, shots: int, metric: str) -> TableCell:
     """Our number, marked against the reference row."""
     key = view.key(label, test, shots)
     cell = view.study.cell(key, metric)
     if cell.mean is None:
-        return Entry(reason=cell.reason)
+        return TableCell(reason=cell.reason)
     result = view.study.tests_of(key, metric).get(label)
-    return Entry(
+    return TableCell(
         text=percent(cell.mean, metric),
         value=cell.mean,
         spread="" if cell.sd is None else percent(cell.sd, metric),
@@ -327,57 +330,57 @@ def _entry(view: View, label: str, test: str, shots: int, metric: str) -> Entry:
     )
 
 
-def _printed(view: View, label: str, test: str, shots: int, metric: str) -> Entry:
+def _printed(view: View, label: str, test: str, shots: int, metric: str) -> TableCell:
     """The paper's number."""
     row: Row | None = next(iter(view.study.fits(view.key(label, test, shots)).values()), None)
     printed = None if row is None else published.value(row, metric)
     return _paper_entry(None if printed is None else 100 * printed, metric)
 
 
-def _paper_entry(printed: float | None, metric: str) -> Entry:
+def _paper_entry(printed: float | None, metric: str) -> TableCell:
     if printed is None:
-        return Entry(reason="the paper prints no such number")
-    return Entry(text=percent(printed / 100, metric), value=printed / 100)
+        return TableCell(reason="the paper prints no such number")
+    return TableCell(text=percent(printed / 100, metric), value=printed / 100)
 
 
 def _test_entries(
     view: View, label: str, test: str, shots: int, metric: str, found: Paired | None
-) -> tuple[Entry, ...]:
+) -> tuple[TableCell, ...]:
     if found is None:
         reference = view.study.reference
         why = (view.study.cell(view.key(x, test, shots), metric).reason for x in (label, reference))
         reason = next((w for w in why if w), "no seed or image in common")
-        return (Entry(reason=reason),) * 3
+        return (TableCell(reason=reason),) * 3
     d = found.difference
     part = "" if found.seeds == tuple(view.study.ok(view.key(label, test, shots))) else "only seeds that both have"
     return (
-        Entry(signed(d.value, metric), d.value, mark=_mark(found), reason=part or None),
-        Entry(f"{signed(d.low, metric)} to {signed(d.high, metric)}", d.low),
-        Entry("< 0.001" if found.adjusted < 0.001 else f"{found.adjusted:.3f}", found.adjusted),
+        TableCell(signed(d.value, metric), d.value, mark=_mark(found), reason=part or None),
+        TableCell(f"{signed(d.low, metric)} to {signed(d.high, metric)}", d.low),
+        TableCell("< 0.001" if found.adjusted < 0.001 else f"{found.adjusted:.3f}", found.adjusted),
     )
 
 
-def _gap(study: Study, honest: Key, metric: str) -> tuple[Entry, ...]:
+def _gap(study: Study, honest: Key, metric: str) -> tuple[TableCell, ...]:
     looked = replace(honest, protocol="published")
     cells = [study.cell(key, metric) for key in (honest, looked)]
     both = tuple(
-        Entry(reason=c.reason) if c.mean is None else Entry(percent(c.mean, metric), c.mean, reason=c.reason)
+        TableCell(reason=c.reason) if c.mean is None else TableCell(percent(c.mean, metric), c.mean, reason=c.reason)
         for c in cells
     )
     found = study.test(looked, honest, metric)
     if found is None:
-        return (*both, Entry(reason=next((c.reason for c in cells if c.reason), "no seed in common")))
+        return (*both, TableCell(reason=next((c.reason for c in cells if c.reason), "no seed in common")))
     d = found.difference
     text = f"{signed(d.value, metric)} ({signed(d.low, metric)} to {signed(d.high, metric)})"
-    return (*both, Entry(text, d.value, best=d.low > 0 or d.high < 0))
+    return (*both, TableCell(text, d.value, best=d.low > 0 or d.high < 0))
 
 
-def _amount(values: Sequence[float | None], form: str, reason: str | None) -> Entry:
+def _amount(values: Sequence[float | None], form: str, reason: str | None) -> TableCell:
     known = [v for v in values if v is not None]
     if not known:
-        return Entry(reason=reason or "was not recorded")
+        return TableCell(reason=reason or "was not recorded")
     mean = float(np.mean(known))
-    return Entry(format(mean, form), mean)
+    return TableCell(format(mean, form), mean)
 
 
 def _interval(cell: Cell, metric: str) -> str:
@@ -394,15 +397,15 @@ def _kind(view: View, label: str) -> str:
     return "reference" if label == view.study.reference else ""
 
 
-def _with_best(lines: Sequence[Line], columns: Sequence[tuple[str, int, str]]) -> tuple[Line, ...]:
+def _with_best(lines: Sequence[TableRow], columns: Sequence[tuple[str, int, str]]) -> tuple[TableRow, ...]:
     """The best of our numbers in every column, marked."""
     ours = [line for line in lines if line.kind != "paper"]
     best: Mapping[int, list[bool]] = {
-        i: rank_best([line.entries[i].value for line in ours], higher_is_better=metric not in LOWER_IS_BETTER)
+        i: rank_best([line.cells[i].value for line in ours], higher_is_better=metric not in LOWER_IS_BETTER)
         for i, (_, _, metric) in enumerate(columns)
     }
     marked = {
-        line.name: replace(line, entries=tuple(replace(e, best=best[i][place]) for i, e in enumerate(line.entries)))
+        line.name: replace(line, cells=tuple(replace(e, best=best[i][place]) for i, e in enumerate(line.cells)))
         for place, line in enumerate(ours)
     }
     return tuple(line if line.kind == "paper" else marked[line.name] for line in lines)

@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ultraad.io.overlay import TRUTH_COLOUR, overlay
+from ultraad.report.kit.words import count, short_id
 from ultraad.report.run.gallery import Picture, shrink
-from ultraad.report.run.numbers import count
-from ultraad.report.run.read import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,11 +115,11 @@ def grid(view: View, test: str, shots: int) -> Grid | str:
         for id_ in tiles:
             level = levels.of(id_)
             made = None if level is None else _overlay(pictures, at[id_], level)
-            tiles[id_].append(Tile(made, f"{label} on {short(id_)}", f"AP {100 * own[label][id_]:.0f}"))
+            tiles[id_].append(Tile(made, f"{label} on {short_id(id_)}", f"AP {100 * own[label][id_]:.0f}"))
     seed = next(iter(drawn.values()))["seed"]
     return Grid(
         heads=("image", "lesion", *drawn),
-        cases=tuple(Case(kind, short(id_), tuple(tiles[id_])) for kind, id_ in chosen),
+        cases=tuple(Case(kind, short_id(id_), tuple(tiles[id_])) for kind, id_ in chosen),
         rule=(
             f"Of the {count(len(ids), 'lesion image')} with a known outline, ranked by the mean over methods of the "
             f"image's own pixel average precision (AP, seed {seed}): the {EACH} first, the {EACH} in the middle and "
@@ -201,7 +200,7 @@ class _Album:
         return Mistake(
             plain=_plain(self._pictures, at),
             overlay=None if level is None else _overlay(self._pictures, at, level, outline=True),
-            name=short(line["id"]),
+            name=short_id(line["id"]),
             lines=tuple(filter(None, words)),
         )
 
@@ -252,7 +251,7 @@ def _guess(line: dict[str, Any]) -> str:
 
 def _truth(pictures: Pictures, at: int) -> list[Tile]:
     mask = np.repeat(pictures.masks[at][..., None] * np.uint8(255), 3, axis=-1)
-    name, part = short(pictures.ids[at]), pictures.masks[at].mean()
+    name, part = short_id(pictures.ids[at]), pictures.masks[at].mean()
     return [
         Tile(_plain(pictures, at), f"Image {name}", ""),
         Tile(_sized(mask, pictures.sizes[at]), f"True lesion of {name}", f"{100 * part:.0f} % area"),

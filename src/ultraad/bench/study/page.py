@@ -11,7 +11,6 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ultraad.bench.results import Results
@@ -23,8 +22,8 @@ from ultraad.bench.study.statistics import RESAMPLES, Study
 from ultraad.errors import DataError
 from ultraad.io.files import ensure_writable, write_text
 from ultraad.report.kit import tables
+from ultraad.report.kit.page import environment
 from ultraad.report.kit.tables import Table
-from ultraad.report.run.numbers import DASH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,25 +58,6 @@ def render(folder: Path | str, *, resamples: int = RESAMPLES) -> Path:
     _write_tables(study, everything, place)
     write_text(Path(folder) / REPORT, page)
     return Path(folder) / REPORT
-
-
-def environment(package: str) -> Environment:
-    """Jinja with everything escaped that is not marked safe here; the report's style sheet is at hand."""
-    env = Environment(
-        loader=ChoiceLoader([PackageLoader(package, ""), PackageLoader("ultraad.report.kit", "")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.globals |= {"DASH": DASH}
-    env.filters |= {"soft": _soft}
-    return env
-
-
-def _soft(name: str) -> Markup:
-    """A name that may break after its underscores."""
-    return Markup("_<wbr>").join(name.split("_"))
 
 
 # --- content ---------------------------------------------------------------------------------------------------------
@@ -119,7 +99,7 @@ def _part(view: View) -> dict[str, Any]:
         "lead": words.lead(view),
         "details": details,
         "paper_tables": [*paper_tables, *([printed] if printed else [])],
-        "paper_rows": any(line.kind == "paper" for t in paper_tables for line in t.lines),
+        "paper_rows": any(line.kind == "paper" for t in paper_tables for line in t.rows),
         "over_shots": _over_shots(view, tests),
         "optimism": optimism,
         "habits": _habits(view) if optimism else [],

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ultraad.bench.study.content import MAIN, SHORT, percent, shots_text, test_title
-from ultraad.report.run.numbers import DASH, count
+from ultraad.report.kit.words import DASH, are, count, listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,8 +33,8 @@ def lead(view: View) -> list[str]:
     adapted = ", ".join(titles.get(name, name) for name in names)
     seeds = {r["seed"] for r in rows}
     few = [k for k in view.study.shots if k]
-    images = f"{_list([str(k) for k in few])} images of each class from {adapted}" if few else "no image at all"
-    tested = _list([view.title(t) for t in view.tests if view.shots(t)]) or "nothing yet"
+    images = f"{listing([str(k) for k in few])} images of each class from {adapted}" if few else "no image at all"
+    tested = listing([view.title(t) for t in view.tests if view.shots(t)]) or "nothing yet"
     return [
         f"{count(len(view.labels), 'method')} on the frozen backbone {view.backbone}, adapted on {images}, drawn "
         f"{count(len(seeds), 'time')}; tested on {tested}.",
@@ -68,7 +68,7 @@ def headline(view: View, test: str, shots: int) -> str:
         found = study.tests_of(view.key(best, test, shots), metric).get(best)
         told = "better by the paired test" if found is not None and found.verdict == "better" else "not told apart"
         behind.append(f"{best} in {SHORT[metric]} ({percent(means[best], metric)}, {told})")
-    where = _list(leads) if leads else "no metric"
+    where = listing(leads) if leads else "no metric"
     first = f"{study.reference} has the highest mean of all methods in {where}." if leads or behind else ""
     second = f"Higher: {'; '.join(behind)}." if behind else ""
     return " ".join(filter(None, (first, second)))
@@ -113,18 +113,18 @@ def cautions(study: Study) -> list[str]:
     if bench.get("status") != "complete":
         missing = len(bench["jobs"]["rows"]) - len(rows)
         found.append(
-            f"The benchmark is {bench.get('status')}: {count(missing, 'row')} of the recipe {_are(missing)} not there."
+            f"The benchmark is {bench.get('status')}: {count(missing, 'row')} of the recipe {are(missing)} not there."
         )
     failed = [r for r in rows if r["status"] == "error"]
     if failed:
         labels = ", ".join(dict.fromkeys(r["label"] for r in failed))
         found.append(
-            f"{count(len(failed), 'result')} {_are(len(failed))} missing because something failed ({labels}); numbers "
+            f"{count(len(failed), 'result')} {are(len(failed))} missing because something failed ({labels}); numbers "
             "that rest on fewer seeds have a footnote. See the end of the page."
         )
     private = list(dict.fromkeys(test_title(study, r["test"]["name"]) for r in rows if r["status"] == "not_public"))
     if private:
-        found.append(f"{_list(private)} {_are(len(private))} not public and could not be tested.")
+        found.append(f"{listing(private)} {are(len(private))} not public and could not be tested.")
     twins = {
         (name, *pair)
         for s in bench["supports"]
@@ -132,9 +132,9 @@ def cautions(study: Study) -> list[str]:
         for pair in map(tuple, pairs)
     }
     if twins:
-        names = _list(list(dict.fromkeys(test_title(study, n) for n, *_ in sorted(twins))))
+        names = listing(list(dict.fromkeys(test_title(study, n) for n, *_ in sorted(twins))))
         found.append(
-            f"{count(len(twins), 'file')} of {names} {_are(len(twins))} also among the adaptation images; where a "
+            f"{count(len(twins), 'file')} of {names} {are(len(twins))} also among the adaptation images; where a "
             "method had seen one, it was not tested on it."
         )
     ok = [r for r in rows if r["status"] == "ok"]
@@ -142,7 +142,7 @@ def cautions(study: Study) -> list[str]:
         found.append("No thresholds were fitted: everything that depends on one uses 0.5 for every method.")
     if any(r["bootstrap"]["unit"] == "image" for r in ok):
         unknown = (r["test"]["name"] for r in ok if r["bootstrap"]["unit"] == "image")
-        names = _list(list(dict.fromkeys(test_title(study, n) for n in unknown)))
+        names = listing(list(dict.fromkeys(test_title(study, n) for n in unknown)))
         found.append(f"Patients are not known in {names}: intervals treat images as independent and may be too narrow.")
     seeds = {r["seed"] for r in ok}
     if len(seeds) < 3:
@@ -151,7 +151,7 @@ def cautions(study: Study) -> list[str]:
         )
     broken = sum(len(r["test"]["failed"]) for r in _one_per_test(ok))
     if broken:
-        found.append(f"{count(broken, 'test image')} could not be read and {_are(broken)} left out.")
+        found.append(f"{count(broken, 'test image')} could not be read and {are(broken)} left out.")
     return found
 
 
@@ -191,7 +191,7 @@ def protocol(view: View) -> list[tuple[str, Entries]]:
                 ("Images per class", ", ".join(shots_text(k) for k in study.shots)),
                 ("Seeds", ", ".join(map(str, sorted({r["seed"] for r in rows})))),
                 ("Compared with", study.reference),
-                ("State chosen", _list(list(dict.fromkeys(r["fit"]["selection"] for r in ok)))),
+                ("State chosen", listing(list(dict.fromkeys(r["fit"]["selection"] for r in ok)))),
                 ("Thresholds", _thresholds(ok)),
             ],
         ),
@@ -262,7 +262,7 @@ def _adapted(row: Row, recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "Data", a["name"]
     yield "Layout", ", ".join(a["layouts"])
     yield "Part", (recipe.get("adapt") or {}).get("split") or "all"
-    yield "Left out", f"images marked {_list(a['exclude_tags'])}" if a["exclude_tags"] else ""
+    yield "Left out", f"images marked {listing(a['exclude_tags'])}" if a["exclude_tags"] else ""
     yield "Drawn by", "patient" if a["per_patient"] else "image"
     yield "Classes", ", ".join(a["classes"])
     yield "No lesion", a["normal_class"]
@@ -277,8 +277,8 @@ def _tested(test: Mapping[str, Any], ok: Sequence[Row]) -> Entries:
     classes = ", ".join(f"{n} {name}" for name, n in (test.get("classes") or {}).items())
     filters = [
         *([f"part {test['split']}"] if test["split"] else []),
-        *([f"only with {_list(test['include_tags'])}"] if test["include_tags"] else []),
-        *([f"without {_list(test['exclude_tags'])}"] if test["exclude_tags"] else []),
+        *([f"only with {listing(test['include_tags'])}"] if test["include_tags"] else []),
+        *([f"without {listing(test['exclude_tags'])}"] if test["exclude_tags"] else []),
         *(["coloured marks painted out"] if test["transform"] == "paint_overlays" else []),
     ]
     used = next((r["n"]["images"] for r in ok if r["test"]["name"] == test["name"]), None)
@@ -288,7 +288,7 @@ def _tested(test: Mapping[str, Any], ok: Sequence[Row]) -> Entries:
         ("Images", f"{test['images']}: {classes}" if classes else str(test["images"])),
         ("Evaluated", "" if used is None or used == test["images"] else str(used)),
         ("Patients", str(test["patients"] or "not known")),
-        ("Scanners", _list(list(test.get("devices") or {})) or "not known"),
+        ("Scanners", listing(list(test.get("devices") or {})) or "not known"),
         ("Filters", "; ".join(filters) or "none, the whole data set"),
         ("Fingerprint", _digest(test["digest"])),
     ]
@@ -314,7 +314,7 @@ def _thresholds(ok: Sequence[Row]) -> str:
     fitted = [r["calibration"] for r in ok if r["calibration"]["calibrated"]]
     if not fitted:
         return "0.5 for all, not fitted"
-    rules_ = _list(list(dict.fromkeys(str(c["rule"]) for c in fitted)))
+    rules_ = listing(list(dict.fromkeys(str(c["rule"]) for c in fitted)))
     return f"{rules_}, by cross-validation on the adaptation images"
 
 
@@ -334,12 +334,3 @@ def _counts(rows: Sequence[Row]) -> str:
 
 def _digest(code: str | None) -> str:
     return f"sha256 {code[:_DIGITS]}…" if code else ""
-
-
-def _list(names: Sequence[str]) -> str:
-    """``"a"``, ``"a and b"``, ``"a, b and c"``."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _are(n: int) -> str:
-    return "is" if n == 1 else "are"

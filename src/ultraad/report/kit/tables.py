@@ -1,6 +1,6 @@
-"""Tables: one content, written as HTML (by the template), Markdown, LaTeX and CSV.
+"""Tables: one content, written as HTML (by the page's template), Markdown, LaTeX and CSV.
 
-What is missing is a dash with its reason as a footnote, in every form; never 0.
+A missing number is a dash with its reason as a footnote, in every format; never 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import groupby
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
-from ultraad.report.run.numbers import DASH
+from ultraad.report.kit.words import DASH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,17 +24,17 @@ _LATEX_ARROWS = {BETTER: r"$\blacktriangle$", WORSE: r"$\blacktriangledown$"}
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What stands in one place of a table.
+class TableCell:
+    """One cell of a table.
 
     Attributes:
-        text: What is read there; a dash if there is nothing.
-        value: The number behind it, for sorting and CSV; None if there is none.
-        spread: Behind a plus-minus sign; empty for none.
+        text: What is printed; a dash if there is nothing.
+        value: The number behind the text, for sorting; None if there is none.
+        spread: Printed after a plus-minus sign; empty for none.
         mark: ``"better"`` or ``"worse"`` than the reference row; empty if neither is shown.
-        best: The best of its column.
-        detail: More of it: the interval.
-        reason: Why it is missing, or what must be known: a footnote.
+        best: Whether it is the best of its column.
+        detail: The interval, shown as a tooltip.
+        reason: A footnote: why the number is missing, or what limits it.
     """
 
     text: str = DASH
@@ -47,22 +47,22 @@ class Entry:
 
     @property
     def arrow(self) -> str:
-        """The mark as a sign."""
+        """The mark as a triangle."""
         return _ARROWS.get(self.mark, "")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One row: the name in front, and as many entries as the table has columns.
+class TableRow:
+    """One row of a table.
 
     Attributes:
-        name: Of the row.
-        entries: Left to right.
-        kind: ``"reference"``, ``"paper"`` (a printed row, not one of ours), or nothing.
+        name: Its first column.
+        cells: The other columns, left to right.
+        kind: ``"reference"``, ``"paper"`` (numbers printed in a paper, not measured here), or nothing.
     """
 
     name: str
-    entries: tuple[Entry, ...]
+    cells: tuple[TableCell, ...]
     kind: str = ""
 
 
@@ -71,12 +71,12 @@ class Table:
     """A table.
 
     Attributes:
-        name: Of its file.
-        title: Above it.
-        about: What is shown and how, a sentence or two.
+        name: Stem of its file.
+        title: Printed above it.
+        about: What is shown and how, in a sentence or two.
         stub: Head of the first column.
-        heads: One tuple for each column, from the outermost head to the innermost; all of one length.
-        lines: Rows.
+        heads: For each other column, its heads from the outermost to the innermost; all of one length.
+        rows: Top to bottom.
         notes: Sentences below it.
     """
 
@@ -85,19 +85,19 @@ class Table:
     about: str
     stub: str
     heads: tuple[tuple[str, ...], ...]
-    lines: tuple[Line, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
     letters: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        for line in self.lines:
-            assert len(line.entries) == len(self.heads), self.name
-            for entry in line.entries:
-                if entry.reason is not None and entry.reason not in self.letters:
-                    self.letters[entry.reason] = _letter(len(self.letters))
+        for row in self.rows:
+            assert len(row.cells) == len(self.heads), self.name
+            for cell in row.cells:
+                if cell.reason is not None and cell.reason not in self.letters:
+                    self.letters[cell.reason] = _letter(len(self.letters))
 
     def head_rows(self) -> list[list[tuple[str, int]]]:
-        """Rows of heads from the outermost to the innermost; equal neighbours are one head: (text, columns)."""
+        """Rows of heads as (text, columns), outermost first; equal neighbours are merged."""
         depth = len(self.heads[0]) if self.heads else 0
         return [
             [(path[-1], len(list(same))) for path, same in groupby(h[: level + 1] for h in self.heads)]
@@ -106,8 +106,8 @@ class Table:
 
     @property
     def marked(self) -> bool:
-        """Whether any entry is marked better or worse."""
-        return any(e.mark for line in self.lines for e in line.entries)
+        """Whether any cell is marked better or worse."""
+        return any(c.mark for row in self.rows for c in row.cells)
 
     def footnotes(self) -> list[tuple[str, str]]:
         """(letter, reason)."""
@@ -117,31 +117,30 @@ class Table:
 def markdown(table: Table) -> str:
     """GitHub's Markdown; the heads of a column are joined."""
     heads = [", ".join(h) for h in table.heads]
-    rows = [[table.stub, *heads], ["---", *["---:"] * len(heads)]]
-    for line in table.lines:
-        name = f"*{_plain(line.name)}*" if line.kind == "paper" else _plain(line.name)
-        rows.append([name, *(_markdown(e, table) for e in line.entries)])
-    body = "\n".join("| " + " | ".join(r) + " |" for r in [[_plain(h) for h in rows[0]], *rows[1:]])
+    lines = [[_plain(h) for h in (table.stub, *heads)], ["---", *["---:"] * len(heads)]]
+    for row in table.rows:
+        name = f"*{_plain(row.name)}*" if row.kind == "paper" else _plain(row.name)
+        lines.append([name, *(_markdown(c, table) for c in row.cells)])
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     below = [f"<sup>{letter}</sup> {_plain(reason)}" for letter, reason in table.footnotes()]
     return "\n\n".join([f"## {table.title}", table.about, body, *below, *table.notes]) + "\n"
 
 
 def latex(table: Table) -> str:
     """A floating table with the rules of booktabs; the triangles need amssymb."""
-    columns = len(table.heads)
     out = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.title)}. {_tex(table.about)}}}"]
-    out += [rf"\label{{tab:{table.name}}}", rf"\begin{{tabular}}{{l{'r' * columns}}}", r"\toprule"]
-    rows = table.head_rows()
-    for level, heads in enumerate(rows):
-        last = level == len(rows) - 1
-        cells = [_tex(h) if n == 1 and last else rf"\multicolumn{{{n}}}{{c}}{{{_tex(h)}}}" for h, n in heads]
-        out.append(" & ".join([_tex(table.stub) if last else "", *cells]) + r" \\")
+    out += [rf"\label{{tab:{table.name}}}", rf"\begin{{tabular}}{{l{'r' * len(table.heads)}}}", r"\toprule"]
+    levels = table.head_rows()
+    for level, heads in enumerate(levels):
+        last = level == len(levels) - 1
+        texts = [_tex(h) if n == 1 and last else rf"\multicolumn{{{n}}}{{c}}{{{_tex(h)}}}" for h, n in heads]
+        out.append(" & ".join([_tex(table.stub) if last else "", *texts]) + r" \\")
         if not last:
             out.append(" ".join(_rules([n for _, n in heads])))
     out.append(r"\midrule")
-    for line in table.lines:
-        name = rf"\textit{{{_tex(line.name)}}}" if line.kind == "paper" else _tex(line.name)
-        out.append(" & ".join([name, *(_latex(e, table) for e in line.entries)]) + r" \\")
+    for row in table.rows:
+        name = rf"\textit{{{_tex(row.name)}}}" if row.kind == "paper" else _tex(row.name)
+        out.append(" & ".join([name, *(_latex(c, table) for c in row.cells)]) + r" \\")
     out += [r"\bottomrule", r"\end{tabular}"]
     below = [rf"\textsuperscript{{{letter}}} {_tex(reason)}" for letter, reason in table.footnotes()]
     below += [_tex(note) for note in table.notes]
@@ -150,26 +149,26 @@ def latex(table: Table) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """One line for each row; what is missing is empty, its reason and the spread stand in columns of their own."""
-    spread = [any(line.entries[i].spread for line in table.lines) for i in range(len(table.heads))]
+    """Comma-separated values; a missing number is empty, and spreads and remarks have columns of their own."""
+    spread = [any(row.cells[i].spread for row in table.rows) for i in range(len(table.heads))]
     names = [", ".join(h) for h in table.heads]
     buffer = io.StringIO()
     out = csv.writer(buffer, lineterminator="\n")
     extra = [[*([f"{n}, spread"] if s else []), f"{n}, remark"] for n, s in zip(names, spread, strict=True)]
     out.writerow([table.stub, *(x for n, more in zip(names, extra, strict=True) for x in (n, *more))])
-    for line in table.lines:
-        cells: list[str] = []
-        for entry, wide in zip(line.entries, spread, strict=True):
-            cells.append("" if entry.text == DASH else entry.text)
+    for row in table.rows:
+        values: list[str] = []
+        for cell, wide in zip(row.cells, spread, strict=True):
+            values.append("" if cell.text == DASH else cell.text)
             if wide:
-                cells.append(entry.spread)
-            cells.append("; ".join(filter(None, (entry.mark, entry.detail, entry.reason))))
-        out.writerow([line.name, *cells])
+                values.append(cell.spread)
+            values.append("; ".join(filter(None, (cell.mark, cell.detail, cell.reason))))
+        out.writerow([row.name, *values])
     return buffer.getvalue()
 
 
 def rank_best(values: Sequence[float | None], *, higher_is_better: bool) -> list[bool]:
-    """Which of a column's numbers are the best; equal ones all are, and none if there is nothing to compare."""
+    """Which numbers of a column are the best: all equal ones, and none if there is nothing to compare with."""
     known = [v for v in values if v is not None]
     if len(known) < 2:
         return [False] * len(values)
@@ -177,26 +176,23 @@ def rank_best(values: Sequence[float | None], *, higher_is_better: bool) -> list
     return [v == top for v in values]
 
 
-# --- pieces ----------------------------------------------------------------------------------------------------------
-
-
 def _letter(n: int) -> str:
     """a, b, ... z, aa, ab, ..."""
     return (_letter(n // 26 - 1) if n >= 26 else "") + ascii_lowercase[n % 26]
 
 
-def _markdown(e: Entry, table: Table) -> str:
-    text = f"**{_plain(e.text)}**" if e.best else _plain(e.text)
-    spread = f" ± {e.spread}" if e.spread else ""
-    note = f" <sup>{table.letters[e.reason]}</sup>" if e.reason is not None else ""
-    return f"{text}{spread}{' ' + e.arrow if e.mark else ''}{note}"
+def _markdown(c: TableCell, table: Table) -> str:
+    text = f"**{_plain(c.text)}**" if c.best else _plain(c.text)
+    spread = f" ± {c.spread}" if c.spread else ""
+    note = f" <sup>{table.letters[c.reason]}</sup>" if c.reason is not None else ""
+    return f"{text}{spread}{' ' + c.arrow if c.mark else ''}{note}"
 
 
-def _latex(e: Entry, table: Table) -> str:
-    text = rf"\textbf{{{_tex(e.text)}}}" if e.best else _tex(e.text)
-    spread = rf" {{\scriptsize$\pm$ {e.spread}}}" if e.spread else ""
-    note = rf"\textsuperscript{{{table.letters[e.reason]}}}" if e.reason is not None else ""
-    return f"{text}{spread}{' ' + _LATEX_ARROWS[e.mark] if e.mark else ''}{note}"
+def _latex(c: TableCell, table: Table) -> str:
+    text = rf"\textbf{{{_tex(c.text)}}}" if c.best else _tex(c.text)
+    spread = rf" {{\scriptsize$\pm$ {c.spread}}}" if c.spread else ""
+    note = rf"\textsuperscript{{{table.letters[c.reason]}}}" if c.reason is not None else ""
+    return f"{text}{spread}{' ' + _LATEX_ARROWS[c.mark] if c.mark else ''}{note}"
 
 
 def _rules(widths: Sequence[int]) -> list[str]:

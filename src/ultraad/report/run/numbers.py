@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
+from ultraad.report.kit.words import DASH, decimals, public_names
+
 if TYPE_CHECKING:
     from ultraad.report.run.read import Results, Row
 
-DASH = "\N{EN DASH}"
 SHOWN_ERROR = 5e-4  # ours: half of the last digit shown
 
 # key: (title, what it says); the order is the order of the full table
@@ -129,21 +130,6 @@ class Tally:
         return self.lesions - self.found + self.normals - self.quiet
 
 
-def decimals(value: float | None, digits: int = 3) -> str:
-    """A number, or a dash."""
-    return DASH if value is None else f"{value:.{digits}f}"
-
-
-def count(n: int, noun: str) -> str:
-    """``"1 image"``, ``"2 images"``."""
-    return f"{n} {noun}{'s' * (n != 1)}"
-
-
-def share(part: int, whole: int) -> str:
-    """``"75 % (3 of 4)"``, or a dash if there is nothing to count."""
-    return f"{100 * part / whole:.0f} % ({part} of {whole})" if whole else DASH
-
-
 def described(key: str) -> tuple[str, str]:
     """A metric's name and what it says, in a few words."""
     return _TITLES.get(key, (key.replace("_", " "), ""))
@@ -243,10 +229,3 @@ def tally(name: str, rows: Sequence[Row]) -> Tally:
         graded=len(graded),
         named=sum(r.label == r.guess for r in graded),
     )
-
-
-def public_names(groups: Iterable[str]) -> dict[str, str]:
-    """Patient names of published sets as they are; ids from DICOM headers become numbers, as the page may be sent."""
-    dicom = [g for g in groups if g.startswith("dicom:")]
-    numbers = {g: f"DICOM patient {i}" for i, g in enumerate(dicom, start=1)}
-    return {g: numbers.get(g, g) for g in groups}

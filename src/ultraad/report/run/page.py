@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 from ultraad.io.files import write_text
+from ultraad.report.kit.page import environment
+from ultraad.report.kit.words import short_id
 from ultraad.report.run import charts, gallery, numbers, words
-from ultraad.report.run.numbers import DASH, decimals
 from ultraad.report.run.protocol import options, protocol
-from ultraad.report.run.read import read, short
+from ultraad.report.run.read import read
 from ultraad.results.folder import ERRORS, METRICS, PREDICTIONS, REPORT, RUN, TABLE
 
 if TYPE_CHECKING:
@@ -38,23 +37,9 @@ def render(folder: str | Path) -> Path:
         DataError: If the folder holds no results, a file is damaged, or the page cannot be written.
     """
     folder = Path(folder)
-    page = environment().get_template("page.html.j2").render(_content(read(folder)))
+    page = environment("ultraad.report.run").get_template("page.html.j2").render(_content(read(folder)))
     write_text(folder / REPORT, page)
     return folder / REPORT
-
-
-def environment() -> Environment:
-    """Jinja with everything escaped that is not marked safe here; a name the template lacks is an error."""
-    env = Environment(
-        loader=ChoiceLoader([PackageLoader("ultraad.report.run", ""), PackageLoader("ultraad.report.kit", "")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {"decimals": decimals}
-    env.globals |= {"share": numbers.share, "DASH": DASH}
-    return env
 
 
 def _content(results: Results) -> dict[str, Any]:
@@ -111,7 +96,7 @@ def _content(results: Results) -> dict[str, Any]:
 def _errors(results: Results) -> list[tuple[str, str]]:
     """Ids and reasons without the folders of the machine they come from."""
     root = results.fact("data", "root")
-    return [(short(id_), reason.replace(f"{root}/", "") if root else reason) for id_, reason in results.errors]
+    return [(short_id(id_), reason.replace(f"{root}/", "") if root else reason) for id_, reason in results.errors]
 
 
 def _scores(results: Results) -> list[tuple[str, list[float], bool | None]]:

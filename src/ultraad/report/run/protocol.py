@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ultraad.report.run.numbers import count, decimals
+from ultraad.report.kit.words import count, decimals
 from ultraad.report.run.words import data_name, intervals, shots, source_name
 
 if TYPE_CHECKING:

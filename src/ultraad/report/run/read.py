@@ -9,6 +9,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ultraad.errors import DataError
+from ultraad.report.kit.words import short_id
 from ultraad.results.folder import ERRORS, METRICS, PREDICTIONS, RUN, read_predictions
 
 
@@ -43,7 +44,7 @@ class Row:
     @property
     def name(self) -> str:
         """The id, cut to what may be sent around."""
-        return short(self.id)
+        return short_id(self.id)
 
     @property
     def guess(self) -> str | None:
@@ -106,11 +107,6 @@ class Results:
         if found is None:
             found = self.metrics.get("thresholds", {}).get(kind)
         return None if found is None else float(found)
-
-
-def short(id_: str) -> str:
-    """The last two parts of a sample id: enough to find the image, and no home folder in a page that is sent around."""
-    return "/".join(id_.split("/")[-2:])
 
 
 def last_part(path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ultraad.report.run.numbers import count
+from ultraad.report.kit.words import count
 from ultraad.report.run.read import last_part
 from ultraad.results.folder import RUN
 
