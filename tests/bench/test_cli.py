@@ -14,11 +14,11 @@ from ultraad.cli import main
 def bench(recipe, tmp_path, data, capsys):
     """Runs ``ultraad bench run`` on a recipe; gives (exit code, stdout, stderr)."""
 
-    def run(*words, output=tmp_path / "out", base=("--data", data), **changes):
+    def run(*words, output=tmp_path / "out", base=("--data", data), recipe_name=None, **changes):
         file = tmp_path / "trial.yaml"
         file.write_text(yaml.safe_dump(recipe(**changes).model_dump(mode="json")))
         capsys.readouterr()
-        command = ["bench", "run", file, "-o", output, *base, "--jobs", 1, "--device", "cpu", *words]
+        command = ["bench", "run", recipe_name or file, "-o", output, *base, "--jobs", 1, "--device", "cpu", *words]
         with pytest.raises(SystemExit) as end:
             main([str(w) for w in command])
         return end.value.code or 0, *capsys.readouterr()
@@ -30,13 +30,13 @@ def test_run(bench, tmp_path):
     code, out, _ = bench("--set", "seeds=[3, 4]", "--keep-features")
     assert code == 0
     assert "toy, 1 shots, seed 3, honest, busi: image AUROC" in out
-    assert "2 ok (0 were there already)" in out
+    assert "2 ok (0 from an earlier run)" in out
     assert Results.open(tmp_path / "out").bench["path"].endswith("trial.yaml")
     assert any((tmp_path / "out" / "features").iterdir())
-    assert "2 ok (2 were there already)" in bench("--set", "seeds=[3, 4]")[1]
+    assert "2 ok (2 from an earlier run)" in bench("--set", "seeds=[3, 4]")[1]
 
 
-def test_a_failed_row_is_said_and_ends_with_1(bench):
+def test_a_failed_row_is_reported_and_the_exit_code_is_1(bench):
     methods = [{"name": "tests.bench.toys:Failing", "label": "bad"}, {"name": TOY, "label": "good"}]
     code, out, err = bench(methods=methods)
     assert code == 1
@@ -54,11 +54,36 @@ def test_a_failed_row_is_said_and_ends_with_1(bench):
         (["--set", "methods=[ultrad]"], "unknown method"),
     ],
 )
-def test_what_is_wrong_is_said_before_any_work(bench, tmp_path, words, message):
+def test_mistakes_are_reported_before_any_work(bench, tmp_path, words, message):
     code, _, err = bench(*words)
     assert code == 1
     assert message in err
     assert not (tmp_path / "out" / "results.jsonl").exists()
+
+
+def test_a_shipped_recipe_runs_by_name(bench, data, tmp_path, capsys):
+    code, out, err = bench(recipe_name="quick", base=(), output=tmp_path / "named")
+    assert (code, out) == (1, "")
+    assert "data set 'bus_uclm' is in BUS-UCLM" in err
+    code, _, err = bench(recipe_name="qiuck", output=tmp_path / "named")
+    assert code == 1
+    assert "there is no recipe 'qiuck'; did you mean 'quick'?" in err
+
+
+def test_an_old_path_of_a_shipped_recipe_works_with_a_warning(bench, tmp_path):
+    code, _, err = bench(recipe_name="recipes/quick.yaml", base=(), output=tmp_path / "named")
+    assert code == 1
+    assert "recipes/quick.yaml is now part of the package; write 'quick' instead" in err
+    assert "data set 'bus_uclm' is in BUS-UCLM" in err
+
+
+def test_shipped_recipes_are_listed_with_their_titles(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "recipes"])
+    assert not end.value.code
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split() == ["quick", "A", "first", "look"] for line in lines)
+    assert len(lines) >= 9
 
 
 def test_roots_by_name_are_enough(bench, data):

@@ -1,19 +1,16 @@
-"""Recipes are strict, and those that ship are whole."""
+"""Recipes are strict, and those that ship are complete."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-import ultraad.bench.recipe
 from ultraad import methods
-from ultraad.bench.recipe import ALL, read_recipe
+from ultraad.bench.recipe import ALL, read_recipe, shipped
 from ultraad.bench.run.protocol import HABITS
 from ultraad.config import resolve
 from ultraad.errors import ConfigError
 
-SHIPPED = sorted((Path(ultraad.bench.recipe.__file__).parent / "recipes").glob("*.yaml"))
+SHIPPED = list(shipped().values())
 
 
 def test_short_forms(recipe):
@@ -29,7 +26,7 @@ def test_short_forms(recipe):
         ({"shotz": [4]}, "did you mean shots"),
         ({"methods": [{"name": "ultraad", "labl": "x"}]}, "labl"),
         ({"methods": ["ultraad", "ultraad"]}, "twice"),
-        ({"test": ["busi", {"on": "busi", "exclude_tags": ["marks"]}]}, "busi is there twice"),
+        ({"test": ["busi", {"on": "busi", "exclude_tags": ["marks"]}]}, "busi is given twice"),
         ({"test": ["udiat"]}, "data does not name udiat"),
         ({"test": []}, "adapt.on and test"),
         ({"leave_one_out": True}, "adapt.on and test"),
@@ -40,7 +37,7 @@ def test_short_forms(recipe):
         ({"auxiliary": "mvtec"}, "mvtec"),
     ],
 )
-def test_what_is_wrong_is_said(recipe, changes, message):
+def test_mistakes_are_named(recipe, changes, message):
     with pytest.raises(ConfigError, match=message):
         recipe(**changes)
 
@@ -53,21 +50,52 @@ def test_changes_replace_keys(tmp_path):
         read_recipe(file, changes={"seeds": "many"})
 
 
+def test_a_file_wins_over_a_shipped_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quick").mkdir()  # a results folder of that name is no recipe
+    assert read_recipe("quick").name == "quick"
+    (tmp_path / "quick").rmdir()
+    (tmp_path / "quick").write_text("name: own\ndata: {d: {root: d}}\nadapt: {on: d}\ntest: [d]\nmethods: [ultraad]\n")
+    assert read_recipe("quick").name == "own"
+
+
+def test_an_old_path_of_a_shipped_recipe_works_with_a_warning(caplog, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_recipe("recipes/quick.yaml") == read_recipe("quick")
+    assert caplog.messages == ["recipes/quick.yaml is now part of the package; write 'quick' instead"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("shortcut", r"there is no recipe 'shortcut'; did you mean 'shortcuts'\? wanted a YAML file or one of ambig"),
+        ("mine/quik.yaml", r"there is no recipe 'mine/quik.yaml'; did you mean 'quick'\?"),
+        ("elsewhere/quick.yaml", r"there is no recipe 'elsewhere/quick.yaml'; did you mean 'quick'\?"),
+        ("zzzz", "there is no recipe 'zzzz'; wanted a YAML file or one of ambiguities"),
+    ],
+)
+def test_a_missing_recipe_is_named_with_the_nearest_one(name, message):
+    with pytest.raises(ConfigError, match=message):
+        read_recipe(name)
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
 def test_recipes_that_ship(path):
     text = path.read_text(encoding="utf-8")
     head = [line for line in text.splitlines() if line.startswith("#")]
-    assert f"recipes/{path.name}" in "".join(head), "the header gives the command"
+    assert f"ultraad bench run {path.stem} --data DATA" in "".join(head), "the header gives the command"
     assert any("unmeasured" in line for line in head) or any("minutes" in line for line in head)
     r = read_recipe(path)
+    assert r == read_recipe(path.stem)
     assert r.name == path.stem
+    assert r.title
     for entry in r.methods:
         if entry.name != ALL:
             resolve(methods.get(entry.name).Config, entry.options, where=entry.label)
     assert r.reference in {e.label for e in r.methods} | {""}
 
 
-def test_enough_recipes_ship():
+def test_all_recipes_ship():
     names = "ambiguities device_shift methods_16shot paper_ablation paper_table1 paper_table2 quick shortcuts"
     assert [p.stem for p in SHIPPED] == names.split()
 

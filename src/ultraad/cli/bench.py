@@ -1,4 +1,4 @@
-"""``ultraad bench run``, ``report`` and ``compare``."""
+"""``ultraad bench run``, ``recipes``, ``report`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ultraad.cli.console import Commands, progress, say, warn
+from ultraad.cli.console import Commands, progress, say, table, warn
 from ultraad.cli.options import Device, Devices
 from ultraad.errors import ConfigError
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from ultraad.bench.recipe import Recipe
 
 app = typer.Typer(
-    cls=Commands, help="Compare methods: a recipe in, a folder of results and a report out.", no_args_is_help=True
+    cls=Commands, help="Compare methods on your data by a recipe, and write a report.", no_args_is_help=True
 )
 
-_Folder = Annotated[Path, typer.Argument(metavar="RESULTS", help="What 'ultraad bench run' wrote.")]
+_Folder = Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder from 'ultraad bench run'.")]
 _SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "class_auroc_macro": "class AUROC"}
 
 
 class EngineName(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the help
-    """Who runs the jobs."""
+    """What runs the jobs."""
 
     local = "local"
     ray = "ray"
@@ -35,37 +35,43 @@ class EngineName(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in 
 
 @app.command()
 def run(
-    recipe: Annotated[Path, typer.Argument(help="YAML; see recipes/.")],
+    recipe: Annotated[str, typer.Argument(help="A name from 'ultraad bench recipes', or a YAML file.")],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
-    data: Annotated[Path | None, typer.Option(help="Folder that holds the recipe's data sets.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with the data sets of the recipe.")] = None,
     root: Annotated[
         list[str] | None,
-        typer.Option("--root", metavar="NAME=DIR", help="Where one of the recipe's data sets is; repeatable."),
+        typer.Option("--root", metavar="NAME=DIR", help="Folder of one data set of the recipe. Can be repeated."),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the recipe, e.g. seeds=[0]; repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Replace a key of the recipe, e.g. seeds=[0]. Can be repeated."
+        ),
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Jobs at a time; as many as there are processors if not given.")
-    ] = None,
-    engine: Annotated[EngineName, typer.Option(help="ray: on a Ray cluster, extra 'ray'.")] = EngineName.local,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Jobs at a time. Default: one for each processor.")] = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="ray: on a Ray cluster; needs the extra 'ray'.")
+    ] = EngineName.local,
     address: Annotated[
-        str | None, typer.Option(help="Of the Ray cluster, or 'auto'; one is started here if not given.")
+        str | None, typer.Option(help="Address of the Ray cluster, or 'auto'. Default: start one on this machine.")
     ] = None,
-    gpus: Annotated[float, typer.Option(min=0, help="With ray: GPUs that a job takes, e.g. 0.25.")] = 0.0,
+    gpus: Annotated[float, typer.Option(min=0, help="With ray: GPUs for each job, e.g. 0.25.")] = 0.0,
     device: Devices = Device.auto,
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try rows again that failed before.")] = False,
-    share: Annotated[bool, typer.Option(help="Encode images once for all jobs, on disk in the results folder.")] = True,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Run failed rows again.")] = False,
+    share: Annotated[
+        bool, typer.Option(help="Encode each image once for all jobs; kept on disk in the results folder.")
+    ] = True,
     keep_features: Annotated[
-        bool, typer.Option("--keep-features", help="Leave the encoded images in the results folder.")
+        bool, typer.Option("--keep-features", help="Keep the encoded images in the results folder.")
     ] = False,
 ) -> None:
-    """Run a recipe; run it again to go on where it stopped.
+    """Run a recipe; the same command continues an interrupted run.
 
-    Finished rows are kept whatever happens. A row that fails is listed at the end and the rest goes on; exits with 1
-    if any row failed.
+    Finished rows are always kept. If a row fails, the others still run; the exit code is then 1.
+
+    Example:
+        ultraad bench run quick --data DATA -o results
     """
     from ultraad.bench.recipe import read_recipe
     from ultraad.bench.run.driver import run as run_recipe
@@ -85,23 +91,39 @@ def run(
                 retry_errors=retry_errors,
                 share=share,
                 keep_features=keep_features,
-                path=recipe,
+                path=Path(recipe),
                 progress=tell,
                 on_row=_show,
             )
         except KeyboardInterrupt:
-            warn(f"interrupted. What is done is kept in {output}; run the same command again to go on", style="bold")
+            warn(f"interrupted. Finished rows are in {output}; run the same command again to continue", style="bold")
             raise typer.Exit(130) from None
     counts = ", ".join(f"{n} {status}" for status, n in sorted(done.counts.items()))
-    say(f"{counts or 'no rows'} ({done.skipped} were there already) in {done.seconds:.0f} s; results in {output}")
+    say(f"{counts or 'no rows'} ({done.skipped} from an earlier run) in {done.seconds:.0f} s; results in {output}")
     if done.counts.get("error"):
-        warn(f"rows failed: see {output}/errors, and try them again with --retry-errors")
+        warn(f"some rows failed: see {output}/errors; run them again with --retry-errors")
         raise typer.Exit(1)
 
 
 @app.command()
+def recipes() -> None:
+    """List the recipes that ship with the package.
+
+    Example:
+        ultraad bench recipes
+    """
+    from ultraad.bench.recipe import read_recipe, shipped
+
+    table(("name", "title"), [(name, read_recipe(name).title) for name in shipped()])
+
+
+@app.command()
 def report(folder: _Folder) -> None:
-    """Write the report of a results folder: HTML, and the tables as Markdown, LaTeX and CSV."""
+    """Write the report of a results folder as HTML, and its tables as Markdown, LaTeX and CSV.
+
+    Example:
+        ultraad bench report results
+    """
     from ultraad.bench.study.page import render
 
     say(f"report written to {render(folder)}")
@@ -110,11 +132,17 @@ def report(folder: _Folder) -> None:
 @app.command()
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="A results folder.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another results folder.")],
     *,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it as an HTML page, too.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the comparison as an HTML page.")
+    ] = None,
 ) -> None:
-    """Show what differs between two results folders."""
+    """Show the differences between two results folders.
+
+    Example:
+        ultraad bench compare results-before results-after
+    """
     from ultraad.bench.study.compare import compare as difference
     from ultraad.io.files import write_text
 
@@ -136,13 +164,13 @@ def _engine(name: EngineName, recipe: Recipe, *, address: str | None, gpus: floa
 def _pair(word: str) -> tuple[str, Path]:
     name, equals, folder = word.partition("=")
     if not (name and equals and folder):
-        msg = f"cannot understand --root {word!r}; wanted NAME=DIR, e.g. --root busi=data/BUSI"
+        msg = f"got --root {word!r}; wanted NAME=DIR, e.g. --root busi=data/BUSI"
         raise ConfigError(msg)
     return name, Path(folder)
 
 
 def _show(row: dict[str, Any]) -> None:
-    """One line for a new row."""
+    """Print one line for a finished row."""
     where = f"{row['label']}, {row['shots']} shots, seed {row['seed']}, {row['protocol']}, {row['test']['name']}"
     if row["status"] != "ok":
         warn(f"{where}: {row['reason']}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from ultraad.backbones._door import DType
-    from ultraad.bench.recipe import Entry, ProtocolName, Recipe, Tower
+    from ultraad.bench.recipe import BackboneSpec, Protocol, Recipe, Variant
     from ultraad.bench.run.data import Data, Pool, Split, TestSet
     from ultraad.data.auxiliary import AuxiliarySet
     from ultraad.types import SupportSet
@@ -85,7 +85,7 @@ class Job:
     classes: tuple[str, ...]
     normal_class: str
     seed: int
-    protocol: ProtocolName
+    protocol: Protocol
     recipe: Recipe
     facts: dict[str, Any]
     rows: tuple[Planned, ...]
@@ -136,7 +136,7 @@ class Plan:
                                 if self._wanted(entry, shots, seed, protocol):
                                     yield self._job(tower, split, seed, shots, entry, protocol)
 
-    def _wanted(self, entry: Entry, shots: int, seed: int, protocol: ProtocolName) -> bool:
+    def _wanted(self, entry: Variant, shots: int, seed: int, protocol: Protocol) -> bool:
         r, info = self.recipe, methods.get(entry.name).info
         if shots not in (r.shots if entry.shots is None else entry.shots):
             return False
@@ -147,7 +147,7 @@ class Plan:
             return False
         return shots > 0 or auxiliary or seed == r.seeds[0]  # without images nothing depends on the seed
 
-    def _job(self, tower: Tower, split: Split, seed: int, shots: int, entry: Entry, protocol: ProtocolName) -> Job:
+    def _job(self, tower: BackboneSpec, split: Split, seed: int, shots: int, entry: Variant, protocol: Protocol) -> Job:
         r, pool = self.recipe, split.pool
         info = methods.get(entry.name).info
         spec = TowerSpec(tower.name, entry.size or tower.size, tower.dtype, self._device)
@@ -225,7 +225,7 @@ class Plan:
         return self._backbones[spec]
 
 
-def _spelt_out(recipe: Recipe) -> Iterator[Entry]:
+def _spelt_out(recipe: Recipe) -> Iterator[Variant]:
     """``all`` stands for every method that no other line of the recipe calls by its own name."""
     named = {e.label for e in recipe.methods}
     for entry in recipe.methods:
@@ -237,13 +237,13 @@ def _spelt_out(recipe: Recipe) -> Iterator[Entry]:
                 yield entry.model_copy(update={"name": name, "label": name})
 
 
-def _resolved(entry: Entry) -> dict[str, Any]:
+def _resolved(entry: Variant) -> dict[str, Any]:
     chosen = methods.get(entry.name)
     own = {key: value for key, value in entry.options.items() if key.partition(".")[0] != "calibration"}
     return dump(resolve(chosen.Config, own, where=f"options of {entry.label}"))
 
 
-def _calibration(entry: Entry) -> dict[str, Any]:
+def _calibration(entry: Variant) -> dict[str, Any]:
     return {key: value for key, value in entry.options.items() if key.partition(".")[0] == "calibration"}
 
 
