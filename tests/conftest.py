@@ -15,19 +15,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def layouts() -> dict[str, Callable[[Path], Path]]:
-    """{layout name: writes such a data set to a folder and returns it}."""
-    return {
-        "bmad": helpers.write_bmad,
-        "bus_bra": helpers.write_bus_bra,
-        "bus_uclm": helpers.write_bus_uclm,
-        "busi": helpers.write_busi,
-        "coco": helpers.write_coco,
-        "csv": helpers.write_csv,
-        "folder": helpers.write_folder,
-        "mvtec": helpers.write_mvtec,
-        "synthetic": helpers.write_synthetic,
-        "udiat": helpers.write_udiat,
-    }
+    """{layout name: writes such a data set to a folder and returns it}; the functions are ``helpers.write_<name>``."""
+    from ultraad.data import sources
+
+    writers = {name: getattr(helpers, f"write_{name}", None) for name in sources.available()}
+    return {name: write for name, write in writers.items() if write}
 
 
 @pytest.fixture(scope="session")

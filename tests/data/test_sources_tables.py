@@ -52,7 +52,7 @@ def test_csv_frames(tmp_path):
     helpers.write_table(table, "image", ["a.dcm"])
     assert [s.id for s in sources.scan(table)] == ["a.dcm#0", "a.dcm#1", "a.dcm#2"]
     helpers.write_table(table, "image,mask", ["a.dcm,m.png"])
-    with pytest.raises(DataError, match=r"row 2: a\.dcm has 3 frames; name the mask's one"):
+    with pytest.raises(DataError, match=r"row 2: a\.dcm has 3 frames; give the mask's in a column 'frame'"):
         sources.scan(table)
 
 
@@ -65,8 +65,8 @@ def test_csv_frames(tmp_path):
         ("image,frame", "a.png,-1", "row 2: frame is '-1'"),
         ("image,frame", "a.png,first", "row 2: frame is 'first'"),
         ("image,label", ",x", "row 2: the cell 'image' is empty"),
-        ("image,label", "a.png,x,y", "row 2: more cells than the header's 2 columns"),
-        ("image", "a.png\na.png", "names 1 image(s) twice, e.g. 'a.png'"),
+        ("image,label", "a.png,x,y", "row 2: more cells than the header (2)"),
+        ("image", "a.png\na.png", "lists 1 image(s) more than once, e.g. 'a.png'"),
     ],
 )
 def test_csv_faults(header, row, message, tmp_path):
@@ -131,7 +131,7 @@ def edit(root: Path, change) -> None:
     ("change", "message"),
     [
         (lambda c: c.pop("categories"), "is not a COCO file"),
-        (lambda c: c["annotations"][0].update(image_id=99), "refers to an id that is not there"),
+        (lambda c: c["annotations"][0].update(image_id=99), "refers to an id that does not exist"),
         (lambda c: c["images"][0].pop("file_name"), "has no 'file_name'"),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]]), "annotation 1: wanted polygons"),
         (lambda c: c["annotations"][1]["segmentation"].update(counts=[5]), "annotation 2: run lengths sum to 5"),

@@ -20,7 +20,7 @@ def test_heat_is_inferno_between_low_and_high():
     from matplotlib import colormaps
 
     levels = np.linspace(0, 1, 256).reshape(16, 16)
-    wanted = colormaps["inferno"](np.arange(256), bytes=True)[:, :3].reshape(16, 16, 3)
+    wanted = np.rint(np.array(colormaps["inferno"].colors) * 255).astype(np.uint8).reshape(16, 16, 3)
     np.testing.assert_array_equal(heat(levels), wanted)
     np.testing.assert_array_equal(heat(levels * 8 - 3, low=-3, high=5), wanted)
     np.testing.assert_array_equal(heat(np.array([[-9.0, 9.0]])), wanted.reshape(256, 3)[None, [0, 255]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from ultraad.errors import DataError
@@ -12,12 +13,11 @@ from ultraad.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-COLOUR_MAP = "inferno"  # ours: perceptually uniform, readable in grey print and by the colour-blind
-OPACITY = 0.6  # ours: of the highest value, so that the speckle stays visible beneath
-TRUTH_COLOUR = (0, 255, 0)  # green, ours; neither colour occurs in inferno
-THRESHOLD_COLOUR = (0, 160, 255)  # blue, ours
-_ROWS = 64  # ours: of a picture at a time, so that what is computed stays in the processor's cache
-_CONTOUR_FRACTION = 300  # ours: contours are 1/300 of the shorter side thick, at least one pixel
+OPACITY = 0.6  # of the highest value; the speckle stays visible beneath it
+TRUTH_COLOUR = (0, 255, 0)  # green; neither contour colour occurs in inferno
+THRESHOLD_COLOUR = (0, 160, 255)  # blue
+_ROWS = 64  # image rows blended at a time, so that the intermediate arrays fit the processor's cache
+_CONTOUR_FRACTION = 300  # contours are 1/300 of the shorter side thick, at least one pixel
 
 
 def heat(map: NDArray[Any], *, low: float = 0.0, high: float = 1.0) -> NDArray[np.uint8]:  # noqa: A002  # the noun of Scores
@@ -140,9 +140,8 @@ def _contour(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 @cache
 def _table() -> NDArray[np.uint8]:
-    """The colour scale, uint8 (256 3)."""
-    from matplotlib import colormaps
-
-    table = np.asarray(colormaps[COLOUR_MAP](np.arange(256), bytes=True), dtype=np.uint8)[:, :3]
+    """The colour scale, uint8 (256 3): inferno is perceptually uniform and readable in grey and by the colour-blind."""
+    blue_first = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)  # (256 1 3)
+    table: NDArray[np.uint8] = np.asarray(blue_first[:, 0, ::-1], dtype=np.uint8)
     table.setflags(write=False)
     return table

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 
 from ultraad import registry
 from ultraad.data.sources._base import (
-    SPLIT_NAMES,
     Source,
+    anomaly_samples,
     folders_in,
+    frames_of,
+    images_in,
     indent,
     is_anomalous,
     is_normal,
     natural_key,
     plain,
+    read_table,
+    relative_id,
+    split_folders,
+    split_of,
 )
 from ultraad.errors import DataError
 
@@ -23,9 +29,13 @@ if TYPE_CHECKING:
 
     from ultraad.types import Sample
 
-__all__ = ["Source", "available", "class_order", "detect", "get", "is_anomalous", "is_normal", "scan"]
+__all__ = [
+    "Source", "anomaly_samples", "available", "class_order", "detect", "folders_in", "frames_of", "get", "images_in",
+    "is_anomalous", "is_normal", "natural_key", "plain", "read_table", "relative_id", "scan", "split_folders",
+    "split_of",
+]  # fmt: skip
 
-_FALLBACK = "folder"  # the least demanding layout, tried when no other one matches
+_FALLBACK = "folder"  # the most general layout, tried when no other matches
 
 
 def available() -> list[str]:
@@ -50,18 +60,16 @@ def detect(root: Path | str) -> str:
     """Name of the layout a folder (or file) has.
 
     Raises:
-        DataError: If it does not exist, no layout fits (the message shows what was found and every layout's picture),
-            or several fit.
+        DataError: If it does not exist, no layout fits (the message shows what was found and every known layout), or
+            several fit.
     """
     root = Path(root)
-    if not root.exists():
-        msg = f"{root} does not exist; give the folder that holds the data set"
-        raise DataError(msg)
+    _check_exists(root)
     names = [n for n in available() if n != _FALLBACK and get(n).matches(root)]
     if not names:
         names = _fallback(root)
     if len(names) > 1:
-        msg = f"{root} fits {len(names)} layouts: {', '.join(names)}; name the right one with layout= (--layout)"
+        msg = f"{root} fits {len(names)} layouts: {', '.join(names)}; choose one with layout= (--layout)"
         raise DataError(msg)
     if not names:
         pictures = "\n".join(f"  {n}: {get(n).title}\n{indent(get(n).layout)}" for n in available())
@@ -71,20 +79,20 @@ def detect(root: Path | str) -> str:
 
 
 def _fallback(root: Path) -> list[str]:
-    """The plain folder layout, unless what looks like classes are whole data sets."""
+    """The plain folder layout, unless the folders inside are data sets rather than classes."""
     source = get(_FALLBACK)
     if not source.matches(root):
         return []
-    inside = [f for f in folders_in(root) if plain(f.name) not in SPLIT_NAMES]
+    inside = [f for f in folders_in(root) if not split_of(f.name)]
     sets = [f.name for f in inside if any(n != _FALLBACK and get(n).matches(f) for n in available())]
     if sets:
-        msg = f"{root} holds whole data sets: {', '.join(sets)}; give one of these folders"
+        msg = f"{root} contains several data sets: {', '.join(sets)}; give one of these folders"
         raise DataError(msg)
     return [_FALLBACK]
 
 
 def _contents(root: Path, limit: int = 8) -> str:
-    """What a person would see there, in one line."""
+    """The first names in a folder, for an error message."""
     if root.is_file():
         return f"the file {root.name}"
     names = sorted((p.name + "/" * p.is_dir() for p in root.iterdir() if p.name[0] != "."), key=natural_key)
@@ -103,23 +111,25 @@ def scan(root: Path | str, *, layout: str = "auto") -> list[Sample]:
 
     Raises:
         ConfigError: If the layout's name is unknown.
-        DataError: If nothing is found there, or it is not what the layout wants.
+        DataError: If the folder does not exist, has another layout, or contains no images.
     """
-    root = Path(root)
-    source = get(detect(root) if layout == "auto" else layout)
+    _check_exists(Path(root))
+    return get(detect(root) if layout == "auto" else layout).scan(root)
+
+
+def _check_exists(root: Path) -> None:
     if not root.exists():
-        msg = f"{root} does not exist; give the folder that holds the data set"
+        msg = f"{root} does not exist; give the folder of the data set"
         raise DataError(msg)
-    return source.scan(root)
 
 
 def class_order(samples: Sequence[Sample]) -> tuple[tuple[str, ...], str | None]:
-    """The classes of a data set, in the order that fixes label numbers.
+    """The classes of a data set in label order.
 
-    The normal class comes first, then the others in natural order (so benign before malignant).
+    The normal class comes first, then the others in natural order (benign before malignant).
 
     Returns:
-        (classes, normal class). The normal class is None if no class, or more than one, is free of lesions.
+        (classes, normal class). The normal class is None unless exactly one class is free of lesions.
     """
     state: dict[str, set[bool | None]] = {}
     for s in samples:

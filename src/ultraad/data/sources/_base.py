@@ -1,13 +1,12 @@
-"""What a data layout is, and the few rules all layouts share.
+"""What a data layout is, and the functions all layouts share.
 
-A layout reads file names and tables and returns :class:`~ultraad.types.Sample` records. It decodes no pixels: the only
-thing read from an image is its header, to find masks that cannot lie on it.
+A layout reads file names and tables and returns :class:`~ultraad.types.Sample` records. It decodes no pixels. Only the
+headers of images are read, to find masks of another size than their image.
 """
 
 from __future__ import annotations
 
 import csv
-import difflib
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -18,16 +17,17 @@ from typing import TYPE_CHECKING
 from ultraad import io
 from ultraad.errors import DataError
 from ultraad.io.image import is_dicom
+from ultraad.registry import did_you_mean
 from ultraad.types import Region, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-# Class names that mean "no lesion", after lower-casing and turning spaces and dashes into "_".  # ours
+# Class names that mean "no lesion", in the spelling of plain().
 NORMAL_NAMES = frozenset(
     {"normal", "normals", "good", "healthy", "negative", "no_lesion", "no_finding", "no_findings", "nolesion"}
 )
-# Folder names of published splits, and the name each is known by.
+# Folder names of published splits, and what each is called here.
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -42,10 +42,6 @@ SPLIT_NAMES = {
 DICOM_PATIENT = "dicom:"
 
 
-def _nothing(root: Path) -> list[str]:  # noqa: ARG001 - the signature of Source.quirks
-    return []
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """One data layout. A module in this package ends in ``SOURCE = Source(...)``.
@@ -53,13 +49,15 @@ class Source:
     Attributes:
         name: The module's name; what ``layout=`` takes.
         title: Full name.
-        licence: Licence of the published data, or whose it is.
-        citation: What to cite; empty for generic layouts.
-        layout: Picture of the folder, shown when a folder is not understood.
-        group_rule: How a patient is known, one sentence.
+        licence: Licence of the published data; ``"yours"`` for a generic layout.
+        citation: What to cite; may be empty for a generic layout.
+        layout: The folder tree as text, shown when a folder is not recognised.
+        group_rule: How patients are identified, in one sentence.
         matches: True if a folder (or file) has this layout; looks at names only.
-        read: The samples, in any order; :meth:`scan` is what others call.
-        quirks: Faults of the tables beside the images, as sentences for the data check.
+        read: Yields the samples in any order. Other code calls :meth:`scan`.
+        quirks: Returns the faults of the tables beside the images, as sentences for the data check.
+        published: True for the layout of one published data set. A patient's name then means the same person in every
+            copy of it, which the leakage check relies on.
     """
 
     name: str
@@ -70,7 +68,8 @@ class Source:
     group_rule: str
     matches: Callable[[Path], bool]
     read: Callable[[Path], Iterable[Sample]]
-    quirks: Callable[[Path], list[str]] = _nothing
+    quirks: Callable[[Path], list[str]] = lambda _: []
+    published: bool = False
 
     def scan(self, root: Path | str) -> list[Sample]:
         """Every sample under ``root``, in natural order of their ids.
@@ -82,7 +81,7 @@ class Source:
             At least one sample; ``mask_aligned`` is False where a mask's size is not exactly the image's size.
 
         Raises:
-            DataError: If the layout is another one, nothing is found, a table is broken, or two samples have one id.
+            DataError: If the folder has another layout or no images, a table is broken, or two samples share an id.
         """
         root = Path(root)
         if not self.matches(root):
@@ -94,20 +93,20 @@ class Source:
             raise DataError(msg)
         twice = [id_ for id_, n in Counter(s.id for s in samples).items() if n > 1]
         if twice:
-            msg = f"{root} names {len(twice)} image(s) twice, e.g. {twice[0]!r}; keep one entry for each image"
+            msg = f"{root} lists {len(twice)} image(s) more than once, e.g. {twice[0]!r}; keep one entry per image"
             raise DataError(msg)
         return _mark_alignment(samples)
 
 
 def _mark_alignment(samples: list[Sample]) -> list[Sample]:
-    """Set ``mask_aligned`` from the headers. Masks are never stretched: equal size is the only proof of one grid."""
+    """Set ``mask_aligned`` from the headers: masks are never resized, so a mask must have its image's size."""
 
     @lru_cache(maxsize=16)  # neighbours share a file when it has many frames
     def size(path: Path) -> tuple[int, int] | None:
         try:
             return io.image_size(path)
         except DataError:
-            return None  # unreadable: the data check reports it, and reading it raises
+            return None  # the data check reports it, and reading the pixels raises
 
     def aligned(sample: Sample) -> bool:
         image = size(sample.image)
@@ -117,19 +116,21 @@ def _mark_alignment(samples: list[Sample]) -> list[Sample]:
     return [s if not s.masks or aligned(s) else replace(s, mask_aligned=False) for s in samples]
 
 
-# --- names -----------------------------------------------------------------------------------------------------------
-
-
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key under which ``a2`` comes before ``a10``; total and independent of the locale."""
+    """Sort key that puts ``a2`` before ``a10``; a total order that does not depend on the locale."""
     parts = re.split(r"(\d+)", text)
     key = [(0, int(p), p) if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p]
     return (*key, (2, 0, text))
 
 
 def plain(name: str) -> str:
-    """A name without the differences that carry no meaning: case, spaces, dashes."""
+    """A name in lower case, with one ``_`` for every run of spaces, dashes and underscores."""
     return re.sub(r"[\s_-]+", "_", name.strip().casefold()).strip("_")
+
+
+def split_of(name: str) -> str | None:
+    """``"train"``, ``"valid"`` or ``"test"`` for the usual names of a split; None for any other name."""
+    return SPLIT_NAMES.get(plain(name))
 
 
 def is_normal(label: str) -> bool:
@@ -138,11 +139,15 @@ def is_normal(label: str) -> bool:
 
 
 def is_anomalous(label: str | None, labels: Iterable[str]) -> bool | None:
-    """What a class name says about a lesion, given all class names of the set.
+    """Whether images of a class show a lesion, judged by the class names of the data set.
+
+    Args:
+        label: Class of the image; None if unknown.
+        labels: All class names of the data set.
 
     Returns:
-        False for a normal name; True if it says benign or malignant, or if another class is the normal one; None if
-        nothing in the names tells (classes "a" and "b").
+        False for a name that means "no lesion". True for benign and malignant, and for any name if another class means
+        "no lesion". None if the names do not tell (classes "a" and "b").
     """
     if label is None:
         return None
@@ -152,23 +157,13 @@ def is_anomalous(label: str | None, labels: Iterable[str]) -> bool | None:
     return True if known else None
 
 
-def nearest(name: str, options: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """``"; did you mean 'x'?"``, or nothing if no option is as similar as ``cutoff`` (difflib's ratio, 0 to 1)."""
-    by_lower = {o.casefold(): o for o in options}
-    close = difflib.get_close_matches(name.casefold(), by_lower, n=1, cutoff=cutoff)
-    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
-
-
 def indent(text: str) -> str:
-    """Text moved in by four spaces, for pictures inside messages."""
+    """The lines of a folder tree, indented by four spaces for an error message."""
     return "\n".join(f"    {line}" for line in text.strip("\n").splitlines())
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def is_image(path: Path) -> bool:
-    """True for visible files with an image's suffix, and for DICOM files without any."""
+def _is_image(path: Path) -> bool:
+    """True for visible files with the suffix of an image, and for DICOM files without a suffix."""
     if path.name.startswith(".") or not path.is_file():
         return False
     if path.suffix:
@@ -176,38 +171,38 @@ def is_image(path: Path) -> bool:
     try:
         return is_dicom(path)
     except DataError:
-        return False  # empty or unreadable, and nothing says that it is an image
+        return False  # empty or unreadable, and not named like an image
 
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """What a file itself says about its image; all None for anything but DICOM."""
+class Header:
+    """What the header of a DICOM file says about the image; all None for other files."""
 
     group: str | None = None
     spacing_mm: tuple[float, float] | None = None
     device: str | None = None
 
 
-def frames_of(path: Path) -> list[tuple[int | None, About]]:
-    """(0-based frame, header facts) for each frame of a file; the frame is None for a still.
+def frames_of(path: Path) -> list[tuple[int | None, Header]]:
+    """(0-based frame, header) for each frame of a file; the frame is None for a still.
 
     A DICOM patient becomes ``"dicom:<pseudonym>"``, the same in every data set. A file that cannot be read counts as
-    a still: reading it raises, and the data check reports it.
+    a still: reading its pixels raises, and the data check reports it.
     """
     try:
         frames = io.count_frames(path)
-        about = _dicom_facts(path) if is_dicom(path) else About()
+        header = _dicom_header(path) if is_dicom(path) else Header()
     except DataError:
-        return [(None, About())]
-    return [(None, about)] if frames == 1 else [(frame, about) for frame in range(frames)]
+        return [(None, Header())]
+    return [(None, header)] if frames == 1 else [(frame, header) for frame in range(frames)]
 
 
-def _dicom_facts(path: Path) -> About:
+def _dicom_header(path: Path) -> Header:
     from ultraad.io import dicom
 
     facts = dicom.metadata(path)
     device = " ".join(filter(None, (facts["manufacturer"], facts["model"])))
-    return About(
+    return Header(
         group=f"{DICOM_PATIENT}{facts['patient']}" if facts["patient"] else None,
         spacing_mm=facts["spacing_mm"],
         device=device or None,
@@ -218,7 +213,7 @@ def images_in(folder: Path) -> list[Path]:
     """Image files directly in a folder, in natural order; empty if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted((p for p in folder.iterdir() if is_image(p)), key=lambda p: natural_key(p.name))
+    return sorted((p for p in folder.iterdir() if _is_image(p)), key=lambda p: natural_key(p.name))
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -229,21 +224,56 @@ def folders_in(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: natural_key(p.name))
 
 
+def split_folders(root: Path) -> list[tuple[Path, str]]:
+    """(folder, split) for the folders of a data set that are named like a split, in natural order."""
+    return [(folder, split) for folder in folders_in(root) if (split := split_of(folder.name))]
+
+
 def relative_id(path: Path, root: Path, *, frame: int | None = None) -> str:
-    """Sample id: POSIX path relative to the root (as it is if outside), plus ``#frame`` for multi-frame files."""
+    """Sample id: the POSIX path relative to the root (the whole path if outside), plus ``#frame`` if one is given."""
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
     return name if frame is None else f"{name}#{frame}"
 
 
-# --- tables ----------------------------------------------------------------------------------------------------------
+def anomaly_samples(
+    root: Path, *, images: Callable[[Path], list[Path]], masks: Callable[[Path], dict[str, Path]]
+) -> Iterator[Sample]:
+    """Samples of an anomaly-detection benchmark: ``<split>/<class>/...`` with ``good`` as the normal class.
+
+    Args:
+        root: Folder of the splits.
+        images: The images of a class folder.
+        masks: {image stem: mask} for a class folder.
+    """
+    for part, split in split_folders(root):
+        for folder in folders_in(part):
+            label, found = folder.name, masks(folder)
+            for path in images(folder):
+                mask = None if is_normal(label) else found.get(path.stem)
+                yield Sample(
+                    id=relative_id(path, root),
+                    image=path,
+                    masks=(mask,) if mask else (),
+                    label=label,
+                    anomalous=is_anomalous(label, ("good",)),
+                    split=split,
+                )
 
 
 def read_table(path: Path, *, required: Sequence[str] = (), delimiter: str = ",") -> list[dict[str, str]]:
-    """Rows of a CSV file with a header line; UTF-8 with or without byte order mark; cells are stripped.
+    """Rows of a CSV file with a header line, in UTF-8 with or without byte order mark.
+
+    Args:
+        path: The file.
+        required: Columns that must be there.
+        delimiter: What separates the cells.
+
+    Returns:
+        One {column: cell} per row; columns and cells are stripped of spaces.
 
     Raises:
-        DataError: If the file cannot be read as text, a required column is missing (the message names the nearest
-            one there is), or a row has more cells than the header.
+        DataError: If the file cannot be read as text, a required column is missing (the message names the most similar
+            one), or a row has more cells than the header.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -256,12 +286,12 @@ def read_table(path: Path, *, required: Sequence[str] = (), delimiter: str = ","
     for want in required:
         if want not in columns:
             msg = (
-                f"{path} has no column {want!r}{nearest(want, columns)} "
+                f"{path} has no column {want!r}{did_you_mean(want, columns) or '.'} "
                 f"Found: {', '.join(columns) or 'nothing'}. Wanted: {', '.join(required)}"
             )
             raise DataError(msg)
     for number, row in enumerate(rows, start=2):
         if None in row:
-            msg = f"{path}, row {number}: more cells than the header's {len(columns)} columns; quote commas in cells"
+            msg = f"{path}, row {number}: more cells than the header ({len(columns)}); quote cells that contain commas"
             raise DataError(msg)
     return [{(k or "").strip(): (v or "").strip() for k, v in row.items()} for row in rows]

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources._base import (
-    SPLIT_NAMES,
-    Source,
-    folders_in,
-    images_in,
-    is_anomalous,
-    is_normal,
-    plain,
-    relative_id,
-)
-from ultraad.types import Sample
+from ultraad.data.sources import Source, anomaly_samples, images_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from ultraad.types import Sample
 
 _TRUTH = ("label", "anomaly_mask")
 
@@ -28,22 +20,11 @@ def _matches(root: Path) -> bool:
 
 
 def _read(root: Path) -> Iterator[Sample]:
-    for part in folders_in(root):
-        if plain(part.name) not in SPLIT_NAMES:
-            continue
-        for folder in folders_in(part):
-            label = folder.name
-            masks = {p.stem: p for name in _TRUTH for p in images_in(folder / name)}
-            for path in images_in(folder / "img") or images_in(folder):
-                mask = None if is_normal(label) else masks.get(path.stem)
-                yield Sample(
-                    id=relative_id(path, root),
-                    image=path,
-                    masks=(mask,) if mask else (),
-                    label=label,
-                    anomalous=is_anomalous(label, ("good",)),
-                    split=SPLIT_NAMES[plain(part.name)],
-                )
+    return anomaly_samples(
+        root,
+        images=lambda folder: images_in(folder / "img") or images_in(folder),
+        masks=lambda folder: {p.stem: p for name in _TRUTH for p in images_in(folder / name)},
+    )
 
 
 SOURCE = Source(
@@ -57,7 +38,7 @@ root/
   valid/good/img/2.png   valid/Ungood/img/3.png   valid/Ungood/label/3.png (or anomaly_mask/3.png)
   test/good/img/4.png    test/Ungood/img/5.png    test/Ungood/label/5.png
 """,
-    group_rule="Patients are unknown.",
+    group_rule="There are no patient IDs.",
     matches=_matches,
     read=_read,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources._base import Source, is_anomalous, read_table, relative_id
+from ultraad.data.sources import Source, is_anomalous, read_table, relative_id
 from ultraad.types import Sample
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _side(side: str) -> str:
-    """``"left"``, ``"right"`` or nothing, from any spelling the table uses."""
+    """``"left"``, ``"right"``, or ``""`` for anything else."""
     return {"l": "left", "r": "right"}.get(side[:1].lower(), "")
 
 
@@ -53,7 +53,8 @@ root/
   Images/bus_0001-l.png
   Masks/mask_0001-l.png
 """,
-    group_rule="The patient is the column Case of bus_data.csv.",
+    group_rule="The patient is in the column Case of bus_data.csv.",
     matches=_matches,
     read=_read,
+    published=True,
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources._base import Source, images_in, is_anomalous, read_table, relative_id
+from ultraad.data.sources import Source, images_in, is_anomalous, read_table, relative_id
 from ultraad.types import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Published test patients (the data set's paper and the authors' scripts).
+# The published test patients, from the paper and the authors' scripts.
 TEST_PATIENTS = frozenset({"ANFO", "COPE", "CRCI", "ELCO", "FLKA"})
 _TAGS = {"Doppler": "doppler", "Marks": "marks", "Combined": "combined"}
 _YES = {"yes", "y"}  # one Doppler cell says "Y"
@@ -54,7 +54,7 @@ def _quirks(root: Path) -> list[str]:
     ]
     listed = {row["Image"] for row in rows}
     stray = [p.name for p in images_in(root / "images") if p.name not in listed]
-    return dirty + [f"images/{name} is not listed in INFO.csv and is left out" for name in stray]
+    return dirty + [f"images/{name} is not listed in INFO.csv and is skipped" for name in stray]
 
 
 SOURCE = Source(
@@ -72,4 +72,5 @@ root/
     matches=_matches,
     read=_read,
     quirks=_quirks,
+    published=True,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources._base import Source, images_in, is_anomalous, relative_id
+from ultraad.data.sources import Source, images_in, is_anomalous, relative_id
 from ultraad.types import Sample
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ root/
   benign/benign (1).png        benign (1)_mask.png, benign (1)_mask_1.png: one file for each lesion
   malignant/malignant (1).png  malignant (1)_mask.png
 """,
-    group_rule="Patients are not published.",
+    group_rule="BUSI has no patient IDs.",
     matches=_matches,
     read=_read,
+    published=True,
 )

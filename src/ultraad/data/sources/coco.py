@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ultraad.data.sources._base import SPLIT_NAMES, Source, folders_in, is_normal, natural_key, plain, relative_id
+from ultraad.data.sources import Source, is_normal, natural_key, plain, relative_id, split_folders, split_of
 from ultraad.errors import DataError
 from ultraad.types import Region, Sample
 
@@ -24,16 +24,12 @@ def _files(root: Path) -> list[tuple[Path, str | None]]:
         if (root / name).is_file():
             return [(root / name, None)]
     in_splits: list[tuple[Path, str | None]] = [
-        (f / name, SPLIT_NAMES[plain(f.name)])
-        for f in folders_in(root)
-        if plain(f.name) in SPLIT_NAMES
-        for name in _NAMES
-        if (f / name).is_file()
+        (f / name, split) for f, split in split_folders(root) for name in _NAMES if (f / name).is_file()
     ]
     if in_splits:
         return in_splits
     return [
-        (p, next((s for word, s in SPLIT_NAMES.items() if word in plain(p.stem).split("_")), None))
+        (p, next(filter(None, map(split_of, plain(p.stem).split("_"))), None))
         for p in sorted((root / "annotations").glob("*.json"), key=lambda p: natural_key(p.name))
     ]
 
@@ -73,7 +69,7 @@ def _read_file(file: Path, root: Path, split: str | None) -> Iterator[Sample]:
             found = notes[image["id"]]
             labels = {names[note["category_id"]] for note in found}
             path = _find(image["file_name"], file, root)
-            # Of several categories the last in natural order counts, so one malignant lesion makes the image malignant.
+            # The last category in natural order decides, so one malignant lesion makes the image malignant.
             label = max(labels, key=lambda n: (not is_normal(n), natural_key(n)), default=normal)
             yield Sample(
                 id=relative_id(path, root),
@@ -85,12 +81,12 @@ def _read_file(file: Path, root: Path, split: str | None) -> Iterator[Sample]:
                 split=split,
             )
     except KeyError as e:
-        msg = f"{file}: an entry has no {e}, or refers to an id that is not there; wanted the COCO detection format"
+        msg = f"{file}: an entry has no {e}, or refers to an id that does not exist; wanted the COCO detection format"
         raise DataError(msg) from e
 
 
 def _find(name: str, file: Path, root: Path) -> Path:
-    """Where an image lies: beside the annotations, or in the usual folders; the first guess if nowhere."""
+    """The image file: beside the annotations or in the usual folders; the first guess if there is none."""
     subset = file.stem.removeprefix("instances_")
     places = (file.parent, file.parent / "images", root, root / "images", root / subset, root / "images" / subset)
     return next((p / name for p in places if (p / name).is_file()), places[0] / name)
@@ -99,7 +95,7 @@ def _find(name: str, file: Path, root: Path) -> Path:
 def _outlines(
     notes: Sequence[dict[str, Any]], size: tuple[int, int], names: dict[Any, str], file: Path
 ) -> tuple[Region, ...]:
-    """Outlines of all lesions of one image; none at all if any lesion has a box only (then no mask is known)."""
+    """Outlines of all lesions of one image; none if any lesion has only a box, since the mask is then unknown."""
     lesions = [note for note in notes if not is_normal(names[note["category_id"]])]
     if not all(note.get("segmentation") for note in lesions):
         return ()
@@ -125,8 +121,8 @@ def _region(segmentation: Any, size: tuple[int, int], where: str) -> Region:  # 
 def decode_rle(text: str) -> tuple[int, ...]:
     """Run lengths from COCO's compressed string.
 
-    Each number is little-endian base 32 in characters from ``"0"`` on, bit 5 says "more follows", the last character's
-    bit 4 is the sign; from the fourth number on the difference to the number two before is stored (pycocotools,
+    Each number is little-endian base 32 in characters from ``"0"`` on. Bit 5 means "more follows"; bit 4 of the last
+    character is the sign. From the fourth number on, the difference to the number two before is stored (pycocotools,
     ``rleToString``).
 
     Args:
@@ -136,14 +132,14 @@ def decode_rle(text: str) -> tuple[int, ...]:
         Run lengths, column-major, starting with background.
 
     Raises:
-        DataError: If a character is outside the alphabet or the last number is cut off.
+        DataError: If a character is outside this range or the last number is cut off.
     """
     runs: list[int] = []
     value = shift = 0
     for character in text:
         code = ord(character) - 48
         if not 0 <= code < 64:
-            msg = f"compressed run lengths hold the character {character!r}; wanted COCO's own encoding"
+            msg = f"compressed run lengths contain the character {character!r}; wanted COCO's encoding"
             raise DataError(msg)
         value |= (code & 31) << shift
         shift += 5
@@ -169,7 +165,7 @@ root/annotations.json (or _annotations.coco.json, or annotations/instances_train
   images/a.png          file_name is looked up beside the annotations, in root/, images/, and a folder of the split
 or the same below train/ and test/; an image without annotations is normal
 """,
-    group_rule='The patient is the key "patient" of an image entry; else unknown.',
+    group_rule='The patient is the value of the key "patient" of an image entry, if there is one.',
     matches=_matches,
     read=_read,
 )

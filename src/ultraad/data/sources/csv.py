@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources._base import (
-    SPLIT_NAMES,
+from ultraad.data.sources import (
     Source,
     frames_of,
     is_anomalous,
-    nearest,
-    plain,
     read_table,
     relative_id,
+    split_of,
 )
 from ultraad.errors import DataError
+from ultraad.registry import did_you_mean
 from ultraad.types import Sample
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 _TABLE = "samples.csv"
 _COLUMNS = ("image", "mask", "label", "class", "patient", "site", "device", "split", "frame", "tags")
-_SLIP = 0.8  # "imgae" and "patient_id" are slips; "side" is not "site"  # ours
+_SLIP = 0.8  # similarity: "imgae" and "patient_id" are typing slips, "side" for "site" is not
 
 
 def _table(root: Path) -> Path:
@@ -35,13 +34,13 @@ def _matches(root: Path) -> bool:
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
-    """Rows with lower-case column names; a column one typing slip away from a known one is an error."""
+    """Rows with lower-case column names. A column that looks like a misspelt known one is an error."""
     rows = [{k.lower(): v for k, v in row.items()} for row in read_table(table)]
     found = list(rows[0]) if rows else []
     absent = [c for c in _COLUMNS if c not in found]
-    slips = [c for c in found if c not in _COLUMNS and nearest(c, absent, cutoff=_SLIP)]
+    slips = [c for c in found if c not in _COLUMNS and did_you_mean(c, absent, cutoff=_SLIP)]
     if slips or "image" not in found:
-        what = f"a column {slips[0]!r}{nearest(slips[0], _COLUMNS)}" if slips else "no column 'image'."
+        what = f"a column {slips[0]!r}{did_you_mean(slips[0], _COLUMNS)}" if slips else "no column 'image'."
         there, optional = ", ".join(found) or "no rows", ", ".join(_COLUMNS[1:])
         msg = f"{table} has {what} Found: {there}. Wanted: image, and any of {optional}"
         raise DataError(msg)
@@ -52,7 +51,7 @@ def _frame(cell: str, table: Path, number: int) -> int | None:
     if not cell:
         return None
     if not cell.isdecimal():
-        msg = f"{table}, row {number}: frame is {cell!r}; wanted a whole number counted from 0, or nothing"
+        msg = f"{table}, row {number}: frame is {cell!r}; wanted a whole number (frames count from 0) or an empty cell"
         raise DataError(msg)
     return int(cell)
 
@@ -70,7 +69,7 @@ def _read(root: Path) -> Iterator[Sample]:
 
 
 def _samples(row: dict[str, str], table: Path, number: int, labels: list[str]) -> Iterator[Sample]:
-    """One sample; or one for each frame if the file has many and the row names none."""
+    """One sample; one per frame if the file has several and the row names none."""
     folder = table.parent
     image = folder / row["image"]
     masks = tuple(folder / m.strip() for m in row.get("mask", "").split(";") if m.strip())
@@ -79,11 +78,11 @@ def _samples(row: dict[str, str], table: Path, number: int, labels: list[str]) -
     if frame is not None:
         frames = [(frame, frames[0][1])]
     elif len(frames) > 1 and masks:
-        msg = f"{table}, row {number}: {row['image']} has {len(frames)} frames; name the mask's one in a column 'frame'"
+        msg = f"{table}, row {number}: {row['image']} has {len(frames)} frames; give the mask's in a column 'frame'"
         raise DataError(msg)
     label = row.get("label") or row.get("class") or None
     split = row.get("split") or None
-    for index, about in frames:
+    for index, header in frames:
         yield Sample(
             id=relative_id(image, folder, frame=index),
             image=image,
@@ -91,11 +90,11 @@ def _samples(row: dict[str, str], table: Path, number: int, labels: list[str]) -
             masks=masks,
             label=label,
             anomalous=is_anomalous(label, labels),
-            group=row.get("patient") or about.group,
-            split=None if split is None else SPLIT_NAMES.get(plain(split), split),
-            spacing_mm=about.spacing_mm,
+            group=row.get("patient") or header.group,
+            split=split and (split_of(split) or split),
+            spacing_mm=header.spacing_mm,
             site=row.get("site") or None,
-            device=row.get("device") or about.device,
+            device=row.get("device") or header.device,
             tags=frozenset(t.strip() for t in row.get("tags", "").split(";") if t.strip()),
         )
 
@@ -110,9 +109,9 @@ root/samples.csv (or give the path of any .csv file); paths are relative to the 
   image,mask,label,patient,site,device,split,frame,tags
   scans/a.png,,normal,p1,,,train,,
   scans/b.png,masks/b1.png;masks/b2.png,benign,p2,,,test,,marks;doppler
-only "image" is required; "class" may stand for "label"
+only "image" is required; "label" may be called "class"
 """,
-    group_rule="The patient is the column patient.",
+    group_rule="The patient is in the column patient.",
     matches=_matches,
     read=_read,
 )

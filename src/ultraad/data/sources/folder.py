@@ -1,11 +1,11 @@
-"""A plain folder: one folder for each class, masks anywhere a person would put them.
+"""A plain folder: one folder for each class, masks in any of the usual places.
 
-Masks of ``benign/a.png`` are found by name in, all at once:
+All of these count as masks of ``benign/a.png``:
 
 - ``benign/a_mask.png``, ``benign/a_mask_1.png`` (beside the image; several are OR-ed)
 - ``benign/masks/a.png``, ``benign_mask/a.png``, ``masks/benign/a.png`` (each also as ``a_mask.png``)
 
-and likewise where the images lie in ``benign/images/`` or ``images/benign/``.
+The same holds for images in ``benign/images/`` or ``images/benign/``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources._base import (
-    SPLIT_NAMES,
+from ultraad.data.sources import (
     Source,
     folders_in,
     frames_of,
@@ -22,6 +21,7 @@ from ultraad.data.sources._base import (
     is_anomalous,
     plain,
     relative_id,
+    split_folders,
 )
 from ultraad.types import Sample
 
@@ -43,9 +43,8 @@ def _is_image_folder(folder: Path) -> bool:
 
 
 def _parts(root: Path) -> list[tuple[Path, str | None]]:
-    """(folder that holds the class folders, its split)."""
-    splits = [(f, SPLIT_NAMES[plain(f.name)]) for f in folders_in(root) if plain(f.name) in SPLIT_NAMES]
-    bases: list[tuple[Path, str | None]] = [*splits] or [(root, None)]
+    """(folder of the class folders, split)."""
+    bases: list[tuple[Path, str | None]] = [*split_folders(root)] or [(root, None)]
     return [(next(filter(_is_image_folder, folders_in(base)), base), split) for base, split in bases]
 
 
@@ -68,7 +67,7 @@ def _masks(root: Path, base: Path, leaf: Path) -> dict[str, list[Path]]:
     places += [base.joinpath(label, m, *patient) for m in _MASK_FOLDERS]
     places += [base.joinpath(f"{label}_{m}", *patient) for m in _MASK_FOLDERS]
     places += [base.joinpath(m, label, *patient) for m in _MASK_FOLDERS]
-    for parent in base.parents:  # above a split's or "images" folder, up to the root
+    for parent in base.parents:  # from a split's or "images" folder up to the root
         if not parent.is_relative_to(root):
             break
         between = [p for p in base.relative_to(parent).parts if plain(p) not in _IMAGE_FOLDERS]
@@ -94,7 +93,7 @@ def _read(root: Path) -> Iterator[Sample]:
     for base, split, label, patient, leaf in leaves:
         masks = _masks(root, base, leaf) if images[leaf] else {}
         for path in images[leaf]:
-            for frame, about in frames_of(path):
+            for frame, header in frames_of(path):
                 name = path.stem if frame is None else f"{path.stem}_frame{frame}"
                 yield Sample(
                     id=relative_id(path, root, frame=frame),
@@ -103,10 +102,10 @@ def _read(root: Path) -> Iterator[Sample]:
                     masks=tuple(masks.get(name, ())),
                     label=label,
                     anomalous=is_anomalous(label, labels),
-                    group=patient or about.group,
+                    group=patient or header.group,
                     split=split,
-                    spacing_mm=about.spacing_mm,
-                    device=about.device,
+                    spacing_mm=header.spacing_mm,
+                    device=header.device,
                 )
 
 
@@ -122,7 +121,7 @@ root/
   malignant/patient7/c.png           a folder inside a class is a patient
 or the same below train/ and test/
 """,
-    group_rule="The patient is the folder between class and image, or the patient of the DICOM file; else unknown.",
+    group_rule="The patient is the folder between class and image, or the patient in the DICOM header.",
     matches=_matches,
     read=_read,
 )

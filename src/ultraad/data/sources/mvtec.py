@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources._base import (
-    SPLIT_NAMES,
-    Source,
-    folders_in,
-    images_in,
-    is_anomalous,
-    is_normal,
-    plain,
-    relative_id,
-)
-from ultraad.types import Sample
+from ultraad.data.sources import Source, anomaly_samples, images_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from ultraad.types import Sample
 
 
 def _matches(root: Path) -> bool:
@@ -26,23 +18,11 @@ def _matches(root: Path) -> bool:
 
 
 def _read(root: Path) -> Iterator[Sample]:
-    for part in folders_in(root):
-        if plain(part.name) not in SPLIT_NAMES:
-            continue
-        for folder in folders_in(part):
-            label = folder.name
-            truth = root / "ground_truth" / label
-            masks = {p.stem.removesuffix("_mask"): p for p in images_in(truth)}
-            for path in images_in(folder):
-                mask = None if is_normal(label) else masks.get(path.stem)
-                yield Sample(
-                    id=relative_id(path, root),
-                    image=path,
-                    masks=(mask,) if mask else (),
-                    label=label,
-                    anomalous=is_anomalous(label, ("good",)),
-                    split=SPLIT_NAMES[plain(part.name)],
-                )
+    return anomaly_samples(
+        root,
+        images=images_in,
+        masks=lambda folder: {p.stem.removesuffix("_mask"): p for p in images_in(root / "ground_truth" / folder.name)},
+    )
 
 
 SOURCE = Source(
@@ -57,7 +37,7 @@ root/
   test/scratch/000.png          each folder is a class
   ground_truth/scratch/000_mask.png (or 000.png)
 """,
-    group_rule="Patients are unknown.",
+    group_rule="There are no patient IDs.",
     matches=_matches,
     read=_read,
 )

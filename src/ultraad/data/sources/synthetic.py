@@ -1,11 +1,11 @@
-"""Sets written by ``ultraad.simulate``: generated images, exact masks."""
+"""Data sets written by ``ultraad.simulate``: generated images with exact masks."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources._base import Source, folders_in, images_in, is_anomalous, relative_id
+from ultraad.data.sources import Source, folders_in, images_in, is_anomalous, relative_id
 from ultraad.types import Sample
 
 if TYPE_CHECKING:

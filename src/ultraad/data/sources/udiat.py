@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ultraad.data.sources._base import Source, images_in, is_anomalous, plain, relative_id
+from ultraad.data.sources import Source, images_in, is_anomalous, plain, relative_id
 from ultraad.errors import DataError, MissingExtraError
 from ultraad.types import Sample
 
@@ -57,8 +57,8 @@ def _labels(root: Path) -> dict[str, str]:
     known = {_key(p.stem) for p in images_in(root / "original")}
     labels: dict[str, str] = {}
     for row in _cells(table):
-        # Copies of the sheet differ in headers and column order, so a row is understood by its content: one cell
-        # names an image there is, another one says benign or malignant.
+        # Copies of the sheet differ in headers and column order, so cells are recognised by their content: one is the
+        # name of an existing image, another says benign or malignant.
         label = next((plain(c) for c in row if plain(c) in _CLASSES), None)
         number = next((_key(c) for c in row if _key(c) in known), None)
         if label and number:
@@ -70,7 +70,7 @@ def _labels(root: Path) -> dict[str, str]:
 
 
 def _key(name: str) -> str:
-    """``"000012"``, ``"12"``, ``"12.0"`` and ``"000012.png"`` are one image."""
+    """The image number: ``"12"`` for ``"000012"``, ``"12"``, ``"12.0"`` and ``"000012.png"``."""
     stem = name.strip().removesuffix(".png").removesuffix(".0")
     return stem.lstrip("0") or stem
 
@@ -111,7 +111,8 @@ root/
   GT/000001.png
   DatasetB.xlsx         (or a CSV file): one row for each image with its number and Benign or Malignant
 """,
-    group_rule="Patients are not published.",
+    group_rule="UDIAT has no patient IDs.",
     matches=_matches,
     read=_read,
+    published=True,
 )

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ultraad.data import sources
-from ultraad.data.sources._base import nearest
 from ultraad.errors import ConfigError, DataError
 from ultraad.io.files import sha256
+from ultraad.registry import did_you_mean
 from ultraad.rng import seeded
 from ultraad.types import SupportSet
 
@@ -169,7 +169,7 @@ def _classes(
     for name in [*(classes or ()), *([normal_class] if normal_class else [])]:
         if name not in found:
             there = ", ".join(found) or "none, no image has a class"
-            msg = f"{root} has no class {name!r}{nearest(name, found)} Found: {there}"
+            msg = f"{root} has no class {name!r}{did_you_mean(name, found) or '.'} Found: {there}"
             raise DataError(msg)
     normal = normal_class or normal
     order = tuple(classes) if classes else tuple(sorted(found, key=lambda c: c != normal))
@@ -196,7 +196,8 @@ def _check_known(kind: str, asked: Collection[str], known: set[str], root: Path)
         if name in known:
             continue
         if known:
-            msg = f"no image in {root} has the {kind} {name!r}{nearest(name, known)} Known: {', '.join(sorted(known))}"
+            hint, there = did_you_mean(name, known) or ".", ", ".join(sorted(known))
+            msg = f"no image in {root} has the {kind} {name!r}{hint} Known: {there}"
             raise DataError(msg)
         _log.warning("%s knows no %ss, so leaving out %r leaves out nothing", root, kind, name)
 

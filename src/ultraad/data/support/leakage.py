@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from ultraad.data import sources
 from ultraad.data.sources._base import DICOM_PATIENT
 from ultraad.data.support.draw import content_hash, frame_hash
 from ultraad.data.support.file import source_root
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from ultraad.types import Sample
 
 _log = logging.getLogger(__name__)
-
-# Layouts of one published data set each: there a patient's name means the same person in every copy.
-_PUBLISHED = frozenset({"bus_bra", "bus_uclm", "busi", "udiat"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +86,11 @@ class _Known:
             ids, groups = self._of_source.setdefault(p.source, (set(), set()))
             ids.add(p.id)
             groups.add(p.group)
-        self._layout = layout
+        self._published = f"{layout}:" if layout and sources.get(layout).published else None
 
     def _same_set(self, sample: Sample, source: str) -> bool:
         """Whether ids and patients of the sample mean the same as those of a support source."""
-        if self._layout in _PUBLISHED and source.startswith(f"{self._layout}:"):
+        if self._published and source.startswith(self._published):
             return True
         return ":" in source and _below(sample.image, source_root(source))
 
