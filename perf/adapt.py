@@ -23,7 +23,7 @@ import torch
 from perf.timing import Row, arguments, compared, finish
 
 import ultraad
-from ultraad.backbones._cache import FeatureCache
+from ultraad.backbones._door import Backbone
 from ultraad.backbones._door import Backbone
 from ultraad.data.loader import load_batch
 from ultraad.data.preprocess import Preprocess
@@ -47,7 +47,7 @@ class EveryEpoch(SupportViews):
 
     def __init__(
         self,
-        cache: FeatureCache,
+        backbone: Backbone,
         support: Batch,
         *,
         layers: Sequence[int],
@@ -55,8 +55,8 @@ class EveryEpoch(SupportViews):
         seed: int,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(cache, support, layers=layers, count=count, seed=seed, **options)
-        self._tower, self._images, self._layers = cache.backbone, support.images, layers
+        super().__init__(backbone, support, layers=layers, count=count, seed=seed, **options)
+        self._tower, self._images, self._layers = backbone, support.images, layers
         self._views = [sample_views(id_, count, seed=seed) for id_ in support.ids]
 
     def draw(self, index: torch.Tensor, epoch: int) -> tuple[Features, torch.Tensor]:

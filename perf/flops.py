@@ -148,7 +148,7 @@ def count(label: str, tower: Backbone, support: SupportSet) -> dict[str, Any]:
     method.fit(some, seed=0)
     layers = method.layers
     options = {"layers": layers, "count": 1, "mask_size": tower.grid[0] * 4, "epochs": 1, "seed": 0}
-    views = SupportViews(tower.cache, some, normal_index=method.normal_index, **options)
+    views = SupportViews(tower, some, normal_index=method.normal_index, **options)
     index = torch.arange(len(some))
     with torch.no_grad():
         features = tower.encode_image(image, layers=layers)

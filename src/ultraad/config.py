@@ -5,7 +5,6 @@ Keys are dotted: ``score.tau`` is the field ``tau`` of the field ``score``. A di
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ultraad.errors import ConfigError
+from ultraad.registry import similar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -267,10 +267,11 @@ def _insert(tree: dict[str, Any], key: str, value: Any, where: str) -> None:  # 
 def _unknown(key: str, known: Sequence[str], where: str) -> str:
     last = key.rpartition(".")[2]
     ends = [k.rpartition(".")[2] for k in known]
-    similar = difflib.get_close_matches(last, ends, n=3, cutoff=0.6)
-    near = [k for name in (last, *similar) for k, end in zip(known, ends, strict=True) if end == name]
+    near = [
+        k for name in (last, *similar(last, ends, count=3)) for k, end in zip(known, ends, strict=True) if end == name
+    ]
     near += [k for k in known if k.startswith(f"{key}.")]
-    near += difflib.get_close_matches(key, known, n=2, cutoff=0.6)
+    near += similar(key, known, count=2)
     if near:
         hint = f"did you mean {' or '.join(list(dict.fromkeys(near))[:4])}?"
     else:

@@ -8,6 +8,16 @@ from ultraad.backbones import load_backbone
 from ultraad.backbones._cache import FeatureCache
 
 
+def cache_of(backbone, **options):
+    return FeatureCache(
+        lambda images, layers: backbone.encode_image(images, layers=layers),
+        prefix=backbone.fingerprint,
+        grid=backbone.grid,
+        device=backbone.device,
+        **options,
+    )
+
+
 def count_calls(backbone, monkeypatch):
     calls = []
     encode = backbone.encode_image
@@ -20,12 +30,12 @@ def count_calls(backbone, monkeypatch):
     return calls
 
 
-def test_each_view_once_and_equal_to_the_tower(monkeypatch, tmp_path):
+def test_each_view_is_encoded_once_and_equals_the_tower(monkeypatch, tmp_path):
     b = load_backbone("tiny")
     x = torch.rand(5, 3, 64, 64)
     plain = b.encode_image(x, layers=(2, 4))
     calls = count_calls(b, monkeypatch)
-    cache = FeatureCache(b, folder=tmp_path)
+    cache = cache_of(b, folder=tmp_path)
     first = cache.encode(x[[0, 1, 1, 2]], layers=(2, 4), batch_size=2)
     assert calls == [2, 1]
     again = cache.encode(x, layers=(2, 4))
@@ -33,7 +43,7 @@ def test_each_view_once_and_equal_to_the_tower(monkeypatch, tmp_path):
     torch.testing.assert_close(again.patches[2], plain.patches[2], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(again.cls[4], plain.cls[4], atol=1e-5, rtol=1e-5)
     assert torch.equal(first.image[1], again.image[1])
-    from_disk = FeatureCache(b, folder=tmp_path).encode(x, layers=(2, 4))
+    from_disk = cache_of(b, folder=tmp_path).encode(x, layers=(2, 4))
     assert calls == [2, 1, 2]
     assert torch.equal(from_disk.image, again.image)
 
@@ -41,28 +51,25 @@ def test_each_view_once_and_equal_to_the_tower(monkeypatch, tmp_path):
 def test_other_weights_pixels_or_layers_miss(monkeypatch, tmp_path):
     a, b = load_backbone("tiny"), load_backbone("tiny:uneven", size=60)
     x = torch.rand(1, 3, 64, 64)
-    FeatureCache(a, folder=tmp_path).encode(x, layers=(4,))
+    cache_of(a, folder=tmp_path).encode(x, layers=(4,))
     calls = count_calls(a, monkeypatch)
-    cache = FeatureCache(a, folder=tmp_path)
+    cache = cache_of(a, folder=tmp_path)
     cache.encode(x, layers=(4,))
     assert calls == []
     cache.encode(x + 1e-6, layers=(4,))
     cache.encode(x, layers=(3, 4))
     assert calls == [1, 1]
-    assert FeatureCache(b, folder=tmp_path).encode(x[..., :60, :60], layers=(4,)).image.shape == (1, b.dim)
+    assert cache_of(b, folder=tmp_path).encode(x[..., :60, :60], layers=(4,)).image.shape == (1, b.dim)
 
 
 def test_memory_is_bounded():
     b = load_backbone("tiny")
     row = b.encode_image(torch.rand(1, 3, 64, 64), layers=(4,))
     size = row.image.nbytes + row.patches[4].nbytes + row.cls[4].nbytes
-    cache = FeatureCache(b, max_bytes=3 * size)
+    cache = cache_of(b, max_bytes=3 * size)
     cache.encode(torch.rand(10, 3, 64, 64), layers=(4,))
     assert cache._bytes <= 3 * size
     assert len(cache._rows) == 3
-
-
-# --- remembering -----------------------------------------------------------------------------------------------------
 
 
 def count_tower(backbone, monkeypatch):
@@ -77,31 +84,31 @@ def count_tower(backbone, monkeypatch):
     return calls
 
 
-def test_whoever_asks_shares_the_bare_tower(monkeypatch, tmp_path):
+def test_all_callers_share_one_pass_per_image(monkeypatch, tmp_path):
     b = load_backbone("tiny")
     x = torch.rand(4, 3, 64, 64)
     plain = b.encode_image(x, layers=(2,))
     calls = count_tower(b, monkeypatch)
-    with b.remembering(b.memory(tmp_path)):
+    with b.caching(b.new_cache(tmp_path)):
         first = b.encode_image(x[:3], layers=(2,))
         b.cache.encode(x, layers=b.default_layers)
         b.encode_image(x.flip(0), layers=(1, 4))
     assert calls == [1, 1, 1, 1]  # one at a time, each once
     torch.testing.assert_close(first.patches[2], plain.patches[2][:3], atol=1e-5, rtol=1e-5)
     b.encode_image(x)
-    assert calls[4:] == [4]  # outside, the tower runs as ever
-    with b.remembering(b.memory(tmp_path)):  # another process, later
+    assert calls[4:] == [4]  # outside, the tower runs as usual
+    with b.caching(b.new_cache(tmp_path)):  # another process, later
         again = b.encode_image(x[:3], layers=(2,))
     assert len(calls) == 5
     assert torch.equal(again.patches[2], first.patches[2])
 
 
-def test_remembered_features_do_not_depend_on_who_else_asked():
+def test_cached_features_do_not_depend_on_other_calls():
     b = load_backbone("tiny")
     x = torch.rand(5, 3, 64, 64)
     found = []
     for order in ([0, 1, 2, 3, 4], [4, 2], [2]):
-        with b.remembering(b.memory()):
+        with b.caching(b.new_cache()):
             found.append(b.encode_image(x[order], layers=(3,)).patches[3][order.index(2)])
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
@@ -112,17 +119,17 @@ def test_another_layer_costs_one_more_pass_and_is_kept(monkeypatch):
     x = torch.rand(1, 3, 60, 60)
     extra = next(layer for layer in range(1, b.layers + 1) if layer not in b.default_layers)
     calls = count_tower(b, monkeypatch)
-    with b.remembering(b.memory()):
+    with b.caching(b.new_cache()):
         b.encode_image(x, layers=b.default_layers)
         b.encode_image(x, layers=(extra,))
         b.encode_image(x, layers=(*b.default_layers, extra))
     assert calls == [1, 1]
 
 
-def test_an_altered_tower_or_a_gradient_is_not_remembered(monkeypatch):
+def test_a_changed_tower_or_a_gradient_bypasses_the_cache(monkeypatch):
     b = load_backbone("tiny")
     x = torch.rand(2, 3, 64, 64)
-    with b.remembering(b.memory()):
+    with b.caching(b.new_cache()):
         b.encode_image(x, layers=(1,))
         calls = count_tower(b, monkeypatch)
         twice = b.encode_image(x, layers=(1,), around=lambda layer, y, block: 2 * block(y))
@@ -133,13 +140,13 @@ def test_an_altered_tower_or_a_gradient_is_not_remembered(monkeypatch):
     assert not torch.allclose(twice.image, b.encode_image(x).image)
 
 
-def test_usage_says_what_was_spent_and_what_it_was_worth():
+def test_usage_counts_images_and_seconds_spent_and_saved():
     b = load_backbone("tiny")
-    memory = b.memory()
-    with b.remembering(memory):
+    cache = b.new_cache()
+    with b.caching(cache):
         b.encode_image(torch.zeros(1, 3, 64, 64))
-        spent = memory.usage.spent
+        spent = cache.usage.spent
         b.encode_image(torch.zeros(3, 3, 64, 64))
-    assert memory.usage.encoded == 1
-    assert memory.usage.spent == spent > 0
-    assert abs(memory.usage.worth - 4 * spent) < 1e-9
+    assert cache.usage.encoded == 1
+    assert cache.usage.spent == spent > 0
+    assert abs(cache.usage.worth - 4 * spent) < 1e-9

@@ -86,7 +86,8 @@ def test_a_copy_in_another_number_type_leaves_the_tower_alone():
     assert torch.equal(full.encode_image(images, layers=(4,)).patches[4], want.patches[4])
     assert (full.dtype, half.dtype) == (torch.float32, torch.bfloat16)
     assert half.fingerprint == full.fingerprint
-    assert half.cache.backbone is half
+    assert torch.equal(half.cache.encode(images, layers=(4,)).patches[4], got.patches[4])
+    assert half.cache.prefix != full.cache.prefix
     loaded = load_backbone("tiny", dtype="bfloat16").encode_image(images, layers=(4,))
     assert torch.equal(got.patches[4], loaded.patches[4])
 

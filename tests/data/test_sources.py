@@ -148,7 +148,7 @@ def test_layout_from_outside(folder_dir):
     samples = sources.scan(folder_dir, layout="ultraad.data.sources.folder:SOURCE")
     assert samples == sources.scan(folder_dir)
     for wrong in ("nowhere.at.all:SOURCE", "ultraad.data.sources.folder:NOTHING"):
-        with pytest.raises(ConfigError, match="cannot import layout"):
+        with pytest.raises(ConfigError, match="cannot import the layout"):
             sources.get(wrong)
 
 

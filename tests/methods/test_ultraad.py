@@ -172,7 +172,7 @@ def test_7_gradients_reach_exactly_what_learns(backbone, options, without):
     from ultraad.nn.views import SupportViews
 
     views = SupportViews(
-        method.backbone.cache,
+        method.backbone,
         batch,
         normal_index=0,
         layers=method.layers,

@@ -21,7 +21,7 @@ def backbone():
 
 def test_views_are_the_tower_s_own_tokens(backbone):
     batch = make_batch(backbone)
-    tokens = ClassTokens(backbone.cache, batch, count=3, epochs=4, seed=5)
+    tokens = ClassTokens(backbone, batch, count=3, epochs=4, seed=5)
     assert tokens.views.shape == (3, 6, backbone.dim)
     with torch.no_grad():
         torch.testing.assert_close(tokens.views[0], backbone.encode_image(batch.images).image)
@@ -36,8 +36,8 @@ def test_views_are_the_tower_s_own_tokens(backbone):
 def test_draws_are_ultraad_s(backbone):
     """Same seed, same views: what the methods learn from differs in nothing but the method."""
     batch = make_batch(backbone)
-    tokens = ClassTokens(backbone.cache, batch, count=3, epochs=4, seed=5)
-    other = SupportViews(backbone.cache, batch, normal_index=0, layers=(), count=3, mask_size=4, epochs=4, seed=5)
+    tokens = ClassTokens(backbone, batch, count=3, epochs=4, seed=5)
+    other = SupportViews(backbone, batch, normal_index=0, layers=(), count=3, mask_size=4, epochs=4, seed=5)
     index = torch.tensor([4, 0, 2])
     for epoch in range(4):
         assert torch.equal(tokens.draw(index, epoch), other.draw(index, epoch)[0].image)

@@ -54,7 +54,7 @@ def support_tokens(backbone):
         geometry=(Geometry((112, 112), 112, (1.0, 1.0), pad=(0, 0), content_hw=(112, 112)),) * 9,
         labels=torch.arange(3).repeat_interleave(3),
     )
-    return ClassTokens(backbone.cache, batch, count=1, epochs=3, seed=0), images
+    return ClassTokens(backbone, batch, count=1, epochs=3, seed=0), images
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ DEFAULT = "embedded"
 
 
 def available() -> list[str]:
-    """Names that a backbone name can begin with, sorted; nothing is imported."""
+    """Names that a backbone name can begin with, sorted. No backbone is imported."""
     return registry.names(__name__)
 
 
@@ -28,11 +27,13 @@ def load_backbone(
     Args:
         name: ``"embedded"`` (ships with the package), ``"tiny"`` (random, for tests),
             ``"open_clip:<model>/<tag>"``, ``"open_clip:<model>"`` (random weights), ``"open_clip:local-dir:<path>"``,
-            ``"open_clip:hf-hub:<id>"``, or the path of a checkpoint file that has an ``open_clip_config.json``
-            beside it.
+            ``"open_clip:hf-hub:<id>"``, the path of a checkpoint file that has an ``open_clip_config.json``
+            beside it, or ``"package.module:NAME"`` for a loader outside the package. They are tried in this order:
+            the text before the first colon is one of :func:`available`, a file or folder of this name exists, the text
+            after the colon is a Python name.
         device: ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"`` for the best there is.
         dtype: Of the image tower. ``"auto"`` measures: bfloat16 where it is at least a tenth faster, float32 elsewhere;
-            ``backbone.dtype`` says which. Results then depend on the machine, so it is never the default.
+            ``backbone.dtype`` says which. Results then depend on the machine, so it is not the default.
         size: Input side in pixels; the weights' own if None. Position embeddings are interpolated.
 
     Raises:
@@ -45,20 +46,23 @@ def load_backbone(
         return fastest(load_backbone(name, device=device, size=size))
     chosen = _device(device)
     head, _, rest = name.partition(":")
-    if head in available():
-        backbone: Backbone = import_module(f"ultraad.backbones.{head}").BACKBONE(
-            rest, name=name, device=chosen, dtype=dtype, size=size
-        )
-        return backbone
-    if Path(name).exists():
+    known = available()
+    if head not in known and name and Path(name).exists():
         from ultraad.backbones.open_clip import load_path
 
         return load_path(Path(name), name=name, device=chosen, dtype=dtype, size=size)
-    msg = (
-        f"unknown backbone {name!r}. Wanted one of {', '.join(available())}, 'open_clip:<model>/<tag>', "
-        "'open_clip:local-dir:<folder>', 'open_clip:hf-hub:<id>', or the path of an existing checkpoint"
-    )
-    raise ConfigError(msg)
+    if head not in known and not rest.isidentifier():
+        hint = registry.did_you_mean(head, known) or "."
+        msg = (
+            f"unknown backbone {name!r}{hint} Wanted one of {', '.join(known)}, 'open_clip:<model>/<tag>', "
+            "'open_clip:local-dir:<folder>', 'open_clip:hf-hub:<id>', the path of an existing checkpoint, "
+            "or 'package.module:NAME'"
+        )
+        raise ConfigError(msg)
+    inside = head in known
+    load = registry.find(__name__, head if inside else name, "BACKBONE", kind="backbone")
+    backbone: Backbone = load(rest if inside else "", name=name, device=chosen, dtype=dtype, size=size)
+    return backbone
 
 
 def _device(device: str) -> str:

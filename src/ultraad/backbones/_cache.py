@@ -1,8 +1,8 @@
-"""Frozen features are computed once per view and kept.
+"""A cache of frozen features: each view of an image is encoded once.
 
-The key is the content: weights, preprocessing, dtype and the pixels themselves. Neither a seed nor a file name nor an
-order can make it stale. The layers are no part of it: an entry that lacks a layer is made again with all layers that
-were ever asked for, so entries only grow.
+The key is the content: a prefix for weights, preprocessing and dtype, and the pixels themselves. So an entry cannot
+become stale. The layers are not part of the key: if an entry lacks a layer, it is made again with that layer and all
+it had before, so entries only grow.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,23 +21,22 @@ from safetensors.torch import load_file, save_file
 from ultraad.types import Features
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from ultraad.backbones._door import Backbone
-
+Encode = Callable[[torch.Tensor, Sequence[int]], Features]
+"""Images f32 (b 3 s s) and 1-based layers to features, on any device."""
 _Row = dict[str, torch.Tensor]
-_SECONDS = "seconds"  # what an entry cost, f64 ()
+_SECONDS = "seconds"  # time the entry took, f64 ()
 
 
 @dataclass(slots=True)
 class Usage:
-    """What a cache did.
+    """Counts and times of a cache.
 
     Attributes:
-        encoded: Images that went through the tower.
-        spent: Seconds in the tower.
-        worth: Seconds in the tower that all images asked for would have taken, each time.
+        encoded: Images that were encoded.
+        spent: Seconds spent on encoding them.
+        worth: Seconds that encoding would have taken without the cache.
     """
 
     encoded: int = 0
@@ -45,29 +45,35 @@ class Usage:
 
 
 class FeatureCache:
-    """Remembers ``encode_image`` per image, in memory and, if asked, on disk.
+    """Keeps the features of each image, in memory and, if wanted, on disk.
 
     Args:
-        backbone: The frozen tower.
+        encode: Runs the frozen tower.
+        prefix: Identifies the tower; part of every key.
+        grid: (gh, gw) of the tower's patches.
+        device: Where features are returned.
         folder: Keeps one safetensors file per image here; None for memory only. Processes may share it.
-        max_bytes: Memory bound; the least recently used images go first.
-        layers: Kept besides those asked for, so that the next one who asks finds them.
-        encode: Runs the tower, called as ``encode(images, layers=...)``; None for ``backbone.encode_image``.
+        max_bytes: Memory bound; the least recently used images are dropped first.
+        layers: Always kept besides the requested ones.
 
     Attributes:
-        usage: Counts since it was made; the owner may reset it.
+        usage: Counts since the cache was made; the owner may reset it.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
+        encode: Encode,
         *,
+        prefix: str,
+        grid: tuple[int, int],
+        device: torch.device,
         folder: Path | None = None,
         max_bytes: int = 2 << 30,
         layers: Sequence[int] = (),
-        encode: Callable[..., Features] | None = None,
     ) -> None:
-        self.backbone = backbone
+        self.prefix = prefix
+        self.grid = grid
+        self.device = device
         self.folder = folder
         self.max_bytes = max_bytes
         self.usage = Usage()
@@ -80,16 +86,16 @@ class FeatureCache:
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor, *, layers: Sequence[int], batch_size: int = 16) -> Features:
-        """Features of images f32 (b 3 s s); the tower runs only on those not seen before.
+        """Features of images f32 (b 3 s s); the tower runs only on new images.
 
         Args:
             images: Preprocessed.
             layers: 1-based.
-            batch_size: Images per pass of the tower. With 1 the result does not depend on what else is encoded, not
-                even in the last bit.
+            batch_size: Images per pass of the tower. With 1, the result does not depend on the other images, not even
+                in the last bit.
 
         Returns:
-            On the backbone's device, equal to ``backbone.encode_image`` up to the batch size's rounding.
+            On ``device``; equal to the tower's own features up to the rounding that comes with the batch size.
         """
         keys = [self._key(image) for image in images]
         rows: dict[str, _Row] = {}
@@ -111,23 +117,23 @@ class FeatureCache:
         self.usage.worth += sum(float(rows[key][_SECONDS]) for key in keys)
 
         def stack(name: str) -> torch.Tensor:
-            return torch.stack([rows[key][name] for key in keys]).to(self.backbone.device)
+            return torch.stack([rows[key][name] for key in keys]).to(self.device)
 
         return Features(
             image=stack("image"),
             patches={layer: stack(f"patches.{layer}") for layer in layers},
             cls={layer: stack(f"cls.{layer}") for layer in layers},
-            grid=self.backbone.grid,
+            grid=self.grid,
         )
 
     def clear(self) -> None:
-        """Forget what is in memory; what is on disk stays."""
+        """Drop the entries in memory; those on disk stay."""
         self._rows.clear()
         self._bytes = 0
 
     def _run(self, images: torch.Tensor, layers: Sequence[int]) -> list[_Row]:
         started = time.perf_counter()
-        f = (self._encode or self.backbone.encode_image)(images, layers=layers)
+        f = self._encode(images, layers)
         rows: list[_Row] = []
         for j in range(len(images)):
             row = {"image": f.image[j].cpu()}
@@ -143,9 +149,7 @@ class FeatureCache:
         return rows
 
     def _key(self, image: torch.Tensor) -> str:
-        b = self.backbone
-        digest = hashlib.blake2b(digest_size=20)
-        digest.update(f"{b.fingerprint}{b.size}{b.preprocess}{b.dtype}".encode())
+        digest = hashlib.blake2b(self.prefix.encode(), digest_size=20)
         digest.update(image.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
@@ -154,7 +158,7 @@ class FeatureCache:
             self._rows.move_to_end(key)
             return self._rows[key]
         if self.folder is not None and (self.folder / f"{key}.safetensors").is_file():
-            return self._remember(key, load_file(self.folder / f"{key}.safetensors"))
+            return self._keep(key, load_file(self.folder / f"{key}.safetensors"))
         return None
 
     def _put(self, key: str, row: _Row) -> _Row:
@@ -162,9 +166,9 @@ class FeatureCache:
             part = self.folder / f"{key}.{secrets.token_hex(4)}.part"  # another process may write the same entry
             save_file({name: t.contiguous() for name, t in row.items()}, part)
             part.replace(self.folder / f"{key}.safetensors")
-        return self._remember(key, row)
+        return self._keep(key, row)
 
-    def _remember(self, key: str, row: _Row) -> _Row:
+    def _keep(self, key: str, row: _Row) -> _Row:
         self._bytes += _size(row) - _size(self._rows.pop(key, {}))
         self._rows[key] = row
         while self._bytes > self.max_bytes and len(self._rows) > 1:

@@ -2,13 +2,13 @@
 
     embed_image -> encode_tokens(around=...) -> Features        embed_text -> encode_prompts(around=...) -> (t d)
 
-``around(layer, x, block)`` wraps every transformer block; ``block(x)`` is the block itself. Deep prompts concatenate
-before and cut after, residual adapters mix after, a value-value path runs beside. Layers are 1-based, as in every
-paper. Tensors that come back are float32 and raw: nothing is normalised here, and ``project`` (ln_post + projection)
-is never implicit for patch tokens.
+``around(layer, x, block)`` wraps every transformer block; ``block(x)`` is the block itself. Deep prompts are
+concatenated before the block and cut off after it, residual adapters mix after it, a value-value path runs beside it.
+Layers are 1-based, as in the papers. Returned tensors are float32 and raw: nothing is normalised here, and patch tokens
+are projected only by an explicit call of ``project`` (ln_post and projection).
 
-Two private names of open_clip are used, ``visual._embeds`` and ``visual._pool``; a contract test keeps
-``encode_image`` equal, bit for bit, to open_clip's own.
+The class uses two private names of open_clip, ``visual._embeds`` and ``visual._pool``. A test checks that
+``encode_image`` equals open_clip's own, bit for bit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import nn
 
-from ultraad.backbones._cache import FeatureCache
+from ultraad.backbones._cache import Encode, FeatureCache
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.types import Features, PreprocessConfig
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Around = Callable[[int, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]], torch.Tensor]
 DType = Literal["float32", "bfloat16", "float16"]
 DTypeChoice = Literal["float32", "bfloat16", "float16", "auto"]
-"""What a user may ask for; ``"auto"`` is settled while loading, see :mod:`ultraad.backbones._dtype`."""
+"""What a user may ask for; loading resolves ``"auto"``, see :mod:`ultraad.backbones._dtype`."""
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -42,7 +42,7 @@ DTYPES: dict[str, torch.dtype] = {
 
 
 def quarter_layers(layers: int) -> tuple[int, ...]:
-    """The four taps {L/4, L/2, 3L/4, L}, 1-based: (6, 12, 18, 24) for L = 24 (ultraad.md section 0)."""
+    """Layers L/4, L/2, 3L/4 and L, 1-based: (6, 12, 18, 24) for L = 24, the layers of the paper (section 3.1)."""
     return tuple(sorted({max(1, round(layers * q / 4)) for q in (1, 2, 3, 4)}))
 
 
@@ -52,11 +52,12 @@ class Backbone:
     Args:
         model: An open_clip ``CLIP`` or ``CustomTextCLIP`` with a ViT image tower and open_clip's own text tower.
         tokenizer: open_clip's: ``tokenizer(texts, context_length=...)`` gives int64 (t, context_length).
-        name: The name it was loaded by; goes into bundles.
-        preprocess: What the weights were trained with.
+        name: The name it was loaded by; saved with every model.
+        preprocess: The preprocessing the weights were trained with.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         dtype: Of the image tower. The text tower stays float32: it is small, and prompts learn through it.
-        quicken: Called with the model once its fingerprint is taken, to make it faster without changing its function.
+        quicken: Called with the model after the fingerprint is computed, to make it faster without changing its
+            function.
 
     Attributes:
         size: Input side in pixels.
@@ -68,8 +69,8 @@ class Backbone:
         dim: Joint dimension d.
         context: Longest text in tokens.
         logit_scale: exp of the learned temperature (100 for OpenAI's weights).
-        cache: Features of images seen in ``fit``, shared by all methods and folds on this tower.
-        fingerprint: sha256 over all weights in float32, so that a bundle notices another backbone.
+        cache: Features of the images used in ``fit``, shared by all methods and folds on this backbone.
+        fingerprint: sha256 over all weights in float32; a saved model checks it.
 
     Raises:
         ConfigError: If the tower is not a class-token ViT or the text tower is not open_clip's.
@@ -113,8 +114,8 @@ class Backbone:
         self.text_width = int(text.token_embedding.weight.shape[1])
         self.context = int(text.context_length)
         self.logit_scale = float(m.logit_scale.detach().float().exp())
-        self.cache = FeatureCache(self)
-        self._memory: FeatureCache | None = None
+        self.cache = self._new_cache(lambda images, layers: self.encode_image(images, layers=layers))
+        self._serving: FeatureCache | None = None
 
     def __repr__(self) -> str:
         return (
@@ -128,20 +129,20 @@ class Backbone:
         return sum(p.numel() for p in self.model.parameters())
 
     def in_dtype(self, dtype: DType) -> Backbone:
-        """A copy whose image tower runs in another number type; what is lost in a narrower one does not come back."""
+        """A copy whose image tower runs in another number type; the precision a narrower type loses is not restored."""
         other = copy.deepcopy(self)
-        other.cache.clear()
         other.dtype = DTYPES[dtype]
         other._visual.to(other.dtype)
+        other.cache = other._new_cache(lambda images, layers: other.encode_image(images, layers=layers))
         return other
 
     @property
     def default_layers(self) -> tuple[int, ...]:
-        """The four layers that methods tap unless told otherwise."""
+        """The four layers that methods read by default."""
         return quarter_layers(self.layers)
 
     def check_layers(self, layers: Iterable[int]) -> tuple[int, ...]:
-        """The layers, if the tower has them.
+        """The layers, checked against the image tower.
 
         Raises:
             ConfigError: If one is outside 1..``self.layers``.
@@ -152,8 +153,6 @@ class Backbone:
             msg = f"{self.name} has image-tower layers 1..{self.layers}, but {bad} were asked for"
             raise ConfigError(msg)
         return wanted
-
-    # ---- images
 
     def embed_image(self, images: torch.Tensor) -> torch.Tensor:
         """Images f32 (b 3 s s) to tokens (b 1+n w) in the tower's dtype: class token, positions and ln_pre included."""
@@ -194,16 +193,16 @@ class Backbone:
         around: Around | None = None,
         tokens: torch.Tensor | None = None,
     ) -> Features:
-        """Both steps: images f32 (b 3 s s) to raw features; see also :meth:`remembering`.
+        """Both steps: images f32 (b 3 s s) to raw features; see also :meth:`caching`.
 
         Args:
             images: Preprocessed.
             layers: As in :meth:`encode_tokens`.
             around: As in :meth:`encode_tokens`.
-            tokens: What :meth:`embed_image` made of these images, if it is at hand: the first step is then left out.
+            tokens: What :meth:`embed_image` returned for these images, to skip the first step.
         """
-        if self._memory is not None and around is None and not images.requires_grad:
-            return self._memory.encode(images, layers=layers, batch_size=1)
+        if self._serving is not None and around is None and not images.requires_grad:
+            return self._serving.encode(images, layers=layers, batch_size=1)
         if tokens is not None:
             return self.encode_tokens(tokens, layers=layers, around=around)
         return self._run_tower(images, layers=layers, around=around)
@@ -211,30 +210,35 @@ class Backbone:
     def _run_tower(self, images: torch.Tensor, *, layers: Sequence[int], around: Around | None = None) -> Features:
         return self.encode_tokens(self.embed_image(images), layers=layers, around=around)
 
-    def memory(self, folder: Path | None = None) -> FeatureCache:
-        """A cache for :meth:`remembering`; it keeps ``default_layers`` whatever is asked for.
+    def new_cache(self, folder: Path | None = None) -> FeatureCache:
+        """A cache for :meth:`caching`; it always keeps ``default_layers`` too.
 
         Args:
             folder: Keeps the features on disk, for other processes; None for memory only.
         """
-        return FeatureCache(self, folder=folder, layers=self.default_layers, encode=self._run_tower)
+        run = self._run_tower
+        return self._new_cache(lambda images, layers: run(images, layers=layers), folder, self.default_layers)
+
+    def _new_cache(self, encode: Encode, folder: Path | None = None, layers: Sequence[int] = ()) -> FeatureCache:
+        prefix = f"{self.fingerprint}{self.size}{self.preprocess}{self.dtype}"
+        return FeatureCache(encode, prefix=prefix, grid=self.grid, device=self.device, folder=folder, layers=layers)
 
     @contextmanager
-    def remembering(self, memory: FeatureCache) -> Iterator[None]:
-        """Inside, no image passes the bare tower twice: ``encode_image`` without ``around`` is served from a cache.
+    def caching(self, cache: FeatureCache) -> Iterator[None]:
+        """Inside, ``encode_image`` without ``around`` is served from a cache, so the tower sees no image twice.
 
-        Whoever asks needs no change. Images are encoded one at a time, so results depend neither on batches nor on who
-        asked first, bit for bit; they differ from a tower that runs on whole batches by the batch size's rounding. An
-        image is encoded again only for a layer outside ``default_layers`` that nobody asked for before.
+        Callers need no change. Images are encoded one at a time, so the results are the same bit for bit for any batch
+        and any order of calls; they differ from those of whole batches by the rounding that comes with the batch size.
+        An image is encoded again only for a layer outside ``default_layers`` that was not asked for before.
 
         Args:
-            memory: From :meth:`memory`; what it holds may be used again later.
+            cache: From :meth:`new_cache`; it can be used again later.
         """
-        outer, self._memory = self._memory, memory
+        outer, self._serving = self._serving, cache
         try:
             yield
         finally:
-            self._memory = outer
+            self._serving = outer
 
     def post_norm(self, tokens: torch.Tensor) -> torch.Tensor:
         """The tower's last layer norm (ln_post) on any tokens: (... w) to f32 (... w)."""
@@ -249,8 +253,6 @@ class Backbone:
     def project(self, tokens: torch.Tensor) -> torch.Tensor:
         """ln_post and the projection, explicitly: (... w) to f32 (... d)."""
         return self.post_norm(tokens) @ self.projection
-
-    # ---- texts
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
         """Texts to int64 (t ctx).
@@ -270,14 +272,14 @@ class Backbone:
         return cast("torch.Tensor", self._text.token_embedding(tokens).float())
 
     def end_of_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Position int64 (t,) at which the tower reads the sentence out."""
+        """Position int64 (t,) of the end token, where the text tower reads out its result."""
         return tokens.argmax(dim=-1)  # the end token has the highest id
 
     def encode_prompts(self, embeds: torch.Tensor, eot: torch.Tensor, *, around: Around | None = None) -> torch.Tensor:
         """Word embeddings to raw text features; gradients flow through.
 
-        The mask is causal, so nothing after the read-out position can change the result: the sequence is cut there,
-        which is exact and several times cheaper than 77 positions.
+        The mask is causal, so tokens after the read-out position cannot change the result. The sequence is cut there,
+        which is exact and several times cheaper than all 77 positions.
 
         Args:
             embeds: f32 (t m text_width), m <= context.
@@ -287,7 +289,7 @@ class Backbone:
         Returns:
             f32 (t d).
         """
-        length = embeds.shape[1] if torch.compiler.is_compiling() else int(eot.max()) + 1  # a graph knows no values
+        length = embeds.shape[1] if torch.compiler.is_compiling() else int(eot.max()) + 1  # a graph has no values
         positions = self._text.positional_embedding[:length]
         x = embeds[:, :length] + positions
         mask = self._text.attn_mask[:length, :length]
@@ -313,7 +315,7 @@ class Backbone:
 
 
 def _require_vit(name: str, visual: Any, text: Any) -> None:  # noqa: ANN401
-    """Refuse what the door cannot open, and say why."""
+    """Check that the towers are of the supported kind."""
     if not all(hasattr(visual, a) for a in ("_embeds", "_pool", "class_embedding", "positional_embedding")):
         msg = f"{name}: the image tower is {type(visual).__name__}; ultraad needs an open_clip ViT with patch tokens"
         raise ConfigError(msg)
@@ -342,10 +344,10 @@ def _fingerprint(model: nn.Module) -> str:
 
 
 def preprocess_from(cfg: dict[str, Any] | None, *, size: int, where: str) -> PreprocessConfig:
-    """open_clip's preprocessing record as ours; square squash replaces its crop, which would cut lesions off.
+    """open_clip's preprocessing record as ours. Resizing to a square replaces its crop, which could cut lesions off.
 
     Raises:
-        WeightsError: If mean or std are missing: guessing them silently changes every number.
+        WeightsError: If mean or std are missing; guessed values would change every result silently.
     """
     if not cfg or "mean" not in cfg or "std" not in cfg:
         msg = (

@@ -17,6 +17,7 @@ from ultraad.backbones import _weights as weights
 from ultraad.backbones._door import Backbone, DType, preprocess_from
 from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.errors import ConfigError, WeightsError
+from ultraad.registry import similar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,11 +40,8 @@ def load(rest: str, *, name: str, device: str, dtype: DType, size: int | None) -
     model, _, tag = rest.partition("/")
     cfg = open_clip.get_model_config(model)
     if cfg is None:
-        near = (
-            ", ".join(m for m in open_clip.list_models() if m.lower()[:5] == model.lower()[:5])
-            or "open_clip.list_models()"
-        )
-        msg = f"open_clip has no model {model!r}; near: {near}"
+        near = ", ".join(similar(model, open_clip.list_models(), count=5)) or "see open_clip.list_models()"
+        msg = f"open_clip has no model {model!r}; similar names: {near}"
         raise ConfigError(msg)
     if not tag:
         log.warning("%s has no tag after '/': its weights are random and know nothing", name)

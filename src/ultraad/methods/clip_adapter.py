@@ -123,7 +123,7 @@ class CLIPAdapter(Method):
             return FitReport("zero-shot", seconds=time.perf_counter() - started, notes=self.notes)
         assert support.labels is not None  # check_needs
         epochs = epochs_by_shots(support.labels) if c.epochs is None else c.epochs
-        tokens = ClassTokens(self.backbone.cache, support, count=c.views, epochs=epochs, seed=seed)
+        tokens = ClassTokens(self.backbone, support, count=c.views, epochs=epochs, seed=seed)
         self.train()
         history = tokens.train(
             self.logits, self.parameters(), options=c, epochs=epochs, seed=seed, progress=self.progress

@@ -122,7 +122,7 @@ class CoCoOp(Method):
             self.eval()
             self.fitted = True
             return FitReport("zero-shot", seconds=time.perf_counter() - started)
-        tokens = ClassTokens(self.backbone.cache, support, count=c.views, epochs=c.epochs, seed=seed)
+        tokens = ClassTokens(self.backbone, support, count=c.views, epochs=c.epochs, seed=seed)
         self.train()
         history = tokens.train(
             self.logits, self.parameters(), options=c, epochs=c.epochs, seed=seed, progress=self.progress

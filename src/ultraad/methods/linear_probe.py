@@ -101,7 +101,7 @@ class LinearProbe(Method):
         from sklearn.linear_model import LogisticRegression  # slow to import
 
         c = self.config
-        tokens = ClassTokens(self.backbone.cache, support, count=c.views, seed=seed)
+        tokens = ClassTokens(self.backbone, support, count=c.views, seed=seed)
         solver = LogisticRegression(C=c.C, max_iter=c.max_iterations)
         solver.fit(
             self._features(tokens.views).flatten(0, 1).double().cpu().numpy(),

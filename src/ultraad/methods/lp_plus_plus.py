@@ -147,7 +147,7 @@ class LPPlusPlus(Method):
             self.fitted = True
             return FitReport("zero-shot", seconds=time.perf_counter() - started, notes=self.notes)
         views = self.config.views
-        tokens = ClassTokens(self.backbone.cache, support, count=views, seed=seed)
+        tokens = ClassTokens(self.backbone, support, count=views, seed=seed)
         f, labels = unit(tokens.views).flatten(0, 1), tokens.labels.repeat(views)  # (m d), (m,)
         held_out = None
         if dev is not None and dev.labels is not None and len(dev) > 0:

@@ -179,7 +179,7 @@ class TipAdapter(Method):
         if c.search == "dev" and (dev is None or dev.labels is None or len(dev) == 0):
             msg = "tip_adapter with search=dev needs labelled dev images and got none; pass dev=..., or search=off"
             raise DataError(msg)
-        tokens = ClassTokens(self.backbone.cache, support, count=c.views, epochs=c.epochs, seed=seed)
+        tokens = ClassTokens(self.backbone, support, count=c.views, epochs=c.epochs, seed=seed)
         self._remember(tokens.keys(), tokens.one_hot(len(self.classes)))
         if c.search == "leave_one_out":
             own = torch.arange(len(support), device=self.backbone.device)

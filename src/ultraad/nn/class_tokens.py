@@ -16,7 +16,7 @@ from ultraad.types import Scores
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ultraad.backbones._cache import FeatureCache
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 
@@ -41,7 +41,7 @@ class ClassTokens:
     """Class tokens of augmented views of a labelled batch.
 
     Args:
-        cache: Encodes each view once, also across folds of a cross-validation.
+        backbone: Its cache encodes each view once, also across the folds of a cross-validation.
         support: Labelled, at least one image.
         count: Views per image; the first is the image itself.
         epochs: For how many epochs views are drawn.
@@ -52,8 +52,7 @@ class ClassTokens:
         labels: int64 (m,).
     """
 
-    def __init__(self, cache: FeatureCache, support: Batch, *, count: int, epochs: int = 0, seed: int) -> None:
-        backbone = cache.backbone
+    def __init__(self, backbone: Backbone, support: Batch, *, count: int, epochs: int = 0, seed: int) -> None:
         assert support.labels is not None  # Method.check_needs
         params = [sample_views(id_, count, seed=seed) for id_ in support.ids]
         no_mask = torch.zeros(backbone.size, backbone.size, dtype=torch.bool)
@@ -63,7 +62,7 @@ class ClassTokens:
                 apply_view(image, no_mask, of_image[v], preprocess=backbone.preprocess)[0]
                 for image, of_image in zip(support.images, params, strict=True)
             ]
-            views.append(cache.encode(torch.stack(moved), layers=()).image)
+            views.append(backbone.cache.encode(torch.stack(moved), layers=()).image)
         self.views = torch.stack(views)
         self.labels = support.labels.to(backbone.device)
         self._choice = torch.from_numpy(seeded(seed, "views").integers(count, size=(epochs, len(support))))

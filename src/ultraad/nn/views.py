@@ -15,7 +15,7 @@ from ultraad.types import Features
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ultraad.backbones._cache import FeatureCache
+    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 
@@ -23,7 +23,7 @@ class SupportViews:
     """Features and masks of augmented views of a labelled batch.
 
     Args:
-        cache: Encodes each view once, also across folds of a cross-validation.
+        backbone: Its cache encodes each view once, also across the folds of a cross-validation.
         support: Labelled; masks where known.
         normal_index: Label of the normal class.
         layers: Tapped layers.
@@ -43,7 +43,7 @@ class SupportViews:
 
     def __init__(
         self,
-        cache: FeatureCache,
+        backbone: Backbone,
         support: Batch,
         *,
         normal_index: int,
@@ -53,7 +53,6 @@ class SupportViews:
         epochs: int,
         seed: int,
     ) -> None:
-        backbone = cache.backbone
         labels, m = support.labels, len(support)
         assert labels is not None  # Method.check_needs
         side = backbone.size
@@ -77,7 +76,7 @@ class SupportViews:
                 apply_view(image, mask, views[v], preprocess=backbone.preprocess)
                 for image, mask, views in zip(support.images, masks, params, strict=True)
             ]
-            self._features.append(cache.encode(torch.stack([image for image, _ in moved]), layers=layers))
+            self._features.append(backbone.cache.encode(torch.stack([image for image, _ in moved]), layers=layers))
             full = torch.stack([mask for _, mask in moved]).float()[:, None]  # (m 1 s s)
             small = F.interpolate(full, size=(mask_size, mask_size), mode="area")[:, 0] >= 0.5
             self._masks.append(small.to(backbone.device))

@@ -151,7 +151,7 @@ def test_sharing_moves_results_by_rounding_only(done, data, tmp_path):
         assert all(x["score"] == pytest.approx(y["score"], abs=1e-5) for x, y in pairs)
 
 
-def test_no_image_passes_the_bare_tower_twice(data, recipe, tmp_path, monkeypatch):
+def test_the_bare_tower_sees_no_image_twice(data, recipe, tmp_path, monkeypatch):
     passes: list[bytes] = []
     run_tower = Backbone._run_tower
 

@@ -87,7 +87,7 @@ def forget() -> None:
 @lru_cache(maxsize=1)  # jobs come sorted by backbone
 def _open(spec: TowerSpec, features: Path | None) -> tuple[Backbone, FeatureCache]:
     tower = load_backbone(spec.name, device=spec.device, dtype=spec.dtype, size=spec.size)
-    return tower, tower.memory(features)
+    return tower, tower.new_cache(features)
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class _Bench:
         self._tower.cache.clear()
 
     def _sharing(self) -> AbstractContextManager[None]:
-        return self._tower.remembering(self._memory) if self._shared else nullcontext()
+        return self._tower.caching(self._memory) if self._shared else nullcontext()
 
     def _fitted(self, progress: Callable[[str, int, int], None] | None = None) -> Model:
         job = self.job

@@ -178,7 +178,7 @@ class UltraAD(Method):
             return FitReport("zero-shot", seconds=time.perf_counter() - started, notes=self.zero_shot.notes)
         t = self.config.train
         views = SupportViews(
-            self.backbone.cache,
+            self.backbone,
             support,
             normal_index=self.normal_index,
             layers=self.layers,
