@@ -24,7 +24,6 @@ from perf.timing import Row, arguments, compared, finish
 
 import ultraad
 from ultraad.backbones._door import Backbone
-from ultraad.backbones._door import Backbone
 from ultraad.data.loader import load_batch
 from ultraad.data.preprocess import Preprocess
 from ultraad.methods.ultraad import METHOD
