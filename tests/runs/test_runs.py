@@ -18,7 +18,8 @@ from ultraad.metrics.summary import Evaluation
 from ultraad.model.adapt import adapt, zero_shot
 from ultraad.model.model import Model
 from ultraad.results.folder import read_predictions
-from ultraad.runs.evaluate import evaluate, unseen
+from ultraad.runs.evaluate import evaluate
+from ultraad.runs.judge import unseen
 from ultraad.runs.predict import predict as predict_into
 
 

@@ -16,7 +16,8 @@ from ultraad.io.files import ensure_writable
 from ultraad.model.adapt import adapt
 from ultraad.results.folder import REPORT
 from ultraad.rng import seeded
-from ultraad.runs.evaluate import evaluate, unseen
+from ultraad.runs.evaluate import evaluate
+from ultraad.runs.judge import unseen
 from ultraad.runs.predict import predict as predict_into
 
 if TYPE_CHECKING:

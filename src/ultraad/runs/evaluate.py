@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ultraad.data import sources
-from ultraad.data.support import check_leakage, leaking
+from ultraad.data.support import check_leakage
 from ultraad.errors import DataError, LeakageError
 from ultraad.io.files import write_json
 from ultraad.metrics.bootstrap import RESAMPLES
-from ultraad.metrics.summary import Evaluation
 from ultraad.report.run.page import render
 from ultraad.results.folder import METRICS, RunFolder
 from ultraad.runs.job import facts, failing, finishing
+from ultraad.runs.judge import evaluation_of, in_classes, judged, unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ultraad.data.support import Fingerprint
     from ultraad.model.predictor import Predictor
     from ultraad.types import Sample
-
-_log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -72,9 +66,7 @@ def evaluate(
         msg = f"none of the {len(samples)} images has a label, so nothing can be measured; use predict instead"
         raise DataError(msg)
     thresholds = {"image": model.calibration.image_threshold, "pixel": model.calibration.pixel_threshold}
-    evaluation = Evaluation(
-        model.classes, model.normal_class, image_threshold=thresholds["image"], pixel_threshold=thresholds["pixel"]
-    )
+    evaluation = evaluation_of(model)
     folder = None
     if output is not None:
         about_run = {**facts(model, "evaluate"), "data": about, "leakage": leakage}
@@ -83,26 +75,11 @@ def evaluate(
     failed: dict[str, str] = {}
     with finishing(folder) as outcome:
         note = failing(folder, failed)
-        for result in model.predict_many(samples, batch_size=batch_size, on_error=note):
-            s, p = result.sample, result.prediction
-            try:
-                evaluation.add(
-                    id=s.id,
-                    score=p.score,
-                    anomalous=s.anomalous,
-                    map=p.map,
-                    mask=result.mask,
-                    probs=p.probs,
-                    label=s.label,
-                    group=s.group,
-                    tags=s.tags,
-                )
-            except DataError as e:
-                note(s, e)
-            else:
-                outcome.predicted += 1
-                if folder is not None:
-                    folder.add(result, model.calibration)
+        results = model.predict_many(samples, batch_size=batch_size, on_error=note)
+        for result, _ in judged(results, evaluation, on_error=note):
+            outcome.predicted += 1
+            if folder is not None:
+                folder.add(result, model.calibration)
             if progress is not None:
                 progress(outcome.predicted + len(failed), len(samples))
         if not outcome.predicted:
@@ -115,27 +92,6 @@ def evaluate(
     if folder is not None:
         render(folder.folder)
     return {**found, "failed": failed}
-
-
-def unseen(support: Sequence[Fingerprint], samples: Sequence[Sample], *, layout: str | None) -> list[Sample]:
-    """The samples that are no such image and of no such patient; see :func:`check_leakage` for the rules."""
-    seen = {s.id for s in leaking(support, samples, layout=layout)}
-    return [s for s in samples if s.id not in seen]
-
-
-def in_classes(samples: Sequence[Sample], model: Predictor) -> list[Sample]:
-    """The samples in the model's class names: any name for "no lesion" is its normal class, unknown names go."""
-    unknown = Counter(s.label for s in samples if s.label not in (None, *model.classes) and s.anomalous is not False)
-    if unknown:
-        _log.warning(
-            "the model knows the classes %s; images of %s count for detection and maps, not for grading",
-            ", ".join(model.classes),
-            ", ".join(f"{label} ({n})" for label, n in unknown.items()),
-        )
-    return [
-        s if s.label in model.classes else replace(s, label=model.normal_class if s.anomalous is False else None)
-        for s in samples
-    ]
 
 
 def _samples(
@@ -176,7 +132,6 @@ def _without_leaks(
         check_leakage(support, samples, layout=layout)
         check_leakage(auxiliary, samples, layout=layout, role="auxiliary")
         return samples, {"checked": True, "leaks": 0, "dropped": 0}
-
     kept = unseen([*support, *auxiliary], samples, layout=layout)
     if not kept:
         msg = "every image belongs to the support or auxiliary set or its patients; nothing is left to evaluate"

@@ -14,8 +14,8 @@ from ultraad.bench.pictures import pack_maps, small_map
 from ultraad.bench.results import npz
 from ultraad.data.loader import iterate
 from ultraad.errors import DataError, LeakageError
-from ultraad.metrics.summary import Evaluation
-from ultraad.runs.evaluate import in_classes, unseen
+from ultraad.runs.judge import evaluation_of, in_classes, judged, unseen
+from ultraad.types import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,18 +24,19 @@ if TYPE_CHECKING:
 
     from ultraad.backbones._cache import Usage
     from ultraad.bench.run.data import TestSet
+    from ultraad.metrics.summary import Evaluation
     from ultraad.model.model import Model
     from ultraad.types import Prediction, Sample
 
-_PIXEL_BINS = 256  # of the table for paired tests: about a megabyte a row  # ours
+_PIXEL_BINS = 256  # of the table for paired tests: about a megabyte per row
 
 
 class Clock:
-    """Wall time as if every frozen feature that was found had been made; see docs/bench-format.md, Timings.
+    """Wall time without the savings of shared features; see docs/bench-format.md, Timings.
 
     Attributes:
-        seconds: So far.
-        encode: Of them, for frozen features.
+        seconds: Measured so far. A feature that was found in the cache counts with the time that it took to compute.
+        encode: The part of ``seconds`` for frozen features.
     """
 
     def __init__(self, usage: Usage) -> None:
@@ -44,7 +45,7 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Time what happens inside."""
+        """Time the block."""
         started, before = time.perf_counter(), replace(self._usage)
         yield
         worth = self._usage.worth - before.worth
@@ -54,25 +55,26 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Lowest and highest image score and map value of a test set; statistics of the test set, so never honest."""
+    """Lowest and highest image score and map value of a test set. Only the published protocol may use them."""
 
     score: tuple[float, float] = (np.inf, -np.inf)
     map: tuple[float, float] = (np.inf, -np.inf)
 
     def including(self, p: Prediction) -> Range:
-        """Widened by one image."""
+        """The range that also covers this image."""
         low, high = (np.inf, -np.inf) if p.map is None else (float(p.map.min()), float(p.map.max()))
         return Range(
             (min(self.score[0], p.score), max(self.score[1], p.score)), (min(self.map[0], low), max(self.map[1], high))
         )
 
-    def moved(self, p: Prediction) -> Prediction:
-        """The prediction with this range moved to [0, 1]."""
+    def rescaled(self, p: Prediction) -> Prediction:
+        """The prediction with this range mapped to [0, 1]."""
 
-        def move(x: Any, ends: tuple[float, float]) -> Any:  # noqa: ANN401  # a number or an array
+        def rescale(x: Any, ends: tuple[float, float]) -> Any:  # noqa: ANN401  # a number or an array
             return (x - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else x
 
-        return replace(p, score=float(move(p.score, self.score)), map=None if p.map is None else move(p.map, self.map))
+        map_ = None if p.map is None else rescale(p.map, self.map)
+        return replace(p, score=float(rescale(p.score, self.score)), map=map_)
 
 
 @dataclass(slots=True, eq=False)
@@ -82,10 +84,10 @@ class Measured:
     Attributes:
         evaluation: All metrics.
         lines: One for each image, see docs/bench-format.md.
-        maps: Small ones; empty if they are not kept.
-        range: Of what the model gave.
+        maps: {id: small map}; empty if they are not kept.
+        range: Of scores and maps, before any rescaling.
         failed: {id: reason} of images that could not be used.
-        left_out: Images of the support or its patients.
+        left_out: Images of the support set, the auxiliary set or their patients.
     """
 
     evaluation: Evaluation
@@ -115,28 +117,23 @@ class Measured:
 
 
 def measure(
-    model: Model, test: TestSet, *, clock: Clock, batch_size: int, keep_maps: bool = False, moved: Range | None = None
+    model: Model, test: TestSet, *, clock: Clock, batch_size: int, keep_maps: bool = False, rescale: Range | None = None
 ) -> Measured:
-    """Predict and judge every image of a test set but those of the support and its patients.
+    """Predict and measure every image of a test set, except images and patients that the model has learned from.
 
     Args:
         model: Fitted.
         test: The images.
-        clock: Times the prediction alone: no reading, no metrics.
+        clock: Times only the prediction: no reading, no metrics.
         batch_size: Images per forward pass.
         keep_maps: Keep small maps.
-        moved: Move scores and maps by this range first.
+        rescale: Map scores and maps from this range to [0, 1] first.
 
     Raises:
         DataError: If no image can be used, or a score or map is not finite.
-        LeakageError: If every image is of the support or its patients.
+        LeakageError: If the model has learned from every image or its patient.
     """
-    c = model.calibration
-    found = Measured(
-        Evaluation(
-            model.classes, model.normal_class, image_threshold=c.image_threshold, pixel_threshold=c.pixel_threshold
-        )
-    )
+    found = Measured(evaluation_of(model))
     samples = unseen([p for p, _ in (*model.support, *model.auxiliary)], test.samples, layout=test.layout)
     found.left_out = len(test.samples) - len(samples)
     if not samples:
@@ -154,47 +151,36 @@ def measure(
         batch_size=batch_size,
         on_error=note,
     )
-    with closing(batches):  # a method that fails leaves no reading threads behind
+
+    def results() -> Iterator[Result]:
         for decoded, batch in batches:
             with clock.running():
                 predictions = model.method.predict(batch.unlabelled())
-            for item, prediction in zip(decoded, predictions, strict=True):
-                sample = item.sample
-                found.range = found.range.including(prediction)
-                p = prediction if moved is None else moved.moved(prediction)
-                _judge(found, sample, p, item.mask)
-                if keep_maps and p.map is not None:
-                    found.maps[sample.id] = small_map(p.map)
+            for item, p in zip(decoded, predictions, strict=True):
+                found.range = found.range.including(p)
+                yield Result(item.sample, item.image, rescale.rescaled(p) if rescale else p, item.mask)
+
+    with closing(batches):  # ends the reading threads if a method fails
+        for result, pixels in judged(results(), found.evaluation):
+            s, p = result.sample, result.prediction
+            found.lines.append(
+                {
+                    "id": s.id,
+                    "score": p.score,
+                    "probs": p.probs,
+                    "label": s.label,
+                    "anomalous": s.anomalous,
+                    "group": s.group,
+                    "device": s.device,
+                    "site": s.site,
+                    "tags": sorted(s.tags),
+                    "pixels": pixels,
+                }
+            )
+            if keep_maps and p.map is not None:
+                found.maps[s.id] = small_map(p.map)
     if not found.lines:
         first = next(iter(found.failed.values()))
         msg = f"none of the {len(samples)} images of {test.name} can be read; the first: {first}"
         raise DataError(msg)
     return found
-
-
-def _judge(found: Measured, sample: Sample, p: Prediction, mask: NDArray[np.bool_] | None) -> None:
-    pixels = found.evaluation.add(
-        id=sample.id,
-        score=p.score,
-        anomalous=sample.anomalous,
-        map=p.map,
-        mask=mask,
-        probs=p.probs,
-        label=sample.label,
-        group=sample.group,
-        tags=sample.tags,
-    )
-    found.lines.append(
-        {
-            "id": sample.id,
-            "score": p.score,
-            "probs": p.probs,
-            "label": sample.label,
-            "anomalous": sample.anomalous,
-            "group": sample.group,
-            "device": sample.device,
-            "site": sample.site,
-            "tags": sorted(sample.tags),
-            "pixels": pixels,
-        }
-    )

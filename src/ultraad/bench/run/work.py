@@ -177,10 +177,10 @@ class _Bench:
             tried = [self._measure(m, row) for m, _ in self._models]
             liked = [likes(habit, t.evaluation.result(bootstrap=0)["metrics"]) for t in tried]
             model, epoch = self._models[liked.index(max(liked))]
-        moved = self._measure(model, row).range if habit.min_max else None
+        rescale = self._measure(model, row).range if habit.min_max else None
         whole, clock = Clock(self._memory.usage), Clock(self._memory.usage)
         with whole.running():
-            found = self._measure(model, row, clock=clock, keep_maps=row.keep_maps, moved=moved)
+            found = self._measure(model, row, clock=clock, keep_maps=row.keep_maps, rescale=rescale)
             metrics = found.evaluation.result(bootstrap=job.recipe.bootstrap, seed=0)
         per_image = 1000 / len(found.lines)
         facts = _base(job, row, peak) | metrics

@@ -1,0 +1,95 @@
+"""Compare predictions with the truth, image by image: what ``evaluate`` and the benchmark have in common."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ultraad.data.prefetch import raise_error
+from ultraad.data.support import leaking
+from ultraad.errors import DataError
+from ultraad.metrics.summary import Evaluation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from ultraad.data.support import Fingerprint
+    from ultraad.model.predictor import Predictor
+    from ultraad.types import Result, Sample
+
+_log = logging.getLogger(__name__)
+
+
+def evaluation_of(model: Predictor) -> Evaluation:
+    """An empty evaluation with the classes and thresholds of a model."""
+    c = model.calibration
+    return Evaluation(
+        model.classes, model.normal_class, image_threshold=c.image_threshold, pixel_threshold=c.pixel_threshold
+    )
+
+
+def judged(
+    results: Iterable[Result], evaluation: Evaluation, *, on_error: Callable[[Sample, DataError], None] = raise_error
+) -> Iterator[tuple[Result, Mapping[str, float | None] | None]]:
+    """Add results to an evaluation as they come.
+
+    Args:
+        results: Predictions with their samples and masks.
+        evaluation: Gets every result that can be measured.
+        on_error: Called for each result that cannot be measured, which is then left out. The default raises.
+
+    Yields:
+        Each result with its own pixel metrics (:meth:`~ultraad.metrics.summary.Evaluation.add`).
+    """
+    for result in results:
+        s, p = result.sample, result.prediction
+        try:
+            pixels = evaluation.add(
+                id=s.id,
+                score=p.score,
+                anomalous=s.anomalous,
+                map=p.map,
+                mask=result.mask,
+                probs=p.probs,
+                label=s.label,
+                group=s.group,
+                tags=s.tags,
+            )
+        except DataError as e:
+            on_error(s, e)
+        else:
+            yield result, pixels
+
+
+def unseen(learned: Sequence[Fingerprint], samples: Sequence[Sample], *, layout: str | None) -> list[Sample]:
+    """The samples that show neither an image of ``learned`` nor one of its patients.
+
+    :func:`~ultraad.data.support.check_leakage` has the rules.
+
+    Args:
+        learned: Images that a model has learned from.
+        samples: Images of a data set.
+        layout: Layout of the data set.
+    """
+    seen = {s.id for s in leaking(learned, samples, layout=layout)}
+    return [s for s in samples if s.id not in seen]
+
+
+def in_classes(samples: Sequence[Sample], model: Predictor) -> list[Sample]:
+    """The samples with the model's class names.
+
+    Normal images get the model's normal class. A lesion class that the model does not know becomes None.
+    """
+    unknown = Counter(s.label for s in samples if s.label not in (None, *model.classes) and s.anomalous is not False)
+    if unknown:
+        _log.warning(
+            "the model has the classes %s; images of %s count for detection and maps, not for grading",
+            ", ".join(model.classes),
+            ", ".join(f"{label} ({n})" for label, n in unknown.items()),
+        )
+    return [
+        s if s.label in model.classes else replace(s, label=model.normal_class if s.anomalous is False else None)
+        for s in samples
+    ]
