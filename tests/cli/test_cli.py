@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from pydicom import dcmread
 
 from tests.adapted import QUICK, adapted
 from tests.helpers import picture, save, write_bus_uclm, write_busi, write_csv, write_dicom, write_folder
 from ultraad import __version__
-from ultraad.cli import demo, main
+from ultraad.cli import app, demo, main
 from ultraad.data.support import load_support
 from ultraad.model.adapt import adapt
 from ultraad.results.folder import read_predictions
@@ -220,8 +223,8 @@ def test_frames_of_a_cine(cli: Cli, saved: Path, dicom_dir: Path, tmp_path: Path
 
 def test_the_list_of_commands_says_what_each_does_in_full(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    words = " ".join(cli("--help").out.partition("Commands:")[2].split())
-    assert "demo The whole story: data, support set, adaptation, prediction, evaluation, report. doctor" in words
+    words = " ".join(cli("--help").out.partition("Try it:")[2].split())
+    assert "demo Run every step once: data, support set, adaptation, prediction, evaluation, report. simulate" in words
     assert "..." not in words
     words = " ".join(cli("backbones", "--help").out.split())
     assert "fetch Download weights and verify them; the only command that uses the network. verify" in words
@@ -360,6 +363,71 @@ def test_unknown_keys_and_values(cli: Cli, folder_dir: Path, saved: Path, tmp_pa
     assert not (tmp_path / "m").exists()
 
 
+ORDER = "demo simulate data support adapt predict evaluate export bench methods backbones doctor"
+
+
+def test_the_help_lists_commands_in_the_order_of_work(cli: Cli) -> None:
+    text = cli("--help").out
+    assert re.findall(r"^  ([a-z]+)  ", text.partition("Options:")[0], flags=re.M) == ORDER.split()
+    assert re.findall(r"^(\w.*):$", text, flags=re.M) == [
+        *("Try it", "Prepare", "Adapt and use", "Compare", "Look up"),
+        *("Options", "Example"),
+    ]
+
+
+def every_command() -> Iterator[list[str]]:
+    """The words of every group and every command."""
+    queue: list[tuple[list[str], Any]] = [([], typer.main.get_command(app))]
+    for words, command in queue:
+        yield words
+        queue += [([*words, name], inner) for name, inner in getattr(command, "commands", {}).items()]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("words", list(every_command()), ids=lambda words: " ".join(words) or "ultraad")
+def test_every_help_fits_the_window_and_ends_with_an_example(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, words: list[str], width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = cli(*words, "--help").out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[-2] == "Example:"
+    assert lines[-1].startswith("  ultraad")
+    inner = [word for word in lines[-1].split() if word in ORDER.split()]
+    assert inner or not words
+    assert lines[-1].split()[1 : 1 + len(words)] == words
+    assert not [line for line in lines if "<" in line.partition("  ")[0]], "no type in brackets"
+    assert not re.search(r"x>=|\{", "\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["adpat"], "'adapt'"),
+        (["data", "chekc", "x"], "'check'"),
+        (["bench", "reprot"], "'report'"),
+        (["predict", "--ovelays"], "'--overlays'"),
+        (["adapt", "s.json", "--outptu", "x"], "'--output'"),
+        (["--versoin"], "'--version'"),
+    ],
+)
+def test_a_misspelt_command_or_option_exits_with_2_and_suggests_the_right_one(
+    cli: Cli, words: list[str], meant: str
+) -> None:
+    done = cli(*words)
+    assert done.code == 2
+    assert f"Did you mean {meant}" in done.err
+
+
+def test_a_misspelt_method_layout_or_backbone_suggests_the_right_one(cli: Cli, busi_dir: Path, tmp_path: Path) -> None:
+    cli("support", "draw", busi_dir, "--shots", 1, "-o", tmp_path / "s.json")
+    words = ("adapt", tmp_path / "s.json", "-o", tmp_path / "m")
+    refused(cli("methods", "tip_adaptor"), "did you mean 'tip_adapter'?")
+    refused(cli(*words, *TINY, "--method", "cop"), "did you mean 'coop'?")
+    refused(cli("support", "draw", busi_dir, "-o", tmp_path / "t", "--layout", "bussi"), "did you mean 'busi'?")
+    refused(cli(*words, "--backbone", "embeded"), "did you mean 'embedded'?")
+
+
 @pytest.mark.parametrize(
     "words", [["nonsense"], ["predict", "--nonsense"], ["adapt"], ["adapt", "x", "--dtype", "int8"]]
 )
@@ -430,7 +498,7 @@ def test_ctrl_c_in_the_middle_of_a_long_run(cli: Cli, saved: Path, tmp_path: Pat
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "run the same command again to go on" in err
+    assert "Run the same command again to resume" in err
     assert "Traceback" not in err
     done = [r["id"] for r in read_predictions(out)]
     assert 0 < len(done) < 300

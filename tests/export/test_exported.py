@@ -189,7 +189,7 @@ def test_export_and_predict(model: Model, onnx: Path, busi_dir: Path, tmp_path: 
 def test_mistakes_on_the_command_line(onnx: Path, busi_dir: Path, tmp_path: Path, capsys) -> None:
     images, out = str(busi_dir / "normal"), str(tmp_path / "out")
     for more, complaint in (
-        (["--device", "cuda"], "it runs on the CPU as it is"),
+        (["--device", "cuda"], "runs on the CPU only"),
         (["--backbone", "tiny"], "Leave out --backbone"),
         (["--set", "train.epochs=1"], "brings its own"),
     ):

@@ -1,7 +1,7 @@
-"""The command line. Thin: parse, call, print. Heavy packages are imported by the command that needs them.
+"""The command line: parse, call, print. A command imports heavy packages when it runs.
 
-Exit codes: 0 done; 1 an error that the message explains, or a check that failed; 2 a wrong option; 130 interrupted.
-``ULTRAAD_DEBUG=1`` shows the traceback behind an error message.
+Exit codes: 0 done; 1 an error that the message explains, or a failed check; 2 a wrong command or option; 130
+interrupted. ``ULTRAAD_DEBUG=1`` shows the traceback of an error.
 """
 
 from __future__ import annotations
@@ -13,31 +13,54 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ultraad import __version__
-from ultraad.cli import bench, data, export, models, support, tools
-from ultraad.cli.console import Commands, complain, warnings_to_stderr
+from ultraad.cli import adapt, backbones, bench, data, evaluate, export, methods, predict, start, support
+from ultraad.cli.console import complain, warnings_to_stderr
+from ultraad.cli.help import Command, Commands
 from ultraad.errors import MissingExtraError, UltraadError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["app", "main"]
 
+_GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Try it": {"demo": start.demo, "simulate": start.simulate},
+    "Prepare": {"data": data.app, "support": support.app},
+    "Adapt and use": {
+        "adapt": adapt.adapt,
+        "predict": predict.predict,
+        "evaluate": evaluate.evaluate,
+        "export": export.export,
+    },
+    "Compare": {"bench": bench.app},
+    "Look up": {"methods": methods.methods, "backbones": backbones.app, "doctor": start.doctor},
+}
+"""Headings of the help, and the commands under each in the order of work."""
+
+
+class _Root(Commands):
+    """The group of all commands."""
+
+    order = tuple(name for members in _GROUPS.values() for name in members)
+
+
 app = typer.Typer(
     name="ultraad",
-    cls=Commands,
-    help="Few-shot CLIP for ultrasound: localise lesions, detect abnormal images, grade them. For research only.",
+    cls=_Root,
+    help="Few-shot CLIP for ultrasound: localise lesions, detect abnormal images, grade them. For research only."
+    "\n\nExample: ultraad demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,  # plain help: rich would double the time it takes
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.add_typer(data.app, name="data")
-app.add_typer(support.app, name="support")
-app.add_typer(bench.app, name="bench")
-models.register(app)
-export.register(app)
-tools.register(app)
+for _heading, _members in _GROUPS.items():
+    for _name, _member in _members.items():
+        if isinstance(_member, typer.Typer):
+            app.add_typer(_member, name=_name, rich_help_panel=_heading)
+        else:
+            app.command(_name, cls=Command, rich_help_panel=_heading)(_member)
 
 
 def _print_version(wanted: bool) -> None:  # typer's callback
@@ -57,10 +80,10 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave the process with its exit code.
+    """Run the command line and exit with its exit code.
 
     Args:
-        arguments: Words after ``ultraad``; those of the process if None.
+        arguments: Words after ``ultraad``; from ``sys.argv`` if None.
     """
     try:
         app(args=None if arguments is None else list(arguments), prog_name="ultraad")
@@ -72,6 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as e:
         if e.name != "torch" or os.environ.get("ULTRAAD_DEBUG") == "1":
             raise
-        msg = "torch is not installed here; without it, only 'predict' and 'evaluate' with an exported model work"
+        msg = "torch is not installed here; without it only 'predict' and 'evaluate' with an exported model work"
         complain(MissingExtraError(f"{msg}. Install ultraad with its dependencies, or see docs/export.md"))
         sys.exit(1)

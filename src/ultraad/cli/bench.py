@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ultraad.cli.console import Commands, progress, say, table, warn
+from ultraad.cli.console import progress, say, table, warn
+from ultraad.cli.help import Command, Commands
 from ultraad.cli.options import Device, Devices
 from ultraad.errors import ConfigError
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from ultraad.bench.recipe import Recipe
 
 app = typer.Typer(
-    cls=Commands, help="Compare methods on your data by a recipe, and write a report.", no_args_is_help=True
+    cls=Commands,
+    help="Compare methods on your data by a recipe, and write a report."
+    "\n\nExample: ultraad bench run quick --data DATA -o results",
+    no_args_is_help=True,
 )
 
 _Folder = Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder from 'ultraad bench run'.")]
@@ -33,7 +37,7 @@ class EngineName(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in 
     ray = "ray"
 
 
-@app.command()
+@app.command(cls=Command)
 def run(
     recipe: Annotated[str, typer.Argument(help="A name from 'ultraad bench recipes', or a YAML file.")],
     *,
@@ -70,8 +74,7 @@ def run(
 
     Finished rows are always kept. If a row fails, the others still run; the exit code is then 1.
 
-    Example:
-        ultraad bench run quick --data DATA -o results
+    Example: ultraad bench run quick --data DATA -o results
     """
     from ultraad.bench.recipe import read_recipe
     from ultraad.bench.run.driver import run as run_recipe
@@ -105,31 +108,29 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 def recipes() -> None:
     """List the recipes that ship with the package.
 
-    Example:
-        ultraad bench recipes
+    Example: ultraad bench recipes
     """
     from ultraad.bench.recipe import read_recipe, shipped
 
     table(("name", "title"), [(name, read_recipe(name).title) for name in shipped()])
 
 
-@app.command()
+@app.command(cls=Command)
 def report(folder: _Folder) -> None:
     """Write the report of a results folder as HTML, and its tables as Markdown, LaTeX and CSV.
 
-    Example:
-        ultraad bench report results
+    Example: ultraad bench report results
     """
     from ultraad.bench.study.page import render
 
     say(f"report written to {render(folder)}")
 
 
-@app.command()
+@app.command(cls=Command)
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="A results folder.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another results folder.")],
@@ -140,8 +141,7 @@ def compare(
 ) -> None:
     """Show the differences between two results folders.
 
-    Example:
-        ultraad bench compare results-before results-after
+    Example: ultraad bench compare results-before results-after
     """
     from ultraad.bench.study.compare import compare as difference
     from ultraad.io.files import write_text

@@ -1,6 +1,6 @@
 """Printing: results to stdout, everything else to stderr.
 
-rich is loaded by what prints with it: it takes as long as all that ``ultraad --help`` needs.
+rich is imported by the functions that use it: importing it takes as long as all of ``ultraad --help``.
 """
 
 from __future__ import annotations
@@ -9,27 +9,14 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from typer.core import TyperGroup
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
 
 
-class Commands(TyperGroup):
-    """A group of commands whose help says of each what it does, on as many lines as that takes."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  # Click's, which typer brings itself
-        """List the commands; Click would cut what they do to one line each."""
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        rows = [(name, command.get_short_help_str(limit=1000)) for name, command in commands if command is not None]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-
 def _console(*, stderr: bool = False) -> Console:
-    """Prints lines as they are: never wrapped, never read as markup, so that they can be piped and copied."""
+    """Prints lines unchanged, without wrapping or markup, so that they can be piped and copied."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -51,7 +38,7 @@ def complain(error: Exception) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """A table on stdout; columns that begin with ``#`` hold numbers, and None is shown as a dash."""
+    """A table on stdout. A column whose name begins with ``#`` is right-aligned; None is shown as a dash."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -61,8 +48,33 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
         grid.add_column(name.removeprefix("#"), justify="right" if name.startswith("#") else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
-    wide = None if Console().is_terminal else 200  # a pipe has no width to fit into
+    wide = None if Console().is_terminal else 200  # a pipe has no width
     Console(highlight=False, emoji=False, width=wide).print(grid)
+
+
+def interval(value: float | None, low: float | None, high: float | None) -> str | None:
+    """A metric with its interval, ``"0.812 [0.764, 0.859]"``; None if it is not defined."""
+    if value is None:
+        return None
+    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def show_metrics(found: dict[str, Any]) -> None:
+    """The metrics of an evaluation as a table; an undefined metric shows its reason."""
+    rows = [
+        (key, interval(m["value"], m["low"], m["high"]), m["n"], m["reason"]) for key, m in found["metrics"].items()
+    ]
+    table(("metric", "value [95 % interval]", "#images", "remark"), rows)
+
+
+def list_failures(failed: dict[str, str], limit: int = 20) -> None:
+    """The first files that could not be read, with the reasons, on stderr."""
+    if failed:
+        warn(f"{len(failed)} image(s) could not be read:")
+    for id_, reason in list(failed.items())[:limit]:
+        warn(f"  {id_}: {reason}")
+    if len(failed) > limit:
+        warn(f"  ... and {len(failed) - limit} more, in errors.jsonl")
 
 
 _WIDEST = 100  # characters; longer lines are hard to read
@@ -76,12 +88,12 @@ def heading(text: str) -> None:
 
 
 def describe(rows: Iterable[tuple[str, str]], *, column: int, indent: int = 0) -> None:
-    """Terms on the left, what they mean on the right, wrapped to the window; a long term has a line of its own.
+    """Terms on the left, texts on the right, wrapped to the window; a long term has a line of its own.
 
     Args:
-        rows: (term, text); a text of several lines keeps them.
-        column: Where the texts begin.
-        indent: Where the terms begin.
+        rows: (term, text); line breaks in a text are kept.
+        column: Column in which the texts begin.
+        indent: Column in which the terms begin.
     """
     import textwrap
 
@@ -103,7 +115,7 @@ def describe(rows: Iterable[tuple[str, str]], *, column: int, indent: int = 0) -
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Bars on stderr while it is a terminal; gives ``tell(what, done, total)``, one bar for each ``what``."""
+    """Progress bars on stderr if it is a terminal. Yields ``tell(what, done, total)``, one bar per ``what``."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -135,7 +147,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 class _Warnings(logging.Handler):
-    """The library's warnings as lines on stderr, each line once."""
+    """Prints the library's warnings on stderr, each line once."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
@@ -149,11 +161,11 @@ class _Warnings(logging.Handler):
 
 
 def warnings_to_stderr() -> None:
-    """Show the library's warnings; its own code never touches handlers or levels."""
+    """Print the library's warnings. The library itself never changes handlers or levels."""
     log = logging.getLogger("ultraad")
     for handler in [h for h in log.handlers if isinstance(h, _Warnings)]:
-        log.removeHandler(handler)  # of an earlier command in this process; the next one says everything anew
+        log.removeHandler(handler)  # from an earlier command in this process; the next one prints each warning again
     log.addHandler(_Warnings(logging.WARNING))
     root = logging.getLogger()
-    if not root.handlers:  # open_clip logs through the root, which would install a second printer of everything
+    if not root.handlers:  # open_clip logs through the root logger, which would print every line twice
         root.addHandler(logging.NullHandler())

@@ -1,4 +1,4 @@
-"""``ultraad data``: look at a data set before trusting it."""
+"""``ultraad data``: check a data set before using it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from typing import Annotated
 
 import typer
 
-from ultraad.cli.console import Commands, progress, say, table
+from ultraad.cli.console import progress, say, table
+from ultraad.cli.help import Command, Commands
 from ultraad.cli.options import Layout
 
-app = typer.Typer(cls=Commands, help="Check data sets and list the layouts that can be read.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands,
+    help="Check data sets, and list the layouts that can be read.\n\nExample: ultraad data check BUS-UCLM",
+    no_args_is_help=True,
+)
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     folder: Annotated[Path, typer.Argument(help="Root of the data set.")],
     *,
@@ -24,6 +29,8 @@ def check(
     """Find unreadable files, masks that do not fit, duplicates across classes and patients, and label shortcuts.
 
     Exits with 1 if there are errors.
+
+    Example: ultraad data check BUS-UCLM
     """
     from ultraad.data.audit import audit
 
@@ -38,11 +45,14 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_layouts(
     name: Annotated[str | None, typer.Argument(help="Show one layout in full.")] = None,
 ) -> None:
-    """List the layouts with licence and citation."""
+    """List the layouts with their licences, or show one with the folder it expects and what to cite.
+
+    Example: ultraad data list busi
+    """
     from ultraad.data import sources
 
     if name is None:

@@ -19,26 +19,25 @@ class Format(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the 
     openvino = "openvino"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(export)
-
-
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model, from 'ultraad adapt'.")],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the exported model.")],
-    format: Annotated[Format, typer.Option(help="For ONNX Runtime or for OpenVINO.")] = Format.onnx,  # noqa: A002
-    int8: Annotated[bool, typer.Option("--int8", help="Matrix products in int8, if that holds; onnx only.")] = False,
-    check: Annotated[Path | None, typer.Option(help="Labelled data set to hold int8's accuracy to.")] = None,
+    format: Annotated[Format, typer.Option(help="The runtime to write for.")] = Format.onnx,  # noqa: A002
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Matrix products in int8 if accurate enough; onnx only.")
+    ] = False,
+    check: Annotated[Path | None, typer.Option(help="Labelled data set for the accuracy check of --int8.")] = None,
     layout: Layout = "auto",
-    backbone: Annotated[str | None, typer.Option(help="Where else the backbone's weights can be taken from.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Another place to load the backbone's weights from.")] = None,
 ) -> None:
     """Write a model as one graph for ONNX Runtime or OpenVINO; 'ultraad predict' then runs it without torch.
 
-    The graph is compared with PyTorch on simulated images. Exits with 1, and writes nothing, if a score, a map or a
-    probability differs by more than 0.001. With --int8 it may differ by 0.01 (maps: 0.02), or, on the images of
-    --check, lose half a point of a metric.
+    The graph is compared with PyTorch on simulated images. If a score, a map or a probability differs by more than
+    0.001, nothing is written and the exit code is 1. With --int8 the limit is 0.01 (maps: 0.02), or, on the images of
+    --check, a loss of half a point of a metric.
+
+    Example: ultraad export model -o exported
     """
     from ultraad.export.write import export as write
     from ultraad.model.model import load

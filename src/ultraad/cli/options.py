@@ -1,4 +1,4 @@
-"""Options that several commands share, so that they are named and explained alike."""
+"""Options that several commands share: one name, one help text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DType(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the h
 
 
 class Device(str, Enum):  # noqa: UP042
-    """Where the towers run."""
+    """Where the backbone runs."""
 
     auto = "auto"
     cpu = "cpu"
@@ -30,33 +30,19 @@ class Device(str, Enum):  # noqa: UP042
     mps = "mps"
 
 
-Layout = Annotated[str, typer.Option(help="Layout of the data set, see 'ultraad data list'.")]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
+Layout = Annotated[str, typer.Option(help="Layout of the data set; see 'ultraad data list'.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Devices = Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")]
-DTypes = Annotated[
-    DType, typer.Option(help="Number type of the image tower; auto takes bfloat16 if it is measurably faster here.")
-]
-DTypeOfModel = Annotated[
-    DType | None,
-    typer.Option(
-        help="Number type of the image tower, as in 'ultraad adapt'; what a model was adapted in if not given, float32 "
-        "for zero-shot."
-    ),
-]
-Size = Annotated[int | None, typer.Option(min=16, help="Input side in pixels; the weights' own if not given.")]
 BackboneName = Annotated[str, typer.Option(help="See 'ultraad backbones list'.")]
-Method = Annotated[str, typer.Option(help="See 'ultraad methods'.")]
-ZeroShotMethod = Annotated[
-    str | None,
-    typer.Option(help="zero-shot: a method that needs no image, ultraad if not given; see 'ultraad methods'."),
-]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="An option of the method, see 'ultraad methods NAME'; repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="An option of the method; see 'ultraad methods NAME'. Can be repeated."
+    ),
 ]
-Config = Annotated[Path | None, typer.Option(help="Options of the method as YAML; --set wins over it.")]
-Texts = Annotated[Path | None, typer.Option(help="Your own text bank (YAML), for other organs or wordings.")]
-Names = Annotated[str | None, typer.Option(metavar="A,B,...", help="Names separated by commas.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file with options of the method; --set has precedence.")]
+Texts = Annotated[Path | None, typer.Option(help="Text bank (YAML) for another organ or other sentences.")]
+Names = Annotated[str | None, typer.Option(metavar="A,B,...", help="Names, separated by commas.")]
 NormalClass = Annotated[str | None, typer.Option(help="The class that means 'no lesion', if its name does not say so.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass; changes speed, not results.")]
 
@@ -64,15 +50,15 @@ DEFAULT_BACKBONE = "embedded"  # ultraad.backbones.DEFAULT, without importing it
 
 
 def split_names(names: str | None) -> list[str]:
-    """``"a, b"`` to ``["a", "b"]``; nothing to nothing."""
+    """``"a, b"`` to ``["a", "b"]``; None and ``""`` to an empty list."""
     return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
 def method_options(config: Path | None, settings: Sequence[str] | None, texts: Path | None) -> dict[str, Any]:
-    """One dictionary from the three places options can come from.
+    """The options of a method from ``--config``, ``--set`` and ``--texts``, with dotted keys.
 
     Raises:
-        ConfigError: If a file or a setting cannot be understood.
+        ConfigError: If a file or a setting cannot be read.
     """
     from ultraad.config import parse_assignments, read_yaml
 
@@ -86,7 +72,7 @@ def method_options(config: Path | None, settings: Sequence[str] | None, texts: P
 
 
 def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys as dotted ones, so that a later setting replaces one leaf."""
+    """Nested keys as dotted keys, so that a later setting replaces one value."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value and f"{prefix}{key}" != "texts":

@@ -1,4 +1,4 @@
-"""``ultraad support``: draw the few images a model is adapted on, and write down which ones they are."""
+"""``ultraad support``: draw the few images a model is adapted on, and record which they are."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ultraad.cli.console import Commands, say, table
+from ultraad.cli.console import say, table
+from ultraad.cli.help import Command, Commands
 from ultraad.cli.options import Layout, Names, NormalClass, Seed, split_names
 
 if TYPE_CHECKING:
     from ultraad.types import SupportSet
 
-app = typer.Typer(cls=Commands, help="Draw and show support sets.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands,
+    help="Draw a support set: the few labelled images a model is adapted on."
+    "\n\nExample: ultraad support draw BUS-UCLM -o support.json",
+    no_args_is_help=True,
+)
 
 
-@app.command()
+@app.command(cls=Command)
 def draw(
     folder: Annotated[Path, typer.Argument(help="Root of the data set.")],
     *,
@@ -24,17 +30,22 @@ def draw(
     shots: Annotated[int, typer.Option(min=1, help="Images per class.")] = 4,
     seed: Seed = 0,
     layout: Layout = "auto",
-    per_patient: Annotated[bool, typer.Option("--per-patient", help="Take the patients of a class in turn.")] = False,
+    per_patient: Annotated[
+        bool, typer.Option("--per-patient", help="Take one image of each patient before a second of any.")
+    ] = False,
     exclude_tags: Names = None,
     exclude_patients: Names = None,
     classes: Names = None,
     normal_class: NormalClass = None,
     split: Annotated[str, typer.Option(help="Published split to draw from; 'all' ignores splits.")] = "train",
     against: Annotated[
-        Path | None, typer.Option(help="Data set you will evaluate on; refuse if it shares images or patients.")
+        Path | None, typer.Option(help="Data set for the evaluation: stop if it shares images or patients.")
     ] = None,
 ) -> None:
-    """Draw images of each class; the draw for 4 shots lies within the draw for 8."""
+    """Draw images of each class. With the same seed, the images for 4 shots are among those for 8.
+
+    Example: ultraad support draw BUS-UCLM -o support.json --shots 8
+    """
     from ultraad.data import sources
     from ultraad.data.support import check_leakage, draw_support, save_support
 
@@ -58,13 +69,16 @@ def draw(
     say(f"\nwritten to {output}; next: ultraad adapt {output} -o MODEL")
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
-    file: Annotated[Path, typer.Argument(help="What 'support draw' wrote.")],
+    file: Annotated[Path, typer.Argument(help="File from 'ultraad support draw'.")],
     *,
     root: Annotated[Path | None, typer.Option(help="Where the data set is now, if it was moved.")] = None,
 ) -> None:
-    """Show a support set, after checking that its files are the same as when it was drawn."""
+    """Show a support set after checking that its image files have not changed.
+
+    Example: ultraad support show support.json
+    """
     from ultraad.data.support import load_support
 
     _show(load_support(file, root=root))

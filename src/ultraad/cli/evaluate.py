@@ -1,0 +1,61 @@
+"""``ultraad evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ultraad.cli.console import list_failures, progress, say, show_metrics, warn
+from ultraad.cli.options import BatchSize, Layout, Seed
+from ultraad.cli.predictor import with_model
+from ultraad.model.predictor import Predictor
+
+
+@with_model
+def evaluate(
+    model: Predictor,
+    folder: Annotated[Path, typer.Argument(help="Root of a labelled data set.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    layout: Layout = "auto",
+    split: Annotated[str | None, typer.Option(help="Only this published split, e.g. test.")] = None,
+    drop_support: Annotated[
+        bool,
+        typer.Option("--drop-support", help="Leave out the images and patients the model was adapted on."),
+    ] = False,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
+    seed: Seed = 0,
+    batch_size: BatchSize = 8,
+) -> None:
+    """Measure a model on a labelled data set and write a report.
+
+    Stops with an error if the data set contains images or patients the model was adapted on, unless --drop-support is
+    given. Thresholds come with the model; nothing is fitted here.
+
+    Example: ultraad evaluate model Dataset_BUSI_with_GT -o results
+    """
+    from ultraad.results.folder import REPORT
+    from ultraad.runs.evaluate import evaluate as measure
+
+    with progress() as tell:
+        try:
+            found = measure(
+                model,
+                folder,
+                layout=layout,
+                split=split,
+                leaks="drop" if drop_support else "refuse",
+                output=output,
+                bootstrap=bootstrap,
+                seed=seed,
+                batch_size=batch_size,
+                progress=lambda k, n: tell("evaluate", k, n),
+            )
+        except KeyboardInterrupt:
+            warn("interrupted; metrics need all images, so the next evaluation starts from the first", style="bold")
+            raise typer.Exit(130) from None
+    show_metrics(found)
+    list_failures(found["failed"])
+    say(f"report: {output / REPORT}")

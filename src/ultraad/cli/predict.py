@@ -1,0 +1,58 @@
+"""``ultraad predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ultraad.cli.console import list_failures, progress, say, warn
+from ultraad.cli.options import BatchSize
+from ultraad.cli.predictor import with_model
+from ultraad.model.predictor import Predictor
+
+
+@with_model
+def predict(
+    model: Predictor,
+    paths: Annotated[list[str], typer.Argument(help="Images, DICOM files, folders and patterns.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    frame: Annotated[int | None, typer.Option(min=0, help="Only this frame of multi-frame files.")] = None,
+    overlays: Annotated[bool, typer.Option(help="Write overlays.")] = True,
+    maps: Annotated[bool, typer.Option(help="Write maps as 16-bit PNG.")] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any file failed.")] = False,
+    batch_size: BatchSize = 8,
+) -> None:
+    """Predict images and write the results to a folder. Run the same command again to resume.
+
+    Files that cannot be read are listed at the end and in errors.jsonl. Exits with 1 if no file could be read, or, with
+    --strict, if any could not. --method, --set, --config, --texts, --classes and --normal-class are for zero-shot; a
+    saved model has its own.
+
+    Example: ultraad predict model scans/ -o predictions
+    """
+    from ultraad.runs.predict import predict as predict_into
+
+    with progress() as tell:
+        try:
+            done = predict_into(
+                model,
+                paths,
+                output,
+                frame=frame,
+                overlays=overlays,
+                maps=maps,
+                batch_size=batch_size,
+                progress=lambda k, n: tell("predict", k, n),
+            )
+        except KeyboardInterrupt:
+            warn(f"interrupted; finished images are in {output}. Run the same command again to resume", style="bold")
+            raise typer.Exit(130) from None
+    list_failures(done.failed)
+    skipped = f", {done.skipped} were there already" if done.skipped else ""
+    rate = f", {done.predicted / done.seconds:.1f} images/s" if done.predicted else ""
+    say(f"{done.predicted} predicted{skipped}, {len(done.failed)} failed{rate}; results in {output}")
+    if done.failed and (strict or not done.predicted + done.skipped):
+        raise typer.Exit(1)

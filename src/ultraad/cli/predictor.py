@@ -1,0 +1,117 @@
+"""The model of ``predict`` and ``evaluate``: a folder, exported or not, or ``zero-shot`` with the options it takes."""
+
+from __future__ import annotations
+
+import inspect
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ultraad.cli.options import (
+    DEFAULT_BACKBONE,
+    Config,
+    Device,
+    Devices,
+    DType,
+    Names,
+    NormalClass,
+    Settings,
+    Texts,
+    method_options,
+    split_names,
+)
+from ultraad.model.predictor import Predictor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ZERO_SHOT = "zero-shot"
+
+
+def with_model(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument MODEL and the options of :func:`load`, so that all commands have the same.
+
+    Args:
+        command: Takes the loaded model first, then its own arguments and options.
+
+    Returns:
+        The command for typer: MODEL first, its own arguments and options, then those of :func:`load`.
+    """
+    of_load = inspect.signature(load, eval_str=True).parameters
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [of_load["model"], *own, *(p for name, p in of_load.items() if name != "model")]
+
+    @wraps(command)
+    def run(**given: Any) -> None:  # noqa: ANN401
+        command(load(**{name: given.pop(name) for name in of_load}), **given)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def load(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, exported or not; or 'zero-shot'.")],
+    *,
+    method: Annotated[
+        str | None,
+        typer.Option(help="For zero-shot: a method that works without images. Default: ultraad."),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="For zero-shot: any backbone. Default: embedded. For a model: another place to load its weights from."
+        ),
+    ] = None,
+    settings: Settings = None,
+    config: Config = None,
+    texts: Texts = None,
+    classes: Names = None,
+    normal_class: NormalClass = None,
+    device: Devices = Device.auto,
+    dtype: Annotated[
+        DType | None,
+        typer.Option(
+            help="Number type of the image tower. Default: the type the model was adapted with; float32 for zero-shot."
+        ),
+    ] = None,
+) -> Predictor:
+    """The model that the words of a command line name.
+
+    Raises:
+        ConfigError: If an option does not fit this kind of model.
+        BundleError: If the folder holds no readable model.
+    """
+    from ultraad.errors import ConfigError
+    from ultraad.model.exported import is_exported
+
+    options = method_options(config, settings, texts)
+    names = split_names(classes)
+    if model != ZERO_SHOT and (method or options or names or normal_class):
+        msg = (
+            f"--method, --set, --config, --texts, --classes and --normal-class are for '{ZERO_SHOT}'; the model "
+            f"{model} brings its own. Leave them out, or adapt again with them"
+        )
+        raise ConfigError(msg)
+    if is_exported(model):
+        from ultraad.model.exported import load as load_exported
+
+        if backbone or dtype or device not in (Device.auto, Device.cpu):
+            msg = f"{model} is an exported model and runs on the CPU only. Leave out --backbone, --dtype and --device"
+            raise ConfigError(msg)
+        return load_exported(model)
+    from ultraad.model import model as models
+    from ultraad.model.adapt import zero_shot
+
+    if model == ZERO_SHOT:
+        return zero_shot(
+            backbone=backbone or DEFAULT_BACKBONE,
+            classes=names or None,
+            normal_class=normal_class,
+            method=method or "ultraad",
+            options=options,
+            device=device.value,
+            dtype=dtype.value if dtype else "float32",
+        )
+    return models.load(model, device=device.value, dtype=dtype.value if dtype else None, backbone=backbone)
