@@ -45,7 +45,8 @@ class _Help(_Base):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments and options as two lists."""
         rows: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
-        for param in self.get_params(ctx):
+        params: list[Any] = [*self.get_params(ctx)]
+        for param in params:
             _, text = param.get_help_record(ctx)
             if param.param_type_name == "argument":
                 rows["Arguments"].append((argument(param), text))
@@ -97,7 +98,9 @@ def argument(param: Any) -> str:
 def option(param: Any, ctx: Any) -> str:
     """An option in help: ``-o, --output PATH``, ``--seed N``, ``--device auto|cpu``."""
     term: str = param.get_help_record(ctx)[0]
-    return re.sub(r"<(.+?)>", lambda m: _METAVARS.get(m[1], m[1]), term)
+    for kind in re.findall(r"<(.+?)>", term):
+        term = term.replace(f"<{kind}>", _METAVARS.get(kind, kind))
+    return term
 
 
 def _sections(formatter: Any, rows: dict[str, list[tuple[str, str]]]) -> None:
