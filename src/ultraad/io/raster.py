@@ -57,7 +57,11 @@ def read_header(path: Path) -> bytes:
         DataError: If the path is missing, a folder, unreadable, or empty.
     """
     with open_file(path) as file:
-        header = file.read(HEADER_BYTES)
+        return _header(file, path)
+
+
+def _header(file: BufferedReader, path: Path) -> bytes:
+    header = file.read(HEADER_BYTES)
     if not header:
         msg = f"{path} is empty (0 bytes); copy it again from its source"
         raise DataError(msg)
@@ -237,11 +241,12 @@ def _format_of(header: bytes) -> type[ImageFile] | None:
 
 @contextmanager
 def _open_undecoded(path: Path) -> Iterator[ImageFile]:
-    format_ = _format_of(read_header(path))
-    if format_ is None:
-        msg = f"{path} is not an image: its first bytes are none of PNG, JPEG, BMP, TIFF, WebP or DICOM"
-        raise DataError(msg)
     with open_file(path) as stream:
+        format_ = _format_of(_header(stream, path))
+        if format_ is None:
+            msg = f"{path} is not an image: it does not begin like a PNG, JPEG, BMP, TIFF, WebP or DICOM file"
+            raise DataError(msg)
+        stream.seek(0)
         try:
             yield format_(stream, str(path))
         except _BROKEN as e:
