@@ -20,7 +20,7 @@ from perf.timing import Row, arguments, compared, finish
 
 from ultraad.backbones._door import Around, Backbone
 from ultraad.bench.recipe import Recipe
-from ultraad.bench.results import Results
+from ultraad.bench.results import BenchFolder
 from ultraad.bench.run.driver import run
 from ultraad.simulate import write_dataset
 from ultraad.types import Features
@@ -84,7 +84,7 @@ def bench(root: Path, names: Sequence[str], output: Path, *, threads: int, share
     with counted() as tower:
         run(recipe(root, names, threads=threads), output, jobs=1, share=share)
     taken = time.perf_counter() - start
-    failed = [row["reason"] for row in Results.open(output).rows() if row["status"] != "ok"]
+    failed = [row.reason for row in BenchFolder.open(output).rows() if row.status != "ok"]
     if failed:
         raise RuntimeError(failed[0])
     return tower, taken

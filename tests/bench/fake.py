@@ -13,7 +13,8 @@ import numpy as np
 
 from tests.helpers import picture
 from ultraad.bench.pictures import pack_maps, small_map
-from ultraad.bench.results import FORMAT, Finished, Results, npz
+from ultraad.bench.results import BenchFolder, Finished, npz
+from ultraad.bench.row import FORMAT, Bench, parse_row
 from ultraad.metrics.summary import Evaluation
 
 CLASSES = ("normal", "benign", "malignant")
@@ -61,7 +62,7 @@ def write_bench(folder: Path, spec: Spec | None = None, **bench: Any) -> Path:
         if protocol == "honest" or method == "mvfa"
         for test in (*s.tests, *s.private)
     ]
-    results = Results.create(folder, _bench(s, [_code(*row) for row in rows]) | bench)
+    results = BenchFolder.create(folder, Bench.model_validate(_bench(s, [_code(*row) for row in rows]) | bench))
     for test in s.tests:
         scenes = [_scene(test, i, s) for i in range(s.images)]
         small = [[small_map(channel) for channel in np.moveaxis(x["image"], -1, 0).astype(np.float32)] for x in scenes]
@@ -115,7 +116,7 @@ def _scene(test: str, i: int, s: Spec) -> dict[str, Any]:
     }
 
 
-def _facts(s: Spec, backbone: str, protocol: str, shots: int, seed: int, method: str, test: str) -> dict[str, Any]:
+def facts(s: Spec, backbone: str, protocol: str, shots: int, seed: int, method: str, test: str) -> dict[str, Any]:
     _, classes, map_ = METHODS[method]
     outputs = ["classes"] * (classes is not None) + ["map"] * (map_ is not None) + ["score"]
     code = _code(backbone, protocol, shots, seed, method, test)
@@ -182,14 +183,13 @@ def _facts(s: Spec, backbone: str, protocol: str, shots: int, seed: int, method:
 
 
 def _row(s: Spec, backbone: str, protocol: str, shots: int, seed: int, method: str, test: str) -> Finished:
-    row = _facts(s, backbone, protocol, shots, seed, method, test)
+    row = facts(s, backbone, protocol, shots, seed, method, test)
     if test in s.private:
-        return Finished({**row, "status": "not_public", "reason": "the data set is not public"}, {})
+        return Finished(parse_row({**row, "status": "not_public", "reason": "the data set is not public"}), {})
     if (method, shots, seed) in s.failing:
         row["files"]["error"] = f"errors/{row['id']}.txt"
-        return Finished(
-            {**row, "status": "error", "reason": "MemoryError: 3 GB <wanted>"}, {f"errors/{row['id']}.txt": b"trace"}
-        )
+        failed = parse_row({**row, "status": "error", "reason": "MemoryError: 3 GB <wanted>"})
+        return Finished(failed, {f"errors/{row['id']}.txt": b"trace"})
     image, classes, sight = METHODS[method]
     gain = (0.75 + 0.1 * np.log2(shots)) * (1.15 if protocol == "published" else 1) + s.lift.get(method, 0)
     rng = _rng(shots, seed, method, test, backbone)
@@ -240,13 +240,13 @@ def _row(s: Spec, backbone: str, protocol: str, shots: int, seed: int, method: s
     if maps and seed == s.seeds[0]:
         row["files"]["maps"] = f"maps/{row['id']}.npz"
         files[row["files"]["maps"]] = npz(pack_maps(list(maps), list(maps.values())))
-    return Finished(row, files)
+    return Finished(parse_row(row), files)
 
 
 def _bench(s: Spec, ids: list[str]) -> dict[str, Any]:
     tests = [
         {
-            **_facts(s, s.backbones[0], "honest", 4, 0, s.methods[0], t)["test"],
+            **facts(s, s.backbones[0], "honest", 4, 0, s.methods[0], t)["test"],
             "lesions": 2 * s.images // 3, "normals": s.images // 3,
             "classes": dict.fromkeys(CLASSES, s.images // 3) if t in s.tests else {},
             "patients": s.images // 4 if t in s.grouped else 0,
@@ -258,10 +258,12 @@ def _bench(s: Spec, ids: list[str]) -> dict[str, Any]:
     return {
         "status": "running",
         "recipe": {"name": s.name, "title": "Few-shot methods on breast ultrasound", "shots": list(s.shots),
-                   "data": {"bus_uclm": {"root": "BUS-UCLM", "layout": "bus_uclm", "title": "BUS-UCLM"}},
+                   "data": {"bus_uclm": {"root": "BUS-UCLM", "layout": "bus_uclm", "title": "BUS-UCLM"},
+                            **{t: {"root": t} for t in (*s.tests, *s.private)}},
+                   "test": [*s.tests, *s.private], "methods": list(s.methods),
                    "seeds": list(s.seeds), "protocols": list(s.protocols), "bootstrap": s.bootstrap,
                    "adapt": {"on": "bus_uclm", "split": "train"}, "reference": "",
-                   "backbones": [{"name": b, "size": None, "dtype": "float32"} for b in s.backbones]},
+                   "backbones": [{"name": b, "dtype": "float32"} for b in s.backbones]},
         "path": "recipes/fake.yaml",
         "reference": s.methods[0],
         "roots": {t: f"/data/{t}" for t in s.tests},

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.bench.conftest import TOY
-from ultraad.bench.results import Results
+from ultraad.bench.results import BenchFolder
 from ultraad.cli import main
 
 
@@ -31,7 +31,7 @@ def test_run(bench, tmp_path):
     assert code == 0
     assert "toy, 1 shots, seed 3, honest, busi: image AUROC" in out
     assert "2 ok (0 from an earlier run)" in out
-    assert Results.open(tmp_path / "out").bench["path"].endswith("trial.yaml")
+    assert BenchFolder.open(tmp_path / "out").bench.path.endswith("trial.yaml")
     assert any((tmp_path / "out" / "features").iterdir())
     assert "2 ok (2 from an earlier run)" in bench("--set", "seeds=[3, 4]")[1]
 

@@ -7,11 +7,13 @@ import io
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.bench.fake import Spec, change, write_bench
-from ultraad.bench.results import Results
+from tests.bench.fake import Spec, change, facts, write_bench
+from ultraad.bench.results import BenchFolder
+from ultraad.bench.row import Row
 from ultraad.bench.study import content, published
 from ultraad.bench.study.content import View, percent, shots_text, signed
 from ultraad.bench.study.statistics import Key, Study
@@ -105,39 +107,39 @@ def test_how_numbers_are_written() -> None:
 
 # --- the paper -------------------------------------------------------------------------------------------------------
 
-ROW = {
-    "method": "ultraad", "given": {}, "shots": 8, "adapt": {"layouts": ["bus_uclm"]},
-    "test": {
-        "set": "busi", "layout": "busi", "split": None, "include_tags": [], "exclude_tags": [], "transform": "none",
-    },
-}  # fmt: skip
+
+def row(**changes: Any) -> Row:
+    """A row of ultraad with its defaults, adapted on 8 images of each class of BUS-UCLM, tested on BUSI."""
+    plain = facts(Spec(), "embedded", "honest", 8, 0, "ultraad", "busi")
+    together = {k: {**plain[k], **v} if isinstance(plain[k], dict) and k != "given" else v for k, v in changes.items()}
+    return Row.model_validate({**plain, **together})
 
 
 def test_printed_numbers_stand_beside_the_same_experiment_only() -> None:
-    assert published.value(ROW, "image_auroc") == 0.907
-    assert published.value({**ROW, "given": {"preset": "paper"}}, "pixel_ap") == 0.589
-    private = {**ROW["test"], "set": "BUSZS", "layout": None}
-    assert published.value({**ROW, "test": private, "shots": 16}, "class_auroc_macro") == 0.841
-    others = (
+    assert published.value(row(), "image_auroc") == 0.907
+    assert published.value(row(given={"preset": "paper"}), "pixel_ap") == 0.589
+    private = {"set": "BUSZS", "layout": None}
+    assert published.value(row(test=private, shots=16), "class_auroc_macro") == 0.841
+    others: tuple[dict[str, Any], ...] = (
         {"method": "winclip"}, {"given": {"pif.enabled": False}}, {"shots": 2}, {"adapt": {"layouts": ["busi"]}},
-        {"test": {**ROW["test"], "exclude_tags": ["marks"]}}, {"test": {**ROW["test"], "transform": "paint_overlays"}},
+        {"test": {"exclude_tags": ["marks"]}}, {"test": {"transform": "paint_overlays"}},
         {"adapt": {"layouts": ["bus_uclm", "udiat"]}},
     )  # fmt: skip
     for other in others:
-        assert published.value({**ROW, **other}, "image_auroc") is None
-    assert published.value(ROW, "ece") is None
+        assert published.value(row(**other), "image_auroc") is None
+    assert published.value(row(), "ece") is None
 
 
 def test_the_printed_numbers_are_those_of_the_method_page() -> None:
     page = (Path(__file__).parents[2] / "docs" / "ultraad.md").read_text(encoding="utf-8")
-    values = published.paper()["rows"][0]["values"]["BUSI"]
+    values = published.paper().rows[0].values["BUSI"]
     for by_shots in values.values():
         assert " / ".join(f"{by_shots[k]:.1f}" for k in (4, 8, 16)) in re.sub(r"\s+", " ", page)
 
 
 def test_why_the_numbers_differ_names_the_backbone() -> None:
-    assert "these rows on embedded" in published.why_different("embedded")
-    assert "runs on" not in published.why_different("open_clip:ViT-L-14-336-quickgelu/openai")
+    assert "these rows use embedded" in published.why_different("embedded")
+    assert "the paper uses" not in published.why_different("open_clip:ViT-L-14-336-quickgelu/openai")
 
 
 # --- the tables of a folder ------------------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> View:
         failing=(("mvfa", 8, 1),), protocols=("honest", "published"),
     )  # fmt: skip
     folder = write_bench(tmp_path_factory.mktemp("tables") / "r", spec)
-    return View(Study(Results.open(folder), resamples=200), "embedded", "honest")
+    return View(Study(BenchFolder.open(folder), resamples=200), "embedded", "honest")
 
 
 def line(table: Table, name: str) -> TableRow:
@@ -170,7 +172,7 @@ def test_the_papers_tables(view: View) -> None:
     assert [e.text for e in line(first, "ultraad (paper)").cells[:4]] == ["87.0", "68.6", "90.7", "72.0"]
     assert [e.text for e in line(second, "ultraad (paper)").cells[-2:]] == ["96.5", "70.5"]
     assert {e.reason for e in ours[-4:]} == {"the data set is not public"}
-    assert any("these rows on embedded" in note for note in first.notes)
+    assert any("these rows use embedded" in note for note in first.notes)
     assert not any(x.name == "tip_adapter (paper)" for x in first.rows)
     assert all(not e.best for e in line(first, "ultraad (paper)").cells)
 
@@ -189,7 +191,7 @@ def test_optimism_is_published_minus_honest(view: View) -> None:
 def test_metrics_at_a_threshold_are_flagged_unless_it_was_fitted(view: View, tmp_path: Path) -> None:
     assert any("None was fitted" in note for note in content.everything(view, "busi", 4).notes)
     spec = Spec(tests=("busi",), private=(), methods=("ultraad",), shots=(4,), seeds=(0,), images=6, calibrated=True)
-    study = Study(Results.open(write_bench(tmp_path / "r", spec)), resamples=50)
+    study = Study(BenchFolder.open(write_bench(tmp_path / "r", spec)), resamples=50)
     assert not any(
         "None was fitted" in n for n in content.everything(View(study, "embedded", "honest"), "busi", 4).notes
     )
@@ -210,9 +212,12 @@ def test_costs_and_ablation(view: View) -> None:
     table = content.costs(view, "busi", 8)
     assert [e.text for e in line(table, "ultraad").cells] == ["1,536", "12.0", "40.0", "31.0", "812"]
     assert content.ablation(view.study) is None
-    view.study.results.bench["recipe"]["name"] = "paper_ablation"
+    bench = view.study.folder.bench
+    view.study.folder.bench = bench.model_copy(
+        update={"recipe": bench.recipe.model_copy(update={"name": "paper_ablation"})}
+    )
     printed = content.ablation(view.study)
-    view.study.results.bench["recipe"]["name"] = "fake"
+    view.study.folder.bench = bench
     assert [e.text for e in line(printed, "full model").cells] == ["82.3", "93.4"]
 
 
@@ -232,6 +237,6 @@ def test_a_gpu_gets_a_column(tmp_path: Path) -> None:
     spec = Spec(tests=("busi",), private=(), methods=("ultraad",), shots=(4,), seeds=(0,), images=6, failing=())
     folder = write_bench(tmp_path / "r", spec)
     change(folder, lambda row: row.update(peak_device_mb=2048.0))
-    table = content.costs(View(Study(Results.open(folder), resamples=50), "embedded", "honest"), "busi", 4)
+    table = content.costs(View(Study(BenchFolder.open(folder), resamples=50), "embedded", "honest"), "busi", 4)
     assert table.heads[-1] == ("GPU memory, MB",)
     assert table.rows[0].cells[-1].text == "2,048"

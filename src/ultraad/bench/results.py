@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from ultraad.bench.pictures import Pictures, SmallMaps, unpack_maps
+from ultraad.bench.row import FORMAT, Bench, ImageLine, parse_row
 from ultraad.errors import DataError
 from ultraad.io.files import append_line, ensure_writable, write_bytes, write_json
 from ultraad.metrics.pixel import PixelTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-FORMAT = "ultraad.bench/1"
+    from ultraad.bench.row import Row
+
 BENCH, RESULTS = "bench.json", "results.jsonl"
 PREDICTIONS, PIXELS, MAPS, PICTURES = "predictions", "pixels", "maps", "pictures"
 SUPPORTS, ERRORS, FEATURES, PAINTED = "supports", "errors", "features", "painted"
 LOCK = ".running"  # held while a run writes to the folder
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,102 +44,104 @@ class Finished:
     files: Mapping[str, bytes]
 
 
-class Results:
+class BenchFolder:
     """A results folder. Made by :meth:`open` or :meth:`create`.
 
     Args:
-        folder: The folder.
-        bench: What ``bench.json`` says.
+        path: The folder.
+        bench: The content of ``bench.json``.
     """
 
-    def __init__(self, folder: Path, bench: dict[str, Any]) -> None:
-        self.folder = folder
+    def __init__(self, path: Path, bench: Bench) -> None:
+        self.path = path
         self.bench = bench
 
     @classmethod
-    def open(cls, folder: Path | str) -> Results:
+    def open(cls, path: Path | str) -> BenchFolder:
         """Read a results folder.
 
         Raises:
-            DataError: If it is none.
+            DataError: If it is none, or was written by another version of ultraad.
         """
-        path = Path(folder) / BENCH
+        file = Path(path) / BENCH
         try:
-            bench = json.loads(path.read_text(encoding="utf-8"))
+            facts = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as e:
-            msg = f"{folder} holds no benchmark results ({path.name}: {e}); make some with 'ultraad bench run'"
+            msg = f"{path} holds no benchmark results ({file.name}: {e}); make some with 'ultraad bench run'"
             raise DataError(msg) from e
-        if not isinstance(bench, dict) or bench.get("format") != FORMAT:
-            msg = f"{path} was not written by this version of ultraad; wanted format {FORMAT}"
+        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+            msg = f"{file} was not written by this version of ultraad; wanted format {FORMAT}"
             raise DataError(msg)
-        return cls(Path(folder), bench)
+        with _understood(file):
+            return cls(Path(path), Bench.model_validate(facts))
 
     @classmethod
-    def create(cls, folder: Path | str, bench: dict[str, Any]) -> Results:
-        """Make a results folder, or go on with one that an earlier run of the same recipe left.
+    def create(cls, path: Path | str, bench: Bench) -> BenchFolder:
+        """Make a results folder, or continue one that an earlier run of the same recipe left.
 
         Args:
-            folder: Made if needed.
-            bench: For ``bench.json``; ``bench["recipe"]["name"]`` identifies it.
+            path: Made if needed.
+            bench: For ``bench.json``; the recipe's name identifies the folder.
 
         Raises:
             DataError: If it cannot be written to, or holds results of another recipe.
         """
-        folder = ensure_writable(folder)
-        if (folder / BENCH).exists():
-            earlier, now = cls.open(folder).bench["recipe"]["name"], bench["recipe"]["name"]
+        path = ensure_writable(path)
+        if (path / BENCH).exists():
+            earlier, now = cls.open(path).bench.recipe.name, bench.recipe.name
             if earlier != now:
-                msg = f"{folder} holds results of the recipe {earlier!r}, not of {now!r}; choose another output folder"
+                msg = f"{path} holds results of the recipe {earlier!r}, not of {now!r}; choose another output folder"
                 raise DataError(msg)
         for name in (PREDICTIONS, PIXELS, MAPS, PICTURES, SUPPORTS, ERRORS):
-            (folder / name).mkdir(exist_ok=True)
-        results = cls(folder, {"format": FORMAT, **bench})
-        results.update()
-        return results
+            (path / name).mkdir(exist_ok=True)
+        folder = cls(path, bench)
+        folder.update(format=FORMAT)
+        return folder
 
     def update(self, **facts: Any) -> None:  # noqa: ANN401
-        """Change ``bench.json``."""
-        self.bench |= facts
-        write_json(self.folder / BENCH, self.bench)
+        """Change fields of ``bench.json``."""
+        self.bench = self.bench.model_copy(update=facts)
+        write_json(self.path / BENCH, self.bench.model_dump(mode="json", exclude_unset=True))
 
     def add(self, finished: Finished) -> None:
         """Keep a row: its files first, then its line, flushed to the disk."""
         for path, content in finished.files.items():
-            write_bytes(self.folder / path, content)
-        line = json.dumps(finished.row, ensure_ascii=False, allow_nan=False)
-        append_line(self.folder / RESULTS, line, durable=True)
+            write_bytes(self.path / path, content)
+        append_line(self.path / RESULTS, finished.row.to_json(), durable=True)
 
     def rows(self, *, all: bool = False) -> list[Row]:  # noqa: A002
-        """One row for each label and id, in the order of first finishing; of an id that was tried again the last one.
+        """One row for each label and id, in the order of first finishing; the last one of an id that was tried again.
 
-        Labels are the recipe's as it is now; lines that resolve to the same options are one id under several labels.
+        Labels are those of the current recipe; methods with the same resolved options share an id.
 
         Args:
-            all: Also rows that the recipe, as it is now, no longer asks for.
+            all: Also rows that the current recipe no longer asks for.
+
+        Raises:
+            DataError: If a row was written by another version of ultraad.
         """
-        found: dict[str, Row] = {}
-        for row in self._lines():
-            found[row["id"]] = row
-        jobs = self.bench["jobs"]
+        found = {row.id: row for row in self._lines()}
+        jobs = self.bench.jobs
         labels: dict[str, list[str]] = {}
-        for id_, label in zip(jobs["rows"], jobs.get("labels") or [""] * len(jobs["rows"]), strict=True):
+        for id_, label in zip(jobs.rows, jobs.labels or ("",) * len(jobs.rows), strict=True):
             labels.setdefault(id_, []).append(label)
         return [
-            {**row, "label": label or row["label"]}
+            row.model_copy(update={"label": label or row.label})
             for id_, row in found.items()
             for label in labels.get(id_, [""] if all else [])
         ]
 
-    def predictions(self, row: Row) -> list[Row]:
-        """The images of a row; empty unless it is ok."""
-        path = row["files"]["predictions"]
-        if path is None:
+    def predictions(self, row: Row) -> list[ImageLine]:
+        """The images of a row; empty unless it has a result."""
+        if row.files.predictions is None:
             return []
-        return [json.loads(line) for line in (self.folder / path).read_text(encoding="utf-8").splitlines()]
+        file = self.path / row.files.predictions
+        with _understood(file):
+            return [ImageLine.model_validate_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
     def pixels(self, row: Row) -> PixelTable | None:
         """Masses for paired tests on pixel metrics; None if the row has no maps or masks."""
-        found = self._arrays(row["files"]["pixels"])
+        found = self._arrays(row.files.pixels)
         if found is None:
             return None
         return PixelTable(
@@ -151,32 +154,46 @@ class Results:
 
     def maps(self, row: Row) -> SmallMaps | None:
         """Small maps of a row; None if they were not kept."""
-        found = self._arrays(row["files"]["maps"])
+        found = self._arrays(row.files.maps)
         return None if found is None else unpack_maps(found)
 
     def pictures(self, row: Row) -> Pictures | None:
         """Small pictures of the row's test set; None if it is not public."""
-        found: dict[str, Any] | None = self._arrays(row["files"]["pictures"])
+        found: dict[str, Any] | None = self._arrays(row.files.pictures)
         return None if found is None else Pictures(**{**found, "ids": tuple(str(i) for i in found["ids"])})
 
     def _lines(self) -> Iterator[Row]:
-        path = self.folder / RESULTS
+        path = self.path / RESULTS
         if not path.is_file():
             return
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8") as lines, _understood(path):
             for line in lines:
                 try:
-                    row = json.loads(line)
+                    facts = json.loads(line)
                 except ValueError:  # cut off by a kill
                     continue
-                if isinstance(row, dict) and "id" in row:
-                    yield row
+                yield parse_row(facts)
 
     def _arrays(self, path: str | None) -> dict[str, NDArray[np.generic]] | None:
         if path is None:
             return None
-        with np.load(self.folder / path, allow_pickle=False) as found:
+        with np.load(self.path / path, allow_pickle=False) as found:
             return dict(found)
+
+
+@contextmanager
+def _understood(file: Path) -> Iterator[None]:
+    """Say in one sentence that a file is of another version."""
+    try:
+        yield
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        msg = (
+            f"{file} does not fit this version of ultraad ({where}: {first['msg']}); use the version that wrote "
+            "it, or run the recipe again into a new folder"
+        )
+        raise DataError(msg) from e
 
 
 def npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:

@@ -5,6 +5,7 @@ A row is one method with its options, on one backbone, adapted on one support se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -19,7 +20,7 @@ Protocol = Literal["honest", "published"]
 Metrics = dict[str, Metric]
 
 
-class Backbone(Facts):
+class BackboneFacts(Facts):
     """The frozen backbone."""
 
     name: str = Field(description="as in the recipe")
@@ -29,7 +30,7 @@ class Backbone(Facts):
     parameters: int | None = Field(None, description="frozen values")
 
 
-class Adapt(Facts):
+class AdaptFacts(Facts):
     """What the method was adapted on."""
 
     name: str = Field(description="data set, or several joined by `+`")
@@ -43,14 +44,14 @@ class Adapt(Facts):
     support: str | None = Field(description="digest of the support set; null for zero-shot")
 
 
-class Auxiliary(Facts):
+class AuxiliaryFacts(Facts):
     """The auxiliary set."""
 
     set: str = Field(description="data set")
     images: int = Field(description="its images")
 
 
-class Test(Facts):
+class TestSetFacts(Facts):
     """What the method was tested on."""
 
     name: str = Field(description="unique in the recipe")
@@ -66,14 +67,14 @@ class Test(Facts):
     images: int | None = Field(None, description="images of the test set")
 
 
-class Tested(Test):
+class TestedFacts(TestSetFacts):
     """A test set, and what became of it in one row."""
 
     left_out: int | None = Field(None, description="images of the support or its patients; null until evaluated")
     failed: dict[str, str] = Field({}, description="`{id: reason}` of images that could not be used")
 
 
-class Thresholds(Facts):
+class ThresholdFacts(Facts):
     """Thresholds, and where they come from."""
 
     calibrated: bool = Field(description="false: thresholds are 0.5, and metrics at a threshold must be flagged")
@@ -83,7 +84,7 @@ class Thresholds(Facts):
     pixel_threshold: float | None = Field(description="for pixels; null without maps")
 
 
-class Fit(Facts):
+class FitFacts(Facts):
     """What `fit` did."""
 
     selection: str = Field(description="the rule that chose the state")
@@ -109,11 +110,11 @@ class Files(Facts):
     predictions: str | None = Field(None, description="one line per test image")
     pixels: str | None = Field(None, description="table for paired tests on pixel metrics")
     maps: str | None = Field(None, description="small maps")
-    pictures: str | None = Field(None, description="small pictures of the test set")
     error: str | None = Field(None, description="traceback")
+    pictures: str | None = Field(None, description="small pictures of the test set")
 
 
-class Machine(Facts):
+class MachineFacts(Facts):
     """Where it ran."""
 
     system: str = Field(description="operating system")
@@ -121,6 +122,21 @@ class Machine(Facts):
     cores: int | None = Field(None, description="of the machine")
     threads: int | None = Field(None, description="of the job")
     device: str | None = Field(None, description="of the backbone")
+
+
+class Confusion(Facts):
+    """Counts of images by true and most probable class."""
+
+    classes: tuple[str, ...] = Field(description="in label order")
+    matrix: tuple[tuple[int, ...], ...] = Field(description="true classes in rows")
+
+
+class Bootstrap(Facts):
+    """How intervals were made."""
+
+    unit: Literal["patient", "image"] = Field(description="what is drawn as a whole")
+    resamples: int = Field(description="0: no intervals")
+    seed: int = Field(description="of the draws")
 
 
 class Row(Facts):
@@ -143,30 +159,62 @@ class Row(Facts):
     protocol: Protocol = Field(description='`"honest"` or `"published"`')
     transductive: bool = Field(description="whether statistics of the test set went into the result")
     habits: tuple[str, ...] = Field((), description="published: what of the reference's habit was reproduced")
-    backbone: Backbone = Field(description="the frozen backbone")
-    adapt: Adapt = Field(description="what it was adapted on")
-    auxiliary: Auxiliary | None = Field(None, description="the auxiliary set; null without one")
-    test: Tested = Field(description="what it was tested on")
-    calibration: Thresholds | None = Field(None, description="thresholds; null unless `ok`")
-    fit: Fit | None = Field(None, description="null unless `ok`")
+    backbone: BackboneFacts = Field(description="the frozen backbone")
+    adapt: AdaptFacts = Field(description="what it was adapted on")
+    auxiliary: AuxiliaryFacts | None = Field(None, description="the auxiliary set; null without one")
+    test: TestedFacts = Field(description="what it was tested on")
+    calibration: ThresholdFacts | None = Field(None, description="thresholds; null unless `ok`")
+    fit: FitFacts | None = Field(None, description="null unless `ok`")
     timings: Timings | None = Field(None, description="null unless `ok`")
     metrics: Metrics | None = Field(None, description="`{name: metric}`; null unless `ok`")
     subsets: dict[str, Metrics] | None = Field(None, description="`{without_<tag>: metrics}`")
     curves: dict[str, Any] | None = Field(None, description="points of ROC, precision-recall and reliability")
-    confusion: dict[str, Any] | None = Field(None, description="`classes` and `matrix`, true classes in rows")
+    confusion: Confusion | None = Field(None, description="true classes in rows")
     n: dict[str, int] | None = Field(None, description="counts of images, lesions, patients ...")
-    bootstrap: dict[str, Any] | None = Field(None, description="`unit`, `resamples`, `seed`")
+    bootstrap: Bootstrap | None = Field(None, description="behind the intervals")
     peak_memory_mb: float | None = Field(None, description="largest memory of the process, 10^6 bytes")
     peak_device_mb: float | None = Field(None, description="the same on the GPU; null without one")
     files: Files = Field(description="paths in this folder, or null")
     versions: dict[str, str] = Field(description="`{package: version}`")
-    machine: Machine = Field(description="where it ran")
+    machine: MachineFacts = Field(description="where it ran")
     finished: str = Field(description="ISO time, UTC")
 
-    @property
-    def ok(self) -> bool:
-        """Whether there is a result."""
-        return self.status == "ok"
+    def value(self, metric: str, *, subset: str | None = None) -> float | None:
+        """A metric's value on all images or on a subset; None if it was not measured or is not defined."""
+        metrics = self.metrics if subset is None else (self.subsets or {}).get(subset)
+        found = (metrics or {}).get(metric)
+        return None if found is None else found.value
+
+
+class MeasuredRow(Row):
+    """A row with a result: ``status`` is ``"ok"``, and nothing that was measured is null."""
+
+    calibration: ThresholdFacts
+    fit: FitFacts
+    timings: Timings
+    metrics: Metrics
+    n: dict[str, int]
+    bootstrap: Bootstrap
+
+
+def parse_row(facts: Mapping[str, Any]) -> Row:
+    """A line of ``results.jsonl`` as a :class:`MeasuredRow` if it has a result, else as a :class:`Row`.
+
+    Raises:
+        pydantic.ValidationError: If a field is missing or has another type.
+    """
+    return (MeasuredRow if facts.get("status") == "ok" else Row).model_validate(facts)
+
+
+class ImagePixels(Facts):
+    """Pixel metrics of one image; all but ``lesion`` are null without a lesion."""
+
+    lesion: float = Field(description="share of lesion pixels")
+    auroc: float | None = Field(None, description="pixel AUROC")
+    ap: float | None = Field(None, description="pixel average precision")
+    dice_best: float | None = Field(None, description="largest Dice over all thresholds")
+    dice: float | None = Field(None, description="Dice at the stored threshold")
+    iou: float | None = Field(None, description="intersection over union at the stored threshold")
 
 
 class ImageLine(Facts):
@@ -181,14 +229,20 @@ class ImageLine(Facts):
     device: str | None = Field(None, description="scanner; null if unknown")
     site: str | None = Field(None, description="hospital; null if unknown")
     tags: tuple[str, ...] = Field((), description="sorted")
-    pixels: dict[str, float | None] | None = Field(
-        None,
-        description="null without map or usable mask; else this image's own `auroc`, `ap`, `dice`, `iou`, `dice_best` "
-        "and share of `lesion` pixels",
-    )
+    pixels: ImagePixels | None = Field(None, description="this image's own; null without map or usable mask")
+
+    @property
+    def guess(self) -> str | None:
+        """The most probable class; None if the method does not grade."""
+        return max(self.probs, key=self.probs.__getitem__) if self.probs else None
+
+    @property
+    def own_ap(self) -> float | None:
+        """The image's own pixel average precision; None without map, usable mask or lesion."""
+        return None if self.pixels is None else self.pixels.ap
 
 
-class TestSummary(Test):
+class TestSetSummary(TestSetFacts):
     """A test set in ``bench.json``."""
 
     lesions: int = Field(0, description="images with a lesion")
@@ -230,7 +284,7 @@ class MethodSummary(Facts):
     deviations: tuple[str, ...] = Field((), description="differences from the reference")
 
 
-class Planned(Facts):
+class PlannedRows(Facts):
     """The rows that a recipe asks for."""
 
     planned: int = Field(0, description="number of jobs")
@@ -247,12 +301,12 @@ class Bench(Facts):
     path: str | None = Field(None, description="the file it came from")
     reference: str = Field("", description="label that the others are compared with")
     roots: dict[str, str] = Field({}, description="`{data set: folder}` of those that were there")
-    tests: tuple[TestSummary, ...] = Field((), description="for each test set")
+    tests: tuple[TestSetSummary, ...] = Field((), description="for each test set")
     supports: tuple[SupportSummary, ...] = Field((), description="for each support set")
     methods: tuple[MethodSummary, ...] = Field((), description="for each label, in the order of the recipe")
-    jobs: Planned = Field(Planned(), description="the rows that the recipe asks for")
+    jobs: PlannedRows = Field(PlannedRows(), description="the rows that the recipe asks for")
     versions: dict[str, str] = Field({}, description="of the last run: `{package: version}`")
-    machine: Machine | None = Field(None, description="of the last run: `system`, `cores`")
+    machine: MachineFacts | None = Field(None, description="of the last run: `system`, `cores`")
     started: str | None = Field(None, description="ISO time, UTC, of the last run")
     finished: str | None = Field(None, description="the same")
     seconds: float | None = Field(None, description="wall time of the last run")

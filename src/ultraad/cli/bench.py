@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ultraad.bench.recipe import Recipe
+    from ultraad.bench.row import Row
 
 app = typer.Typer(
     cls=Commands,
@@ -169,12 +170,12 @@ def _pair(word: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-def _show(row: dict[str, Any]) -> None:
+def _show(row: Row) -> None:
     """Print one line for a finished row."""
-    where = f"{row['label']}, {row['shots']} shots, seed {row['seed']}, {row['protocol']}, {row['test']['name']}"
-    if row["status"] != "ok":
-        warn(f"{where}: {row['reason']}")
+    where = f"{row.label}, {row.shots} shots, seed {row.seed}, {row.protocol}, {row.test.name}"
+    if row.status != "ok":
+        warn(f"{where}: {row.reason}")
         return
-    values = {title: row["metrics"][key]["value"] for key, title in _SHOWN.items()}
+    values = {title: row.value(key) for key, title in _SHOWN.items()}
     shown = "  ".join(f"{title} {100 * value:.1f}" for title, value in values.items() if value is not None)
     say(f"{where}: {shown}")

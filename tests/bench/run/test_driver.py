@@ -20,7 +20,7 @@ from tests.bench import toys
 from tests.bench.conftest import TOY
 from tests.bench.light import work
 from ultraad.backbones._door import Backbone
-from ultraad.bench.results import Results
+from ultraad.bench.results import BenchFolder
 from ultraad.bench.run import jobs as jobs_module
 from ultraad.bench.run import work as work_module
 from ultraad.bench.run.driver import run
@@ -35,8 +35,10 @@ ROOT = Path(__file__).parents[3]
 
 def table(folder):
     """What must not depend on how a run was made."""
-    keys = ("id", "label", "status", "metrics", "subsets", "confusion", "n", "options", "fit", "adapt", "test")
-    return sorted(json.dumps({k: row[k] for k in keys}, sort_keys=True) for row in Results.open(folder).rows())
+    keys = {"id", "label", "status", "metrics", "subsets", "confusion", "n", "options", "fit", "adapt", "test"}
+    return sorted(
+        json.dumps(row.model_dump(mode="json", include=keys), sort_keys=True) for row in BenchFolder.open(folder).rows()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,56 +48,58 @@ def done(data, recipe, tmp_path_factory):
     sets = {"uclm": {"root": "uclm"}, "busi": {"root": "busi"}, "own": {"public": False, "title": "Ours"}}
     r = recipe(methods=[*TWO, REAL], data=sets, test=["busi", "own"], seeds=[0, 1], bootstrap=10)
     seen = []
-    outcome = run(r, folder, base=data, jobs=1, on_row=lambda row: seen.append(row["id"]))
+    outcome = run(r, folder, base=data, jobs=1, on_row=lambda row: seen.append(row.id))
     return r, folder, outcome, seen
 
 
 def test_rows(done):
     _, folder, outcome, seen = done
-    results = Results.open(folder)
+    results = BenchFolder.open(folder)
     rows = results.rows()
     assert outcome.counts == {"ok": 6, "not_public": 6}
-    assert results.bench["status"] == "complete"
-    assert sorted(row["id"] for row in rows) == sorted(results.bench["jobs"]["rows"])
+    assert results.bench.status == "complete"
+    assert sorted(row.id for row in rows) == sorted(results.bench.jobs.rows)
     assert len(seen) == 6
-    ok = next(row for row in rows if row["status"] == "ok" and row["label"] == "ultraad")
-    private = next(row for row in rows if row["status"] == "not_public")
-    assert ok.keys() == private.keys()
-    assert private["reason"]
-    assert private["test"]["title"] == "Ours"
-    assert ok["options"]["train"]["epochs"] == 1
-    assert ok["given"] == {"train.epochs": 1, "train.views": 1}
-    assert ok["backbone"]["size"] == 64
-    assert ok["fit"]["parameters"] > 1000
-    assert ok["calibration"]["calibrated"] is False
-    assert ok["calibration"]["pixel_threshold"] == 0.5
-    assert ok["metrics"]["image_auroc"]["low"] is not None
-    assert ok["timings"]["predict_ms"] >= ok["timings"]["encode_ms"] > 0
-    assert ok["peak_memory_mb"] > 50
-    assert ok["machine"]["threads"] == 1
+    ok = next(row for row in rows if row.status == "ok" and row.label == "ultraad")
+    private = next(row for row in rows if row.status == "not_public")
+    assert json.loads(ok.to_json()).keys() == json.loads(private.to_json()).keys()
+    assert private.reason
+    assert private.test.title == "Ours"
+    assert ok.options["train"]["epochs"] == 1
+    assert ok.given == {"train.epochs": 1, "train.views": 1}
+    assert ok.backbone.size == 64
+    assert ok.fit.parameters > 1000
+    assert ok.calibration.calibrated is False
+    assert ok.calibration.pixel_threshold == 0.5
+    assert ok.metrics["image_auroc"].low is not None
+    assert ok.timings.predict_ms >= ok.timings.encode_ms > 0
+    assert ok.peak_memory_mb > 50
+    assert ok.machine.threads == 1
 
 
 def test_files_of_a_row(done):
     _, folder, _, _ = done
-    results = Results.open(folder)
-    row = next(r for r in results.rows() if r["status"] == "ok" and r["seed"] == 0)
+    results = BenchFolder.open(folder)
+    row = next(r for r in results.rows() if r.status == "ok" and r.seed == 0)
     lines = results.predictions(row)
-    assert len(lines) == row["n"]["images"] == 9
-    assert {"id", "score", "probs", "label", "anomalous", "group", "device", "site", "tags", "pixels"} == set(lines[0])
-    known = [line["pixels"] for line in lines if line["pixels"]]
-    assert len(known) == row["n"]["maps"]
-    dice = [k["dice"] for k in known if k["dice"] is not None]
-    assert np.mean(dice) == pytest.approx(row["metrics"]["dice"]["value"])
+    assert len(lines) == row.n["images"] == 9
+    assert {"id", "score", "probs", "label", "anomalous", "group", "device", "site", "tags", "pixels"} == lines[
+        0
+    ].model_fields_set
+    known = [line.pixels for line in lines if line.pixels]
+    assert len(known) == row.n["maps"]
+    dice = [k.dice for k in known if k.dice is not None]
+    assert np.mean(dice) == pytest.approx(row.value("dice"))
     maps, pictures, pixels = results.maps(row), results.pictures(row), results.pixels(row)
-    assert maps.ids == pictures.ids == tuple(line["id"] for line in lines)
+    assert maps.ids == pictures.ids == tuple(line.id for line in lines)
     assert maps.maps.shape == (9, 96, 96)
     assert pictures.images.shape == (9, 96, 96, 3)
     assert (pictures.masks.any((1, 2)) == ["normal" not in i for i in pictures.ids]).all()
     assert (pictures.sizes == (48, 64)).all()
     value = pixels.compute(np.ones((1, len(pixels.groups))))
     for key in ("pixel_auroc", "pixel_ap", "aupro", "dice", "iou"):
-        assert value[key][0] == pytest.approx(row["metrics"][key]["value"], abs=0.01), key
-    later = next(r for r in results.rows() if r["status"] == "ok" and r["seed"] == 1)
+        assert value[key][0] == pytest.approx(row.value(key), abs=0.01), key
+    later = next(r for r in results.rows() if r.status == "ok" and r.seed == 1)
     assert results.maps(later) is None  # only the first seed keeps them
 
 
@@ -119,16 +123,16 @@ def test_another_recipe_is_refused(done, data, recipe):
 def test_rows_that_a_changed_recipe_no_longer_asks_for_are_not_shown(data, recipe, tmp_path):
     run(recipe(seeds=[0]), tmp_path, base=data, jobs=1)
     run(recipe(seeds=[1]), tmp_path, base=data, jobs=1)
-    results = Results.open(tmp_path)
-    assert [row["seed"] for row in results.rows()] == [1]
-    assert [row["seed"] for row in results.rows(all=True)] == [0, 1]
+    results = BenchFolder.open(tmp_path)
+    assert [row.seed for row in results.rows()] == [1]
+    assert [row.seed for row in results.rows(all=True)] == [0, 1]
 
 
 def test_labels_are_the_recipes_as_it_is_now_and_one_result_may_have_two(data, recipe, tmp_path):
     def shown(*labels):
         entries = [{**TWO[0], "label": label} for label in labels]
         found = run(recipe(methods=entries, reference=labels[0], seeds=[0]), tmp_path, base=data, jobs=1)
-        return found.skipped, [row["label"] for row in Results.open(tmp_path).rows()]
+        return found.skipped, [row.label for row in BenchFolder.open(tmp_path).rows()]
 
     assert shown("before") == (0, ["before"])
     assert shown("after", "the same by another name") == (2, ["after", "the same by another name"])
@@ -143,12 +147,12 @@ def test_several_processes_give_the_same_bits(done, data, tmp_path):
 def test_sharing_moves_results_by_rounding_only(done, data, tmp_path):
     r, folder, _, _ = done
     run(r, tmp_path, base=data, jobs=1, share=False)
-    shared, alone = Results.open(folder), Results.open(tmp_path)
+    shared, alone = BenchFolder.open(folder), BenchFolder.open(tmp_path)
     assert not (tmp_path / "features").exists()
     for a, b in zip(shared.rows(), alone.rows(), strict=True):
-        assert a["id"] == b["id"]
+        assert a.id == b.id
         pairs = zip(shared.predictions(a), alone.predictions(b), strict=True)
-        assert all(x["score"] == pytest.approx(y["score"], abs=1e-5) for x, y in pairs)
+        assert all(x.score == pytest.approx(y.score, abs=1e-5) for x, y in pairs)
 
 
 def test_the_bare_tower_sees_no_image_twice(data, recipe, tmp_path, monkeypatch):
@@ -169,14 +173,14 @@ def test_errors_become_rows_and_the_grid_goes_on(data, recipe, tmp_path, monkeyp
     methods = [{"name": f"tests.bench.toys:{n}", "label": n} for n in ("Failing", "FailingLate", "Swinging")]
     r = recipe(methods=methods)
     assert run(r, tmp_path, base=data, jobs=1).counts == {"error": 2, "ok": 1}
-    rows = {row["label"]: row for row in Results.open(tmp_path).rows()}
-    assert rows["Failing"]["reason"] == "RuntimeError: this method always fails"
-    assert rows["Failing"].keys() == rows["Swinging"].keys()
-    assert "in score" in (tmp_path / rows["FailingLate"]["files"]["error"]).read_text()
+    rows = {row.label: row for row in BenchFolder.open(tmp_path).rows()}
+    assert rows["Failing"].reason == "RuntimeError: this method always fails"
+    assert json.loads(rows["Failing"].to_json()).keys() == json.loads(rows["Swinging"].to_json()).keys()
+    assert "in score" in (tmp_path / rows["FailingLate"].files.error).read_text()
     assert run(r, tmp_path, base=data, jobs=1).skipped == 3
     monkeypatch.setattr(toys.FailingLate, "score", toys.Swinging.score)
     assert run(r, tmp_path, base=data, jobs=1, retry_errors=True).counts == {"error": 1, "ok": 2}
-    assert len(Results.open(tmp_path).rows()) == 3
+    assert len(BenchFolder.open(tmp_path).rows()) == 3
 
 
 def test_ctrl_c_keeps_what_is_done(data, recipe, tmp_path):
@@ -187,8 +191,8 @@ def test_ctrl_c_keeps_what_is_done(data, recipe, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(r, tmp_path, base=data, jobs=1, on_row=stop)
-    results = Results.open(tmp_path)
-    assert results.bench["status"] == "interrupted"
+    results = BenchFolder.open(tmp_path)
+    assert results.bench.status == "interrupted"
     assert len(results.rows()) == 1
     assert run(r, tmp_path, base=data, jobs=1).skipped == 1
 
@@ -200,7 +204,7 @@ def test_a_second_run_in_the_same_folder_is_refused(data, recipe, tmp_path):
     def meanwhile(row):
         with pytest.raises(DataError, match=r"another run is writing to .*; wait until it is done, or choose another"):
             run(r, tmp_path, base=data, jobs=1)
-        refused.append(row["id"])
+        refused.append(row.id)
 
     assert run(r, tmp_path, base=data, jobs=1, on_row=meanwhile).counts == {"ok": 2}
     assert len(refused) == 2
@@ -233,8 +237,8 @@ def test_kill_9_and_again(done, data, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    kept = len(Results.open(out).rows())
-    assert Results.open(out).bench["status"] == "running"
+    kept = len(BenchFolder.open(out).rows())
+    assert BenchFolder.open(out).bench.status == "running"
     again = run(r, out, base=data, jobs=1)
     assert again.skipped == kept < 12
     assert table(out) == table(folder)
@@ -245,28 +249,28 @@ def test_a_method_that_kills_its_process_costs_only_its_own_rows(data, recipe, t
     dying = {"name": "tests.bench.toys:Dying", "label": "dying"}
     outcome = run(recipe(methods=[dying, *TWO]), tmp_path, base=data, jobs=2)
     assert outcome.counts == {"error": 1, "ok": 2}
-    row = next(row for row in Results.open(tmp_path).rows() if row["status"] == "error")
-    assert row["label"] == "dying"
-    assert "process died" in row["reason"]
+    row = next(row for row in BenchFolder.open(tmp_path).rows() if row.status == "error")
+    assert row.label == "dying"
+    assert "process died" in row.reason
 
 
 def test_thresholds_from_the_support(data, recipe, tmp_path):
     methods = [{**TWO[0], "options": {"calibration.folds": 2}}]
     r = recipe(adapt={"on": "busi"}, test=["uclm"], shots=[2], calibrate=True, methods=methods)
     run(r, tmp_path, base=data, jobs=1)
-    (row,) = Results.open(tmp_path).rows()
-    assert row["calibration"]["calibrated"] is True
-    assert row["calibration"]["folds"] == 2
+    (row,) = BenchFolder.open(tmp_path).rows()
+    assert row.calibration.calibrated is True
+    assert row.calibration.folds == 2
 
 
 def test_support_images_are_left_out_of_the_test(data, recipe, tmp_path):
     run(recipe(test=[{"on": "uclm", "name": "same"}]), tmp_path, base=data, jobs=1)
-    results = Results.open(tmp_path)
+    results = BenchFolder.open(tmp_path)
     (row,) = results.rows()
-    assert row["test"]["left_out"] >= 3
-    drawn = results.bench["supports"][0]
-    assert not {line["id"] for line in results.predictions(row)} & set(drawn["ids"])
-    assert len(drawn["duplicates"]["same"]) == 3
+    assert row.test.left_out >= 3
+    drawn = results.bench.supports[0]
+    assert not {line.id for line in results.predictions(row)} & set(drawn.ids)
+    assert len(drawn.duplicates["same"]) == 3
 
 
 # --- published -------------------------------------------------------------------------------------------------------
@@ -278,29 +282,29 @@ def published(data, recipe, tmp_path, monkeypatch):
         for module in (jobs_module, work_module):
             monkeypatch.setattr(module, "HABITS", {TOY: habit})
         run(recipe(protocols=["honest", "published"], **changes), tmp_path, base=data, jobs=1)
-        rows = Results.open(tmp_path).rows()
-        return tuple(next(r for r in rows if r["protocol"] == p) for p in ("honest", "published"))
+        rows = BenchFolder.open(tmp_path).rows()
+        return tuple(next(r for r in rows if r.protocol == p) for p in ("honest", "published"))
 
     return make
 
 
 def test_best_epoch_on_the_test_set_is_found(published):
     honest, best = published(Habit(("image_auroc",)), methods=[{"name": TOY, "label": "toy"}], checkpoints=4)
-    assert (honest["transductive"], best["transductive"]) == (False, True)
-    assert honest["fit"]["epoch"] is None
+    assert (honest.transductive, best.transductive) == (False, True)
+    assert honest.fit.epoch is None
     # the toy's number goes -1, 0, 1, 2: two rankings of the images, and one of them is better than the other
-    signs = [honest["metrics"]["image_auroc"]["value"], best["metrics"]["image_auroc"]["value"]]
+    signs = [honest.value("image_auroc"), best.value("image_auroc")]
     assert signs[1] == pytest.approx(max(signs[0], 1 - signs[0], 0.5))
-    assert best["fit"]["epoch"] in (1, 3, 4)
-    assert best["fit"]["selection"] == "best epoch on the test set"
-    assert len(best["fit"]["loss"]) == best["fit"]["epoch"]
+    assert best.fit.epoch in (1, 3, 4)
+    assert best.fit.selection == "best epoch on the test set"
+    assert len(best.fit.loss) == best.fit.epoch
 
 
 def test_min_max_moves_thresholds_and_no_ranking(published):
     honest, moved = published(Habit(min_max=True))
     for key in ("image_auroc", "pixel_auroc", "pixel_ap"):
-        assert moved["metrics"][key]["value"] == pytest.approx(honest["metrics"][key]["value"], abs=1e-6)
-    assert moved["metrics"]["dice"]["value"] != honest["metrics"]["dice"]["value"]
+        assert moved.value(key) == pytest.approx(honest.value(key), abs=1e-6)
+    assert moved.value("dice") != honest.value("dice")
 
 
 def test_global_threads_are_as_before(data, recipe, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.run.test_driver import REAL, TWO, table
-from ultraad.bench.results import Results
+from ultraad.bench.results import BenchFolder
 from ultraad.bench.run.driver import run
 from ultraad.errors import MissingExtraError
 
@@ -78,7 +78,7 @@ def test_a_killed_worker_costs_no_row(cluster, grid, data, tmp_path):
     assert outcome.counts == {"ok": 9}
     run(grid, tmp_path / "local", base=data, jobs=1)
     assert table(tmp_path / "ray") == table(tmp_path / "local")
-    assert Results.open(tmp_path / "ray").bench["status"] == "complete"
+    assert BenchFolder.open(tmp_path / "ray").bench.status == "complete"
 
 
 def _busy() -> list[int]:

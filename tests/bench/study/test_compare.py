@@ -12,7 +12,7 @@ import pytest
 
 from tests.bench.fake import Spec, change, write_bench
 from tests.report.test_report import Page
-from ultraad.bench.results import Results
+from ultraad.bench.results import BenchFolder
 from ultraad.bench.study.compare import Change, compare
 from ultraad.errors import DataError
 
@@ -33,8 +33,8 @@ def test_the_same_run_is_the_same(folders: tuple[Path, Path]) -> None:
 
 
 def test_numbers_beyond_the_spread_over_seeds(folders: tuple[Path, Path]) -> None:
-    rows = [r for r in Results.open(folders[0]).rows() if r["label"] == "ultraad" and r["metrics"]]
-    before = {m: [r["metrics"][m]["value"] for r in rows] for m in ("image_auroc", "pixel_ap")}
+    rows = [r for r in BenchFolder.open(folders[0]).rows() if r.label == "ultraad" and r.metrics]
+    before = {m: [r.value(m) for r in rows] for m in ("image_auroc", "pixel_ap")}
     sd = {m: np.std(v, ddof=1) for m, v in before.items()}
 
     def move(row: dict) -> None:

@@ -23,7 +23,7 @@ from tests.bench.fake import Spec, change, write_bench
 from tests.report.test_report import Page
 from ultraad.bench.pictures import SmallMaps
 from ultraad.bench.recipe import Recipe
-from ultraad.bench.results import Results
+from ultraad.bench.results import BenchFolder
 from ultraad.bench.run.driver import run
 from ultraad.bench.study import breakdown, charts, gallery, words
 from ultraad.bench.study.content import View, percent
@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def view(folder: Path) -> View:
-    return View(Study(Results.open(folder), resamples=100), "embedded", "honest")
+    return View(Study(BenchFolder.open(folder), resamples=100), "embedded", "honest")
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +133,13 @@ def test_every_section_is_there(page: Page) -> None:
 
 
 def test_protocol_names_fingerprints_and_duplicates(page: Page, view: View) -> None:
-    bench = view.study.results.bench
-    for test in bench["tests"]:
-        if test["public"]:
-            assert test["digest"][:12] in page.words
-    for support in bench["supports"]:
-        assert support["digest"][:12] in page.words
-    assert view.study.rows[0]["backbone"]["fingerprint"][:12] in page.words
+    bench = view.study.folder.bench
+    for test in bench.tests:
+        if test.public:
+            assert test.digest[:12] in page.words
+    for support in bench.supports:
+        assert support.digest[:12] in page.words
+    assert view.study.rows[0].backbone.fingerprint[:12] in page.words
 
 
 def test_rendering_again_gives_the_same_page(page: Page, folder: Path) -> None:
@@ -236,9 +236,9 @@ def test_shown_cases_follow_the_rule(view: View) -> None:
     assert [c.kind for c in grid.cases] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
     own: dict[str, list[float]] = {}
     for label in grid.heads[2:]:
-        for x in view.study.results.predictions(view.study.ok(view.key(label, "busi", 8))[0]):
-            if x["anomalous"]:
-                own.setdefault(x["id"], []).append(x["pixels"]["ap"])
+        for x in view.study.folder.predictions(view.study.ok(view.key(label, "busi", 8))[0]):
+            if x.anomalous:
+                own.setdefault(x.id, []).append(x.pixels.ap)
     means = sorted(own, key=lambda i: -np.mean(own[i]))
     assert [c.name for c in grid.cases] == [*means[:2], *means[7:9], *means[-2:]]
     assert grid.cases[0].tiles[2].below == f"AP {100 * own[means[0]][0]:.0f}"
@@ -258,13 +258,11 @@ def test_the_scale_of_maps_is_the_share_of_lower_pixels() -> None:
 def test_failures_are_the_worst(view: View) -> None:
     name, kinds = gallery.mistakes(view, "busi", 8)
     assert name == "ultraad, seed 0"
-    lines = view.study.results.predictions(view.study.ok(view.key("ultraad", "busi", 8))[0])
-    missed = sorted((x for x in lines if x["anomalous"]), key=lambda x: x["score"])
-    assert [m.name for m in kinds[0].shown] == [x["id"] for x in missed[:4]]
-    normal = np.array([x["score"] for x in lines if not x["anomalous"]])
-    assert (
-        f"above {100 * (normal < missed[0]['score']).mean():.0f} % of the normal images" in kinds[0].shown[0].lines[1]
-    )
+    lines = view.study.folder.predictions(view.study.ok(view.key("ultraad", "busi", 8))[0])
+    missed = sorted((x for x in lines if x.anomalous), key=lambda x: x.score)
+    assert [m.name for m in kinds[0].shown] == [x.id for x in missed[:4]]
+    normal = np.array([x.score for x in lines if not x.anomalous])
+    assert f"above {100 * (normal < missed[0].score).mean():.0f} % of the normal images" in kinds[0].shown[0].lines[1]
     assert [k.title for k in kinds][1] == "Normal images with the highest scores"
 
 
@@ -273,8 +271,8 @@ def test_scanners_and_patients(view: View) -> None:
     assert isinstance(table, Table)
     assert table.heads[0] == ("Acme 3 (12 images)", "image AUROC")
     rows = view.study.ok(view.key("patch_core", "udiat", 8))
-    parts = [[x for x in view.study.results.predictions(r) if x["device"] == "Acme 3"] for r in rows.values()]
-    expected = np.mean([roc_auc_score([x["anomalous"] for x in p], [x["score"] for x in p]) for p in parts])
+    parts = [[x for x in view.study.folder.predictions(r) if x.device == "Acme 3"] for r in rows.values()]
+    expected = np.mean([roc_auc_score([x.anomalous for x in p], [x.score for x in p]) for p in parts])
     (line,) = (x for x in table.rows if x.name == "patch_core")
     assert line.cells[0].value == pytest.approx(expected)
     assert "which scanner" in breakdown.devices(view, "busi", 8)
@@ -290,13 +288,13 @@ def test_marks_compare_all_images_with_unmarked_ones(view: View) -> None:
     table = breakdown.marks(view, "busi", 8)
     assert isinstance(table, Table)
     rows = view.study.ok(view.key("ultraad", "busi", 8)).values()
-    expected = np.mean([r["subsets"]["without_marks"]["image_auroc"]["value"] for r in rows])
+    expected = np.mean([r.value("image_auroc", subset="without_marks") for r in rows])
     assert table.rows[0].cells[2].value == pytest.approx(expected)
 
 
 def test_confusion_is_the_mean_over_seeds(view: View) -> None:
     found = breakdown.confusion(view, "ultraad", "busi", 8)
-    matrices = [r["confusion"]["matrix"] for r in view.study.ok(view.key("ultraad", "busi", 8)).values()]
+    matrices = [r.confusion.matrix for r in view.study.ok(view.key("ultraad", "busi", 8)).values()]
     np.testing.assert_allclose([[n for n, _, _ in cells] for _, cells, _ in found["rows"]], np.mean(matrices, axis=0))
     assert all(sum(part for _, part, _ in cells) == pytest.approx(1) for _, cells, _ in found["rows"])
     assert breakdown.confusion(view, "patch_core", "busi", 8) is None

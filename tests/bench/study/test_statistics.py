@@ -12,7 +12,8 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tests.bench.fake import Spec, change, write_bench
-from ultraad.bench.results import Results
+from ultraad.bench.results import BenchFolder
+from ultraad.bench.row import ImageLine
 from ultraad.bench.study.statistics import Key, Paired, Study
 from ultraad.metrics.compare import Difference
 
@@ -34,19 +35,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def study(folder: Path) -> Study:
-    return Study(Results.open(folder))
+    return Study(BenchFolder.open(folder))
 
 
-def lines(study: Study, key: Key) -> dict[int, list[dict]]:
-    return {seed: study.results.predictions(row) for seed, row in study.ok(key).items()}
+def lines(study: Study, key: Key) -> dict[int, list[ImageLine]]:
+    return {seed: study.folder.predictions(row) for seed, row in study.ok(key).items()}
 
 
-def truth(some: list[dict]) -> np.ndarray:
-    return np.array([x["anomalous"] for x in some])
+def truth(some: list[ImageLine]) -> np.ndarray:
+    return np.array([x.anomalous for x in some])
 
 
-def scores(some: list[dict]) -> np.ndarray:
-    return np.array([x["score"] for x in some])
+def scores(some: list[ImageLine]) -> np.ndarray:
+    return np.array([x.score for x in some])
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ def test_what_is_missing_has_a_reason(study: Study) -> None:
 # --- intervals -------------------------------------------------------------------------------------------------------
 
 
-def mann_whitney(fits: list[list[dict]]) -> tuple[np.ndarray, np.ndarray]:
+def mann_whitney(fits: list[list[ImageLine]]) -> tuple[np.ndarray, np.ndarray]:
     """(kernel averaged over fits (n n), truth): share of fits in which image i scores above image j."""
     above = [(s[:, None] > s) + 0.5 * (s[:, None] == s) for s in map(scores, fits)]
     return np.mean(above, axis=0), truth(fits[0])
@@ -101,9 +102,9 @@ def weighed(kernel: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarra
         return ((p @ kernel) * n).sum(1) / (p.sum(1) * n.sum(1))
 
 
-def membership(some: list[dict]) -> np.ndarray:
+def membership(some: list[ImageLine]) -> np.ndarray:
     """(units n): which images are drawn together."""
-    units = [x["group"] or x["id"] for x in some]
+    units = [x.group or x.id for x in some]
     return np.array([[u == unit for u in units] for unit in dict.fromkeys(units)], dtype=float)
 
 
@@ -137,7 +138,7 @@ def test_interval_of_a_pixel_metric_lies_around_the_exact_mean(study: Study) -> 
     cell = study.cell(KEY, "pixel_ap")
     assert cell.low is not None
     assert cell.low < cell.mean < cell.high
-    tables = [study.results.pixels(row) for row in study.ok(KEY).values()]
+    tables = [study.folder.pixels(row) for row in study.ok(KEY).values()]
     assert tables[0].groups == tables[1].groups
     low, high = scipy_interval(np.eye(24), lambda w: np.mean([t.compute(w)["pixel_ap"] for t in tables], axis=0))
     assert cell.high - cell.low == pytest.approx(high - low, rel=0.08)
@@ -182,10 +183,10 @@ def test_patients_are_drawn_together_in_the_paired_bootstrap(study: Study) -> No
 def test_pixel_differences_are_exact_and_their_images_paired(study: Study) -> None:
     found = study.tests_of(KEY, "pixel_auroc")["patch_core"]
     rows = [study.ok(replace(KEY, label=x)) for x in ("patch_core", "ultraad")]
-    exact = [np.mean([r[s]["metrics"]["pixel_auroc"]["value"] for s in (0, 2)]) for r in rows]
+    exact = [np.mean([r[s].value("pixel_auroc") for s in (0, 2)]) for r in rows]
     assert found.difference.value == pytest.approx(exact[0] - exact[1])
     assert found.how == "bootstrap of images"
-    tables = [[study.results.pixels(r[s]) for s in (0, 2)] for r in rows]
+    tables = [[study.folder.pixels(r[s]) for s in (0, 2)] for r in rows]
 
     def coarse(weights: np.ndarray) -> np.ndarray:
         means = [np.mean([t.compute(weights)["pixel_auroc"] for t in side], axis=0) for side in tables]
@@ -221,17 +222,17 @@ def test_images_that_one_row_lacks_are_left_out_of_its_pairs(folder: Path, tmp_p
     write_bench(
         tmp_path / "r", replace(SPEC, tests=("busi",), methods=("ultraad", "patch_core"), seeds=(0,), failing=())
     )
-    results = Results.open(tmp_path / "r")
+    results = BenchFolder.open(tmp_path / "r")
     row = Study(results).ok(KEY)[0]
-    path = tmp_path / "r" / row["files"]["predictions"]
+    path = tmp_path / "r" / row.files.predictions
     kept = [line for line in path.read_text().splitlines() if json.loads(line)["id"] not in ("benign/benign (1).png",)]
     path.write_text("\n".join(reversed(kept)) + "\n")  # the order does not matter either
     study = Study(results)
     found = study.test(replace(KEY, label="patch_core"), KEY, "image_auroc")
-    some = {x["id"]: x for x in lines(study, replace(KEY, label="patch_core"))[0]}
+    some = {x.id: x for x in lines(study, replace(KEY, label="patch_core"))[0]}
     ours = lines(study, KEY)[0]
     y = truth(ours)
-    theirs = np.array([some[x["id"]]["score"] for x in ours])
+    theirs = np.array([some[x.id].score for x in ours])
     assert found.n == 23
     assert found.difference.value == pytest.approx(roc_auc_score(y, theirs) - roc_auc_score(y, scores(ours)))
 
@@ -253,7 +254,7 @@ def test_calibration_errors_are_better_when_lower(study: Study) -> None:
 def test_ranks_need_three_data_sets_and_use_means(study: Study, tmp_path: Path) -> None:
     assert study.ranks("embedded", "honest", 4, "image_auroc") == "needs 3 data sets or more, found 2"
     spec = Spec(tests=("a", "b", "c"), private=(), shots=(4,), seeds=(0,), images=9, failing=())
-    many = Study(Results.open(write_bench(tmp_path / "three", spec)))
+    many = Study(BenchFolder.open(write_bench(tmp_path / "three", spec)))
     found = many.ranks("embedded", "honest", 4, "image_auroc")
     means = [
         [many.cell(Key("embedded", t, "honest", x, 4), "image_auroc").mean for x in many.labels]
@@ -269,14 +270,15 @@ def test_parts_of_one_data_set_are_one_data_set(tmp_path: Path) -> None:
     spec = Spec(tests=("a", "b", "c"), private=(), shots=(4,), seeds=(0,), images=9, failing=())
     folder = write_bench(tmp_path / "parts", spec)
     change(folder, lambda row: row["test"].update(set="a"))
-    assert "found 1" in Study(Results.open(folder)).ranks("embedded", "honest", 4, "image_auroc")
+    assert "found 1" in Study(BenchFolder.open(folder)).ranks("embedded", "honest", 4, "image_auroc")
 
 
 def test_backbones_of_one_name_are_told_apart_by_size(tmp_path: Path) -> None:
     spec = Spec(tests=("busi",), private=(), methods=("ultraad",), shots=(4,), seeds=(0, 1), images=6, failing=())
     folder = write_bench(tmp_path / "r", spec)
     bench = json.loads((folder / "bench.json").read_text())
-    bench["recipe"]["backbones"] *= 2
+    (backbone,) = bench["recipe"]["backbones"]
+    bench["recipe"]["backbones"].append({**backbone, "size": 336})
     (folder / "bench.json").write_text(json.dumps(bench))
     change(folder, lambda row: row["backbone"].update(size=224 + 112 * row["seed"]))
-    assert Study(Results.open(folder)).backbones == ["embedded, 224 px, float32", "embedded, 336 px, float32"]
+    assert Study(BenchFolder.open(folder)).backbones == ["embedded, 224 px, float32", "embedded, 336 px, float32"]

@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 
 from ultraad import methods
 from ultraad.bench.pictures import small_pictures
-from ultraad.bench.results import FEATURES, LOCK, PAINTED, PICTURES, SUPPORTS, Results, npz
+from ultraad.bench.results import FEATURES, LOCK, PAINTED, PICTURES, SUPPORTS, BenchFolder, npz
+from ultraad.bench.row import Bench
 from ultraad.bench.run.data import Data, duplicates, summary
 from ultraad.bench.run.jobs import Plan
 from ultraad.bench.run.local import Here, Lost, Processes
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ultraad.bench.recipe import Recipe
-    from ultraad.bench.results import Row
+    from ultraad.bench.row import Row
     from ultraad.bench.run.jobs import Job, TowerSpec
     from ultraad.bench.run.local import Engine
     from ultraad.types import Sample
@@ -105,8 +106,8 @@ def run(
     with _alone(folder):
         data = Data(recipe, base=None if base is None else Path(base), roots=roots or {}, work=folder / PAINTED)
         plan = Plan(recipe, data, device=device)
-        results = Results.create(folder, _record(plan, path))
-        there = {row["id"] for row in results.rows() if not (retry_errors and row["status"] == "error")}
+        results = BenchFolder.create(folder, Bench.model_validate(_record(plan, path)))
+        there = {row.id for row in results.rows() if not (retry_errors and row.status == "error")}
         todo = [job for job in (j.without(there) for j in plan.jobs) if job.rows]
         total = sum(len(job.rows) for job in plan.jobs)
         outcome = Outcome(skipped=total - sum(len(job.rows) for job in todo))
@@ -123,7 +124,7 @@ def run(
             own.close()
             forget()
             outcome.seconds = time.perf_counter() - started
-            outcome.counts = dict(Counter(row["status"] for row in results.rows()))
+            outcome.counts = dict(Counter(row.status for row in results.rows()))
             now = datetime.now(UTC).isoformat(timespec="seconds")
             results.update(status=status, finished=now, seconds=round(outcome.seconds, 1))
         if not keep_features:
@@ -158,7 +159,7 @@ def _local(jobs: int) -> Here | Processes:
 
 
 def _run(
-    results: Results,
+    results: BenchFolder,
     todo: Sequence[Job],
     engine: Engine,
     features: Path | None,
@@ -257,12 +258,12 @@ def _record(plan: Plan, path: Path | None) -> dict[str, Any]:
     }
 
 
-def _write_pictures(results: Results, plan: Plan) -> None:
+def _write_pictures(results: BenchFolder, plan: Plan) -> None:
     """Support sets and small pictures, once."""
     for support in plan.supports.values():
-        save_support(support, results.folder / SUPPORTS / f"{support.digest[:16]}.json")
+        save_support(support, results.path / SUPPORTS / f"{support.digest[:16]}.json")
     for split in plan.data.splits:
         for test in split.tests:
-            place = results.folder / PICTURES / f"{test.facts['key']}.npz"
+            place = results.path / PICTURES / f"{test.facts['key']}.npz"
             if test.public and not place.is_file():
                 write_bytes(place, npz(small_pictures(test.samples)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ultraad import __version__, methods
 from ultraad.backbones import load_backbone
 from ultraad.bench.recipe import ALL
-from ultraad.bench.results import FORMAT
+from ultraad.bench.row import FORMAT
 from ultraad.bench.run.protocol import HABITS
 from ultraad.config import dump, resolve
 

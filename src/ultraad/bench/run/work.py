@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ultraad.backbones import load_backbone
-from ultraad.bench.results import ERRORS, FORMAT, MAPS, PICTURES, PIXELS, PREDICTIONS, Finished
+from ultraad.bench.results import ERRORS, MAPS, PICTURES, PIXELS, PREDICTIONS, Finished
+from ultraad.bench.row import FORMAT, parse_row
 from ultraad.bench.run.measure import Clock, Measured, measure
 from ultraad.bench.run.peak_memory import Peak
 from ultraad.bench.run.protocol import HABITS, Habit, likes, stop_at
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from ultraad.backbones._cache import FeatureCache
     from ultraad.backbones._door import Backbone
-    from ultraad.bench.results import Row
     from ultraad.bench.run.jobs import Job, Planned, TowerSpec
     from ultraad.errors import DataError
     from ultraad.model.model import Model
@@ -247,7 +247,7 @@ def _threads(count: int) -> Iterator[None]:
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _base(job: Job, row: Planned, peak: Peak | None) -> Row:
+def _base(job: Job, row: Planned, peak: Peak | None) -> dict[str, Any]:
     """Every key of a row, with what is known before anything runs."""
     empty = dict.fromkeys(("calibration", "fit", "timings", "metrics", "subsets", "curves", "confusion", "n"))
     return {
@@ -278,12 +278,12 @@ def _base(job: Job, row: Planned, peak: Peak | None) -> Row:
 def not_public(job: Job, row: Planned) -> Finished:
     """The row of a test set that nobody can have."""
     facts = _base(job, row, None)
-    return Finished({**facts, "status": "not_public", "reason": "the data set is not public"}, {})
+    return Finished(parse_row({**facts, "status": "not_public", "reason": "the data set is not public"}), {})
 
 
 def died(job: Job, row: Planned, reason: str) -> Finished:
     """The row of a job whose process was lost."""
-    return Finished({**_base(job, row, None), "reason": reason}, {})
+    return Finished(parse_row({**_base(job, row, None), "reason": reason}), {})
 
 
 def _failed(job: Job, row: Planned, error: Exception, peak: Peak) -> Finished:
@@ -291,10 +291,10 @@ def _failed(job: Job, row: Planned, error: Exception, peak: Peak) -> Finished:
     path = f"{ERRORS}/{row.id}.txt"
     facts["files"]["error"] = path
     facts["reason"] = f"{type(error).__name__}: {error}"
-    return Finished(facts, {path: "".join(traceback.format_exception(error)).encode()})
+    return Finished(parse_row(facts), {path: "".join(traceback.format_exception(error)).encode()})
 
 
-def _with_files(facts: Row, row: Planned, found: Measured) -> Finished:
+def _with_files(facts: dict[str, Any], row: Planned, found: Measured) -> Finished:
     files = {f"{PREDICTIONS}/{row.id}.jsonl": found.predictions()}
     facts["files"] |= {
         "predictions": f"{PREDICTIONS}/{row.id}.jsonl",
@@ -304,7 +304,7 @@ def _with_files(facts: Row, row: Planned, found: Measured) -> Finished:
         if content is not None:
             facts["files"][key] = f"{folder}/{row.id}.npz"
             files[f"{folder}/{row.id}.npz"] = content
-    return Finished(facts, files)
+    return Finished(parse_row(facts), files)
 
 
 def _calibration(model: Model) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
-from ultraad.bench.results import Results
+from ultraad.bench.results import BenchFolder
 from ultraad.bench.study.content import MAIN, percent, shots_text, signed
 from ultraad.bench.study.statistics import LOWER_IS_BETTER
 from ultraad.metrics.catalogue import spec
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ultraad.bench.results import Row
+    from ultraad.bench.row import Bench, Row
 
 SHOWN = 200  # ours: lines of a kind in the text; the object has all
 
@@ -126,7 +126,7 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
     Raises:
         DataError: If one is no results folder.
     """
-    a, b = Results.open(first), Results.open(second)
+    a, b = BenchFolder.open(first), BenchFolder.open(second)
     rows_a, rows_b = ({_identity(r): r for r in x.rows()} for x in (a, b))
     both = [k for k in rows_a if k in rows_b]
     pairs = [(rows_a[k], rows_b[k]) for k in both]
@@ -144,22 +144,22 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
 
 
 def _identity(row: Row) -> tuple[Any, ...]:
-    return (*_fits(row), row["seed"])
+    return (*_fits(row), row.seed)
 
 
 def _fits(row: Row) -> tuple[Any, ...]:
-    b = row["backbone"]
-    where = (b["name"], b["size"], b["dtype"], row["adapt"]["name"], row["test"]["name"])
-    return (*where, row["label"], row["shots"], row["protocol"])
+    b = row.backbone
+    where = (b.name, b.size, b.dtype, row.adapt.name, row.test.name)
+    return (*where, row.label, row.shots, row.protocol)
 
 
 def _fits_name(row: Row) -> str:
-    name = f"{row['label']}, {row['test']['name']}, {shots_text(row['shots'])}, {row['backbone']['name']}"
-    return name if row["protocol"] == "honest" else f"{name}, {row['protocol']}"
+    name = f"{row.label}, {row.test.name}, {shots_text(row.shots)}, {row.backbone.name}"
+    return name if row.protocol == "honest" else f"{name}, {row.protocol}"
 
 
 def _row_name(row: Row) -> str:
-    return f"{_fits_name(row)}, seed {row['seed']}"
+    return f"{_fits_name(row)}, seed {row.seed}"
 
 
 def _changes(pairs: Sequence[tuple[Row, Row]]) -> Iterator[Change]:
@@ -167,9 +167,8 @@ def _changes(pairs: Sequence[tuple[Row, Row]]) -> Iterator[Change]:
     for pair in pairs:
         together.setdefault(_fits(pair[0]), []).append(pair)
     for fits in together.values():
-        found = [(x["metrics"] or {}, y["metrics"] or {}) for x, y in fits]
-        for metric in dict.fromkeys(m for pair in found for side in pair for m in side):
-            values = [(_value(x, metric), _value(y, metric)) for x, y in found]
+        for metric in dict.fromkeys(m for pair in fits for side in pair for m in side.metrics or ()):
+            values = [(x.value(metric), y.value(metric)) for x, y in fits]
             known = [(x, y) for x, y in values if x is not None and y is not None]
             identical = all(x == y for x, y in values)
             if not known:
@@ -188,36 +187,32 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def _value(metrics: Mapping[str, Any], metric: str) -> float | None:
-    found: float | None = (metrics.get(metric) or {}).get("value")
-    return found
-
-
-def _recipes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Fact]:
+def _recipes(a: Bench, b: Bench) -> Iterator[Fact]:
     """Keys of the recipes that say something else; the lists of what is compared show in the rows."""
     left_out = {"data", "test", "methods", "backbones", "shots", "seeds", "protocols"}
-    for key in dict.fromkeys([*a["recipe"], *b["recipe"]]):
-        if key not in left_out:
-            yield from _fact(f"recipe {key}", a["recipe"].get(key), b["recipe"].get(key))
-    yield from _fact("compared with", a.get("reference"), b.get("reference"))
+    x, y = (bench.recipe.model_dump(mode="json", exclude=left_out) for bench in (a, b))
+    for key in x:
+        yield from _fact(f"recipe {key}", x[key], y[key])
+    yield from _fact("compared with", a.reference, b.reference)
 
 
 def _facts(a: Row, b: Row) -> Iterator[Fact]:
     """What stands behind a row that both have; seeds and shots are named only where it depends on them."""
-    label, test = a["label"], a["test"]["name"]
+    label, test = a.label, a.test.name
     yield from _fact(f"result of {_row_name(a)}", _outcome(a), _outcome(b))
-    x, y = (dict(_leaves(r["options"] or {})) for r in (a, b))
+    x, y = (dict(_leaves(r.options or {})) for r in (a, b))
     for key in dict.fromkeys([*x, *y]):
         yield from _fact(f"option {key} of {label}", x.get(key), y.get(key))
-    yield from _fact(f"images of {test}", _short(a["test"]["digest"]), _short(b["test"]["digest"]))
-    draw = f"adaptation images, {shots_text(a['shots'])}, seed {a['seed']}"
-    yield from _fact(draw, _short(a["adapt"]["support"]), _short(b["adapt"]["support"]))
-    tower = f"weights of {a['backbone']['name']}"
-    yield from _fact(tower, _short(a["backbone"]["fingerprint"]), _short(b["backbone"]["fingerprint"]))
-    for name in dict.fromkeys([*a["versions"], *b["versions"]]):
-        yield from _fact(f"version of {name}", a["versions"].get(name), b["versions"].get(name))
-    for name in ("processor", "threads", "device"):  # may change the last bits
-        yield from _fact(name, a["machine"].get(name), b["machine"].get(name))
+    yield from _fact(f"images of {test}", _short(a.test.digest), _short(b.test.digest))
+    draw = f"adaptation images, {shots_text(a.shots)}, seed {a.seed}"
+    yield from _fact(draw, _short(a.adapt.support), _short(b.adapt.support))
+    tower = f"weights of {a.backbone.name}"
+    yield from _fact(tower, _short(a.backbone.fingerprint), _short(b.backbone.fingerprint))
+    for name in dict.fromkeys([*a.versions, *b.versions]):
+        yield from _fact(f"version of {name}", a.versions.get(name), b.versions.get(name))
+    yield from _fact("processor", a.machine.processor, b.machine.processor)  # these three may change the last bits
+    yield from _fact("threads", a.machine.threads, b.machine.threads)
+    yield from _fact("device", a.machine.device, b.machine.device)
 
 
 def _fact(what: str, a: Any, b: Any) -> Iterator[Fact]:  # noqa: ANN401  # whatever JSON holds
@@ -226,7 +221,7 @@ def _fact(what: str, a: Any, b: Any) -> Iterator[Fact]:  # noqa: ANN401  # whate
 
 
 def _outcome(row: Row) -> str:
-    return str(row["status"]) if row["status"] == "ok" else f"{row['status']} ({row['reason']})"
+    return row.status if row.status == "ok" else f"{row.status} ({row.reason})"
 
 
 def _leaves(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

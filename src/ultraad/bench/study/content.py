@@ -16,7 +16,7 @@ from ultraad.report.kit.words import count
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ultraad.bench.results import Row
+    from ultraad.bench.row import Row
     from ultraad.bench.study.statistics import Cell, Paired, Study
 
 MAIN = ("image_auroc", "class_auroc_macro", "pixel_auroc", "pixel_ap")
@@ -121,11 +121,11 @@ def paper_tables(view: View) -> list[Table]:
 
 def ablation(study: Study) -> Table | None:
     """What the paper prints for its ablation, beside a recipe that repeats it."""
-    if "ablation" not in study.results.bench["recipe"]["name"]:
+    if "ablation" not in study.folder.bench.recipe.name:
         return None
     lines = [
-        TableRow(row["name"], tuple(_paper_entry(row[m], m) for m in ("class_auroc_macro", "pixel_auroc")), "paper")
-        for row in published.paper()["ablation"]
+        TableRow(x.name, tuple(_paper_entry(getattr(x, m), m) for m in ("class_auroc_macro", "pixel_auroc")), "paper")
+        for x in published.paper().ablation
     ]
     return Table(
         "ablation-paper",
@@ -134,14 +134,14 @@ def ablation(study: Study) -> Table | None:
         "Variant",
         (("multi-class AUROC (most likely)",), ("pixel AUROC",)),
         tuple(lines),
-        (f"From {published.paper()['source']}.",),
+        (f"From {published.paper().source}.",),
     )
 
 
 def everything(view: View, test: str, shots: int) -> Table:
     """All metrics on one test set."""
     there = {
-        m for label in view.labels for r in view.study.ok(view.key(label, test, shots)).values() for m in r["metrics"]
+        m for label in view.labels for r in view.study.ok(view.key(label, test, shots)).values() for m in r.metrics
     }
     metrics = [m for m in (*_ALL, *sorted(there - set(_ALL))) if m in there and (m in _ALL or m.endswith("_auroc"))]
     columns = [(test, shots, m) for m in metrics]
@@ -154,7 +154,7 @@ def everything(view: View, test: str, shots: int) -> Table:
         f"{_KEY.format(view.study.reference)}"
     ]
     rows = [r for label in view.labels for r in view.study.ok(view.key(label, test, shots)).values()]
-    if not all(r["calibration"]["calibrated"] for r in rows) and set(metrics) & set(_AT_THRESHOLD):
+    if not all(r.calibration.calibrated for r in rows) and set(metrics) & set(_AT_THRESHOLD):
         notes.append(
             "Dice and intersection over union hold at a threshold. None was fitted for these rows: it is 0.5 for every "
             "method, which says more about the scale of a map than about its quality. Compare the best-threshold Dice."
@@ -234,19 +234,19 @@ def _looked_at(view: View, test: str) -> list[str]:
 def costs(view: View, test: str, shots: int) -> Table:
     """What each method learns, takes and needs."""
     heads = ["learned values", "adapting, s", "per image, ms", "of it encoding, ms", "memory, MB"]
-    on_device = any(r.get("peak_device_mb") for r in view.study.rows)
+    on_device = any(r.peak_device_mb for r in view.study.rows)
     heads += ["GPU memory, MB"] if on_device else []
     lines = []
     for label in view.labels:
         rows = list(view.study.ok(view.key(label, test, shots)).values())
         reason = None if rows else view.study.cell(view.key(label, test, shots), "image_auroc").reason
-        numbers = (
-            ([r["fit"]["parameters"] for r in rows], ",.0f"),
-            ([r["timings"]["adapt_seconds"] for r in rows], ".1f"),
-            ([r["timings"]["predict_ms"] for r in rows], ".1f"),
-            ([r["timings"]["encode_ms"] for r in rows], ".1f"),
-            ([r["peak_memory_mb"] for r in rows], ",.0f"),
-            *([([r.get("peak_device_mb") for r in rows], ",.0f")] if on_device else []),
+        numbers: tuple[tuple[list[int] | list[float] | list[float | None], str], ...] = (
+            ([r.fit.parameters for r in rows], ",.0f"),
+            ([r.timings.adapt_seconds for r in rows], ".1f"),
+            ([r.timings.predict_ms for r in rows], ".1f"),
+            ([r.timings.encode_ms for r in rows], ".1f"),
+            ([r.peak_memory_mb for r in rows], ",.0f"),
+            *([([r.peak_device_mb for r in rows], ",.0f")] if on_device else []),
         )
         entries = tuple(_amount(values, form, reason) for values, form in numbers)
         lines.append(TableRow(label, entries, _kind(view, label)))
@@ -268,7 +268,7 @@ def long_rows(study: Study) -> list[dict[str, Any]]:
     """Every number of the folder, one a line, for whoever wants to compute with them."""
     out = []
     for key in study.keys:
-        names = dict.fromkeys(m for row in study.ok(key).values() for m in row["metrics"])
+        names = dict.fromkeys(m for row in study.ok(key).values() for m in row.metrics)
         for metric in names or MAIN:
             cell = study.cell(key, metric)
             test = study.tests_of(key, metric).get(key.label) if metric in MAIN else None
@@ -287,8 +287,8 @@ def long_rows(study: Study) -> list[dict[str, Any]]:
 
 def test_title(study: Study, test: str) -> str:
     """What a test set is called: by its data set's title, unless it is a part of it."""
-    found: dict[str, Any] = next((t for t in study.results.bench["tests"] if t["name"] == test), {})
-    return str(found.get("title") or test) if found.get("set") == test else test
+    found = next((t for t in study.folder.bench.tests if t.name == test and t.set == test), None)
+    return (found and found.title) or test
 
 
 def shots_text(shots: int, *, long: bool = False) -> str:

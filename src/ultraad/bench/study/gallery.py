@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ultraad.bench.pictures import Pictures, SmallMaps
-    from ultraad.bench.results import Row
+    from ultraad.bench.row import ImageLine, MeasuredRow
     from ultraad.bench.study.content import View
 
 EACH = 2  # ours: cases for each of best, middle and worst
@@ -96,8 +96,8 @@ class Levels:
 def grid(view: View, test: str, shots: int) -> Grid | str:
     """The methods' maps of a few lesions, or why there are none."""
     rows = {label: row for label in view.labels if (row := _first(view, label, test, shots)) is not None}
-    drawn = {label: row for label, row in rows.items() if row["files"]["maps"] is not None}
-    pictures = next((p for row in drawn.values() if (p := view.study.results.pictures(row)) is not None), None)
+    drawn = {label: row for label, row in rows.items() if row.files.maps is not None}
+    pictures = next((p for row in drawn.values() if (p := view.study.folder.pictures(row)) is not None), None)
     if pictures is None:
         return "no method drew a map, or none was kept"
     own = {label: _own(view, row) for label, row in drawn.items()}
@@ -109,14 +109,14 @@ def grid(view: View, test: str, shots: int) -> Grid | str:
     chosen = _extremes(ranked)
     tiles: dict[str, list[Tile]] = {id_: _truth(pictures, at[id_]) for _, id_ in chosen}
     for label, row in drawn.items():
-        maps = view.study.results.maps(row)
+        maps = view.study.folder.maps(row)
         assert maps is not None  # the row names the file
         levels = Levels(maps)
         for id_ in tiles:
             level = levels.of(id_)
             made = None if level is None else _overlay(pictures, at[id_], level)
             tiles[id_].append(Tile(made, f"{label} on {short_id(id_)}", f"AP {100 * own[label][id_]:.0f}"))
-    seed = next(iter(drawn.values()))["seed"]
+    seed = next(iter(drawn.values())).seed
     return Grid(
         heads=("image", "lesion", *drawn),
         cases=tuple(Case(kind, short_id(id_), tuple(tiles[id_])) for kind, id_ in chosen),
@@ -131,26 +131,27 @@ def grid(view: View, test: str, shots: int) -> Grid | str:
 def mistakes(view: View, test: str, shots: int) -> tuple[str, list[Mistakes]]:
     """The reference method's worst failures on a test set: (which fit, kinds); no kinds if nothing was stored."""
     row = _first(view, view.study.reference, test, shots)
-    pictures = None if row is None else view.study.results.pictures(row)
+    pictures = None if row is None else view.study.folder.pictures(row)
     if row is None or pictures is None:
         return "", []
-    lines = view.study.results.predictions(row)
-    maps = view.study.results.maps(row)
+    lines = view.study.folder.predictions(row)
+    maps = view.study.folder.maps(row)
     levels = None if maps is None else Levels(maps)
     album = _Album(pictures, levels, _others(view, test, shots), lines)
-    normal = [x for x in lines if x["anomalous"] is False]
-    lesion = [x for x in lines if x["anomalous"] is True]
-    graded = [x for x in lesion if x["probs"] and x["label"] in x["probs"]]
-    misnamed = [(-max(x["probs"].values()), x["id"], x) for x in graded if _guess(x) != x["label"]]
-    found = [x for x in lesion if x["pixels"] and x["pixels"]["ap"] is not None]
+    normal = [x for x in lines if x.anomalous is False]
+    lesion = [x for x in lines if x.anomalous is True]
+    misnamed = [
+        (-max(x.probs.values()), x.id, x) for x in lesion if x.probs and x.label in x.probs and x.guess != x.label
+    ]
+    found = [(x.own_ap, x.id, x) for x in lesion if x.own_ap is not None]
     kinds = [
-        ("Lesions with the lowest scores", sorted(lesion, key=lambda x: (x["score"], x["id"]))),
-        ("Normal images with the highest scores", sorted(normal, key=lambda x: (-x["score"], x["id"]))),
-        ("Lesions most surely given the wrong class", [x for _, _, x in sorted(misnamed)]),
-        ("Lesions that the map finds worst", sorted(found, key=lambda x: (x["pixels"]["ap"], x["id"]))),
+        ("Lesions with the lowest scores", sorted(lesion, key=lambda x: (x.score, x.id))),
+        ("Normal images with the highest scores", sorted(normal, key=lambda x: (-x.score, x.id))),
+        ("Lesions most surely given the wrong class", [x for _, _, x in sorted(misnamed, key=lambda m: m[:2])]),
+        ("Lesions that the map finds worst", [x for _, _, x in sorted(found, key=lambda m: m[:2])]),
     ]
     shown = [Mistakes(title, tuple(filter(None, map(album.mistake, some[:MISTAKES])))) for title, some in kinds]
-    return f"{row['label']}, seed {row['seed']}", [m for m in shown if m.shown]
+    return f"{row.label}, seed {row.seed}", [m for m in shown if m.shown]
 
 
 def ramp(steps: int = 32) -> str:
@@ -176,31 +177,30 @@ class _Album:
         pictures: Pictures,
         levels: Levels | None,
         others: Sequence[Mapping[str, float]],
-        lines: Sequence[dict[str, Any]],
+        lines: Sequence[ImageLine],
     ) -> None:
         self._pictures = pictures
         self._levels = levels
         self._others = others
         self._at = {id_: i for i, id_ in enumerate(pictures.ids)}
-        self._normal = {x["id"] for x in lines if x["anomalous"] is False}
-        self._scores = {x["id"]: x["score"] for x in lines}
+        self._normal = {x.id for x in lines if x.anomalous is False}
+        self._scores = {x.id: x.score for x in lines}
 
-    def mistake(self, line: dict[str, Any]) -> Mistake | None:
+    def mistake(self, line: ImageLine) -> Mistake | None:
         """None if the picture could not be read when the benchmark ran."""
-        at = self._at.get(line["id"])
+        at = self._at.get(line.id)
         if at is None:
             return None
-        level = None if self._levels is None else self._levels.of(line["id"])
-        words = [f"{line['label'] or 'class unknown'}, score {line['score']:.3f}", self._rank(line["id"])]
-        if line["probs"]:
-            guess = _guess(line)
-            words.append(f"graded {guess}, {100 * line['probs'][guess]:.0f} %")
-        if line["pixels"] and line["pixels"]["ap"] is not None:
-            words.append(f"map AP {100 * line['pixels']['ap']:.0f}")
+        level = None if self._levels is None else self._levels.of(line.id)
+        words = [f"{line.label or 'class unknown'}, score {line.score:.3f}", self._rank(line.id)]
+        if line.probs and line.guess is not None:
+            words.append(f"graded {line.guess}, {100 * line.probs[line.guess]:.0f} %")
+        if line.own_ap is not None:
+            words.append(f"map AP {100 * line.own_ap:.0f}")
         return Mistake(
             plain=_plain(self._pictures, at),
             overlay=None if level is None else _overlay(self._pictures, at, level, outline=True),
-            name=short_id(line["id"]),
+            name=short_id(line.id),
             lines=tuple(filter(None, words)),
         )
 
@@ -226,15 +226,14 @@ def _others(view: View, test: str, shots: int) -> list[Mapping[str, float]]:
     return [view.study.scored(r).scores for r in rows if r is not None]
 
 
-def _first(view: View, label: str, test: str, shots: int) -> Row | None:
+def _first(view: View, label: str, test: str, shots: int) -> MeasuredRow | None:
     """The fit of the first seed that has a result; maps are kept of the first seed."""
     return next(iter(dict(sorted(view.study.ok(view.key(label, test, shots)).items())).values()), None)
 
 
-def _own(view: View, row: Row) -> dict[str, float]:
+def _own(view: View, row: MeasuredRow) -> dict[str, float]:
     """{id: the image's own pixel average precision} of lesion images."""
-    lines = view.study.results.predictions(row)
-    return {x["id"]: x["pixels"]["ap"] for x in lines if x["pixels"] and x["pixels"]["ap"] is not None}
+    return {x.id: x.own_ap for x in view.study.folder.predictions(row) if x.own_ap is not None}
 
 
 def _extremes(ranked: Sequence[str]) -> list[tuple[str, str]]:
@@ -243,10 +242,6 @@ def _extremes(ranked: Sequence[str]) -> list[tuple[str, str]]:
     middle = (len(ranked) - EACH) // 2
     parts = {"best": ranked[:EACH], "median": ranked[middle : middle + EACH], "worst": ranked[-EACH:]}
     return [(kind, id_) for kind, some in parts.items() for id_ in some]
-
-
-def _guess(line: dict[str, Any]) -> str:
-    return str(max(line["probs"], key=line["probs"].__getitem__))
 
 
 def _truth(pictures: Pictures, at: int) -> list[Tile]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from ultraad.bench.results import Results
+from ultraad.bench.results import BenchFolder
 from ultraad.bench.study import breakdown, charts, content, gallery, words
 from ultraad.bench.study.charts import Band, Bar, Series
 from ultraad.bench.study.content import MAIN, SHORT, View, percent, shots_text
@@ -28,7 +28,7 @@ from ultraad.report.kit.tables import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ultraad.bench.results import Row
+    from ultraad.bench.row import Row
 
 REPORT, TABLES = "report.html", "tables"
 HIGHLIGHTED = 5  # ours: methods with a colour of their own in the chart over shots
@@ -47,7 +47,7 @@ def render(folder: Path | str, *, resamples: int = RESAMPLES) -> Path:
     Raises:
         DataError: If it is no results folder, holds no row, or cannot be written.
     """
-    study = Study(Results.open(folder), resamples=resamples)
+    study = Study(BenchFolder.open(folder), resamples=resamples)
     if not study.rows:
         msg = f"{folder} holds no row yet, so there is nothing to report; let 'ultraad bench run' finish at least one"
         raise DataError(msg)
@@ -65,22 +65,22 @@ def render(folder: Path | str, *, resamples: int = RESAMPLES) -> Path:
 
 def _page(study: Study, parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Everything the template needs."""
-    bench = study.results.bench
+    bench = study.folder.bench
     return {
         "title": words.title(study),
-        "date": str(bench.get("finished") or bench.get("started") or "")[:10],
+        "date": str(bench.finished or bench.started or "")[:10],
         "cautions": words.cautions(study),
         "rules": words.rules(study),
         "parts": parts,
         "reference": study.reference,
-        "methods": bench["methods"],
+        "methods": bench.methods,
         "draws": words.draws(study),
         "failures": words.failures(study),
         "ramp": gallery.ramp(),
         "outline": gallery.outline(),
         "low": gallery.LOW,
-        "remarks": paper()["remarks"],
-        "paper": paper()["source"],
+        "remarks": paper().remarks,
+        "paper": paper().source,
         "files": [f"{TABLES}/tables.md", f"{TABLES}/tables.tex", f"{TABLES}/results.csv"],
     }
 
@@ -193,7 +193,7 @@ def _curves(view: View, test: str, shots: int) -> list[tuple[str, str, list[Mark
         roc = curve.endswith("roc")
         bands: dict[str, Band] = {}
         for label in view.labels:
-            found = [c for r in _fits(view, label, test, shots).values() if (c := (r["curves"] or {}).get(curve))]
+            found = [c for r in _fits(view, label, test, shots).values() if (c := (r.curves or {}).get(curve))]
             if found:
                 bands[label] = band(found)
         behind = bands.get(view.study.reference)
@@ -217,7 +217,7 @@ def _curves(view: View, test: str, shots: int) -> list[tuple[str, str, list[Mark
 def _reliability(view: View, test: str, shots: int) -> list[Markup]:
     drawn: list[Markup] = []
     for label in view.labels:
-        found = [c for r in _fits(view, label, test, shots).values() if (c := (r["curves"] or {}).get("reliability"))]
+        found = [c for r in _fits(view, label, test, shots).values() if (c := (r.curves or {}).get("reliability"))]
         if found:
             below = _below(view, label, test, shots, "ece")
             drawn.append(charts.small_reliability(f"Reliability of {label}", found, head=label, below=below))
@@ -249,8 +249,8 @@ def _ranks(view: View, shots: int) -> list[tuple[str, Markup | None, str]]:
 def _habits(view: View) -> list[tuple[str, list[str]]]:
     found: dict[str, list[str]] = {}
     for row in view.study.rows:
-        if row["protocol"] == "published":
-            found.setdefault(row["label"], list(row["habits"]))
+        if row.protocol == "published":
+            found.setdefault(row.label, list(row.habits))
     return list(found.items())
 
 

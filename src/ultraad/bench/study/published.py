@@ -1,53 +1,93 @@
-"""The numbers that the UltraAD paper prints, to stand beside ours; published.yaml."""
+"""The numbers printed in the UltraAD paper, for comparison with ours: published.yaml, typed."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
+from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from ultraad.bench.results import Row
+    from ultraad.bench.row import Row
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PaperSet(_Strict):
+    """How a test set of the paper is recognised: by its layout or by its name in the recipe."""
+
+    layout: str | None = None
+    set: str | None = None
+
+
+class PaperRow(_Strict):
+    """The paper's numbers for one method: {test set: {metric: {shots: percent}}}."""
+
+    method: str
+    label: str
+    values: dict[str, dict[str, dict[int, float]]]
+
+
+class PaperVariant(_Strict):
+    """A line of the paper's ablation, in percent; None where the paper prints no number."""
+
+    name: str
+    class_auroc_macro: float | None
+    pixel_auroc: float | None
+
+
+class Paper(_Strict):
+    """The content of published.yaml."""
+
+    source: str
+    backbone: str
+    adapted_on: str
+    test_sets: dict[str, PaperSet]
+    rows: tuple[PaperRow, ...]
+    ablation: tuple[PaperVariant, ...]
+    remarks: tuple[str, ...]
 
 
 @cache
-def paper() -> dict[str, Any]:
-    """The file."""
-    found: dict[str, Any] = yaml.safe_load(
-        resources.files("ultraad.bench.study").joinpath("published.yaml").read_text("utf-8")
-    )
-    return found
+def paper() -> Paper:
+    """What the paper prints."""
+    text = resources.files("ultraad.bench.study").joinpath("published.yaml").read_text("utf-8")
+    return Paper.model_validate(yaml.safe_load(text))
 
 
 def test_set(row: Row) -> str | None:
-    """Which of the paper's test sets a row is tested on, whole and as it is; None if on none."""
-    test = row["test"]
-    part = test["split"] or test["include_tags"] or test["exclude_tags"] or test["transform"] != "none"
-    if part or paper()["adapted_on"] not in row["adapt"]["layouts"] or len(row["adapt"]["layouts"]) > 1:
+    """The paper's test set that a row is tested on, if it is the whole set, unaltered; else None."""
+    test, layouts = row.test, row.adapt.layouts
+    part = test.split or test.include_tags or test.exclude_tags or test.transform != "none"
+    if part or layouts != (paper().adapted_on,):
         return None
-    facts = {"layout": test["layout"], "set": str(test["set"]).casefold()}
-    return next((n for n, wanted in paper()["test_sets"].items() if wanted.items() <= facts.items()), None)
+    for name, wanted in paper().test_sets.items():
+        if wanted.layout in {None, test.layout} and wanted.set in {None, test.set.casefold()}:
+            return name
+    return None
 
 
 def value(row: Row, metric: str) -> float | None:
-    """What the paper prints for the method, test set and shots of a row, in 0..1; None if it does not, or not to us.
+    """What the paper prints for the method, test set and shots of a row, in 0..1; None if it does not.
 
-    Only a row with the method's defaults or one of its presets is held against the paper.
+    Only rows with the method's defaults or one of its presets are compared with the paper.
     """
     found = test_set(row)
-    for printed in paper()["rows"]:
-        if printed["method"] == row["method"] and row["given"].keys() <= {"preset"} and found is not None:
-            percent = printed["values"].get(found, {}).get(metric, {}).get(row["shots"])
+    for printed in paper().rows:
+        if printed.method == row.method and row.given.keys() <= {"preset"} and found is not None:
+            percent = printed.values.get(found, {}).get(metric, {}).get(row.shots)
             return None if percent is None else percent / 100
     return None
 
 
 def why_different(backbone: str) -> str:
     """Why our numbers may differ from the printed ones."""
-    choices = "the paper leaves choices open, its code is not public, and its sets of adaptation images are not known"
+    choices = "the paper leaves choices open, its code is not public, and its support sets are not known"
     if "ViT-L-14-336" in backbone:
         return f"Why they differ from the printed ones: {choices}."
-    other = f"the paper runs on {paper()['backbone']}, these rows on {backbone}"
+    other = f"the paper uses {paper().backbone}, these rows use {backbone}"
     return f"Why they differ from the printed ones: {other}. Besides, {choices}."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from ultraad.metrics import image as detection
 from ultraad.metrics.bootstrap import Array, Compute, counts
 
 if TYPE_CHECKING:
-    from ultraad.bench.results import Results, Row
+    from ultraad.bench.results import BenchFolder
+    from ultraad.bench.row import ImageLine, MeasuredRow
 
 IMAGE, CLASS, PIXEL = "image", "class", "pixel"
 _CHUNK = 500  # resamples at a time  # ours
@@ -81,46 +82,46 @@ class Scored:
     blocks: Mapping[str, Block]
 
 
-def load(results: Results, row: Row) -> Scored:
+def load(folder: BenchFolder, row: MeasuredRow) -> Scored:
     """The stored predictions of a row as blocks."""
-    lines = results.predictions(row)
-    blocks = {IMAGE: _images(row, lines), CLASS: _classes(row, lines), PIXEL: _pixels(results, row)}
+    lines = folder.predictions(row)
+    blocks = {IMAGE: _images(row, lines), CLASS: _classes(row, lines), PIXEL: _pixels(folder, row)}
     return Scored(
-        scores={x["id"]: x["score"] for x in lines},
-        anomalous={x["id"]: x["anomalous"] for x in lines if x["anomalous"] is not None},
-        grouped=any(x["group"] is not None for x in lines),
+        scores={x.id: x.score for x in lines},
+        anomalous={x.id: x.anomalous for x in lines if x.anomalous is not None},
+        grouped=any(x.group is not None for x in lines),
         blocks={name: b for name, b in blocks.items() if b is not None and b.ids},
     )
 
 
-def _unit(line: dict[str, Any]) -> str:
+def _unit(line: ImageLine) -> str:
     """As in the pixel table, so that all blocks draw alike."""
-    return f"image/{line['id']}" if line["group"] is None else f"group/{line['group']}"
+    return f"image/{line.id}" if line.group is None else f"group/{line.group}"
 
 
-def _images(row: Row, lines: Sequence[dict[str, Any]]) -> Block:
-    known = [x for x in lines if x["anomalous"] is not None]
-    cut = row["calibration"]["image_threshold"]
-    block = detection.statistics([x["score"] for x in known], [x["anomalous"] for x in known], threshold=cut)
-    return Block(tuple(x["id"] for x in known), tuple(map(_unit, known)), lambda: block.compute)
+def _images(row: MeasuredRow, lines: Sequence[ImageLine]) -> Block:
+    known = [x for x in lines if x.anomalous is not None]
+    cut = row.calibration.image_threshold
+    block = detection.statistics([x.score for x in known], [x.anomalous is True for x in known], threshold=cut)
+    return Block(tuple(x.id for x in known), tuple(map(_unit, known)), lambda: block.compute)
 
 
-def _classes(row: Row, lines: Sequence[dict[str, Any]]) -> Block | None:
-    names, normal = row["adapt"]["classes"], row["adapt"]["normal_class"]
-    graded = [x for x in lines if x["probs"] is not None and x["label"] in names]
+def _classes(row: MeasuredRow, lines: Sequence[ImageLine]) -> Block | None:
+    names, normal = row.adapt.classes, row.adapt.normal_class
+    graded = [x for x in lines if x.probs is not None and x.label in names]
     if not graded:
         return None
-    probs = [[x["probs"].get(c, 0.0) for c in names] for x in graded]
-    labels = [names.index(x["label"]) for x in graded]
+    probs = [[(x.probs or {}).get(c, 0.0) for c in names] for x in graded]
+    labels = [names.index(x.label) for x in graded]
     block = grading.statistics(probs, labels, classes=names, normal_class=normal)
-    return Block(tuple(x["id"] for x in graded), tuple(map(_unit, graded)), lambda: block.compute)
+    return Block(tuple(x.id for x in graded), tuple(map(_unit, graded)), lambda: block.compute)
 
 
-def _pixels(results: Results, row: Row) -> Block | None:
+def _pixels(folder: BenchFolder, row: MeasuredRow) -> Block | None:
     def open_table() -> Compute:
-        table = results.pixels(row)
+        table = folder.pixels(row)
         assert table is not None
         return table.compute
 
-    table = results.pixels(row)
+    table = folder.pixels(row)
     return None if table is None else Block(table.groups, table.groups, open_table)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ultraad.bench.row import MeasuredRow
 from ultraad.bench.study import resamples
 from ultraad.bench.study.resamples import CLASS, PIXEL, Scored
 from ultraad.errors import DataError
@@ -31,7 +32,8 @@ from ultraad.metrics.ranking import FEWEST, Ranks, rank
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ultraad.bench.results import Results, Row
+    from ultraad.bench.results import BenchFolder
+    from ultraad.bench.row import Row
     from ultraad.metrics.bootstrap import Array
 
 RESAMPLES = 2000  # ours; the smallest p-value is 0.001, so that forty methods can still be corrected
@@ -112,7 +114,7 @@ class Study:
     """The rows of a results folder by what they are about.
 
     Args:
-        results: The folder.
+        folder: The folder.
         resamples: Of every bootstrap.
 
     Attributes:
@@ -125,23 +127,23 @@ class Study:
         reference: Label that the others are compared with.
     """
 
-    def __init__(self, results: Results, *, resamples: int = RESAMPLES) -> None:
-        self.results = results
+    def __init__(self, folder: BenchFolder, *, resamples: int = RESAMPLES) -> None:
+        self.folder = folder
         self.resamples = resamples
-        self.rows = results.rows()
-        bench = results.bench
-        towers = bench["recipe"].get("backbones") or []
-        self._sized = len({t["name"] for t in towers}) < len(towers)
+        self.rows = folder.rows()
+        bench = folder.bench
+        towers = bench.recipe.backbones
+        self._sized = len({t.name for t in towers}) < len(towers)
         self.backbones = list(dict.fromkeys(map(self.backbone, self.rows)))
-        self.tests = _ordered((t["name"] for t in bench["tests"]), (r["test"]["name"] for r in self.rows))
-        self.labels = _ordered((m["label"] for m in bench["methods"]), (r["label"] for r in self.rows))
-        self.shots = sorted({r["shots"] for r in self.rows})
-        self.protocols = sorted({r["protocol"] for r in self.rows})
-        named = bench.get("reference") or bench["recipe"].get("reference")
+        self.tests = _ordered((t.name for t in bench.tests), (r.test.name for r in self.rows))
+        self.labels = _ordered((m.label for m in bench.methods), (r.label for r in self.rows))
+        self.shots = sorted({r.shots for r in self.rows})
+        self.protocols = sorted({r.protocol for r in self.rows})
+        named = bench.reference or bench.recipe.reference
         self.reference: str = named or next(iter(self.labels), "")
         self._by_key: dict[Key, dict[int, Row]] = {}
         for row in self.rows:
-            self._by_key.setdefault(self.key(row), {})[row["seed"]] = row
+            self._by_key.setdefault(self.key(row), {})[row.seed] = row
         self._scored: dict[str, Scored] = {}
         self._draws: dict[tuple[str, str, tuple[str, ...]], dict[str, Array]] = {}
         self._tests: dict[tuple[str, str, str, int, str], dict[str, Paired]] = {}
@@ -150,12 +152,12 @@ class Study:
 
     def backbone(self, row: Row) -> str:
         """What the report calls the backbone of a row."""
-        b = row["backbone"]
-        return f"{b['name']}, {b['size']} px, {b['dtype']}" if self._sized else str(b["name"])
+        b = row.backbone
+        return f"{b.name}, {b.size} px, {b.dtype}" if self._sized else b.name
 
     def key(self, row: Row) -> Key:
         """Which fits a row belongs to."""
-        return Key(self.backbone(row), row["test"]["name"], row["protocol"], row["label"], row["shots"])
+        return Key(self.backbone(row), row.test.name, row.protocol, row.label, row.shots)
 
     @property
     def keys(self) -> list[Key]:
@@ -166,15 +168,15 @@ class Study:
         """{seed: row} of whatever status."""
         return self._by_key.get(key, {})
 
-    def ok(self, key: Key) -> dict[int, Row]:
+    def ok(self, key: Key) -> dict[int, MeasuredRow]:
         """{seed: row} of the fits that have results."""
-        return {seed: row for seed, row in self.fits(key).items() if row["status"] == "ok"}
+        return {seed: row for seed, row in self.fits(key).items() if isinstance(row, MeasuredRow)}
 
-    def scored(self, row: Row) -> Scored:
+    def scored(self, row: MeasuredRow) -> Scored:
         """The stored predictions of a row; read once."""
-        if row["id"] not in self._scored:
-            self._scored[row["id"]] = resamples.load(self.results, row)
-        return self._scored[row["id"]]
+        if row.id not in self._scored:
+            self._scored[row.id] = resamples.load(self.folder, row)
+        return self._scored[row.id]
 
     # --- numbers -----------------------------------------------------------------------------------------------------
 
@@ -184,10 +186,9 @@ class Study:
         reasons: dict[str, list[int]] = {}
         n = 0
         for seed, row in sorted(self.fits(key).items()):
-            found = (row["metrics"] or {}).get(metric)
-            if row["status"] == "ok" and found is not None and found["value"] is not None:
-                values[seed] = found["value"]
-                n = max(n, found["n"])
+            if (found := (row.metrics or {}).get(metric)) is not None and found.value is not None:
+                values[seed] = found.value
+                n = max(n, found.n)
             else:
                 reasons.setdefault(_reason(row, metric), []).append(seed)
         reason = _told(reasons, partly=bool(values)) if self.fits(key) else "was not asked for"
@@ -242,8 +243,8 @@ class Study:
         """
         sets: dict[str, str] = {}
         for row in self.rows:
-            if row["status"] == "ok":
-                sets.setdefault(row["test"]["set"], row["test"]["name"])
+            if isinstance(row, MeasuredRow):
+                sets.setdefault(row.test.set, row.test.name)
         if len(sets) < FEWEST:
             return f"needs {FEWEST} data sets or more, found {len(sets)}"
         means = {
@@ -262,24 +263,23 @@ class Study:
     # --- pieces ------------------------------------------------------------------------------------------------------
 
     def _mean(self, key: Key, metric: str) -> float | None:
-        values = [row["metrics"][metric]["value"] for row in self._with(key, metric).values()]
-        return float(np.mean(values)) if values else None
+        values = [row.value(metric) for row in self._with(key, metric).values()]
+        return float(np.mean(np.array(values, dtype=np.float64))) if values else None
 
-    def _with(self, key: Key, metric: str) -> dict[int, Row]:
+    def _with(self, key: Key, metric: str) -> dict[int, MeasuredRow]:
         """The fits that have this metric, and what is needed to resample it."""
         return {
             seed: row
             for seed, row in self.ok(key).items()
-            if (row["metrics"].get(metric) or {}).get("value") is not None
-            and resamples.kind(metric) in self.scored(row).blocks
+            if row.value(metric) is not None and resamples.kind(metric) in self.scored(row).blocks
         }
 
-    def _common(self, rows: Sequence[Row], part: str) -> tuple[str, ...]:
+    def _common(self, rows: Sequence[MeasuredRow], part: str) -> tuple[str, ...]:
         """Entries that all rows have, in the order of the first."""
         others = [set(self.scored(r).blocks[part].ids) for r in rows[1:]]
         return tuple(i for i in self.scored(rows[0]).blocks[part].ids if all(i in o for o in others))
 
-    def _drawn(self, row: Row, metric: str, ids: tuple[str, ...]) -> Array:
+    def _drawn(self, row: MeasuredRow, metric: str, ids: tuple[str, ...]) -> Array:
         """(1 + resamples,) of a metric on these entries; coarse pixel metrics are shifted onto the exact value."""
         part = resamples.kind(metric)
         found = self._all_drawn(row, part, ids)
@@ -289,17 +289,18 @@ class Study:
             return found[metric]
         block = self.scored(row).blocks[PIXEL]
         coarse = found if ids == block.ids else self._all_drawn(row, part, block.ids)
-        exact: float = row["metrics"][metric]["value"]
+        exact = row.value(metric)
+        assert exact is not None  # only rows with a value are drawn
         shifted: Array = found[metric] + (exact - coarse[metric][0])
         return shifted
 
-    def _all_drawn(self, row: Row, part: str, ids: tuple[str, ...]) -> dict[str, Array]:
-        key = (row["id"], part, ids)
+    def _all_drawn(self, row: MeasuredRow, part: str, ids: tuple[str, ...]) -> dict[str, Array]:
+        key = (row.id, part, ids)
         if key not in self._draws:
             self._draws[key] = self.scored(row).blocks[part].draw(ids, resamples=self.resamples)
         return self._draws[key]
 
-    def _interval(self, rows: Sequence[Row], metric: str) -> tuple[float, float] | None:
+    def _interval(self, rows: Sequence[MeasuredRow], metric: str) -> tuple[float, float] | None:
         part = resamples.kind(metric)
         if any(part not in self.scored(r).blocks for r in rows):
             return None
@@ -310,7 +311,7 @@ class Study:
         ends = interval(drawn[1:])
         return None if ends is None else (max(ends[0], 0.0), ends[1] if metric == "brier" else min(ends[1], 1.0))
 
-    def _delong(self, sides: tuple[Sequence[Row], Sequence[Row]], ids: tuple[str, ...]) -> Difference:
+    def _delong(self, sides: tuple[Sequence[MeasuredRow], Sequence[MeasuredRow]], ids: tuple[str, ...]) -> Difference:
         scores = [np.array([[self.scored(r).scores[i] for i in ids] for r in side]) for side in sides]
         truth = [self.scored(sides[0][0]).anomalous[i] for i in ids]
         try:
@@ -331,16 +332,17 @@ def _corrected(found: dict[str, Paired]) -> dict[str, Paired]:
 
 
 def _reason(row: Row, metric: str) -> str:
-    part, outputs = resamples.kind(metric), row["outputs"]
-    if row["status"] == "not_public":
-        return str(row["reason"])
+    part, outputs = resamples.kind(metric), row.outputs
+    if row.status == "not_public":
+        return str(row.reason)
     if part == CLASS and "classes" not in outputs:
         return "the method does not grade"
     if part == PIXEL and "map" not in outputs:
         return "the method draws no map"
-    if row["status"] != "ok":
-        return str(row["reason"] or row["status"])
-    return str(((row["metrics"] or {}).get(metric) or {}).get("reason") or "was not measured")
+    if row.status != "ok":
+        return str(row.reason or row.status)
+    found = (row.metrics or {}).get(metric)
+    return (found and found.reason) or "was not measured"
 
 
 def _told(reasons: Mapping[str, Sequence[int]], *, partly: bool) -> str | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from ultraad.bench.row import MeasuredRow
 from ultraad.bench.study.content import MAIN, SHORT, percent, shots_text, test_title
 from ultraad.report.kit.words import DASH, are, count, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from ultraad.bench.results import Row
+    from ultraad.bench.recipe import Recipe
+    from ultraad.bench.row import Bench, Row, TestSetSummary
     from ultraad.bench.study.content import View
     from ultraad.bench.study.statistics import Study
 
@@ -21,17 +23,17 @@ _DIGITS = 12  # ours: of a fingerprint that are shown; the folder has all
 
 def title(study: Study) -> str:
     """The heading of the page."""
-    recipe = study.results.bench["recipe"]
-    return str(recipe.get("title") or recipe["name"])
+    recipe = study.folder.bench.recipe
+    return recipe.title or recipe.name
 
 
 def lead(view: View) -> list[str]:
     """What was compared on what."""
     rows = [r for r in view.study.rows if view.study.backbone(r) == view.backbone]
-    titles = {name: facts["title"] or name for name, facts in view.study.results.bench["recipe"]["data"].items()}
-    names = dict.fromkeys(str(r["adapt"]["name"]) for r in rows)  # of several sets together, in a leave-one-out
+    titles = {name: facts.title or name for name, facts in view.study.folder.bench.recipe.data.items()}
+    names = dict.fromkeys(str(r.adapt.name) for r in rows)  # of several sets together, in a leave-one-out
     adapted = ", ".join(titles.get(name, name) for name in names)
-    seeds = {r["seed"] for r in rows}
+    seeds = {r.seed for r in rows}
     few = [k for k in view.study.shots if k]
     images = f"{listing([str(k) for k in few])} images of each class from {adapted}" if few else "no image at all"
     tested = listing([view.title(t) for t in view.tests if view.shots(t)]) or "nothing yet"
@@ -108,48 +110,43 @@ def cards(view: View, test: str, shots: int) -> list[dict[str, Any]]:
 
 def cautions(study: Study) -> list[str]:
     """What a reader must know before the numbers."""
-    bench, rows = study.results.bench, study.rows
+    bench, rows = study.folder.bench, study.rows
     found = []
-    if bench.get("status") != "complete":
-        missing = len(bench["jobs"]["rows"]) - len(rows)
+    if bench.status != "complete":
+        missing = len(bench.jobs.rows) - len(rows)
         found.append(
-            f"The benchmark is {bench.get('status')}: {count(missing, 'row')} of the recipe {are(missing)} not there."
+            f"The benchmark is {bench.status}: {count(missing, 'row')} of the recipe {are(missing)} not there."
         )
-    failed = [r for r in rows if r["status"] == "error"]
+    failed = [r for r in rows if r.status == "error"]
     if failed:
-        labels = ", ".join(dict.fromkeys(r["label"] for r in failed))
+        labels = ", ".join(dict.fromkeys(r.label for r in failed))
         found.append(
             f"{count(len(failed), 'result')} {are(len(failed))} missing because something failed ({labels}); numbers "
             "that rest on fewer seeds have a footnote. See the end of the page."
         )
-    private = list(dict.fromkeys(test_title(study, r["test"]["name"]) for r in rows if r["status"] == "not_public"))
+    private = list(dict.fromkeys(test_title(study, r.test.name) for r in rows if r.status == "not_public"))
     if private:
         found.append(f"{listing(private)} {are(len(private))} not public and could not be tested.")
-    twins = {
-        (name, *pair)
-        for s in bench["supports"]
-        for name, pairs in (s.get("duplicates") or {}).items()
-        for pair in map(tuple, pairs)
-    }
+    twins = {(name, *pair) for s in bench.supports for name, pairs in s.duplicates.items() for pair in pairs}
     if twins:
         names = listing(list(dict.fromkeys(test_title(study, n) for n, *_ in sorted(twins))))
         found.append(
             f"{count(len(twins), 'file')} of {names} {are(len(twins))} also among the adaptation images; where a "
             "method had seen one, it was not tested on it."
         )
-    ok = [r for r in rows if r["status"] == "ok"]
-    if ok and not any(r["calibration"]["calibrated"] for r in ok):
+    ok = [r for r in rows if isinstance(r, MeasuredRow)]
+    if ok and not any(r.calibration.calibrated for r in ok):
         found.append("No thresholds were fitted: everything that depends on one uses 0.5 for every method.")
-    if any(r["bootstrap"]["unit"] == "image" for r in ok):
-        unknown = (r["test"]["name"] for r in ok if r["bootstrap"]["unit"] == "image")
+    if any(r.bootstrap.unit == "image" for r in ok):
+        unknown = (r.test.name for r in ok if r.bootstrap.unit == "image")
         names = listing(list(dict.fromkeys(test_title(study, n) for n in unknown)))
         found.append(f"Patients are not known in {names}: intervals treat images as independent and may be too narrow.")
-    seeds = {r["seed"] for r in ok}
+    seeds = {r.seed for r in ok}
     if len(seeds) < 3:
         found.append(
             f"Only {count(len(seeds), 'seed')}: how much the choice of adaptation images matters is hardly known."
         )
-    broken = sum(len(r["test"]["failed"]) for r in _one_per_test(ok))
+    broken = sum(len(r.test.failed) for r in _one_per_test(ok))
     if broken:
         found.append(f"{count(broken, 'test image')} could not be read and {are(broken)} left out.")
     return found
@@ -176,48 +173,48 @@ def rules(study: Study) -> list[str]:
 
 def protocol(view: View) -> list[tuple[str, Entries]]:
     """The protocol card: heading and entries."""
-    study, bench = view.study, view.study.results.bench
+    study, bench = view.study, view.study.folder.bench
     rows = [r for r in study.rows if study.backbone(r) == view.backbone]
-    ok = [r for r in rows if r["status"] == "ok"]
+    ok = [r for r in rows if isinstance(r, MeasuredRow)]
     some = (ok or rows)[0]
-    recipe, tower = bench["recipe"], some["backbone"]
+    recipe, tower = bench.recipe, some.backbone
     cards: list[tuple[str, Entries]] = [
         (
             "Recipe",
             [
-                ("Name", recipe["name"]),
-                ("Rows", f"{len(study.rows)} of {len(bench['jobs']['rows'])}: {_counts(study.rows)}"),
+                ("Name", recipe.name),
+                ("Rows", f"{len(study.rows)} of {len(bench.jobs.rows)}: {_counts(study.rows)}"),
                 ("Protocols", ", ".join(study.protocols)),
                 ("Images per class", ", ".join(shots_text(k) for k in study.shots)),
-                ("Seeds", ", ".join(map(str, sorted({r["seed"] for r in rows})))),
+                ("Seeds", ", ".join(map(str, sorted({r.seed for r in rows})))),
                 ("Compared with", study.reference),
-                ("State chosen", listing(list(dict.fromkeys(r["fit"]["selection"] for r in ok)))),
+                ("State chosen", listing(list(dict.fromkeys(r.fit.selection for r in ok)))),
                 ("Thresholds", _thresholds(ok)),
             ],
         ),
         (
             "Backbone",
             [
-                ("Name", tower["name"]),
-                ("Weights", _digest(tower["fingerprint"])),
-                ("Input", f"{tower['size']} px"),
-                ("Number format", tower["dtype"]),
-                ("Frozen values", f"{tower['parameters']:,}" if tower.get("parameters") else ""),
+                ("Name", tower.name),
+                ("Weights", _digest(tower.fingerprint)),
+                ("Input", f"{tower.size} px"),
+                ("Number format", tower.dtype),
+                ("Frozen values", f"{tower.parameters:,}" if tower.parameters else ""),
             ],
         ),
         ("Adapted on", list(_adapted(some, recipe))),
-        *((f"Tested on {view.title(t['name'])}", _tested(t, ok)) for t in bench["tests"] if t["name"] in study.tests),
+        *((f"Tested on {view.title(t.name)}", _tested(t, ok)) for t in bench.tests if t.name in study.tests),
         ("Kept apart", _leakage(bench, ok)),
         (
             "Machine",
             [
-                ("System", some["machine"]["system"]),
-                ("Processor", some["machine"].get("processor") or ""),
-                ("Cores", str(some["machine"]["cores"])),
-                ("Device", some["machine"]["device"]),
-                ("Started", str(bench.get("started") or "")),
-                ("Finished", str(bench.get("finished") or "")),
-                *((name, version) for name, version in some["versions"].items()),
+                ("System", some.machine.system),
+                ("Processor", some.machine.processor or ""),
+                ("Cores", str(some.machine.cores)),
+                ("Device", some.machine.device or ""),
+                ("Started", str(bench.started or "")),
+                ("Finished", str(bench.finished or "")),
+                *((name, version) for name, version in some.versions.items()),
             ],
         ),
     ]
@@ -228,14 +225,14 @@ def draws(study: Study) -> list[dict[str, Any]]:
     """The sets of adaptation images: shots, seed, size, fingerprint, identical files in test sets."""
     return [
         {
-            "shots": s["shots"],
-            "seed": s["seed"],
-            "images": s["images"],
-            "patients": s["patients"] or None,
-            "digest": s["digest"][:_DIGITS],
-            "duplicates": sum(len(pairs) for pairs in (s.get("duplicates") or {}).values()),
+            "shots": s.shots,
+            "seed": s.seed,
+            "images": s.images,
+            "patients": s.patients or None,
+            "digest": s.digest[:_DIGITS],
+            "duplicates": sum(len(pairs) for pairs in s.duplicates.values()),
         }
-        for s in sorted(study.results.bench["supports"], key=lambda s: (s["shots"], s["seed"], s["digest"]))
+        for s in sorted(study.folder.bench.supports, key=lambda s: (s.shots, s.seed, s.digest))
     ]
 
 
@@ -243,10 +240,10 @@ def failures(study: Study) -> list[tuple[str, str]]:
     """(which fit, why) of everything that has no result."""
     found: dict[tuple[str, str], list[Row]] = {}
     for r in study.rows:
-        if r["status"] != "ok":
-            title = test_title(study, r["test"]["name"])
-            name = title if r["status"] == "not_public" else f"{r['label']} on {title}"
-            found.setdefault((name, str(r["reason"])), []).append(r)
+        if r.status != "ok":
+            title = test_title(study, r.test.name)
+            name = title if r.status == "not_public" else f"{r.label} on {title}"
+            found.setdefault((name, str(r.reason)), []).append(r)
     return [(f"{name} ({count(len(rows), 'row')}: {_where(rows)})", why) for (name, why), rows in found.items()]
 
 
@@ -257,46 +254,46 @@ def _cell(view: View, label: str, test: str, shots: int, metric: str) -> Any:  #
     return view.study.cell(view.key(label, test, shots), metric)
 
 
-def _adapted(row: Row, recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    a = row["adapt"]
-    yield "Data", a["name"]
-    yield "Layout", ", ".join(a["layouts"])
-    yield "Part", (recipe.get("adapt") or {}).get("split") or "all"
-    yield "Left out", f"images marked {listing(a['exclude_tags'])}" if a["exclude_tags"] else ""
-    yield "Drawn by", "patient" if a["per_patient"] else "image"
-    yield "Classes", ", ".join(a["classes"])
-    yield "No lesion", a["normal_class"]
-    if row.get("auxiliary"):
-        yield "Also trained on", f"{row['auxiliary']['set']}, {count(row['auxiliary']['images'], 'image')}"
+def _adapted(row: Row, recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    a = row.adapt
+    yield "Data", a.name
+    yield "Layout", ", ".join(a.layouts)
+    yield "Part", recipe.adapt.split or "all"
+    yield "Left out", f"images marked {listing(a.exclude_tags)}" if a.exclude_tags else ""
+    yield "Drawn by", "patient" if a.per_patient else "image"
+    yield "Classes", ", ".join(a.classes)
+    yield "No lesion", a.normal_class
+    if row.auxiliary:
+        yield "Also trained on", f"{row.auxiliary.set}, {count(row.auxiliary.images, 'image')}"
     yield "Nested", "a larger set holds the smaller one of the same seed"
 
 
-def _tested(test: Mapping[str, Any], ok: Sequence[Row]) -> Entries:
-    if not test["public"]:
-        return [("Images", f"{DASH} ({test['reason']})")]
-    classes = ", ".join(f"{n} {name}" for name, n in (test.get("classes") or {}).items())
+def _tested(test: TestSetSummary, ok: Sequence[MeasuredRow]) -> Entries:
+    if not test.public:
+        return [("Images", f"{DASH} ({test.reason})")]
+    classes = ", ".join(f"{n} {name}" for name, n in test.classes.items())
     filters = [
-        *([f"part {test['split']}"] if test["split"] else []),
-        *([f"only with {listing(test['include_tags'])}"] if test["include_tags"] else []),
-        *([f"without {listing(test['exclude_tags'])}"] if test["exclude_tags"] else []),
-        *(["coloured marks painted out"] if test["transform"] == "paint_overlays" else []),
+        *([f"part {test.split}"] if test.split else []),
+        *([f"only with {listing(test.include_tags)}"] if test.include_tags else []),
+        *([f"without {listing(test.exclude_tags)}"] if test.exclude_tags else []),
+        *(["coloured marks painted out"] if test.transform == "paint_overlays" else []),
     ]
-    used = next((r["n"]["images"] for r in ok if r["test"]["name"] == test["name"]), None)
+    used = next((r.n["images"] for r in ok if r.test.name == test.name), None)
     return [
-        ("Data", test["set"]),
-        ("Layout", test["layout"]),
-        ("Images", f"{test['images']}: {classes}" if classes else str(test["images"])),
-        ("Evaluated", "" if used is None or used == test["images"] else str(used)),
-        ("Patients", str(test["patients"] or "not known")),
-        ("Scanners", listing(list(test.get("devices") or {})) or "not known"),
+        ("Data", test.set),
+        ("Layout", test.layout or ""),
+        ("Images", f"{test.images}: {classes}" if classes else str(test.images)),
+        ("Evaluated", "" if used is None or used == test.images else str(used)),
+        ("Patients", str(test.patients or "not known")),
+        ("Scanners", listing(list(test.devices)) or "not known"),
         ("Filters", "; ".join(filters) or "none, the whole data set"),
-        ("Fingerprint", _digest(test["digest"])),
+        ("Fingerprint", _digest(test.digest)),
     ]
 
 
-def _leakage(bench: Mapping[str, Any], ok: Sequence[Row]) -> Entries:
-    left_out = max((r["test"]["left_out"] or 0 for r in ok), default=0)
-    pairs = sum(len(p) for s in bench["supports"] for p in (s.get("duplicates") or {}).values())
+def _leakage(bench: Bench, ok: Sequence[MeasuredRow]) -> Entries:
+    left_out = max((r.test.left_out or 0 for r in ok), default=0)
+    pairs = sum(len(p) for s in bench.supports for p in s.duplicates.values())
     return [
         ("Method", "sees no test label: it cannot read data, and predicts from images alone"),
         (
@@ -308,28 +305,28 @@ def _leakage(bench: Mapping[str, Any], ok: Sequence[Row]) -> Entries:
     ]
 
 
-def _thresholds(ok: Sequence[Row]) -> str:
+def _thresholds(ok: Sequence[MeasuredRow]) -> str:
     if not ok:
         return ""
-    fitted = [r["calibration"] for r in ok if r["calibration"]["calibrated"]]
+    fitted = [r.calibration for r in ok if r.calibration.calibrated]
     if not fitted:
         return "0.5 for all, not fitted"
-    rules_ = listing(list(dict.fromkeys(str(c["rule"]) for c in fitted)))
+    rules_ = listing(list(dict.fromkeys(str(c.rule) for c in fitted)))
     return f"{rules_}, by cross-validation on the adaptation images"
 
 
 def _one_per_test(rows: Sequence[Row]) -> list[Row]:
-    return list({r["test"]["name"]: r for r in rows}.values())
+    return list({r.test.name: r for r in rows}.values())
 
 
 def _where(rows: Sequence[Row]) -> str:
-    shots = ", ".join(map(str, sorted({r["shots"] for r in rows})))
-    return f"shots {shots}; seed {', '.join(map(str, sorted({r['seed'] for r in rows})))}"
+    shots = ", ".join(map(str, sorted({r.shots for r in rows})))
+    return f"shots {shots}; seed {', '.join(map(str, sorted({r.seed for r in rows})))}"
 
 
 def _counts(rows: Sequence[Row]) -> str:
     names = {"ok": "with results", "error": "failed", "not_public": "not public"}
-    return ", ".join(f"{n} {names.get(s, s)}" for s, n in Counter(r["status"] for r in rows).most_common())
+    return ", ".join(f"{n} {names.get(s, s)}" for s, n in Counter(r.status for r in rows).most_common())
 
 
 def _digest(code: str | None) -> str:
