@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -20,12 +21,16 @@ from PIL import Image
 from tests.helpers import picture, save
 from ultraad.errors import DataError
 from ultraad.io.overlay import overlay
+from ultraad.metrics.catalogue import spec
+from ultraad.metrics.metric import Metric
 from ultraad.metrics.summary import Evaluation
+from ultraad.report.kit.charts import LARGE, PR, ROC
 from ultraad.report.kit.svg import number, ticks
 from ultraad.report.kit.words import DASH, share
 from ultraad.report.run import charts, gallery, numbers
 from ultraad.report.run.page import render
-from ultraad.report.run.read import Row, read
+from ultraad.report.run.read import read
+from ultraad.results.row import ImageRow, Thresholds
 
 CLASSES = ("normal", "benign", "malignant")
 CUTS = {"image": 0.5, "pixel": 0.5}
@@ -97,7 +102,13 @@ def run_facts(**more: object) -> dict[str, object]:
             "fingerprint": "f1" * 32,
             "size": 224,
             "dtype": "float32",
-            "preprocess": {"mode": "squash", "interpolation": "bicubic"},
+            "preprocess": {
+                "size": 224,
+                "mean": [0.5, 0.5, 0.5],
+                "std": [0.25, 0.25, 0.25],
+                "mode": "squash",
+                "interpolation": "bicubic",
+            },
         },
         "calibration": {
             "image_threshold": 0.5,
@@ -245,8 +256,7 @@ def test_every_metric_is_shown_as_stored(page: Page, evaluated: Path) -> None:
     metrics = json.loads((evaluated / "metrics.json").read_text())["metrics"]
     assert len(metrics) > 20
     for key, metric in metrics.items():
-        title, about = numbers._TITLES[key]
-        shown = page.row(title + about)
+        shown = page.row(spec(key).title + spec(key).about)
         assert shown[1:4] == [
             f"{metric['value']:.3f}", f"{metric['low']:.3f} to {metric['high']:.3f}", str(metric["n"])
         ]  # fmt: skip
@@ -259,7 +269,7 @@ def test_headline_names_model_data_and_baseline(page: Page, evaluated: Path) -> 
     assert "24 images of 6 patients from unseen, split test: 16 with a lesion, 8 without" in page.words
     assert f"the centre prior reaches {metrics['pixel_auroc_centre_prior']['value']:.3f}" in page.words
     assert "Image threshold is rough." in page.words
-    assert "no image or patient it has learned from was evaluated" in page.words
+    assert "no image or patient that the model has learned from was evaluated" in page.words
     assert "train.epochs=50" in page.words
 
 
@@ -268,13 +278,13 @@ def test_counts_by_class_agree_with_the_metrics(page: Page, evaluated: Path) -> 
     tallies = {t.name: t for t in numbers.by_class(read(evaluated))}
     assert list(tallies) == list(CLASSES)
     lesions = [tallies["benign"], tallies["malignant"]]
-    found = sum(t.found for t in lesions) / sum(t.lesions for t in lesions)
+    found = sum(t.detected for t in lesions) / sum(t.lesions for t in lesions)
     assert found == pytest.approx(metrics["image_sensitivity"]["value"])
     normal = tallies["normal"]
-    assert normal.quiet / normal.normals == pytest.approx(metrics["image_specificity"]["value"])
-    recall = np.mean([t.named / t.graded for t in tallies.values()])
+    assert normal.true_negatives / normal.normals == pytest.approx(metrics["image_specificity"]["value"])
+    recall = np.mean([t.correct_class / t.graded for t in tallies.values()])
     assert recall == pytest.approx(metrics["balanced_accuracy"]["value"])
-    assert page.row("benign")[6] == share(tallies["benign"].found, 8)
+    assert page.row("benign")[6] == share(tallies["benign"].detected, 8)
 
 
 def test_groups_are_counted_and_sorted_by_mistakes(evaluated: Path) -> None:
@@ -285,16 +295,15 @@ def test_groups_are_counted_and_sorted_by_mistakes(evaluated: Path) -> None:
     assert [t.mistakes for t in tallies] == sorted(mistakes.values(), reverse=True)
 
 
-def row(id_: str, score: float, **more: object) -> Row:
-    facts = {"probs": None, "label": None, "anomalous": None, "group": None, "overlay": None} | more
-    return Row(id=id_, image=Path("gone.png"), frame=0, score=score, abnormal=score >= 0.5, **facts)
+def row(id_: str, score: float, **more: object) -> ImageRow:
+    facts = {"id": id_, "image": "gone.png", "score": score, "abnormal": score >= 0.5}
+    return ImageRow.model_validate(facts | more)
 
 
 def test_a_metric_keeps_its_error_and_its_absence() -> None:
-    facts = {"value": 0.5, "low": None, "high": None, "n": 7, "reason": "left out: x", "error": 0.0012}
-    found = numbers.number({"dice": facts}, "dice")
+    found = numbers.number({"dice": Metric(0.5, n=7, reason="left out: x", error=0.0012)}, "dice")
     assert (found.text, found.interval, found.n, found.note) == ("0.500", DASH, 7, "left out: x; ± 0.0012")
-    assert numbers.number({"dice": facts | {"reason": None, "error": 1e-6}}, "dice").note is None
+    assert numbers.number({"dice": Metric(0.5, n=7, error=1e-6)}, "dice").note is None
     absent = numbers.number({}, "dice")
     assert (absent.text, absent.n, absent.note) == (DASH, 0, "not measured")
 
@@ -308,14 +317,14 @@ def test_tally_by_hand() -> None:
     ]
     tally = numbers.tally("x", rows)
     assert (tally.n, tally.lesions, tally.normals, tally.flagged) == (4, 2, 1, 2)
-    assert (tally.found, tally.quiet, tally.graded, tally.named, tally.mistakes) == (1, 0, 2, 1, 2)
-    assert (tally.score, tally.middle) == (pytest.approx(0.5), pytest.approx(0.45))
+    assert (tally.detected, tally.true_negatives, tally.graded, tally.correct_class, tally.mistakes) == (1, 0, 2, 1, 2)
+    assert (tally.score, tally.median) == (pytest.approx(0.5), pytest.approx(0.45))
 
 
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=30), st.integers(1, 3))
 def test_examples_are_both_ends_and_the_middle(scores: list[int], each: int) -> None:
     rows = [row(f"{i:02d}", s / 8) for i, s in enumerate(scores)]
-    found = gallery.extremes(rows, each=each)
+    found = gallery.spread(rows, each=each)
     shown = [r for _, part in found for r in part]
     assert len({r.id for r in shown}) == len(shown) == min(len(rows), 3 * each)
     assert [r.score for r in shown] == sorted((r.score for r in shown), reverse=True)
@@ -349,13 +358,20 @@ def test_mistakes_are_the_most_confident_ones() -> None:
 
 def test_the_dot_on_the_roc_curve_is_the_stored_threshold(evaluated: Path) -> None:
     results = read(evaluated)
-    metrics = results.metrics["metrics"]
-    fpr, tpr = 1 - metrics["image_specificity"]["value"], metrics["image_sensitivity"]["value"]
-    svg = str(charts.roc(results.metrics, CUTS))
-    assert f"images, AUROC {metrics['image_auroc']['value']:.3f}, stored threshold at {fpr:.2f}, {tpr:.2f}" in svg
-    x = charts.LEFT + (charts.RIGHT - charts.LEFT) * fpr
-    assert f'<circle class="dot a" cx="{number(x)}"' in svg
-    assert "stored threshold" not in str(charts.roc(results.metrics, {"image": None}))
+    fpr, tpr = 1 - (results.metric("image_specificity").value or 0), results.metric("image_sensitivity").value
+    svg = str(charts.curves(results, ROC))
+    auroc = results.metric("image_auroc").value
+    assert f"images, AUROC {auroc:.3f}, stored threshold at {fpr:.2f}, {tpr:.2f}" in svg
+    assert f'<circle class="dot a" cx="{number(LARGE.x(fpr))}"' in svg
+    assert results.measured is not None
+    unknown = replace(results, run=None, measured=results.measured.model_copy(update={"thresholds": Thresholds()}))
+    assert "stored threshold" not in str(charts.curves(unknown, ROC))
+
+
+def test_precision_recall_curves_start_at_recall_zero_and_know_chance(evaluated: Path) -> None:
+    svg = str(charts.curves(read(evaluated), PR))
+    assert f'class="chance a" d="M58 {number(LARGE.y(16 / 24))}L408' in svg  # 16 of 24 images show a lesion
+    assert all(d.startswith("M58 ") for d in re.findall(r'class="line [ab]" d="([^"]*L[^"]*)"', svg))
 
 
 def test_every_image_is_in_its_histogram(evaluated: Path) -> None:
@@ -414,7 +430,7 @@ def test_a_folder_of_plain_predictions(tmp_path: Path) -> None:
     check_sound(page, folder)
     flagged = sum(r.abnormal for r in read(folder).rows)
     assert page.headings[0] == "ultraad, 8 images per class: predictions"
-    assert f"24 images; {flagged} at or above the image threshold 0.500. Nothing was measured." in page.words
+    assert f"24 images; {flagged} reached the image threshold 0.500. Nothing was measured." in page.words
     assert "The run is interrupted" in page.words
     assert "Main numbers" not in page.headings
     assert "Most confident mistakes" not in page.headings
@@ -438,7 +454,7 @@ def test_metrics_and_nothing_else(tmp_path: Path, evaluated: Path) -> None:
     assert "Examples, chosen by rule" not in page.headings
 
 
-def test_a_prediction_cut_off_by_a_kill_is_passed_over(tmp_path: Path) -> None:
+def test_a_prediction_cut_off_by_a_kill_is_skipped(tmp_path: Path) -> None:
     folder = write_results(tmp_path, labels=False)
     with (folder / "predictions.jsonl").open("a") as file:
         file.write('{"id": "half')
@@ -449,7 +465,9 @@ def test_a_prediction_cut_off_by_a_kill_is_passed_over(tmp_path: Path) -> None:
 
 def test_everything_is_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}"
-    run = run_facts(status=evil, versions={evil: evil}, data={"root": None, "layout": evil, "split": evil})
+    run = run_facts(
+        started=evil, support_digest=evil, versions={evil: evil}, data={"root": None, "layout": evil, "split": evil}
+    )
     model = run["model"]
     assert isinstance(model, dict)
     model["method"] = model["backbone"]["name"] = evil
@@ -503,16 +521,15 @@ def test_images_that_moved_leave_the_overlays(tmp_path: Path) -> None:
     page = Page(render(folder))
     check_sound(page, folder)
     assert len(page.attributes("img")) == before // 2
-    assert f"{before // 2} picture(s) are no longer where they were" in page.words
+    assert f"{before // 2} pictures could not be read and are not shown" in page.words
 
 
 def test_the_page_stays_small(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = save(tmp_path / "noise.png", rng.integers(0, 256, (400, 400, 3)).astype(np.uint8))
-    album = gallery.Album(budget=1_000_000)
-    rows = [row(str(i), 0.5) for i in range(40)]
-    shots = album.strip("", [Row(**{k: getattr(r, k) for k in Row.__slots__} | {"image": noise}) for r in rows]).shots
-    sizes = [len(s.plain.uri) for s in shots if s.plain]
+    album = gallery.Album(tmp_path, budget=1_000_000)
+    rows = [row(str(i), 0.5, image=noise.as_posix()) for i in range(40)]
+    sizes = [len(e.plain.uri) for e in album.strip("", rows).examples if e.plain]
     assert 1_000_000 <= sum(sizes) < 1_000_000 + max(sizes)
     assert album.left_out == 40 - len(sizes) > 0
     assert gallery.BUDGET + 2 * max(sizes) < 7_500_000
@@ -528,11 +545,11 @@ def test_the_same_folder_gives_the_same_page(evaluated: Path) -> None:
     ("pixel", "low", "said"),
     [
         (0.95, 0.90, "the model reaches 0.950."),
-        (0.85, 0.75, "Its interval reaches down to the blob"),
-        (0.70, 0.60, "it does not localise better than the blob"),
+        (0.85, 0.75, "Its interval includes the blob"),
+        (0.70, 0.60, "the model does not localise better than the blob"),
     ],
 )
-def test_the_centre_prior_is_held_against_the_pixel_auroc(
+def test_the_centre_prior_is_compared_with_the_pixel_auroc(
     tmp_path: Path, evaluated: Path, pixel: float, low: float, said: str
 ) -> None:
     metrics = json.loads((evaluated / "metrics.json").read_text())
@@ -558,17 +575,22 @@ def test_zero_shot_says_so(tmp_path: Path) -> None:
 def test_left_out_support_images_are_told(tmp_path: Path) -> None:
     run = run_facts(leakage={"checked": True, "leaks": 3, "dropped": 3})
     page = Page(render(write_results(tmp_path, count=6, run=run)))
-    assert "3 images of the support set or its patients lay in the data and were left out." in page.words
+    assert "3 images of the support set, or of its patients, also occurred in the data and were left out." in page.words
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
         ("other.txt", "", "holds neither metrics.json nor predictions.jsonl"),
-        ("metrics.json", '{"metrics":', "metrics.json is damaged"),
-        ("metrics.json", "[1]", "holds a list, wanted a JSON object"),
-        ("predictions.jsonl", '{"id": "a"}\n', "prediction 1 lacks or garbles"),
-        ("predictions.jsonl", '{"id": "a", "image": "a", "score": "high", "abnormal": true}\n', "garbles"),
+        ("metrics.json", '{"metrics":', "metrics.json: invalid JSON.*the file is damaged"),
+        ("run.json", '{"command": "evaluate", "seconds": "long"}', "run.json: seconds: input should be a valid number"),
+        ("metrics.json", "[1]", "metrics.json: input should be an object"),
+        ("predictions.jsonl", '{"id": "a"}\n', "prediction 1: image: field required"),
+        (
+            "predictions.jsonl",
+            '{"id": "a", "image": "a", "score": "high", "abnormal": true}\n',
+            "prediction 1: score: input should be a valid number",
+        ),
     ],
 )
 def test_folders_without_results_are_refused(tmp_path: Path, name: str, content: str, said: str) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ultraad.io.overlay import TRUTH_COLOUR, overlay
+from ultraad.report.kit.pictures import Picture, inline
 from ultraad.report.kit.words import count, short_id
-from ultraad.report.run.gallery import Picture, shrink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -266,4 +266,5 @@ def _sized(pixels: NDArray[np.uint8], size: NDArray[np.int64]) -> Picture:
     """A square picture in the shape of the original."""
     scale = SIDE / max(size)
     wanted = (max(1, round(size[1] * scale)), max(1, round(size[0] * scale)))
-    return shrink(np.asarray(Image.fromarray(pixels).resize(wanted, Image.Resampling.BILINEAR)))
+    resized = np.asarray(Image.fromarray(pixels).resize(wanted, Image.Resampling.BILINEAR))
+    return inline(resized, side=SIDE, alt="")

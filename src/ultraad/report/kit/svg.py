@@ -1,6 +1,6 @@
-"""Inline SVG: a few KB each, sharp in print, coloured by the page's style sheet so that dark mode works.
+"""Inline SVG: a few KB per chart, sharp in print, and coloured by the page's style sheet so that dark mode works.
 
-All text passes through :class:`markupsafe.Markup`, which escapes it.
+All text goes through :class:`markupsafe.Markup`, which escapes it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 Point = tuple[float, float]
-QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """A plotting area and what its ends mean.
+    """A plotting area and the values at its ends.
 
     Attributes:
         left: In SVG units, like ``right``, ``top`` and ``bottom``.
@@ -36,25 +35,22 @@ class Axes:
     up: tuple[float, float] = (0.0, 1.0)
 
     def x(self, value: float) -> float:
-        """Where a value lies from the left."""
+        """SVG position of a value on the horizontal axis."""
         low, high = self.across
         return self.left + (self.right - self.left) * (value - low) / (high - low)
 
     def y(self, value: float) -> float:
-        """Where a value lies from the top."""
+        """SVG position of a value on the vertical axis."""
         low, high = self.up
         return self.bottom - (self.bottom - self.top) * (value - low) / (high - low)
 
     def path(self, points: Iterable[Point], kind: str) -> Markup:
         """A line through values (x, y)."""
-        d = "M" + "L".join(f"{number(self.x(x))} {number(self.y(y))}" for x, y in points)
-        return Markup('<path class="{}" d="{}"/>').format(kind, d)
+        return shape(kind, "M" + "L".join(f"{number(self.x(x))} {number(self.y(y))}" for x, y in points))
 
     def band(self, x: Sequence[float], low: Sequence[float], high: Sequence[float], kind: str) -> Markup:
         """The area between two lines over the same x."""
-        edge = [*zip(x, high, strict=True), *zip(reversed(x), reversed(low), strict=True)]
-        d = "M" + "L".join(f"{number(self.x(a))} {number(self.y(b))}" for a, b in edge) + "Z"
-        return Markup('<path class="{}" d="{}"/>').format(kind, d)
+        return self.path([*zip(x, high, strict=True), *zip(reversed(x), reversed(low), strict=True)], kind)
 
     def dot(self, point: Point, kind: str, radius: float, title: str) -> Markup:
         """A dot at a value (x, y) with its tooltip."""
@@ -62,41 +58,48 @@ class Axes:
             kind, number(self.x(point[0])), number(self.y(point[1])), number(radius), title
         )
 
-    def frame(
-        self, label_x: str, label_y: str, *, at_x: Sequence[float] = QUARTERS, at_y: Sequence[float] = QUARTERS
-    ) -> Markup:
-        """Grid lines, their numbers and what they mean."""
+    def grid(self, *, at_x: Sequence[float] = (), at_y: Sequence[float] = (), scale: float = 1.0) -> Markup:
+        """Grid lines with their values; ``scale=100`` prints percent."""
         parts = []
         for value in at_x:
-            parts.append(
-                Markup('<path class="grid" d="M{} {}V{}"/>').format(number(self.x(value)), self.top, self.bottom)
-            )
-            parts.append(text(self.x(value), self.bottom + 17, f"{value:g}", "middle"))
+            parts.append(shape("grid", f"M{number(self.x(value))} {number(self.top)}V{number(self.bottom)}"))
+            parts.append(text(self.x(value), self.bottom + 17, f"{scale * value:g}", "middle"))
         for value in at_y:
-            parts.append(
-                Markup('<path class="grid" d="M{} {}H{}"/>').format(self.left, number(self.y(value)), self.right)
-            )
-            parts.append(text(self.left - 7, self.y(value) + 4, f"{value:g}", "end"))
-        parts.append(text((self.left + self.right) / 2, self.bottom + 39, label_x, "middle"))
-        middle = (self.top + self.bottom) / 2
-        parts.append(
-            Markup('<text class="middle" transform="translate(13 {}) rotate(-90)">{}</text>').format(
-                number(middle), label_y
-            )
-        )
+            parts.append(shape("grid", f"M{number(self.left)} {number(self.y(value))}H{number(self.right)}"))
+            parts.append(text(self.left - 7, self.y(value) + 4, f"{scale * value:g}", "end"))
         return Markup("").join(parts)
+
+    def labels(self, across: str, up: str = "") -> Markup:
+        """What the horizontal and the vertical axis show."""
+        below = text((self.left + self.right) / 2, self.bottom + 39, across, "middle")
+        turned = Markup('<text class="middle" transform="translate(13 {}) rotate(-90)">{}</text>')
+        return below + (turned.format(number((self.top + self.bottom) / 2), up) if up else "")
 
 
 def picture(title: str, description: str, parts: Iterable[Markup], *, width: float, height: float) -> Markup:
-    """The whole drawing; title and description are what a screen reader says."""
+    """The whole drawing; a screen reader reads title and description."""
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         number(width), number(height), f"{title}. {description}", Markup("").join(parts)
     )
 
 
+def shape(kind: str, d: str, title: str | None = None) -> Markup:
+    """A path in SVG units, with a tooltip if it has a title."""
+    inside = Markup("<title>{}</title>").format(title) if title else ""
+    return Markup('<path class="{}" d="{}">{}</path>').format(kind, d, inside)
+
+
 def text(x: float, y: float, content: str, kind: str) -> Markup:
-    """A word at a place in SVG units."""
+    """Text at a position in SVG units."""
     return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(kind, number(x), number(y), content)
+
+
+def bar(x: float, y: float, width: float, height: float, kind: str, title: str | None = None) -> Markup:
+    """A rectangle in SVG units, with a tooltip if it has a title."""
+    inside = Markup("<title>{}</title>").format(title) if title else ""
+    return Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>').format(
+        kind, number(x), number(y), number(width), number(height), inside
+    )
 
 
 def number(value: float) -> str:

@@ -114,6 +114,30 @@ class Table:
         return [(letter, reason) for reason, letter in self.letters.items()]
 
 
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """A confusion matrix.
+
+    Attributes:
+        classes: Heads of the columns: most probable classes.
+        rows: (true class, [(images, share of the row, whether the class is right)], images of the row).
+    """
+
+    classes: tuple[str, ...]
+    rows: list[tuple[str, list[tuple[float, float, bool]], float]]
+
+
+def confusion(classes: Sequence[str], matrix: Sequence[Sequence[float]]) -> Confusion | None:
+    """Counts with their share of the true class; None without a graded image."""
+    if not any(map(sum, matrix)):
+        return None
+    rows = [
+        (name, [(n, n / max(1, sum(counts)), i == j) for j, n in enumerate(counts)], sum(counts))
+        for i, (name, counts) in enumerate(zip(classes, matrix, strict=True))
+    ]
+    return Confusion(tuple(classes), rows)
+
+
 def markdown(table: Table) -> str:
     """GitHub's Markdown; the heads of a column are joined."""
     heads = [", ".join(h) for h in table.heads]

@@ -9,6 +9,8 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+Protocol = list[tuple[str, list[tuple[str, str]]]]
+"""What is needed to repeat something: headings with their (term, value) entries."""
 DASH = "\N{EN DASH}"
 """What is missing; never 0."""
 
@@ -54,3 +56,9 @@ def public_names(groups: Iterable[str]) -> dict[str, str]:
 def breakable(name: str) -> Markup:
     """A name that a browser may break after its underscores."""
     return Markup("_<wbr>").join(name.split("_"))
+
+
+def known(protocol: Iterable[tuple[str, Iterable[tuple[str, object]]]]) -> Protocol:
+    """A protocol without the entries that are None or empty, and without empty headings."""
+    cards = [(heading, [(term, str(v)) for term, v in entries if v not in (None, "")]) for heading, entries in protocol]
+    return [(heading, entries) for heading, entries in cards if entries]

@@ -1,1 +1,1 @@
-"""The page about one results folder."""
+"""The page about one run."""

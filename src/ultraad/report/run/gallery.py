@@ -1,170 +1,133 @@
-"""Which images a report shows, by rules that leave nothing to taste, and how they get into the page."""
+"""Which images a report shows, chosen by rule."""
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from markupsafe import Markup
 
 from ultraad.errors import DataError
 from ultraad.io import read_image
 from ultraad.io.overlay import THRESHOLD_COLOUR, TRUTH_COLOUR, heat
-from ultraad.report.run.numbers import of_class
+from ultraad.report.kit.pictures import Example, Picture, Strip, css, extremes, inline
+from ultraad.report.kit.words import decimals
+from ultraad.report.run.numbers import NO_CLASS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from ultraad.report.run.read import Results, Row
+    from ultraad.report.run.read import RunData
+    from ultraad.results.row import ImageRow
 
 _log = logging.getLogger(__name__)
 
-EACH = 2  # ours: images for each of highest, middle and lowest, so that neither is one odd case
-MISTAKES = 4  # ours: images for each kind of mistake
-SIDE = 360  # ours: longest side in pixels; two fit beside each other on a phone, sharp at double density
-QUALITY = 80  # ours
-BUDGET = 5_500_000  # ours: bytes of pictures, so that the page stays well below 8 MB
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A small picture inside the page; width and height in pixels."""
-
-    uri: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """One shown image: what was predicted, the plain picture and the one with the map; None where there is none."""
-
-    row: Row
-    plain: Picture | None
-    overlay: Picture | None
-
-
-@dataclass(frozen=True, slots=True)
-class Strip:
-    """Images chosen by one rule."""
-
-    title: str
-    shots: list[Shot]
+EACH = 2  # images each of highest, middle and lowest, so that none of them is one odd case
+MISTAKES = 4  # images for each kind of mistake
+SIDE = 360  # longest side in pixels: two beside each other on a phone are sharp at double density
+BUDGET = 5_500_000  # bytes of pictures, so that the page stays well below 8 MB
 
 
 class Album:
-    """Turns chosen rows into pictures until the page has grown enough.
+    """Turns rows into examples; once the budget is spent, without pictures.
 
     Args:
+        folder: The run's, which holds the overlays.
         budget: Most bytes of pictures.
 
     Attributes:
-        left_out: Shots that got no picture because the budget was spent.
+        left_out: Examples that got no picture because the budget was spent.
         missing: Files that are no longer where they were.
     """
 
-    def __init__(self, *, budget: int = BUDGET) -> None:
+    def __init__(self, folder: Path, *, budget: int = BUDGET) -> None:
+        self._folder = folder
         self._left = budget
         self.left_out = 0
         self.missing = 0
 
-    def strip(self, title: str, rows: Sequence[Row]) -> Strip:
+    def strip(self, title: str, rows: Sequence[ImageRow]) -> Strip:
         """The rows with their pictures."""
-        return Strip(title, [self._shot(row) for row in rows])
+        return Strip(title, tuple(map(self._example, rows)))
 
-    def _shot(self, row: Row) -> Shot:
+    def _example(self, row: ImageRow) -> Example:
+        graded = f"graded {row.guess} {row.probs[row.guess]:.2f}" if row.probs and row.guess else ""
+        lines = (_verdict(row), ", ".join(filter(None, (row.label, graded))))
         if self._left <= 0:
             self.left_out += 1
-            return Shot(row, None, None)
-        plain = self._picture(row, original=True)
-        return Shot(row, plain, self._picture(row, original=False))
+            return Example(row.name, None, None, lines)
+        alt = f"Image {', '.join(filter(None, (row.name, row.label)))}."
+        plain = self._picture(Path(row.image), alt, frame=row.frame)
+        alt = f"Anomaly map over {row.name}, score {decimals(row.score)}, with outlines."
+        return Example(row.name, plain, self._picture(self._folder / row.overlay, alt) if row.overlay else None, lines)
 
-    def _picture(self, row: Row, *, original: bool) -> Picture | None:
-        path = row.image if original else row.overlay
-        if path is None:
-            return None
+    def _picture(self, path: Path, alt: str, *, frame: int = 0) -> Picture | None:
         try:
-            pixels = read_image(path, frame=row.frame if original else 0)
+            picture = inline(read_image(path, frame=frame), side=SIDE, alt=alt)
         except DataError as e:
             _log.info("not in the report: %s", e)
             self.missing += 1
             return None
-        picture = shrink(pixels)
         self._left -= len(picture.uri)
         return picture
 
 
-def shrink(pixels: NDArray[np.uint8]) -> Picture:
-    """A JPEG data URI of uint8 (h w 3), at most :data:`SIDE` pixels on the longer side."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=QUALITY, subsampling=0)  # full colour: outlines are one pixel thin
-    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Picture(uri, image.width, image.height)
-
-
-def examples(results: Results, album: Album) -> list[tuple[str, list[Strip]]]:
-    """For each class the images with the highest, middle and lowest scores; a class that small is shown whole."""
+def examples(data: RunData, album: Album) -> list[tuple[str, list[Strip]]]:
+    """For each class the images with the highest, middle and lowest scores; a small class is shown whole."""
     return [
-        (label or "no class known", [album.strip(title, rows) for title, rows in extremes(members)])
-        for label, members in of_class(results).items()
+        (label or NO_CLASS, [album.strip(title, some) for title, some in spread(rows)])
+        for label, rows in data.by_label.items()
     ]
 
 
-def extremes(rows: Sequence[Row], *, each: int = EACH) -> list[tuple[str, list[Row]]]:
+def spread(rows: Sequence[ImageRow], *, each: int = EACH) -> list[tuple[str, Sequence[ImageRow]]]:
     """Rank by falling score (ties by id) and take both ends and the middle."""
     ranked = sorted(rows, key=lambda r: (-r.score, r.id))
-    if len(ranked) <= 3 * each:
+    parts = extremes(ranked, each)
+    if parts is None:
         return [("all, highest score first", ranked)]
-    middle = (len(ranked) - each) // 2
-    return [
-        ("highest scores", ranked[:each]),
-        ("median scores", ranked[middle : middle + each]),
-        ("lowest scores", ranked[-each:]),
-    ]
+    return list(zip(("highest scores", "median scores", "lowest scores"), parts, strict=True))
 
 
-def mistakes(results: Results, album: Album) -> list[Strip]:
+def mistakes(data: RunData, album: Album) -> list[Strip]:
     """The most confident mistakes of each kind; kinds without any are left out."""
-    return [album.strip(title, rows) for title, rows in worst(results.rows) if rows]
+    return [album.strip(title, rows) for title, rows in worst(data.rows) if rows]
 
 
-def worst(rows: Sequence[Row], *, most: int = MISTAKES) -> list[tuple[str, list[Row]]]:
-    """Pick the most confident mistakes.
+def worst(rows: Sequence[ImageRow], *, most: int = MISTAKES) -> list[tuple[str, list[ImageRow]]]:
+    """The most confident mistakes of three kinds.
 
-    Missed lesions, lowest score first; false alarms, highest score first; and images rightly flagged or left alone
-    whose most probable class is not the true one, highest probability first.
+    Missed lesions, lowest score first; false alarms, highest score first; and images whose detection is right but
+    whose most probable class is not the true one, highest probability first. Ties are broken by id.
     """
     missed = sorted((r for r in rows if r.verdict == "missed"), key=lambda r: (r.score, r.id))
     alarms = sorted((r for r in rows if r.verdict == "false alarm"), key=lambda r: (-r.score, r.id))
-    misnamed = [
-        (-r.probs[r.guess], r.id, r)
-        for r in rows
-        if r.verdict == "right" and r.probs and r.guess is not None and r.guess != r.label and r.label is not None
-    ]
+    graded = [(-r.probs[r.guess], r.id, r) for r in rows if r.verdict == "right" and r.label and r.probs and r.guess]
+    wrong = [r for _, _, r in sorted(graded, key=lambda g: g[:2]) if r.guess != r.label]
     return [
         (f"Missed lesions ({len(missed)} in all)", missed[:most]),
         (f"False alarms ({len(alarms)} in all)", alarms[:most]),
-        (f"Wrong class, detection right ({len(misnamed)} in all)", [r for _, _, r in sorted(misnamed)[:most]]),
+        (f"Wrong class, detection right ({len(wrong)} in all)", wrong[:most]),
     ]
 
 
 def scale(steps: int = 32) -> dict[str, str]:
-    """CSS colours of the legend: ``ramp`` of the shared scale 0..1, ``truth`` and ``model`` outlines."""
+    """CSS colours of the legend: ``ramp`` of the fixed scale 0..1, ``truth`` and ``model`` outlines."""
     colours = heat(np.linspace(0.0, 1.0, steps)[None])[0]
     return {
-        "ramp": ", ".join(_css(c) for c in colours.tolist()),
-        "truth": _css(TRUTH_COLOUR),
-        "model": _css(THRESHOLD_COLOUR),
+        "ramp": ", ".join(map(css, colours.tolist())),
+        "truth": css(TRUTH_COLOUR),
+        "model": css(THRESHOLD_COLOUR),
     }
 
 
-def _css(colour: Sequence[int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
+def _verdict(row: ImageRow) -> Markup:
+    """The score, and what it means at the stored threshold."""
+    said = "abnormal" if row.abnormal else "normal"
+    kind = ""
+    if row.verdict == "right":
+        kind, said = "right", f"✓ {'lesion found' if row.abnormal else 'not flagged'}"
+    elif row.verdict:
+        kind, said = "wrong", f"✗ {row.verdict}"
+    return Markup('<b>{}</b> <span class="badge {}">{}</span>').format(decimals(row.score), kind, said)

@@ -1,78 +1,46 @@
-"""Metrics and predictions as rows of tables. What is undefined stays a dash with its reason."""
+"""Metrics and predictions as rows of tables. An undefined number stays a dash with its reason."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ultraad.metrics.catalogue import MAIN, METRICS, Kind, Spec, of_kind, spec
 from ultraad.report.kit.words import DASH, decimals, public_names
 
 if TYPE_CHECKING:
-    from ultraad.report.run.read import Results, Row
+    from ultraad.metrics.metric import Metric
+    from ultraad.report.run.read import RunData
+    from ultraad.results.row import ImageRow
 
-SHOWN_ERROR = 5e-4  # ours: half of the last digit shown
-
-# key: (title, what it says); the order is the order of the full table
-_IMAGE = {
-    "image_auroc": ("Image AUROC", "how often a lesion image scores higher than a normal one"),
-    "image_ap": ("Image AP", "average precision: precision averaged over the lesion images"),
-    "sensitivity_at_90": ("Sensitivity at 90 % specificity", "on these images, no stored threshold"),
-    "sensitivity_at_95": ("Sensitivity at 95 % specificity", "on these images, no stored threshold"),
-    "image_sensitivity": ("Sensitivity", "lesion images found, stored threshold"),
-    "image_specificity": ("Specificity", "normal images left alone, stored threshold"),
-    "image_accuracy": ("Accuracy", "stored threshold"),
-    "image_f1_oracle": ("F1, best threshold", "threshold chosen on these images: an upper bound"),
+SHOWN_ERROR = 5e-4  # half of the last printed digit
+NO_CLASS = "no class known"
+_QUESTIONS: dict[Kind, str] = {
+    "image": "Is there a lesion?",
+    "pixel": "Where is it?",
+    "class": "Which class is it?",
 }
-_PIXEL = {
-    "pixel_auroc": ("Pixel AUROC", "over all pixels of all images"),
-    "pixel_auroc_centre_prior": ("Pixel AUROC of the centre prior", "a fixed blob in the middle that saw nothing"),
-    "pixel_ap": (
-        "Pixel AP",
-        "average precision over the same pixels; sensitive to false alarms where lesions are small",
-    ),
-    "aupro": ("AUPRO", "overlap per lesion, up to 30 % false positive pixels"),
-    "dice": ("Dice", "mean over lesion images, stored threshold"),
-    "iou": ("Intersection over union", "mean over lesion images, stored threshold"),
-    "dice_pooled": ("Dice, pooled", "all pixels together, normal images included, stored threshold"),
-    "dice_oracle": ("Dice, best threshold", "threshold chosen on these masks: an upper bound"),
-    "pixel_f1_oracle": ("Pixel F1, best threshold", "threshold chosen on these masks: an upper bound"),
-}
-_CLASS = {
-    "class_auroc_macro": ("Class AUROC, macro", "one class against the rest, mean over classes"),
-    "class_auroc_weighted": ("Class AUROC, weighted", "the same, weighted by class size"),
-    "benign_malignant_auroc": ("Benign against malignant AUROC", "among lesion images"),
-    "balanced_accuracy": ("Balanced accuracy", "recall of the most probable class, mean over classes"),
-    "macro_f1": ("F1, macro", "of the most probable class, mean over classes"),
-    "brier": ("Brier score", "0 is perfect, 2 the worst"),
-    "ece": ("Expected calibration error", "0 is perfect, 1 the worst"),
-}
-_TITLES = _IMAGE | _PIXEL | _CLASS
-_IN_SUBSETS = ("image_auroc", "image_ap", "image_sensitivity", "image_specificity", "class_auroc_macro")
+_OF_SUBSETS = ("image_auroc", "image_ap", "image_sensitivity", "image_specificity", "class_auroc_macro")
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A metric as it is shown.
+    """A metric as it is printed; ``metric`` is None if it was not measured."""
 
-    Attributes:
-        title: Its name.
-        about: What it says, in a few words.
-        value: None if undefined.
-        low: Lower end of the 95 % interval; None if there is none.
-        high: Upper end.
-        n: Images it rests on.
-        note: Why something is missing or left out; None if all is well.
-    """
+    spec: Spec
+    metric: Metric | None
 
-    title: str
-    about: str
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    note: str | None
+    @property
+    def value(self) -> float | None:
+        """None if undefined."""
+        return self.metric.value if self.metric else None
+
+    @property
+    def n(self) -> int:
+        """Images it rests on."""
+        return self.metric.n if self.metric else 0
 
     @property
     def text(self) -> str:
@@ -82,12 +50,21 @@ class Number:
     @property
     def interval(self) -> str:
         """``low to high``, or a dash."""
-        return DASH if self.low is None or self.high is None else f"{self.low:.3f} to {self.high:.3f}"
+        m = self.metric
+        return DASH if m is None or m.low is None or m.high is None else f"{m.low:.3f} to {m.high:.3f}"
+
+    @property
+    def note(self) -> str | None:
+        """Why something is missing or left out, and how large the error is if it shows; None if there is none."""
+        if self.metric is None:
+            return "not measured"
+        error = self.metric.error or 0
+        return "; ".join(filter(None, (self.metric.reason, f"± {error:.4f}" if error >= SHOWN_ERROR else ""))) or None
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """A headline number: what to hold it against, as a sentence and as a mark on the scale 0..1."""
+class Headline:
+    """A main number, and what to compare it with: as a sentence and as a mark on the scale 0..1."""
 
     number: Number
     beside: str | None
@@ -96,114 +73,90 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Some of the images, counted.
+    """Counts over some of the images.
 
     Attributes:
         name: Of the class or patient.
         n: Images.
-        lesions: Of these, known to hold a lesion.
+        lesions: Images known to show a lesion.
         score: Mean score.
-        middle: Median score.
+        median: Median score.
         flagged: Images that reach the stored threshold.
-        found: Lesion images that reach it.
+        detected: Lesion images that reach it.
         normals: Images known to be normal.
-        quiet: Normal images that stay below it.
+        true_negatives: Normal images below it.
         graded: Images with a true and a most probable class.
-        named: Of these, where both are the same.
+        correct_class: Graded images where both are the same.
     """
 
     name: str
     n: int
     lesions: int
     score: float
-    middle: float
+    median: float
     flagged: int
-    found: int
+    detected: int
     normals: int
-    quiet: int
+    true_negatives: int
     graded: int
-    named: int
+    correct_class: int
 
     @property
     def mistakes(self) -> int:
         """Missed lesions and false alarms."""
-        return self.lesions - self.found + self.normals - self.quiet
+        return self.lesions - self.detected + self.normals - self.true_negatives
 
 
-def described(key: str) -> tuple[str, str]:
-    """A metric's name and what it says, in a few words."""
-    return _TITLES.get(key, (key.replace("_", " "), ""))
+def number(metrics: Mapping[str, Metric], key: str) -> Number:
+    """One metric; a dash if it was not measured."""
+    return Number(spec(key), metrics.get(key))
 
 
-def number(metrics: Mapping[str, Any], key: str, *, missing: str = "not measured") -> Number:
-    """One metric of ``metrics.json``; a dash with the reason ``missing`` if it is not in there."""
-    title, about = described(key)
-    found = metrics.get(key)
-    if found is None:
-        return Number(title, about, None, None, None, 0, missing)
-    notes = [found.get("reason"), f"± {found['error']:.4f}" if (found.get("error") or 0) >= SHOWN_ERROR else None]
-    note = "; ".join(n for n in notes if n) or None
-    return Number(title, about, found["value"], found.get("low"), found.get("high"), found.get("n", 0), note)
-
-
-def cards(results: Results) -> list[Card]:
-    """The five main numbers; what a map without knowledge would reach stands beside them."""
-    metrics = results.metrics.get("metrics", {})
-    prior, oracle = (metrics.get(k, {}).get("value") for k in ("pixel_auroc_centre_prior", "dice_oracle"))
+def headlines(data: RunData) -> list[Headline]:
+    """The main numbers and Dice; beside each, what chance, a fixed map or hindsight reaches."""
+    assert data.measured is not None
+    prior, oracle = data.metric("pixel_auroc_centre_prior").value, data.metric("dice_oracle").value
     # at the lowest threshold every pixel is called lesion, so precision there is the share of lesion pixels
-    precision = ((results.metrics.get("curves") or {}).get("pixel_pr") or {}).get("precision")
+    precision = (data.measured.curves.get("pixel_pr") or {}).get("precision")
     lesion_pixels = precision[-1] if precision else None
-    return [
-        Card(number(metrics, "image_auroc"), "chance is 0.500", 0.5),
-        Card(number(metrics, "pixel_auroc"), None if prior is None else f"the centre prior reaches {prior:.3f}", prior),
-        Card(
-            number(metrics, "pixel_ap"),
-            None if lesion_pixels is None else f"a random map reaches {lesion_pixels:.3f}",
-            lesion_pixels,
-        ),
-        Card(number(metrics, "class_auroc_macro"), "chance is 0.500", 0.5),
-        Card(
-            number(metrics, "dice"),
-            None if oracle is None else f"the best threshold in hindsight reaches {oracle:.3f}",
-            oracle,
-        ),
-    ]
+    beside: dict[str, tuple[str, float | None]] = {
+        "image_auroc": ("chance is {:.3f}", 0.5),
+        "class_auroc_macro": ("chance is {:.3f}", 0.5),
+        "pixel_auroc": ("the centre prior reaches {:.3f}", prior),
+        "pixel_ap": ("a random map reaches {:.3f}", lesion_pixels),
+        "dice": ("the best threshold in hindsight reaches {:.3f}", oracle),
+    }
+    out = []
+    for key in (*MAIN, "dice"):
+        words, mark = beside[key]
+        out.append(Headline(number(data.measured.metrics, key), None if mark is None else words.format(mark), mark))
+    return out
 
 
-def table(metrics: Mapping[str, Any]) -> list[tuple[str, list[Number]]]:
-    """All metrics by theme, those this version has no name for included."""
-    themes = (("Is there a lesion?", _IMAGE), ("Where is it?", _PIXEL), ("Which class is it?", _CLASS))
-    sections = [(title, [number(metrics, k) for k in keys if k in metrics]) for title, keys in themes]
-    sections.append(("Others", [number(metrics, k) for k in metrics if k not in _TITLES]))
-    return [(title, numbers) for title, numbers in sections if numbers]
+def table(metrics: Mapping[str, Metric]) -> list[tuple[str, list[Number]]]:
+    """All metrics by question, including those that this version has no name for."""
+    sections = [(title, [k for k in of_kind(kind) if k in metrics]) for kind, title in _QUESTIONS.items()]
+    sections.append(("Others", [k for k in metrics if k not in METRICS]))
+    return [(title, [number(metrics, k) for k in keys]) for title, keys in sections if keys]
 
 
-def subsets(results: Results) -> tuple[list[str], list[tuple[str, list[Number]]]]:
-    """(titles, [(subset, numbers)]), all images first; no rows if there are no subsets."""
-    found = results.metrics.get("subsets") or {}
-    if not found:
-        return [], []
-    everything = {"all images": results.metrics.get("metrics", {})}
-    named = {name.replace("_", " "): metrics for name, metrics in found.items()}
-    rows = [(name, [number(m, key) for key in _IN_SUBSETS]) for name, m in (everything | named).items()]
-    return [n.title for n in rows[0][1]], rows
+def subsets(data: RunData) -> list[tuple[str, list[Number]]]:
+    """(subset, numbers), all images first; empty if there are no subsets."""
+    if data.measured is None or not data.measured.subsets:
+        return []
+    parts = {"all images": data.measured.metrics, **data.measured.subsets}
+    return [(name.replace("_", " "), [number(m, key) for key in _OF_SUBSETS]) for name, m in parts.items()]
 
 
-def by_class(results: Results) -> list[Tally]:
+def by_class(data: RunData) -> list[Tally]:
     """One tally for each class, in label order; images without a class last."""
-    return [tally(label or "no class known", rows) for label, rows in of_class(results).items()]
+    return [tally(label or NO_CLASS, rows) for label, rows in data.by_label.items()]
 
 
-def of_class(results: Results) -> dict[str | None, list[Row]]:
-    """The predictions of each true class that occurs, in label order; None, last, holds those without one."""
-    parts = {c: [r for r in results.rows if r.label == c] for c in (*results.classes, None)}
-    return {label: rows for label, rows in parts.items() if rows}
-
-
-def by_group(results: Results) -> list[Tally]:
+def by_group(data: RunData) -> list[Tally]:
     """One tally for each patient, those with the most mistakes first."""
-    parts: dict[str, list[Row]] = {}
-    for row in results.rows:
+    parts: dict[str, list[ImageRow]] = {}
+    for row in data.rows:
         if row.group is not None:
             parts.setdefault(row.group, []).append(row)
     names = public_names(parts)
@@ -211,7 +164,7 @@ def by_group(results: Results) -> list[Tally]:
     return sorted(tallies, key=lambda t: (-t.mistakes, -t.n, t.name))
 
 
-def tally(name: str, rows: Sequence[Row]) -> Tally:
+def tally(name: str, rows: Sequence[ImageRow]) -> Tally:
     """Count one or more rows."""
     lesions = [r for r in rows if r.anomalous is True]
     normals = [r for r in rows if r.anomalous is False]
@@ -221,11 +174,11 @@ def tally(name: str, rows: Sequence[Row]) -> Tally:
         n=len(rows),
         lesions=len(lesions),
         score=fmean(r.score for r in rows),
-        middle=median(r.score for r in rows),
+        median=median(r.score for r in rows),
         flagged=sum(r.abnormal for r in rows),
-        found=sum(r.abnormal for r in lesions),
+        detected=sum(r.abnormal for r in lesions),
         normals=len(normals),
-        quiet=sum(not r.abnormal for r in normals),
+        true_negatives=sum(not r.abnormal for r in normals),
         graded=len(graded),
-        named=sum(r.label == r.guess for r in graded),
+        correct_class=sum(r.label == r.guess for r in graded),
     )

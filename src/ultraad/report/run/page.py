@@ -1,4 +1,4 @@
-"""The page itself: what is said about the run, and the template it goes into."""
+"""The page itself: its content, and the template it goes into."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ultraad.io.files import write_text
+from ultraad.report.kit.charts import PR, ROC
 from ultraad.report.kit.page import environment
-from ultraad.report.kit.words import short_id
+from ultraad.report.kit.tables import confusion
+from ultraad.report.kit.words import DASH, decimals, short_id
 from ultraad.report.run import charts, gallery, numbers, words
 from ultraad.report.run.protocol import options, protocol
 from ultraad.report.run.read import read
 from ultraad.results.folder import ERRORS, METRICS, PREDICTIONS, REPORT, RUN, TABLE
 
 if TYPE_CHECKING:
-    from ultraad.report.run.read import Results
+    from ultraad.report.run.read import RunData
+    from ultraad.results.row import ImageRow
 
-SHOWN_GROUPS = 20  # ours: patients shown before the rest is folded away
-SHOWN_ROWS = 25  # ours: lines of the score list in a folder without truth
+SHOWN_GROUPS = 20  # patients before the rest is folded away
+SHOWN_ROWS = 25  # of the score list in a folder without truth
 
 
 def render(folder: str | Path) -> Path:
-    """Write ``report.html`` into a results folder, from the files there.
+    """Write ``report.html`` into the folder of a run, from the files there.
 
-    The page holds everything it shows and asks the network for nothing. Pictures are shrunk copies of the overlays and,
-    where the files still are where they were, of the images; patient ids from DICOM headers are replaced by numbers.
+    The page is one file and asks the network for nothing. Pictures are small copies of the overlays and, where the
+    files are still in place, of the images; patient ids from DICOM headers are replaced by numbers.
 
     Args:
         folder: What ``evaluate`` or ``predict`` wrote. Metrics, labels, maps and ``run.json`` may be missing; the page
@@ -42,80 +45,67 @@ def render(folder: str | Path) -> Path:
     return folder / REPORT
 
 
-def _content(results: Results) -> dict[str, Any]:
+def _content(data: RunData) -> dict[str, Any]:
     """Everything the template needs."""
-    album = gallery.Album()
-    titles, subsets = numbers.subsets(results)
-    cuts = {"image": results.image_threshold, "pixel": results.pixel_threshold}
-    examples = gallery.examples(results, album)
-    mistakes = gallery.mistakes(results, album)
-    ranked = sorted(results.rows, key=lambda r: (-r.score, r.id))
-    groups = numbers.by_group(results)
+    album = gallery.Album(data.folder)
+    examples = gallery.examples(data, album)
+    mistakes = gallery.mistakes(data, album)
+    ranked = sorted(data.rows, key=lambda r: (-r.score, r.id))
+    measured = data.measured
     return {
-        "title": words.title(results),
-        "date": str(results.fact("started") or "")[:10],
-        "lead": words.lead(results),
-        "cautions": words.cautions(results),
-        "measured": bool(results.metrics),
-        "cards": numbers.cards(results) if results.metrics else [],
-        "prior": words.beside_prior(results),
-        "intervals": words.intervals(results),
+        "title": words.title(data),
+        "date": ((data.run and data.run.started) or "")[:10],
+        "lead": words.lead(data),
+        "cautions": words.cautions(data),
+        "measured": measured is not None,
+        "headlines": numbers.headlines(data) if measured else [],
+        "prior": words.beside_prior(data),
+        "intervals": words.intervals(data),
         "charts": {
-            "roc": charts.roc(results.metrics, cuts),
-            "pr": charts.precision_recall(results.metrics, cuts),
-            "reliability": charts.reliability(results.metrics),
-            "scores": charts.histograms(_scores(results), results.image_threshold),
+            "roc": charts.curves(data, ROC),
+            "pr": charts.curves(data, PR),
+            "reliability": charts.reliability(data),
+            "scores": charts.histograms(_scores(data), data.thresholds.image),
         },
-        "confusion": _confusion(results),
+        "confusion": confusion(measured.confusion.classes, measured.confusion.matrix) if measured else None,
         "examples": examples,
         "each": gallery.EACH,
         "mistakes": mistakes,
-        "truth_known": any(r.verdict for r in results.rows),
-        "has_maps": any(r.overlay for r in results.rows),
+        "truth_known": any(r.verdict for r in data.rows),
+        "has_maps": any(r.overlay for r in data.rows),
         "album": album,
         "scale": gallery.scale(),
-        "cuts": cuts,
-        "by_class": numbers.by_class(results) if any(r.label for r in results.rows) else [],
-        "groups": groups,
+        "pixel_threshold": data.thresholds.pixel,
+        "by_class": numbers.by_class(data) if any(r.label for r in data.rows) else [],
+        "groups": numbers.by_group(data),
         "shown_groups": SHOWN_GROUPS,
-        "subset_titles": titles,
-        "subsets": subsets,
-        "table": numbers.table(results.metrics.get("metrics", {})),
-        "ranked": ranked[:SHOWN_ROWS] if not results.metrics else [],
-        "count": len(results.rows),
-        "protocol": protocol(results),
-        "options": options(results),
-        "errors": _errors(results),
-        "files": [name for name in (METRICS, TABLE, PREDICTIONS, ERRORS, RUN) if (results.folder / name).is_file()],
+        "subsets": numbers.subsets(data),
+        "table": numbers.table(measured.metrics) if measured else [],
+        "ranked": [] if measured else [_line(r) for r in ranked[:SHOWN_ROWS]],
+        "images": len(data.rows),
+        "protocol": protocol(data),
+        "options": list(options(data.model.options)) if data.model else [],
+        "errors": _errors(data),
+        "files": [name for name in (METRICS, TABLE, PREDICTIONS, ERRORS, RUN) if (data.folder / name).is_file()],
     }
 
 
-# --- tables ----------------------------------------------------------------------------------------------------------
+def _line(r: ImageRow) -> tuple[str, str, str, str]:
+    """A row of the score list."""
+    graded = f"{r.guess} {r.probs[r.guess]:.2f}" if r.probs and r.guess else DASH
+    return r.name, decimals(r.score), "abnormal" if r.abnormal else "normal", graded
 
 
-def _errors(results: Results) -> list[tuple[str, str]]:
-    """Ids and reasons without the folders of the machine they come from."""
-    root = results.fact("data", "root")
-    return [(short_id(id_), reason.replace(f"{root}/", "") if root else reason) for id_, reason in results.errors]
+def _errors(data: RunData) -> list[tuple[str, str]]:
+    """Ids and reasons without the folders of the computer they come from."""
+    root = data.data.root
+    return [(short_id(id_), reason.replace(f"{root}/", "") if root else reason) for id_, reason in data.errors]
 
 
-def _scores(results: Results) -> list[tuple[str, list[float], bool | None]]:
-    parts = numbers.of_class(results).items()
-    normal = results.fact("model", "normal_class")
+def _scores(data: RunData) -> list[tuple[str, list[float], bool | None]]:
+    """(class, scores, whether it means lesion) for the histograms."""
+    normal = data.model.normal_class if data.model else None
     return [
-        (label or "no class known", [r.score for r in rows], None if None in (label, normal) else label != normal)
-        for label, rows in parts
+        (label or numbers.NO_CLASS, [r.score for r in rows], None if None in (label, normal) else label != normal)
+        for label, rows in data.by_label.items()
     ]
-
-
-def _confusion(results: Results) -> dict[str, Any] | None:
-    """Counts with the share of their row; None without a graded image."""
-    found = results.metrics.get("confusion") or {}
-    matrix = found.get("matrix") or []
-    if not any(map(sum, matrix)):
-        return None
-    rows = [
-        (name, [(n, n / max(1, sum(counts)), i == j) for j, n in enumerate(counts)], sum(counts))
-        for i, (name, counts) in enumerate(zip(found["classes"], matrix, strict=True))
-    ]
-    return {"classes": found["classes"], "rows": rows}

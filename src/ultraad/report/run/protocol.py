@@ -1,4 +1,4 @@
-"""The protocol card: what is needed to do the same again, and to trust it."""
+"""The protocol of a run: what is needed to repeat it, and to trust it."""
 
 from __future__ import annotations
 
@@ -6,126 +6,114 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ultraad.report.kit.words import count, decimals
+from ultraad.report.kit.words import Protocol, count, decimals, known
 from ultraad.report.run.words import data_name, intervals, shots, source_name
+from ultraad.results.row import Run
 
 if TYPE_CHECKING:
-    from ultraad.report.run.read import Results
+    from ultraad.model.calibration import Calibration
+    from ultraad.report.run.read import RunData
 
 
-def protocol(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The protocol card: what is needed to do the same again, and to trust it."""
-    fact = results.fact
-    origin: Mapping[str, Any] = fact("model", "origin") or {}
-    calibration: Mapping[str, Any] = fact("model", "calibration") or {}
-    learned, auxiliary = origin.get("learned"), origin.get("auxiliary") or {}
-    seconds, rate = fact("seconds"), fact("images_per_second")
-    cards = [
-        (
-            "Model",
-            [
-                ("Method", fact("model", "method")),
-                ("Protocol", ", ".join(dict.fromkeys(filter(None, (origin.get("protocol"), shots(results)))))),
-                ("Classes", ", ".join(results.classes)),
-                ("No lesion", fact("model", "normal_class")),
-                ("Learned values", f"{sum(learned.values()):,}" if learned else None),
-                ("Selection", origin.get("selection")),
-                ("Seed", origin.get("seed")),
-                ("Preset", fact("model", "options", "preset")),
-                ("Model digest", _digest(fact("model", "digest"))),
-            ],
-        ),
-        (
-            "Backbone",
-            [
-                ("Name", fact("model", "backbone", "name")),
-                ("Weights", _digest(fact("model", "backbone", "fingerprint"))),
-                ("Input", _px(fact("model", "backbone", "size"))),
-                ("Number format", fact("model", "backbone", "dtype")),
-                ("Preprocessing", _preprocess(fact("model", "backbone", "preprocess"))),
-            ],
-        ),
-        (
-            "Thresholds",
-            [
-                ("Image", decimals(results.image_threshold, 4)),
-                ("Pixel", decimals(results.pixel_threshold, 4)),
-                ("From", calibration.get("rule")),
-                ("Folds", _folds(calibration)),
-                ("Fitted on this data", "no: thresholds are stored with the model" if calibration else None),
-            ],
-        ),
-        (
-            "Data",
-            [
-                ("Support", source_name(origin.get("source")) if origin.get("source") else None),
-                ("Support digest", _digest(fact("support_digest"))),
-                ("Auxiliary", source_name(auxiliary.get("source")) if auxiliary else None),
-                ("Auxiliary digest", _digest(auxiliary.get("digest"))),
-                ("Evaluated", data_name(results) if results.metrics else None),
-                ("Layout", fact("data", "layout")),
-                ("Split", fact("data", "split")),
-                ("Images", f"{len(results.rows)} used, {len(results.errors)} failed"),
-                ("Leakage check", _leakage(results)),
-            ],
-        ),
-        (
-            "Run",
-            [
-                ("Started", fact("started")),
-                ("Status", fact("status")),
-                ("Wall time", f"{seconds:,.1f} s" if seconds is not None else None),
-                ("Speed", f"{rate:g} images per second" if rate else None),
-                ("Intervals", intervals(results)),
-                *((f"{name}", version) for name, version in (fact("versions") or {}).items()),
-            ],
-        ),
-    ]
-    known = [(title, [(term, str(value)) for term, value in rows if value not in (None, "")]) for title, rows in cards]
-    return [(title, rows) for title, rows in known if rows]
+def protocol(data: RunData) -> Protocol:
+    """What is needed to repeat the run; unknown facts are left out."""
+    run = data.run or Run(command="evaluate")
+    model, origin = data.model, data.origin
+    backbone = model.backbone if model else None
+    auxiliary = origin.auxiliary if origin else None
+    setting = dict.fromkeys(filter(None, (origin.setting, shots(data)))) if origin else ()
+    return known(
+        [
+            (
+                "Model",
+                [
+                    ("Method", model and model.method),
+                    ("Protocol", ", ".join(setting)),
+                    ("Classes", ", ".join(data.classes)),
+                    ("No lesion", model and model.normal_class),
+                    ("Learned values", f"{sum(origin.learned.values()):,}" if origin and origin.learned else None),
+                    ("Selection", origin and origin.selection),
+                    ("Seed", origin and origin.seed),
+                    ("Preset", model and model.options.get("preset")),
+                    ("Model digest", model and model.digest[:16]),
+                ],
+            ),
+            (
+                "Backbone",
+                [
+                    ("Name", backbone.name),
+                    ("Weights", backbone.fingerprint[:16]),
+                    ("Input", f"{backbone.size} x {backbone.size} px"),
+                    ("Number format", backbone.dtype),
+                    ("Preprocessing", f"{backbone.preprocess.mode}, {backbone.preprocess.interpolation}"),
+                ]
+                if backbone
+                else [],
+            ),
+            (
+                "Thresholds",
+                [
+                    ("Image", decimals(data.thresholds.image, 4)),
+                    ("Pixel", decimals(data.thresholds.pixel, 4)),
+                    ("From", model and model.calibration.rule),
+                    ("Folds", model and _folds(model.calibration)),
+                    ("Fitted on this data", model and "no: thresholds are stored with the model"),
+                ],
+            ),
+            (
+                "Data",
+                [
+                    ("Support", origin and origin.source and source_name(origin.source)),
+                    ("Support digest", run.support_digest and run.support_digest[:16]),
+                    ("Auxiliary", auxiliary and source_name(auxiliary.source)),
+                    ("Auxiliary digest", auxiliary and auxiliary.digest[:16]),
+                    ("Evaluated", data_name(data) if data.measured else None),
+                    ("Layout", data.data.layout),
+                    ("Split", data.data.split),
+                    ("Images", f"{len(data.rows)} used, {len(data.errors)} failed"),
+                    ("Leakage check", _leakage(data)),
+                ],
+            ),
+            (
+                "Run",
+                [
+                    ("Started", run.started),
+                    ("Status", run.status),
+                    ("Wall time", None if run.seconds is None else f"{run.seconds:,.1f} s"),
+                    ("Speed", f"{run.images_per_second:g} images per second" if run.images_per_second else None),
+                    ("Intervals", intervals(data)),
+                    *run.versions.items(),
+                ],
+            ),
+        ]
+    )
 
 
-def options(results: Results) -> list[tuple[str, str]]:
+def options(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     """All options of the method, dotted as on the command line."""
-    return list(_flat(results.fact("model", "options") or {}))
-
-
-def _digest(value: str | None) -> str | None:
-    return value[:16] if value else None
-
-
-def _px(value: int | None) -> str | None:
-    return f"{value} x {value} px" if value else None
-
-
-def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{above}{key}.")
+            yield from options(value, f"{above}{key}.")
         else:
             yield above + key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _preprocess(config: Mapping[str, Any] | None) -> str | None:
-    return f"{config.get('mode')}, {config.get('interpolation')}" if config else None
-
-
-def _folds(calibration: Mapping[str, Any]) -> str | None:
-    if not calibration:
-        return None
-    if not calibration.get("folds"):
+def _folds(calibration: Calibration) -> str:
+    if not calibration.folds:
         return "none"
-    apart = "patients kept together" if calibration.get("grouped") else "patients unknown"
-    return f"{calibration['folds']}, {calibration.get('images')} support images out of fold, {apart}"
+    apart = "patients kept together" if calibration.grouped else "patients unknown"
+    return f"{calibration.folds}, {calibration.images} support images out of fold, {apart}"
 
 
-def _leakage(results: Results) -> str | None:
-    if results.fact("protocol") == "zero-shot":
+def _leakage(data: RunData) -> str | None:
+    if data.run and data.run.protocol == "zero-shot":
         return "nothing to leak: no image was used to adapt"
-    if results.fact("leakage", "checked") is not True:
-        return "not recorded" if results.metrics else None
-    dropped = results.fact("leakage", "dropped") or 0
+    leakage = data.run.leakage if data.run else None
+    if leakage is None or not leakage.checked:
+        return "not recorded" if data.measured else None
     found = (
-        f"{count(dropped, 'image')} left out" if dropped else "no image or patient it has learned from was evaluated"
+        f"{count(leakage.dropped, 'image')} left out"
+        if leakage.dropped
+        else "no image or patient that the model has learned from was evaluated"
     )
     return f"checked by bytes, id and patient: {found}"

@@ -1,121 +1,115 @@
-"""What a results folder holds, as far as it holds anything; see :mod:`ultraad.results.folder` for its files."""
+"""The folder of one run, typed; see :mod:`ultraad.results.folder` for its files. Any of them may be missing."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import Field, ValidationError
+
+from ultraad.config import explain
 from ultraad.errors import DataError
-from ultraad.report.kit.words import short_id
+from ultraad.metrics.metric import Metric
+from ultraad.model.record import Origin
 from ultraad.results.folder import ERRORS, METRICS, PREDICTIONS, RUN, read_predictions
+from ultraad.results.row import DataFacts, Facts, ImageRow, ModelFacts, Run, Thresholds
+
+F = TypeVar("F", bound=Facts)
+
+
+class ConfusionMatrix(Facts):
+    """Counts of images; rows are true classes, columns most probable ones."""
+
+    classes: tuple[str, ...] = ()
+    matrix: tuple[tuple[int, ...], ...] = ()
+
+
+class Bootstrap(Facts):
+    """How the intervals were made."""
+
+    unit: str = "image"
+    resamples: int = 0
+    seed: int = 0
+
+
+class Measurements(Facts):
+    """``metrics.json``; see :meth:`ultraad.metrics.summary.Evaluation.result`."""
+
+    metrics: dict[str, Metric] = Field({})
+    subsets: dict[str, dict[str, Metric]] = Field({})
+    curves: dict[str, Any] = Field({})
+    confusion: ConfusionMatrix = ConfusionMatrix()
+    n: dict[str, int] = Field({})
+    bootstrap: Bootstrap = Bootstrap()
+    thresholds: Thresholds = Thresholds()
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One predicted image.
+class RunData:
+    """The folder of one run in memory, without pictures.
 
     Attributes:
-        id: Sample id.
-        image: Where the image was; it may be gone.
-        frame: 0-based frame.
-        score: Higher is more anomalous.
-        abnormal: Whether the score reaches the stored threshold.
-        probs: {class: probability}; None if the method does not grade.
-        label: True class; None if unknown.
-        anomalous: True for lesion, False for normal, None if unknown.
-        group: Patient; None if unknown.
-        overlay: Picture of the map over the image; None if there is none.
-    """
-
-    id: str
-    image: Path
-    frame: int
-    score: float
-    abnormal: bool
-    probs: Mapping[str, float] | None
-    label: str | None
-    anomalous: bool | None
-    group: str | None
-    overlay: Path | None
-
-    @property
-    def name(self) -> str:
-        """The id, cut to what may be sent around."""
-        return short_id(self.id)
-
-    @property
-    def guess(self) -> str | None:
-        """The most probable class."""
-        return max(self.probs, key=self.probs.__getitem__) if self.probs else None
-
-    @property
-    def verdict(self) -> str | None:
-        """``"missed"``, ``"false alarm"`` or ``"right"`` at the stored threshold; None if the truth is unknown."""
-        if self.anomalous is None:
-            return None
-        if self.anomalous == self.abnormal:
-            return "right"
-        return "missed" if self.anomalous else "false alarm"
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """One results folder in memory, without pictures.
-
-    Attributes:
-        folder: Where it lies.
-        run: ``run.json``; empty if there is none.
-        metrics: ``metrics.json``; empty if nothing was measured.
+        folder: Its path.
+        run: ``run.json``; None if there is none.
+        measured: ``metrics.json``; None if nothing was measured.
         rows: Predictions in the order of the file.
         errors: (id, reason) of images that could not be used.
     """
 
     folder: Path
-    run: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    rows: tuple[Row, ...]
+    run: Run | None
+    measured: Measurements | None
+    rows: tuple[ImageRow, ...]
     errors: tuple[tuple[str, str], ...]
 
-    def fact(self, *keys: str) -> Any:  # noqa: ANN401  # whatever JSON holds there
-        """A value of ``run.json``, e.g. ``fact("model", "backbone", "name")``; None if it is not there."""
-        value: Any = self.run
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
+    @property
+    def model(self) -> ModelFacts | None:
+        """The model of the run; None if unknown."""
+        return self.run.model if self.run else None
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the model comes from; None if unknown."""
+        return self.model.origin if self.model else None
+
+    @property
+    def data(self) -> DataFacts:
+        """Which images; empty if unknown."""
+        return (self.run and self.run.data) or DataFacts()
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in label order; in order of appearance if the run does not say."""
-        named = self.fact("model", "classes") or [c for r in self.rows for c in r.probs or ()]
+        """Class names in label order; in order of appearance if the model is unknown."""
+        named = self.model.classes if self.model else [c for r in self.rows for c in r.probs or ()]
         return tuple(dict.fromkeys([*named, *(r.label for r in self.rows if r.label is not None)]))
 
     @property
-    def image_threshold(self) -> float | None:
-        """Stored image threshold."""
-        return self._threshold("image")
+    def thresholds(self) -> Thresholds:
+        """Stored thresholds, from ``run.json`` or else ``metrics.json``."""
+        found = [t for t in (self.run and self.run.thresholds, self.measured and self.measured.thresholds) if t]
+        image, pixel = ([v for t in found if (v := getattr(t, kind)) is not None] for kind in ("image", "pixel"))
+        return Thresholds(image=next(iter(image), None), pixel=next(iter(pixel), None))
 
     @property
-    def pixel_threshold(self) -> float | None:
-        """Stored pixel threshold."""
-        return self._threshold("pixel")
+    def by_label(self) -> dict[str | None, list[ImageRow]]:
+        """Rows by true class, in label order; those without a class are last, under None."""
+        parts = {c: [r for r in self.rows if r.label == c] for c in (*self.classes, None)}
+        return {label: rows for label, rows in parts.items() if rows}
 
-    def _threshold(self, kind: str) -> float | None:
-        found = self.fact("thresholds", kind)
-        if found is None:
-            found = self.metrics.get("thresholds", {}).get(kind)
-        return None if found is None else float(found)
+    def metric(self, key: str) -> Metric:
+        """A metric; its value is None if it is undefined or was not measured."""
+        return (self.measured and self.measured.metrics.get(key)) or Metric(None, reason="not measured")
 
 
 def last_part(path: str) -> str:
-    """The folder's own name, whatever system wrote the path."""
+    """The name of a folder, whatever system wrote the path."""
     return PureWindowsPath(path).name or path
 
 
-def read(folder: Path) -> Results:
-    """Everything of a results folder that a page can show.
+def read(folder: Path) -> RunData:
+    """Everything in the folder of a run that a page can show.
 
     Args:
         folder: What ``evaluate`` or ``predict`` wrote.
@@ -123,58 +117,43 @@ def read(folder: Path) -> Results:
     Raises:
         DataError: If it holds no results, or a file is damaged.
     """
-    run, metrics = _mapping(folder / RUN), _mapping(folder / METRICS)
-    if not metrics and not (folder / PREDICTIONS).is_file():
+    run, measured = _facts(folder / RUN, Run), _facts(folder / METRICS, Measurements)
+    if measured is None and not (folder / PREDICTIONS).is_file():
         msg = (
             f"{folder} holds neither {METRICS} nor {PREDICTIONS}, so there is nothing to report; "
             "wanted a folder written by 'ultraad evaluate' or 'ultraad predict'"
         )
         raise DataError(msg)
-    normal = run.get("model", {}).get("normal_class")
+    normal = run.model.normal_class if run and run.model else None
     rows = []
-    for number, found in enumerate(read_predictions(folder), start=1):
+    for i, found in enumerate(read_predictions(folder), start=1):
         try:
-            rows.append(_row(found, folder, normal=normal))
-        except (KeyError, TypeError, ValueError) as e:
-            msg = f"{folder / PREDICTIONS}: prediction {number} lacks or garbles {e}; evaluate again"
+            row = ImageRow.model_validate(found)
+        except ValidationError as e:
+            msg = f"{explain(e, where=f'{folder / PREDICTIONS}, prediction {i}')}; evaluate or predict again"
             raise DataError(msg) from e
-    return Results(folder, run, metrics, tuple(rows), _errors(folder / ERRORS))
+        if row.anomalous is None and row.label is not None and normal is not None:
+            row = row.model_copy(update={"anomalous": row.label != normal})
+        rows.append(row)
+    return RunData(folder, run, measured, tuple(rows), _errors(folder / ERRORS))
 
 
-def _row(found: Mapping[str, Any], folder: Path, *, normal: str | None) -> Row:
-    label, anomalous, overlay = found.get("label"), found.get("anomalous"), found.get("overlay")
-    if anomalous is None and label is not None and normal is not None:
-        anomalous = label != normal
-    return Row(
-        id=str(found["id"]),
-        image=Path(found["image"]),
-        frame=int(found.get("frame") or 0),
-        score=float(found["score"]),
-        abnormal=bool(found["abnormal"]),
-        probs=found.get("probs"),
-        label=label,
-        anomalous=anomalous,
-        group=found.get("group"),
-        overlay=folder / overlay if overlay else None,
-    )
-
-
-def _mapping(path: Path) -> Mapping[str, Any]:
+def _facts(path: Path, kind: type[F]) -> F | None:
     if not path.is_file():
-        return {}
+        return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        msg = f"{path} is damaged: {e}; evaluate again, or delete it to report without it"
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as e:
+        found = explain(e, where=str(path)) if isinstance(e, ValidationError) else f"{path} cannot be read: {e}"
+        msg = (
+            f"{found}; the file is damaged or from another version: evaluate or predict again, "
+            "or delete it to report without it"
+        )
         raise DataError(msg) from e
-    if not isinstance(content, dict):
-        msg = f"{path} holds a {type(content).__name__}, wanted a JSON object; evaluate again"
-        raise DataError(msg)
-    return content
 
 
 def _errors(path: Path) -> tuple[tuple[str, str], ...]:
-    """The lines of ``errors.jsonl``; one cut off by a kill is passed over, as in the predictions."""
+    """The lines of ``errors.jsonl``; a line cut off by a kill is skipped, as in the predictions."""
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:

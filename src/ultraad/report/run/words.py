@@ -2,70 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ultraad.report.kit.words import count
 from ultraad.report.run.read import last_part
 from ultraad.results.folder import RUN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from ultraad.model.record import Auxiliary
+    from ultraad.report.run.read import RunData
 
-    from ultraad.report.run.read import Results
 
-
-def title(results: Results) -> str:
+def title(data: RunData) -> str:
     """The heading of the page."""
-    what = ", ".join(filter(None, (method_name(results), shots(results))))
-    return f"{what}, evaluated on {data_name(results)}" if results.metrics else f"{what}: predictions"
+    what = ", ".join(filter(None, (method_name(data), shots(data))))
+    return f"{what}, evaluated on {data_name(data)}" if data.measured else f"{what}: predictions"
 
 
-def method_name(results: Results) -> str:
+def method_name(data: RunData) -> str:
     """The method's own name."""
-    return str(results.fact("model", "method") or "The model")
+    return data.model.method if data.model else "The model"
 
 
-def shots(results: Results) -> str:
+def shots(data: RunData) -> str:
     """``"8 images per class"``, ``"zero-shot"``, ``"no support image"``, or nothing if unknown."""
-    protocol = results.fact("model", "origin", "protocol")
-    if protocol == "zero-shot":
-        return "zero-shot"
-    if protocol == "auxiliary":
-        return "no support image"
-    n = results.fact("model", "origin", "shots")
-    return f"{count(n, 'image')} per class" if n else ""
+    origin = data.origin
+    if origin is None:
+        return ""
+    if origin.setting == "few-shot":
+        return f"{count(origin.shots, 'image')} per class" if origin.shots else ""
+    return "zero-shot" if origin.setting == "zero-shot" else "no support image"
 
 
-def data_name(results: Results) -> str:
-    """The data set by its folder's name: paths of one machine mean nothing to the reader."""
-    root = results.fact("data", "root")
-    layout = results.fact("data", "layout")
-    return "simulated images" if layout == "synthetic" else last_part(root) if root else str(layout or "given images")
+def data_name(data: RunData) -> str:
+    """The data set by the name of its folder: a path of another computer means nothing to the reader."""
+    root, layout = data.data.root, data.data.layout
+    return "simulated images" if layout == "synthetic" else last_part(root) if root else layout or "given images"
 
 
-def lead(results: Results) -> list[str]:
-    """What was adapted on what, and evaluated on what."""
-    origin = results.fact("model", "origin") or {}
-    classes = ", ".join(results.classes)
-    backbone = results.fact("model", "backbone", "name")
-    on = f", on the frozen backbone {backbone}" if backbone else ""
-    more = f" and trained on {_auxiliary(origin['auxiliary'])}" if origin.get("auxiliary") else ""
-    if origin.get("protocol") == "zero-shot":
-        first = f"{method_name(results)} zero-shot: no image was used to adapt, only sentences about {classes}{on}."
-    elif origin.get("shots"):
+def lead(data: RunData) -> list[str]:
+    """What the model was adapted on, and what it was evaluated on."""
+    name, origin, classes = method_name(data), data.origin, ", ".join(data.classes)
+    on = f", on the frozen backbone {data.model.backbone.name}" if data.model else ""
+    if origin is None:
+        first = f"{name}{on}; how it was adapted is not recorded."
+    elif origin.setting == "zero-shot":
+        first = f"{name} zero-shot: no image was used to adapt it, only sentences about {classes}{on}."
+    elif origin.shots:
+        more = f" and trained on {_auxiliary(origin.auxiliary)}" if origin.auxiliary else ""
         first = (
-            f"{method_name(results)} was adapted on {count(origin['shots'], 'image')} of each class ({classes}) "
-            f"from {source_name(origin.get('source'))}{more}{on}."
+            f"{name} was adapted on {count(origin.shots, 'image')} of each class ({classes}) "
+            f"from {source_name(origin.source)}{more}{on}."
         )
-    elif origin.get("auxiliary"):
-        first = f"{method_name(results)} was trained on {_auxiliary(origin['auxiliary'])} alone{on}."
+    elif origin.auxiliary:
+        first = f"{name} was trained only on {_auxiliary(origin.auxiliary)}{on}."
     else:
-        first = f"{method_name(results)}{on}; how it was adapted is not recorded."
-    return [first, _measured_on(results) if results.metrics else _predicted(results)]
-
-
-def _auxiliary(auxiliary: Mapping[str, Any]) -> str:
-    return f"{count(auxiliary.get('images', 0), 'image')} of another data set, {source_name(auxiliary.get('source'))}"
+        first = f"{name}{on}; how it was adapted is not recorded."
+    return [first, _measured_on(data) if data.measured else _predicted(data)]
 
 
 def source_name(source: str | None) -> str:
@@ -74,70 +67,70 @@ def source_name(source: str | None) -> str:
     return f"{last_part(root)} ({layout})" if root else "a source that is not recorded"
 
 
-def _measured_on(results: Results) -> str:
-    n = results.metrics.get("n", {})
-    patients = f" of {count(n['groups'], 'patient')}" if n.get("groups") else ""
-    split = results.fact("data", "split")
-    return (
-        f"It was evaluated on {count(n.get('images', 0), 'image')}{patients} from {data_name(results)}"
-        f"{f', split {split}' if split else ''}: {n.get('lesions', 0)} with a lesion, {n.get('normals', 0)} without; "
-        f"{n.get('masks', 0)} lesion images have a usable mask."
-    )
-
-
-def _predicted(results: Results) -> str:
-    flagged = sum(r.abnormal for r in results.rows)
-    cut = results.image_threshold
-    at = f" {cut:.3f}" if cut is not None else ""
-    return (
-        f"It was run on {count(len(results.rows), 'image')}; {flagged} at or above the image threshold{at}. "
-        "Nothing was measured."
-    )
-
-
-def beside_prior(results: Results) -> str | None:
-    """What the pixel AUROC is worth beside a blob in the middle."""
-    metrics = results.metrics.get("metrics", {})
-    prior, pixel = metrics.get("pixel_auroc_centre_prior") or {}, metrics.get("pixel_auroc") or {}
-    if prior.get("value") is None or pixel.get("value") is None:
+def beside_prior(data: RunData) -> str | None:
+    """How the pixel AUROC compares with that of a fixed blob in the middle."""
+    prior, pixel = data.metric("pixel_auroc_centre_prior"), data.metric("pixel_auroc")
+    if prior.value is None or pixel.value is None:
         return None
     text = (
-        f"Lesions tend to sit in the middle of the picture. A fixed blob there, which has seen no image, reaches a "
-        f"pixel AUROC of {prior['value']:.3f}; the model reaches {pixel['value']:.3f}."
+        f"Lesions tend to be in the middle of the image. A fixed blob there, which has seen no image, reaches a "
+        f"pixel AUROC of {prior.value:.3f}; the model reaches {pixel.value:.3f}."
     )
-    low = pixel.get("low")
-    if pixel["value"] <= prior["value"]:
-        return f"{text} By this number it does not localise better than the blob."
-    if low is not None and low <= prior["value"]:
-        return f"{text} Its interval reaches down to the blob: these images do not show that it localises better."
+    if pixel.value <= prior.value:
+        return f"{text} By this number the model does not localise better than the blob."
+    if pixel.low is not None and pixel.low <= prior.value:
+        return f"{text} Its interval includes the blob: these images do not show that the model localises better."
     return text
 
 
-def cautions(results: Results) -> list[str]:
+def cautions(data: RunData) -> list[str]:
     """What a reader must know before the numbers."""
-    found = []
-    status = results.fact("status")
-    if status not in (None, "complete"):
-        found.append(f"The run is {status}: this page shows what was done until then.")
-    if not results.run:
-        found.append(f"{RUN} is missing: model, thresholds and protocol are not known.")
-    if results.errors:
-        found.append(f"{count(len(results.errors), 'file')} could not be used; see the list below.")
-    dropped = results.fact("leakage", "dropped")
-    if dropped:
-        found.append(f"{count(dropped, 'image')} of the support set or its patients lay in the data and were left out.")
-    unlabelled = sum(r.verdict is None for r in results.rows)
-    if results.metrics and unlabelled:
-        found.append(f"Normal or abnormal is not known of {count(unlabelled, 'image')}; detection leaves them out.")
-    notes = (*(results.fact("model", "origin", "notes") or ()), *(results.fact("model", "calibration", "notes") or ()))
+    found, run = [], data.run
+    if run is None:
+        found.append(f"{RUN} is missing: model, thresholds and protocol are unknown.")
+    elif run.status not in (None, "complete"):
+        found.append(f"The run is {run.status}: this page shows what was done until then.")
+    if data.errors:
+        found.append(f"{count(len(data.errors), 'file')} could not be used; see the list below.")
+    if run and run.leakage and run.leakage.dropped:
+        dropped = count(run.leakage.dropped, "image")
+        found.append(f"{dropped} of the support set, or of its patients, also occurred in the data and were left out.")
+    unknown = sum(r.verdict is None for r in data.rows)
+    if data.measured and unknown:
+        found.append(f"{count(unknown, 'image')} have no known truth (normal or abnormal); detection leaves them out.")
+    notes = (*data.model.origin.notes, *data.model.calibration.notes) if data.model else ()
     return found + [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes]
 
 
-def intervals(results: Results) -> str | None:
+def intervals(data: RunData) -> str | None:
     """How the intervals were made; None if there are none."""
-    bootstrap = results.metrics.get("bootstrap") or {}
-    if not bootstrap.get("resamples"):
+    if data.measured is None or not data.measured.bootstrap.resamples:
         return None
+    b = data.measured.bootstrap
+    return f"95 %, {b.resamples} bootstrap resamples of {b.unit}s, seed {b.seed}"
+
+
+def _auxiliary(auxiliary: Auxiliary) -> str:
+    return f"{count(auxiliary.images, 'image')} of another data set, {source_name(auxiliary.source)}"
+
+
+def _measured_on(data: RunData) -> str:
+    assert data.measured is not None
+    n = data.measured.n
+    patients = f" of {count(n['groups'], 'patient')}" if n.get("groups") else ""
+    split = f", split {data.data.split}" if data.data.split else ""
+    masks = n.get("masks", 0)
     return (
-        f"95 %, {bootstrap['resamples']} bootstrap resamples of {bootstrap.get('unit')}s, seed {bootstrap.get('seed')}"
+        f"It was evaluated on {count(n.get('images', 0), 'image')}{patients} from {data_name(data)}{split}: "
+        f"{n.get('lesions', 0)} with a lesion, {n.get('normals', 0)} without; {count(masks, 'lesion image')} "
+        f"{'has' if masks == 1 else 'have'} a usable mask."
+    )
+
+
+def _predicted(data: RunData) -> str:
+    flagged, cut = sum(r.abnormal for r in data.rows), data.thresholds.image
+    at = "" if cut is None else f" {cut:.3f}"
+    return (
+        f"It was run on {count(len(data.rows), 'image')}; {flagged} reached the image threshold{at}. "
+        "Nothing was measured."
     )
