@@ -2,7 +2,7 @@
 
     python -m perf.cine
 
-Files: ``predict_into`` without overlays and maps, from the header to the report, on 480 x 640 pixels: colour as it is
+Files: ``predict`` without overlays and maps, from the header to the report, on 480 x 640 pixels: colour as it is
 and as JPEG, grey as it is, as RLE and as JPEG 2000. Live: a source that gives a frame every 40 ms (and one every 10 ms,
 which is too fast) through ``Model.stream(newest=True)``; the delay of a frame is the time from its arrival to its
 prediction.
@@ -38,7 +38,7 @@ from pydicom.uid import (
 
 import ultraad
 from ultraad.model.model import Model
-from ultraad.runs.predict import predict as predict_into
+from ultraad.runs.predict import predict
 from ultraad.simulate import simulate
 
 HEIGHT, WIDTH = 480, 640
@@ -103,7 +103,7 @@ def files(model: Model, folder: Path, number: int) -> Iterator[Row]:
     ):
         cine = write_cine(folder / "cine.dcm", pictures, number, syntax=syntax, grey=grey)
         start = time.perf_counter()
-        done = predict_into(model, [cine], folder / "results", resume=False, overlays=False, maps=False)
+        done = predict(model, [cine], folder / "results", resume=False, overlays=False, maps=False)
         rate = done.predicted / (time.perf_counter() - start)
         yield Row(
             f"cine of {number} frames, {WIDTH} x {HEIGHT}, {what}",

@@ -3,7 +3,7 @@
     python -m perf.end_to_end                    # 200 files of 500 x 600 pixels
     python -m perf.end_to_end --number 1000 --paper
 
-Ours is ``predict_into`` in this process, with an adapted model at hand: find the files, read, preprocess, encode, map
+Ours is ``predict`` in this process, with an adapted model at hand: find the files, read, preprocess, encode, map
 to the file's own pixels, overlay, 16-bit map, rows, table, report. The peer is open_clip's ``encode_image`` and nothing
 else: images preprocessed beforehand, in memory, in batches of the same size, with the same threads. One more row is the
 command in a process of its own, so that starting Python and loading the model count, too.
@@ -25,7 +25,7 @@ from PIL import Image
 import ultraad
 from ultraad.io import read_image
 from ultraad.model.model import Model
-from ultraad.runs.predict import predict as predict_into
+from ultraad.runs.predict import predict
 from ultraad.simulate import simulate, write_dataset
 
 HEIGHT, WIDTH = 500, 600  # the usual size in BUSI
@@ -58,7 +58,7 @@ def compare(model: Model, files: list[Path], folder: Path, *, batch_size: int, t
     batches = torch.arange(len(files)).remainder(len(images)).split(batch_size)
 
     def ours() -> None:
-        predict_into(model, [files[0].parent], folder / "results", resume=False, batch_size=batch_size)
+        predict(model, [files[0].parent], folder / "results", resume=False, batch_size=batch_size)
 
     @torch.no_grad()
     def peer() -> None:

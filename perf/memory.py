@@ -27,9 +27,9 @@ CHILD = """
 import json, resource, sys
 import torch
 import ultraad
-from ultraad.runs.predict import predict as predict_into
+from ultraad.runs.predict import predict
 torch.set_num_threads(int(sys.argv[3]))
-done = predict_into(ultraad.zero_shot(backbone="tiny"), [sys.argv[1]], sys.argv[2])
+done = predict(ultraad.zero_shot(backbone="tiny"), [sys.argv[1]], sys.argv[2])
 unit = 1 if sys.platform == "darwin" else 1024
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 print(json.dumps({"images": done.predicted, "peak": peak, "seconds": done.seconds}))

@@ -306,14 +306,14 @@ def test_the_contributed_backbone_works(contributed: Path, synthetic_dir: Path) 
 def test_every_written_field_is_described(tmp_path: Path, synthetic_dir: Path, folder_dir: Path) -> None:
     import ultraad
     from ultraad.data.support import save_support
-    from ultraad.runs.predict import predict as predict_into
+    from ultraad.runs.predict import predict
 
     text = (ROOT / "docs" / "file-formats.md").read_text(encoding="utf-8")
     support = ultraad.draw_support(synthetic_dir, shots=2)
     save_support(support, tmp_path / "support.json")
     model = ultraad.adapt(support, backbone="tiny", options=QUICK)
     model.save(tmp_path / "model")
-    predict_into(model, [synthetic_dir / "normal"], tmp_path / "run")
+    predict(model, [synthetic_dir / "normal"], tmp_path / "run")
     metrics = ultraad.evaluate(model, folder_dir, bootstrap=0)
     metrics.pop("failed")  # for the caller; errors.jsonl has it
 

@@ -20,13 +20,14 @@ from ultraad.model.adapt import zero_shot
 from ultraad.model.calibration import fixed
 from ultraad.model.model import Model
 from ultraad.results import folder as results
-from ultraad.results.folder import RunFolder, read_predictions
+from ultraad.results.folder import RunFolder, read_rows
+from ultraad.results.row import Run
 from ultraad.runs.evaluate import evaluate
-from ultraad.runs.predict import predict as predict_into
+from ultraad.runs.job import facts
+from ultraad.runs.predict import predict
 from ultraad.types import Prediction, Result, Sample
 
 CALIBRATION = fixed(has_map=True, note="")
-RUN = {"command": "predict", "model": {"digest": "0"}}
 
 
 def result(number: int) -> Result:
@@ -38,10 +39,10 @@ def result(number: int) -> Result:
 
 def check(folder: Path) -> list[str]:
     """Ids of the lines, whose pictures are all there and whole."""
-    rows = list(read_predictions(folder))
+    rows = list(read_rows(folder))
     for row in rows:
-        assert read_image(folder / row["overlay"]).shape[:2] == read_map(folder / row["map"]).shape
-    return [row["id"] for row in rows]
+        assert read_image(folder / row.overlay).shape[:2] == read_map(folder / row.map).shape
+    return [row.id for row in rows]
 
 
 def writers() -> list[threading.Thread]:
@@ -54,6 +55,11 @@ def model() -> Model:
 
 
 @pytest.fixture(scope="module")
+def run(model: Model) -> Run:
+    return facts(model, "predict")
+
+
+@pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("pictures")
     for i in range(30):
@@ -61,7 +67,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_lines_keep_the_order_and_come_after_their_pictures(tmp_path, monkeypatch):
+def test_lines_keep_the_order_and_come_after_their_pictures(run, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     write, append = results.write_image, results.append_line
 
@@ -77,21 +83,21 @@ def test_lines_keep_the_order_and_come_after_their_pictures(tmp_path, monkeypatc
 
     monkeypatch.setattr(results, "write_image", late)
     monkeypatch.setattr(results, "append_line", checked)
-    folder = RunFolder(tmp_path, RUN, resume=True)
+    folder = RunFolder(tmp_path, run, resume=True)
     for i in range(40):
         folder.add(result(i), CALIBRATION)
     folder.finish("complete")
     assert check(tmp_path) == [f"{i}" for i in range(40)]
-    for i, row in enumerate(read_predictions(tmp_path)):
-        np.testing.assert_allclose(read_map(tmp_path / row["map"]), i / 100, atol=1e-4)
+    for i, row in enumerate(read_rows(tmp_path)):
+        np.testing.assert_allclose(read_map(tmp_path / row.map), i / 100, atol=1e-4)
     assert not writers()
 
 
-def test_few_images_are_held_back_while_the_disk_is_slow(tmp_path, monkeypatch):
+def test_few_images_are_held_back_while_the_disk_is_slow(run, tmp_path, monkeypatch):
     go, added = threading.Event(), []
     write = results.write_map
     monkeypatch.setattr(results, "write_map", lambda *a: (go.wait(20), write(*a))[1])
-    folder = RunFolder(tmp_path, RUN, resume=True)
+    folder = RunFolder(tmp_path, run, resume=True)
 
     def fill() -> None:
         for i in range(40):
@@ -127,14 +133,14 @@ def test_an_error_of_the_writers_ends_the_run_and_a_second_run_completes_it(
 
     monkeypatch.setattr(results, "write_image", full_disk)
     with pytest.raises(DataError, match="No space left"):
-        predict_into(model, [pictures], tmp_path)
+        predict(model, [pictures], tmp_path)
     run = json.loads((tmp_path / "run.json").read_text())
     done = check(tmp_path)
     assert (run["status"], run["images"]) == ("failed", len(done))
     assert not any(id_.endswith(f"{bad:02d}.png") for id_ in done)
     assert not writers()
     monkeypatch.undo()
-    again = predict_into(model, [pictures], tmp_path)
+    again = predict(model, [pictures], tmp_path)
     assert (again.predicted, again.skipped) == (30 - len(done), len(done))
     assert len(check(tmp_path)) == 30
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "complete"
@@ -153,10 +159,10 @@ def test_an_error_of_the_writers_ends_an_evaluation(model: Model, busi_dir: Path
 
 
 def test_without_pictures_only_lines_are_written(model: Model, pictures: Path, tmp_path: Path) -> None:
-    predict_into(model, [pictures], tmp_path, overlays=False, maps=False)
-    rows = list(read_predictions(tmp_path))
-    assert [Path(r["id"]).stem for r in rows] == [f"{i:02d}" for i in range(30)]
-    assert {r["map"] for r in rows} == {r["overlay"] for r in rows} == {None}
+    predict(model, [pictures], tmp_path, overlays=False, maps=False)
+    rows = list(read_rows(tmp_path))
+    assert [Path(r.id).stem for r in rows] == [f"{i:02d}" for i in range(30)]
+    assert {r.map for r in rows} == {r.overlay for r in rows} == {None}
     assert not list((tmp_path / "maps").iterdir())
     assert not list((tmp_path / "overlays").iterdir())
 
@@ -164,8 +170,8 @@ def test_without_pictures_only_lines_are_written(model: Model, pictures: Path, t
 KILLED = """
 import itertools, sys, time
 from ultraad.model.adapt import zero_shot
-from ultraad.runs.predict import predict as predict_into
-predict_into(zero_shot(backbone="tiny"), [sys.argv[1]], sys.argv[2], batch_size=4, progress=lambda *_: time.sleep(0.05))
+from ultraad.runs.predict import predict
+predict(zero_shot(backbone="tiny"), [sys.argv[1]], sys.argv[2], batch_size=4, progress=lambda *_: time.sleep(0.05))
 """
 
 
@@ -187,6 +193,6 @@ def test_a_kill_leaves_nothing_half_done(model: Model, pictures: Path, tmp_path:
     assert [Path(id_).stem for id_ in done] == [f"{i:02d}" for i in range(len(done))]
     for image in [*(out / "maps").glob("[!.]*"), *(out / "overlays").glob("[!.]*")]:
         read_image(image)  # whole, whether there is a line for it or not
-    again = predict_into(model, [pictures], out)
+    again = predict(model, [pictures], out)
     assert (again.predicted, again.skipped) == (30 - len(done), len(done))
     assert [Path(id_).stem for id_ in check(out)] == [f"{i:02d}" for i in range(30)]

@@ -20,7 +20,7 @@ from ultraad.model.model import Model
 from ultraad.results.folder import read_predictions
 from ultraad.runs.evaluate import evaluate
 from ultraad.runs.judge import unseen
-from ultraad.runs.predict import predict as predict_into
+from ultraad.runs.predict import predict
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def rows(folder: Path) -> list[dict]:
 
 def test_what_a_prediction_run_leaves(model: Model, busi_dir: Path, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    done = predict_into(model, [busi_dir], tmp_path / "out", progress=lambda *s: steps.append(s))
+    done = predict(model, [busi_dir], tmp_path / "out", progress=lambda *s: steps.append(s))
     assert (done.predicted, done.skipped, done.failed) == (12, 0, {})
     assert steps == [(k, 12) for k in range(1, 13)]
     found = rows(tmp_path / "out")
@@ -59,39 +59,39 @@ def test_what_a_prediction_run_leaves(model: Model, busi_dir: Path, tmp_path: Pa
 
 def test_a_second_run_does_only_what_is_missing(model: Model, busi_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    predict_into(model, [busi_dir / "benign"], out)
+    predict(model, [busi_dir / "benign"], out)
     whole = (out / "predictions.jsonl").read_bytes()
     (out / "predictions.jsonl").write_bytes(whole[:-40])  # killed while writing the last line
-    done = predict_into(model, [busi_dir], out)
+    done = predict(model, [busi_dir], out)
     assert (done.predicted, done.skipped) == (9, 3)
     assert len(rows(out)) == 12
     assert {r["id"] for r in rows(out)} == {p.as_posix() for p in busi_dir.rglob("*).png")}
-    assert predict_into(model, [busi_dir], out).predicted == 0
-    assert predict_into(model, [busi_dir / "normal"], out, resume=False).predicted == 4
+    assert predict(model, [busi_dir], out).predicted == 0
+    assert predict(model, str(busi_dir / "normal"), out, resume=False).predicted == 4
     assert len(rows(out)) == 4
     assert len(list((out / "maps").iterdir())) == 4
 
 
 def test_results_of_another_model_are_not_mixed_in(model: Model, busi_dir: Path, tmp_path: Path) -> None:
-    predict_into(model, [busi_dir / "benign"], tmp_path / "out")
+    predict(model, [busi_dir / "benign"], tmp_path / "out")
     with pytest.raises(DataError, match="results of another model"):
-        predict_into(zero_shot(backbone="tiny"), [busi_dir], tmp_path / "out")
+        predict(zero_shot(backbone="tiny"), [busi_dir], tmp_path / "out")
     (tmp_path / "out" / "run.json").unlink()
-    with pytest.raises(DataError, match="nobody knows whose"):
-        predict_into(model, [busi_dir], tmp_path / "out")
+    with pytest.raises(DataError, match="its model is unknown"):
+        predict(model, [busi_dir], tmp_path / "out")
     (tmp_path / "out" / "run.json").write_text("{")
     with pytest.raises(DataError, match="damaged"):
-        predict_into(model, [busi_dir], tmp_path / "out")
+        predict(model, [busi_dir], tmp_path / "out")
     (tmp_path / "out" / "run.json").write_text("{}")
     with pytest.raises(DataError, match="not written by ultraad"):
-        predict_into(model, [busi_dir], tmp_path / "out")
+        predict(model, [busi_dir], tmp_path / "out")
 
 
 def test_bad_files_are_listed_and_tried_again(model: Model, tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     save(folder / "a.png", picture(1, lesion=False)[0])
     (folder / "b.png").write_bytes(b"")
-    done = predict_into(model, [folder], out, overlays=False, maps=False)
+    done = predict(model, [folder], out, overlays=False, maps=False)
     assert done.predicted == 1
     assert list(done.failed) == [(folder / "b.png").as_posix()]
     (error,) = [json.loads(line) for line in (out / "errors.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -99,14 +99,14 @@ def test_bad_files_are_listed_and_tried_again(model: Model, tmp_path: Path) -> N
     assert rows(out)[0]["map"] is None
     assert rows(out)[0]["overlay"] is None
     save(folder / "b.png", picture(2, lesion=False)[0])
-    assert predict_into(model, [folder], out).failed == {}
+    assert predict(model, [folder], out).failed == {}
     assert not (out / "errors.jsonl").exists()
 
 
 def test_names_that_differ_little_get_files_of_their_own(model: Model, tmp_path: Path) -> None:
     for name in ("a b.png", "a_b.png", "ä b.png", "deep/a b.png", "a b.bmp", f"{'x' * 200}.png", "no suffix.v1.png"):
         save(tmp_path / "in" / name, picture(1, lesion=False)[0])
-    predict_into(model, [tmp_path / "in"], tmp_path / "out")
+    predict(model, [tmp_path / "in"], tmp_path / "out")
     names = [r["overlay"] for r in rows(tmp_path / "out")]
     assert len(set(names)) == 7
     assert all((tmp_path / "out" / n).is_file() and len(Path(n).name) < 100 for n in names)
@@ -235,10 +235,10 @@ def test_an_interrupted_run_says_so_and_keeps_what_is_done(model: Model, busi_di
 
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        predict_into(model, [busi_dir], out, progress=stop, batch_size=2)
+        predict(model, [busi_dir], out, progress=stop, batch_size=2)
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert len(rows(out)) == 5
     assert len((out / "predictions.csv").read_text(encoding="utf-8").splitlines()) == 6
-    done = predict_into(model, [busi_dir], out)
+    done = predict(model, [busi_dir], out)
     assert (done.predicted, done.skipped) == (7, 5)
     assert json.loads((out / "run.json").read_text())["status"] == "complete"

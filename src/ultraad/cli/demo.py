@@ -18,7 +18,7 @@ from ultraad.results.folder import REPORT
 from ultraad.rng import seeded
 from ultraad.runs.evaluate import evaluate
 from ultraad.runs.judge import unseen
-from ultraad.runs.predict import predict as predict_into
+from ultraad.runs.predict import predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -97,7 +97,7 @@ def run(
     )
 
     tell = progress or _silent
-    outcome = predict_into(model, [s.image for s in chosen[:SHOWN]], output / "predictions", resume=False)
+    outcome = predict(model, [s.image for s in chosen[:SHOWN]], output / "predictions", resume=False)
     lines.append(f"predicted {outcome.predicted} images into {output / 'predictions'}")
     metrics = evaluate(
         model,

@@ -33,11 +33,11 @@ def predict(
 
     Example: ultraad predict model scans/ -o predictions
     """
-    from ultraad.runs.predict import predict as predict_into
+    from ultraad.runs.predict import predict
 
     with progress() as tell:
         try:
-            done = predict_into(
+            done = predict(
                 model,
                 paths,
                 output,

@@ -1,26 +1,33 @@
-"""What one run leaves on disk, typed: a line of ``predictions.jsonl``, and ``run.json``.
+"""The files of one run, typed: a line of ``predictions.jsonl``, and ``run.json``.
 
-Reading is lenient: a key of another version is ignored, one that is missing has its default.
+Reading is lenient: an unknown key is ignored, and a missing one has its default.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ultraad.model.record import Description, Setting
+from ultraad.model.exported import About
+from ultraad.model.record import Description, Setting, Strict
+
+Status = Literal["running", "complete", "interrupted", "failed"]
 
 
 class Facts(BaseModel):
-    """Frozen facts that were read from a file or are written to one."""
+    """Frozen facts that are read from a file or written to one."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, keys in the order of the fields, unset fields left out."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
     def to_json(self) -> str:
-        """One line of strict JSON: no NaN, keys in the order of the fields, unset ones left out."""
-        return json.dumps(self.model_dump(mode="json", exclude_unset=True), ensure_ascii=False, allow_nan=False)
+        """:meth:`to_dict` as one line of strict JSON, without NaN."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
 
 class ImageRow(Facts):
@@ -44,7 +51,7 @@ class ImageRow(Facts):
 
     @property
     def name(self) -> str:
-        """The last two parts of the id: enough to find the image, and no home folder in a page that is sent around."""
+        """The last two parts of the id: enough to find the image, and no home folder in a page that is shared."""
         return "/".join(self.id.split("/")[-2:])
 
     @property
@@ -63,7 +70,7 @@ class ImageRow(Facts):
 
 
 class Thresholds(Facts):
-    """Thresholds in use."""
+    """The thresholds of a run."""
 
     image: float | None = Field(None, description="an image is abnormal if its score is at least this")
     pixel: float | None = Field(
@@ -71,12 +78,16 @@ class Thresholds(Facts):
     )
 
 
-class ModelFacts(Description):
-    """The model of a run: its digest and what it is."""
+class _Digest(Strict):
+    digest: str
+
+
+class ModelFacts(Description, _Digest):  # in this order, the digest is the first key
+    """The model of a run: its digest, its description and, for an exported model, facts about the export."""
 
     model_config = ConfigDict(extra="ignore")
 
-    digest: str
+    exported: About | None = None
 
 
 class DataFacts(Facts):
@@ -90,15 +101,15 @@ class DataFacts(Facts):
 
 
 class LeakageFacts(Facts):
-    """The check that nothing was evaluated that the model has learned from."""
+    """The check that the evaluated images were not used to make the model."""
 
-    checked: bool = Field(default=False, description="whether it was done")
+    checked: bool = Field(default=False, description="whether the check was done")
     leaks: int = Field(0, description="images of the support or auxiliary set, or of their patients")
-    dropped: int = Field(0, description="of these, left out")
+    dropped: int = Field(0, description="number of these that were left out")
 
 
 class Run(Facts):
-    """``run.json``: what was run, on what, with which model."""
+    """``run.json``: what was run, on which images, with which model."""
 
     command: Literal["predict", "evaluate"] = Field(description="what was run")
     started: str | None = Field(None, description="ISO time, UTC")
@@ -109,7 +120,7 @@ class Run(Facts):
     versions: dict[str, str] = Field({}, description="of the packages that results depend on")
     data: DataFacts | None = Field(None, description="which images: `paths`, or `root`, `layout` and `split`; `images`")
     leakage: LeakageFacts | None = Field(None, description="evaluate: `checked`, `leaks` found, `dropped`")
-    status: Literal["running", "complete", "interrupted", "failed"] | None = Field(None, description="how it ended")
+    status: Status | None = Field(None, description="running, complete, interrupted or failed")
     images: int | None = Field(None, description="images in the folder")
     failed: int | None = Field(None, description="images that could not be used")
     seconds: float | None = Field(None, description="wall time")

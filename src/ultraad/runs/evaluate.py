@@ -12,6 +12,7 @@ from ultraad.io.files import write_json
 from ultraad.metrics.bootstrap import RESAMPLES
 from ultraad.report.run.page import render
 from ultraad.results.folder import METRICS, RunFolder
+from ultraad.results.row import DataFacts, LeakageFacts
 from ultraad.runs.job import facts, failing, finishing
 from ultraad.runs.judge import evaluation_of, in_classes, judged, unseen
 
@@ -60,7 +61,7 @@ def evaluate(
         KeyboardInterrupt: As it came.
     """
     samples, about = _samples(data, layout=layout, split=split)
-    samples, leakage = _without_leaks(model, samples, about["layout"], leaks=leaks)
+    samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
     samples = in_classes(samples, model)
     if all(s.anomalous is None and s.label is None for s in samples):
         msg = f"none of the {len(samples)} images has a label, so nothing can be measured; use predict instead"
@@ -69,8 +70,7 @@ def evaluate(
     evaluation = evaluation_of(model)
     folder = None
     if output is not None:
-        about_run = {**facts(model, "evaluate"), "data": about, "leakage": leakage}
-        folder = RunFolder(output, about_run, resume=False, maps=False)
+        folder = RunFolder(output, facts(model, "evaluate", data=about, leakage=leakage), resume=False, maps=False)
 
     failed: dict[str, str] = {}
     with finishing(folder) as outcome:
@@ -94,10 +94,8 @@ def evaluate(
     return {**found, "failed": failed}
 
 
-def _samples(
-    data: str | Path | Sequence[Sample], *, layout: str, split: str | None
-) -> tuple[list[Sample], dict[str, Any]]:
-    """The samples, and what ``run.json`` says about them."""
+def _samples(data: str | Path | Sequence[Sample], *, layout: str, split: str | None) -> tuple[list[Sample], DataFacts]:
+    """The samples, and the facts about them for ``run.json``."""
     root = None
     if isinstance(data, (str, Path)):
         root = Path(data)
@@ -115,25 +113,26 @@ def _samples(
     if not samples:
         msg = "there are no samples to evaluate"
         raise DataError(msg)
-    return samples, {
-        "root": str(root.resolve()) if root else None,
-        "layout": None if layout == "auto" else layout,
-        "split": split,
-        "images": len(samples),
-    }
+    return samples, DataFacts(
+        root=str(root.resolve()) if root else None,
+        layout=None if layout == "auto" else layout,
+        split=split,
+        images=len(samples),
+    )
 
 
 def _without_leaks(
     model: Predictor, samples: list[Sample], layout: str | None, *, leaks: Literal["refuse", "drop"]
-) -> tuple[list[Sample], dict[str, Any]]:
-    """The samples that may be evaluated, and what ``run.json`` says about the check."""
+) -> tuple[list[Sample], LeakageFacts]:
+    """The samples that may be evaluated, and the facts about the check for ``run.json``."""
     support, auxiliary = [p for p, _ in model.support], [p for p, _ in model.auxiliary]
     if leaks == "refuse":
         check_leakage(support, samples, layout=layout)
         check_leakage(auxiliary, samples, layout=layout, role="auxiliary")
-        return samples, {"checked": True, "leaks": 0, "dropped": 0}
+        return samples, LeakageFacts(checked=True, leaks=0, dropped=0)
     kept = unseen([*support, *auxiliary], samples, layout=layout)
     if not kept:
         msg = "every image belongs to the support or auxiliary set or its patients; nothing is left to evaluate"
         raise LeakageError(msg)
-    return kept, {"checked": True, "leaks": len(samples) - len(kept), "dropped": len(samples) - len(kept)}
+    dropped = len(samples) - len(kept)
+    return kept, LeakageFacts(checked=True, leaks=dropped, dropped=dropped)

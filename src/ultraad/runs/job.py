@@ -1,4 +1,4 @@
-"""What both long jobs share: facts for ``run.json``, counts, failures, and an end that always closes the folder."""
+"""Shared by both long jobs: facts for ``run.json``, counts, failures, and closing the folder in any case."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ultraad.model.record import versions
+from ultraad.results.row import ModelFacts, Run, Status, Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the images of one run.
+    """The number of images of one run, by what happened to them.
 
     Attributes:
         predicted: Images predicted in this run.
@@ -36,27 +37,33 @@ class Outcome:
     seconds: float = 0.0
 
 
-def facts(model: Predictor, command: str) -> dict[str, Any]:
-    """What ``run.json`` says about the model; the report is made from this."""
+def facts(model: Predictor, command: Literal["predict", "evaluate"], **more: Any) -> Run:  # noqa: ANN401
+    """``run.json`` of a run that begins now.
+
+    Args:
+        model: Any model.
+        command: What is run.
+        more: Other fields: ``data``, ``leakage``.
+    """
     calibration = model.calibration
-    return {
-        "command": command,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": {
-            "digest": model.digest,
-            **model.describe().model_dump(mode="json", exclude={"format", "note", "digest", "files"}),
-        },
-        "thresholds": {"image": calibration.image_threshold, "pixel": calibration.pixel_threshold},
-        "protocol": model.origin.setting,
-        "support_digest": model.origin.support_digest,
-        "versions": versions(),
-    }
+    described = model.describe().model_dump(mode="json", exclude={"format", "note", "digest", "files"})
+    return Run(
+        command=command,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=ModelFacts(digest=model.digest, **described),
+        thresholds=Thresholds(image=calibration.image_threshold, pixel=calibration.pixel_threshold),
+        protocol=model.origin.setting,
+        support_digest=model.origin.support_digest,
+        versions=versions(),
+        **more,
+    )
 
 
 @contextmanager
 def finishing(folder: RunFolder | None) -> Iterator[Outcome]:
-    """Time a run and close its folder, whatever ends it."""
-    outcome, started, status = Outcome(), time.perf_counter(), "failed"
+    """Time a run and close its folder, however it ends."""
+    outcome, started = Outcome(), time.perf_counter()
+    status: Status = "failed"
     try:
         yield outcome
         if folder is not None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ultraad.data.samples import samples_of
 from ultraad.report.run.page import render
 from ultraad.results.folder import RunFolder
+from ultraad.results.row import DataFacts
 from ultraad.runs.job import Outcome, facts, failing, finishing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from ultraad.model.predictor import Predictor
 
 
 def predict(
     model: Predictor,
-    paths: Iterable[str | Path],
+    paths: str | Path | Iterable[str | Path],
     output: str | Path,
     *,
     frame: int | None = None,
@@ -32,7 +33,7 @@ def predict(
 
     Args:
         model: Any model.
-        paths: Files, folders and patterns.
+        paths: A file, a folder or a pattern, or several of them.
         output: Folder for the results.
         frame: Only this 0-based frame of multi-frame files; None takes all.
         resume: Skip what the folder has already; otherwise an earlier run's results are removed.
@@ -45,10 +46,10 @@ def predict(
         DataError: If nothing is found, or the folder cannot be used. Files that cannot be read are listed instead.
         KeyboardInterrupt: As it came; everything done by then is in the folder.
     """
-    wanted = list(paths)
+    wanted = [paths] if isinstance(paths, (str, Path)) else list(paths)
     samples = samples_of(wanted, frame=frame)
-    about = {**facts(model, "predict"), "data": {"paths": [str(p) for p in wanted], "images": len(samples)}}
-    folder = RunFolder(output, about, resume=resume, overlays=overlays, maps=maps)
+    run = facts(model, "predict", data=DataFacts(paths=tuple(map(str, wanted)), images=len(samples)))
+    folder = RunFolder(output, run, resume=resume, overlays=overlays, maps=maps)
     todo = [s for s in samples if s.id not in folder.done]
     skipped = len(samples) - len(todo)
     with finishing(folder) as outcome:
