@@ -1,12 +1,14 @@
-"""Adapting from 16 shots, beside the reference habit: the image tower run on every image in every epoch.
+"""Adapting from 16 shots, against the way of the reference: the image tower run on every image in every epoch.
 
-The habit is the same code with one difference: a view goes through the tower whenever it is drawn, instead of once.
-What is encoded before the first epoch, for the keys of the memory, is not charged to it. Ours is run whole, as
-``ultraad adapt`` does it: 50 epochs, then one fit for each of four folds. The habit is run for one and for three
-epochs, and its 50 follow from the line through both.
+    python -m perf.adapt
 
-The paper's backbone would take an hour. Its row is put together from parts that are linear in images and epochs: one
-pass of the tower over a batch, one epoch over that batch from features, and one with the tower.
+The peer is the same code with one difference: a view goes through the tower whenever it is drawn, instead of once. Its
+time excludes encoding before the first epoch (the keys of the memory). Ours runs in full, as ``ultraad adapt`` does: 50
+epochs, then one fit for each of four folds. The peer runs for one and for three epochs; its time for 50 epochs is
+extrapolated from these two.
+
+The paper's backbone would take an hour. Its row is computed from parts that are linear in images and epochs: one pass
+of the tower over a batch, one epoch over that batch from features, and one epoch with the tower.
 """
 
 from __future__ import annotations
@@ -37,12 +39,12 @@ SHOTS = 16
 PAPER = "open_clip:ViT-L-14-336-quickgelu"
 OPTIONS = METHOD.Config().train
 FOLDS = CalibrationConfig().folds
-FITS = 1 + FOLDS * (1 - 1 / FOLDS)  # the fit, and one on the rest of each fold, in fits on all images
+FITS = 1 + FOLDS * (1 - 1 / FOLDS)  # the final fit, and one without each fold, in units of a fit on all images
 HABIT = "the same code, the tower run on every image in every epoch"
 
 
 class EveryEpoch(SupportViews):
-    """Draws the same views as ours, and moves and encodes them anew."""
+    """Draws the same views as ours, but transforms and encodes them again at every draw."""
 
     def __init__(
         self,
@@ -71,8 +73,8 @@ class EveryEpoch(SupportViews):
 
 
 @contextmanager
-def the_habit() -> Iterator[None]:
-    """Inside, UltraAD is trained the reference's way."""
+def every_epoch() -> Iterator[None]:
+    """Train UltraAD inside the block as the reference does."""
     with patch("ultraad.methods.ultraad.method.SupportViews", EveryEpoch):
         yield
 
@@ -85,7 +87,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def whole(support: SupportSet, tower: Backbone, *, turns: int) -> Row:
-    """Both sides of ``ultraad adapt``, calibration included."""
+    """The row for ``ultraad adapt`` in full, calibration included."""
     losses = {}
 
     def adapt(epochs: int, name: str) -> None:
@@ -96,7 +98,7 @@ def whole(support: SupportSet, tower: Backbone, *, turns: int) -> Row:
     for _ in range(turns):
         tower.cache.clear()
         ours = seconds(lambda: adapt(OPTIONS.epochs, "ours"))
-        with the_habit():
+        with every_epoch():
             one = seconds(lambda: adapt(1, "habit"))
             three = seconds(lambda: adapt(3, "habit"))
         taken.append((ours, one + (OPTIONS.epochs - 1) * (three - one) / 2))
@@ -116,7 +118,7 @@ def whole(support: SupportSet, tower: Backbone, *, turns: int) -> Row:
 
 
 def parts(batch: Batch, tower: Backbone, *, normal_class: str) -> dict[str, float]:
-    """Seconds for one batch: its views through the tower once, an epoch from features, an epoch of the habit."""
+    """Seconds for one batch: its views through the tower, an epoch from features, an epoch of the peer."""
     config = METHOD.Config(train={"epochs": 3, "views": 1})
     method = METHOD(tower, config, classes=batch.classes, normal_class=normal_class)
     ends = [time.perf_counter()]
@@ -125,13 +127,13 @@ def parts(batch: Batch, tower: Backbone, *, normal_class: str) -> dict[str, floa
     epoch = (ends[-1] - ends[1]) / 2
     once = METHOD.Config(train={"epochs": 1, "views": 1})
     method = METHOD(tower, once, classes=batch.classes, normal_class=normal_class)
-    with the_habit():
+    with every_epoch():
         habit = seconds(lambda: method.fit(batch, seed=0))
     return {"tower": ends[1] - ends[0] - epoch, "epoch": epoch, "habit": habit}
 
 
-def put_together(support: SupportSet, tower: Backbone) -> Row:
-    """The row of a tower that is too slow to be run whole."""
+def estimated(support: SupportSet, tower: Backbone) -> Row:
+    """The row of a tower that is too slow to run in full."""
     some = load_batch(
         [support.samples[i] for i in range(0, len(support.samples), len(support.samples) // 4)][:4],
         Preprocess(tower.preprocess),
@@ -140,7 +142,7 @@ def put_together(support: SupportSet, tower: Backbone) -> Row:
     )
     found = parts(some, tower, normal_class=support.normal_class)
     batches = len(support.samples) / len(some)
-    epochs, scored = OPTIONS.epochs * FITS, found["tower"]  # each fold's images are scored after its fit, on both sides
+    epochs, scored = OPTIONS.epochs * FITS, found["tower"]  # after the fit of a fold, both sides score its images
     ours = batches * (OPTIONS.views * found["tower"] + epochs * found["epoch"] + scored)
     habit = batches * (epochs * found["habit"] + scored)
     alone = OPTIONS.views * found["tower"] + OPTIONS.epochs * found["epoch"]
@@ -164,7 +166,7 @@ def put_together(support: SupportSet, tower: Backbone) -> Row:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--no-large", action="store_true", help="leave the paper's backbone out")
+    parser.add_argument("--no-large", action="store_true", help="skip the backbone of the paper")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -173,7 +175,7 @@ def main() -> None:
         support = ultraad.draw_support(folder, shots=SHOTS, seed=0)
         rows = [whole(support, ultraad.load_backbone("embedded"), turns=args.turns)]
         if not args.no_large:
-            rows.append(put_together(support, ultraad.load_backbone(PAPER)))
+            rows.append(estimated(support, ultraad.load_backbone(PAPER)))
     finish(rows, args.output)
 
 

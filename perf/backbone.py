@@ -1,4 +1,4 @@
-"""What the embedded backbone is worth, beside rows that know nothing: the numbers of docs/backbone.md.
+"""How good the embedded backbone is, against baselines that learn nothing: the numbers of docs/backbone.md.
 
     python -m perf.backbone sanity DATA/BUS-UCLM DATA/Dataset_BUSI_with_GT -o perf/results/sanity.json
     python -m perf.backbone unmarked DATA/BUS-UCLM -o perf/results/unmarked.json
@@ -6,11 +6,11 @@
         -o perf/results/towers.json
     python -m perf.backbone speed -o perf/results/backbone_speed.json
 
-``sanity``: a centred blob, local darkness and the true size of the lesion, which see no text and learn nothing; then
-UltraAD with 16 shots of BUS-UCLM, seed 0, on the same architecture with random weights, with ImageNet's trunk, and with
-the embedded weights. ``unmarked``: BUS-UCLM images without calipers and Doppler, of patients outside the support (three
-folds of patients, scores pooled). ``towers``: files that pretraining.export wrote, zero-shot on both sets, and on the
-second with 16 shots of the first. ``speed``: one 224-pixel image through the image tower, and the simulator.
+``sanity``: baselines without text or training (a centred blob, local darkness, the true size of the lesion); then
+UltraAD with 16 shots of BUS-UCLM, seed 0, on the same architecture with random weights, with an ImageNet trunk, with
+the embedded weights. ``unmarked``: BUS-UCLM images without calipers and Doppler, of patients outside the support set
+(three folds of patients, scores pooled). ``towers``: files from pretraining.export, zero-shot on both data sets, and on
+the second with 16 shots of the first. ``speed``: one 224-pixel image through the image tower, and the simulator.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ SHOWN = {
 
 
 def darkness(image: np.ndarray) -> np.ndarray:
-    """Local darkness (h w): how much darker a neighbourhood of 4 % of the side is than one of 20 %."""
+    """Local darkness (h w): a Gaussian mean over 20 % of the side minus one over 4 %."""
     grey = image.mean(-1).astype(np.float32) / 255
     side = min(grey.shape)
     return cv2.GaussianBlur(grey, (0, 0), 0.2 * side) - cv2.GaussianBlur(grey, (0, 0), 0.04 * side)
 
 
 def centre(image: np.ndarray) -> np.ndarray:
-    """A Gaussian in the middle (h w), a quarter of the side wide."""
+    """A centred Gaussian (h w) with a sigma of a quarter of the side."""
     h, w = image.shape[:2]
     y, x = np.mgrid[:h, :w].astype(np.float32)
     return np.exp(-(((y - h / 2) / h) ** 2 + ((x - w / 2) / w) ** 2) / (2 * 0.25**2)).astype(np.float32)
@@ -81,7 +81,7 @@ def trivial(samples: list[Sample], kind: str) -> dict:
 
 
 def tower(kind: str) -> Backbone:
-    """The embedded architecture with random weights, with ImageNet's trunk, as shipped, or from a weights file."""
+    """The embedded architecture: with random weights, with an ImageNet trunk, as shipped, or from a weights file."""
     if kind == "embedded":
         return ultraad.load_backbone("embedded")
     ensure_torchvision()
@@ -122,7 +122,7 @@ def sanity(uclm: Path, busi: Path) -> list[dict]:
         metrics = trivial(samples, kind)
         keep = ("benign_malignant_auroc",) if kind == "lesion size" else ("pixel_auroc", "pixel_ap", "image_auroc")
         if kind == "centre prior":
-            keep = keep[:2]  # the same map for every image has no image score
+            keep = keep[:2]  # the map is the same for every image, so there is no image score
         rows.append({"name": kind, "shots": 0, "metrics": {key: metrics[key] for key in keep}})
         print(line(kind, rows[-1]["metrics"]), flush=True)
     support = ultraad.draw_support(uclm, shots=16, seed=0)
@@ -150,13 +150,12 @@ def unmarked(uclm: Path) -> list[dict]:
                 model = ultraad.zero_shot(backbone=backbone)
             for result in model.predict_many(test):
                 s, p = result.sample, result.prediction
-                mask = read_mask(s.masks, shape=result.image.shape[:2]) if result.mask_known else None
                 evaluation.add(
                     id=s.id,
                     score=p.score,
                     anomalous=None,
                     map=p.map,
-                    mask=mask,
+                    mask=result.mask,
                     probs=p.probs,
                     label=s.label,
                     group=s.group,
@@ -168,7 +167,7 @@ def unmarked(uclm: Path) -> list[dict]:
 
 
 def towers(uclm: Path, busi: Path, *, weights: list[Path]) -> list[dict]:
-    """What another training run would have given."""
+    """Results of other training runs."""
     support = ultraad.draw_support(uclm, shots=16, seed=0)
     rows = []
     for path in weights:

@@ -1,11 +1,11 @@
-"""A cine of 300 frames: how fast a multi-frame DICOM is predicted, and how late a live picture is.
+"""A cine of 300 frames: the throughput on a multi-frame DICOM, and the delay of a live picture.
 
     python -m perf.cine
 
-Files: ``predict`` without overlays and maps, from the header to the report, on 480 x 640 pixels: colour as it is
-and as JPEG, grey as it is, as RLE and as JPEG 2000. Live: a source that gives a frame every 40 ms (and one every 10 ms,
-which is too fast) through ``Model.stream(newest=True)``; the delay of a frame is the time from its arrival to its
-prediction.
+Files: ``ultraad.runs.predict`` without overlays and maps, from the header to the report, on 480 x 640 pixels: colour
+uncompressed and as JPEG; grey uncompressed, as RLE and as JPEG 2000. Live: a source that yields a frame every 40 ms
+(and one every 10 ms, which is too fast) through ``Model.stream(newest=True)``; the delay of a frame is the time from
+its arrival to its prediction.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Frame = NDArray[np.uint8]
 
 
 def frames() -> list[Frame]:
-    """A probe that glides: one picture, moved a little from frame to frame."""
+    """A gliding probe: one picture, shifted a little from frame to frame."""
     still = simulate(0, size=WIDTH).image[:HEIGHT]
     return [np.roll(still, 3 * i, axis=1) for i in range(DISTINCT)]
 
@@ -77,7 +77,7 @@ def write_cine(path: Path, pictures: list[Frame], number: int, *, syntax: UID, g
 
 
 def encode(picture: Frame, ds: Dataset, syntax: UID) -> bytes:
-    """One frame as it stands in the file."""
+    """One frame as it is encoded in the file."""
     if syntax == ExplicitVRLittleEndian:
         return picture.tobytes()
     if syntax == RLELossless:
@@ -117,7 +117,7 @@ def files(model: Model, folder: Path, number: int) -> Iterator[Row]:
 
 
 def scanner(pictures: list[Frame], number: int, *, rate: float) -> Iterator[tuple[Frame, float]]:
-    """A source that gives frames when they are due, and is late only if it is kept from it."""
+    """A source that yields frames on time, late only if it is blocked."""
     start = time.monotonic()
     for i in range(number):
         due = start + i / rate

@@ -1,10 +1,10 @@
-"""What bfloat16 costs in accuracy: one model, adapted in float32 and evaluated in float32 and in bfloat16.
+"""The loss of accuracy with bfloat16: one model, adapted in float32, evaluated in float32 and in bfloat16.
 
     python -m perf.dtype DATA/BUS-UCLM DATA/Dataset_BUSI_with_GT -o perf/results/dtype.json
 
-UltraAD, 16 shots of BUS-UCLM, evaluated on every image of the BUSI folder: the same learned values and thresholds, the
-image tower in one number type and in the other. A row is a difference of AUROCs in points (bfloat16 minus float32); its
-goal is that not more than a tenth of a point is lost. What ``--dtype auto`` would take on this machine comes last.
+UltraAD, 16 shots of BUS-UCLM, evaluated on every image of the BUSI folder with the same learned values and thresholds;
+only the number type of the image tower differs. A row is a difference of AUROCs in points (bfloat16 minus float32). The
+goal is to lose at most a tenth of a point. The last row is what ``--dtype auto`` chooses on this machine.
 """
 
 from __future__ import annotations

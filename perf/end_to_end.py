@@ -1,12 +1,12 @@
-"""``ultraad predict`` on PNG files, from the file to the report, beside the bare image tower on the same images.
+"""``ultraad predict`` on PNG files, from the file to the report, against the bare image tower on the same images.
 
     python -m perf.end_to_end                    # 200 files of 500 x 600 pixels
     python -m perf.end_to_end --number 1000 --paper
 
-Ours is ``predict`` in this process, with an adapted model at hand: find the files, read, preprocess, encode, map
-to the file's own pixels, overlay, 16-bit map, rows, table, report. The peer is open_clip's ``encode_image`` and nothing
-else: images preprocessed beforehand, in memory, in batches of the same size, with the same threads. One more row is the
-command in a process of its own, so that starting Python and loading the model count, too.
+Ours is ``ultraad.runs.predict`` in this process, with an adapted model in memory: find the files, read, preprocess,
+encode, map to the original pixels, overlay, 16-bit map, rows, table, report. The peer is only open_clip's
+``encode_image``: images preprocessed beforehand, in memory, with the same batch size and threads. One more row runs the
+command in its own process, so that starting Python and loading the model count too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ultraad.runs.predict import predict
 from ultraad.simulate import simulate, write_dataset
 
 HEIGHT, WIDTH = 500, 600  # the usual size in BUSI
-DISTINCT = 24  # pictures; the other files are the same ones under other names
+DISTINCT = 24  # different pictures; the other files are links to them
 MIDDLE, PAPER = "open_clip:ViT-B-16", "open_clip:ViT-L-14-336-quickgelu"  # random weights
 PEER = "bare open_clip encode_image, same images, batches and threads"
 
@@ -44,7 +44,7 @@ def write_files(folder: Path, number: int) -> None:
 
 
 def adapted(folder: Path, backbone: str, size: int | None) -> Model:
-    """A model whose learned parts all take part in a prediction; what it learns does not matter here."""
+    """A model whose learned parts all take part in a prediction; what they learned does not matter here."""
     write_dataset(folder, n=24, size=128)
     support = ultraad.draw_support(folder, shots=4, seed=0)
     options = {"train.epochs": 1, "train.views": 1}

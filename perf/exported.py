@@ -1,8 +1,8 @@
-"""An exported model beside PyTorch: the same adapted UltraAD on ``embedded``, the same pictures, the same threads.
+"""An exported model against PyTorch: the same adapted UltraAD on ``embedded``, the same pictures, the same threads.
 
     python -m perf.exported -o perf/results/exported.json
 
-float32 in ONNX Runtime and OpenVINO, and int8 where it exists and holds. Needs 'ultraad[export,openvino]'.
+float32 in ONNX Runtime and OpenVINO, and int8 where it exists and is accurate enough. Needs 'ultraad[export,openvino]'.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BATCHES = (1, 8)
 
 
 def adapted(folder: Path) -> Model:
-    """UltraAD from 8 simulated images of each class, with the defaults."""
+    """UltraAD with its defaults, adapted from 8 simulated images of each class."""
     write_dataset(folder, n=60, seed=0, size=224)
     return ultraad.adapt(ultraad.draw_support(folder, shots=8), calibrate=False)
 

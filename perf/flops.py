@@ -1,11 +1,13 @@
-"""What an image costs, counted: floating-point operations and bytes, and what machines could do with them per day.
+"""The cost of an image: floating-point operations and bytes, and the images per day that machines could process.
+
+    python -m perf.flops
 
 Operations are counted by ``torch.utils.flop_counter`` (a multiplication and an addition are two), with attention as
-plain matrix products, so that none hides in a fused kernel. Bytes are those of weights, of features kept per image, and
-of everything that every operation reads and writes once ("traffic": what memory would have to move if no two operations
-shared a cache). Files are simulated images of the size that a console exports.
+plain matrix products, because it cannot count fused kernels. Bytes are those of the weights, of the features kept per
+image, and of everything that each operation reads and writes once ("traffic": what memory would have to move if no two
+operations shared a cache). Files are simulated images of the size that a scanner exports.
 
-The days at the end are arithmetic on these counts and on MACHINES below; docs/performance.md names every assumption.
+Images per day are calculated from these counts and from MACHINES below; docs/performance.md names every assumption.
 """
 
 from __future__ import annotations
@@ -45,16 +47,16 @@ DAY = 86_400
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine can do: published numbers, and assumptions where marked.
+    """The capacity of a machine: published numbers, and assumptions where marked.
 
     Attributes:
         name: Of the machine.
         peak: Operations per second in the number type named.
         dtype: Number type of the tower.
         bandwidth: Bytes per second between processor and memory.
-        cores: That read and decode files.
-        disk: Bytes per second that files are read with (assumed).
-        share: Of the peak that is achieved, by backbone (assumed); None: the share measured here, on one core.
+        cores: Cores that read and decode files.
+        disk: Bytes per second when reading files (assumed).
+        share: Achieved share of the peak, by backbone (assumed); None: the share measured here on one core.
     """
 
     name: str
@@ -85,10 +87,10 @@ MACHINES = (
         peak=100 * NODE.peak,
         bandwidth=100 * NODE.bandwidth,
         cores=100 * NODE.cores,
-        disk=20e9,  # one store for all
+        disk=20e9,  # shared by all nodes
     ),
 )
-BATCH = 8  # images that share one reading of the weights
+BATCH = 8  # images for which the weights are read once
 
 
 class Traffic(TorchDispatchMode):
@@ -111,7 +113,7 @@ class Traffic(TorchDispatchMode):
 def operations(call: Callable[[], object]) -> int:
     """Floating-point operations of one call."""
     fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # a fused operation that the counter does not know
+    torch.backends.mha.set_fastpath_enabled(False)  # the counter does not know this fused operation
     try:
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             call()
@@ -191,9 +193,9 @@ def files(folder: Path) -> dict[str, float]:
 
 
 def days(counts: list[dict[str, Any]], file: dict[str, float], *, here: dict[str, float]) -> list[dict[str, Any]]:
-    """Images per day: what computing, memory, decoding and the disk would each allow, and what is left together.
+    """Images per day: the limits by computing, memory, decoding and disk, and the limit by all of them.
 
-    They overlap, so the slowest rules; but on a CPU the same cores compute and decode, and their times add up.
+    They overlap, so the slowest one decides. On a CPU the same cores compute and decode, so these two times add up.
     """
     rows = []
     for m in MACHINES:
@@ -262,14 +264,16 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def digits(value: float, count: int) -> str:
-    """Rounded to so many digits, without an exponent."""
+    """A number rounded to ``count`` significant digits, without an exponent."""
     return f"{float(f'{value:.{count}g}'):,.6g}"
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--cycles", type=float, default=None, help="of this core in GHz; /proc/cpuinfo if not given")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
+    parser.add_argument(
+        "--cycles", type=float, default=None, help="clock of a core in GHz; default: from /proc/cpuinfo"
+    )
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/performance.md")
     args = parser.parse_args()
     torch.set_num_threads(1)  # the share of one core's peak
     with tempfile.TemporaryDirectory() as name:
@@ -297,16 +301,16 @@ def main() -> None:
 
 
 def clock() -> float:
-    """Clock of this machine's first core in GHz, as the system says.
+    """Clock of the first core of this machine in GHz, from /proc/cpuinfo.
 
     Raises:
-        SystemExit: If it does not say.
+        SystemExit: If it is not there.
     """
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     mhz = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
     if not mhz or math.isnan(mhz[0]):
-        msg = "the system does not tell its clock; give it with --cycles"
+        msg = "/proc/cpuinfo has no clock rate; give it with --cycles"
         raise SystemExit(msg)
     return mhz[0] / 1000
 

@@ -1,10 +1,10 @@
 """Peak memory of ``predict`` on 10, 1000 and 10000 images: it should not depend on their number.
 
-    python -m perf.memory                # minutes: the time is for decoding and writing 11010 small images
+    python -m perf.memory                # takes minutes: it decodes and writes 11010 small images
     python -m perf.memory --limit 1000
 
-Every number of images is a process of its own, whose largest resident set the operating system reports when it ends.
-Images are small and the backbone is ``tiny``, so that whatever is kept for each image shows.
+Each number of images runs in its own process; the operating system reports its largest resident set at the end. Images
+are small and the backbone is ``tiny``, so that memory kept per image is visible.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ print(json.dumps({"images": done.predicted, "peak": peak, "seconds": done.second
 
 
 def peak(folder: Path, number: int, *, threads: int) -> dict[str, float]:
-    """What a process that predicts so many images says about itself; ``peak`` in bytes."""
+    """Images, peak memory in bytes and seconds of a process that predicts this many images."""
     files = folder / f"{number}"
     files.mkdir()
     for i in range(min(number, DISTINCT)):
@@ -47,7 +47,7 @@ def peak(folder: Path, number: int, *, threads: int) -> dict[str, float]:
     command = [sys.executable, "-c", CHILD, str(files), str(folder / f"results-{number}"), str(threads)]
     found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     if found["images"] != number:
-        msg = f"{number} images were to be predicted, and {found['images']} were"
+        msg = f"{found['images']} of {number} images were predicted"
         raise RuntimeError(msg)
     return found
 

@@ -1,15 +1,15 @@
-"""Speed, memory and error of the streaming pixel metrics, beside the usual ways, in the same run.
+"""Speed, memory and error of the streaming pixel metrics, against the usual implementations, in the same run.
 
     python -m perf.metrics                          # 100 maps of 336 x 336 pixels, about three minutes
     python -m perf.metrics --images 780 --turns 1   # as large as BUSI; the peers take gigabytes
 
-The usual way keeps all maps, calls scikit-learn on all pixels (AUROC, average precision, largest F1), and computes
-AUPRO at 200 equidistant thresholds. The routine that the field copies from script to script finds the regions of every
-mask anew at every threshold, with scikit-image's regionprops; the stronger peer does the same with scipy's labels.
+The usual implementation keeps all maps, calls scikit-learn on all pixels (AUROC, average precision, largest F1), and
+computes AUPRO at 200 equidistant thresholds. The routine that published scripts share finds the regions of every mask
+again at every threshold, with scikit-image's regionprops; the stronger peer does the same with scipy's labels.
 torchmetrics has AUROC and average precision, in its exact form (``thresholds=None``), and no AUPRO.
 
-Seconds are processor seconds, so another job on the machine does not count. scikit-image and torchmetrics are needed
-here only: ``pip install scikit-image torchmetrics``; without one of them, its rows are left out.
+Seconds are processor seconds, so other jobs on the machine do not count. scikit-image and torchmetrics are only needed
+here (``pip install scikit-image torchmetrics``); without one of them, its rows are left out.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ PATIENTS = 30  # in the memory rows; what is kept for a patient is bounded by it
 CHILD = """
 import json, sys
 from perf.metrics import PATIENTS, images
-from ultraad.bench.run.peak_memory import Peak
+from ultraad.bench.run.peak_memory import PeakMemory
 from ultraad.metrics.pixel import PixelMetrics
-peak = Peak()
+peak = PeakMemory()
 start = peak.megabytes()
 pixels = PixelMetrics(threshold=0.5)
 for i, (scores, mask) in enumerate(images(int(sys.argv[1]), int(sys.argv[2]))):
@@ -61,7 +61,7 @@ def images(n: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def ours(maps: np.ndarray, masks: np.ndarray) -> dict[str, Metric]:
-    """All of PixelMetrics, which is more than the peers compute: every image's own numbers and the mean Dice, too."""
+    """All of PixelMetrics. It computes more than the peers: also the metrics of each image and the mean Dice."""
     pixels = PixelMetrics(threshold=0.5)
     for i, (scores, mask) in enumerate(zip(maps, masks, strict=True)):
         pixels.add(scores, mask, group=str(i // 3))
@@ -89,7 +89,7 @@ def torchmetrics(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
 
 
 def copied_aupro(maps: np.ndarray, masks: np.ndarray) -> float:
-    """The field's copied routine, as it does it: regionprops, and a false positive rate rescaled to what was seen."""
+    """AUPRO as published scripts compute it: regionprops, and the false positive rate rescaled to its largest value."""
     from skimage import measure
 
     truth, low, high = masks.astype(int), maps.min(), maps.max()
@@ -111,7 +111,7 @@ def copied_aupro(maps: np.ndarray, masks: np.ndarray) -> float:
 
 
 def labelled_aupro(maps: np.ndarray, masks: np.ndarray) -> float:
-    """The same thresholds with scipy's labels and boxes, cut and interpolated at 0.3 as the definition has it."""
+    """The same thresholds with scipy's labels and boxes, interpolated at 0.3 as in the definition."""
     fpr, pro, negatives = [0.0], [0.0], (~masks).sum()
     for threshold in np.linspace(maps.max(), maps.min(), THRESHOLDS):
         binary = maps >= threshold
@@ -194,7 +194,7 @@ def main() -> None:
     maps, masks = np.stack([scores for scores, _ in pairs]), np.stack([mask for _, mask in pairs])
     del pairs
     for part in parts.values():
-        part(maps[:3], masks[:3])  # imports and first calls do not count
+        part(maps[:3], masks[:3])  # imports and first calls are not timed
     found: dict[str, object] = {}
     turns: list[dict[str, float]] = []
     for turn in range(args.turns):
@@ -224,7 +224,7 @@ def main() -> None:
             off = f"{abs(found[loop] - exact['aupro']):.1e}"
             against("scikit-learn", loop, must=must, **errors, peer_error_aupro=off)
     against("torchmetrics", "AUPRO by regionprops", must=20)
-    against("torchmetrics")  # two of the four numbers, so without a goal
+    against("torchmetrics")  # only two of the four metrics, so it has no goal
     rows.append(memory_row(min(args.images, 100), args.side))
     finish(rows, args.output)
 

@@ -1,20 +1,20 @@
-"""Four methods that read prompts, beside the naive form of the same fitted method: batch 1, equal to 1e-5.
+"""Four methods with prompts, against a naive version of the same fitted method: batch 1, equal within 1e-5.
 
     python -m perf.naive -o perf/results/naive.json
 
-The naive form runs the text tower over the whole context of 77 positions for every image, and the image tower once for
-each thing that is read from it. Not every published script is that naive, so a second row says what the script itself
-does for every image, where that differs:
+The naive version runs the text tower over the full context of 77 positions for every image, and the image tower once
+for each of its outputs. Not every published script is that naive, so a second row measures what the script itself does
+for every image, where that differs:
 
-    ada_clip      frozen pass, prompted pass, 48 sentences on 77 positions: the naive form is the script
-    vcp_clip      one pass, 2 sentences on 77 positions; naive: class token and patches from a pass each
-    anomaly_clip  one pass with two streams, sentences read once: as here; naive: class token and patches from a pass
-                  each, both sentences read for every image
-    mvfa          one pass, sentences read once, memory normalised for every image; naive: a pass for each of the two
-                  sets of adapters, all its sentences read for every image
+    ada_clip      frozen pass, prompted pass, 48 sentences on 77 positions: the naive version is the script
+    vcp_clip      one pass, 2 sentences on 77 positions; naive: one pass for the class token, one for the patches
+    anomaly_clip  one pass with two streams, sentences encoded once, as here; naive: one pass for the class token, one
+                  for the patches, both sentences encoded for every image
+    mvfa          one pass, sentences encoded once, memory normalised for every image; naive: one pass for each of the
+                  two sets of adapters, all sentences encoded for every image
 
-Both forms share every block, head and map with ours: what differs is how often, and on how many positions, they run.
-``--full`` adds the paper's backbone, and MVFA's naive form on large towers, whose 420 sentences take a minute an image.
+Both share every block, head and map with ours; they differ in how often, and on how many positions, these run.
+``--full`` adds the paper's backbone, and naive MVFA on large towers, whose 420 sentences take a minute per image.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from ultraad.simulate import write_dataset
 from ultraad.texts.bank import breast_texts
 from ultraad.types import Features, Scores, SupportSet
 
-SHOTS = 4  # MVFA's own; its memory holds 11 views of every normal image
+SHOTS = 4  # the default of MVFA; its memory holds 11 views of every normal image
 LARGE = "open_clip:ViT-B-16"
 PAPER = "open_clip:ViT-L-14-336-quickgelu"
 NEAR = 1e-5
@@ -71,7 +71,7 @@ def on_all_positions(
 
 
 def ada_clip(m: AdaCLIP, images: torch.Tensor) -> Scores:
-    """Both passes from the pixels on; both sides' sentences in a run each, from their words on."""
+    """Both passes start at the pixels; the sentences of each side are encoded in one run, starting at their tokens."""
     b, size = m.backbone, m.backbone.size
     frozen = b.encode_image(images).image
     kept, token = m._encode_image(images, m.image_dynamic(frozen))
@@ -89,13 +89,13 @@ def ada_clip(m: AdaCLIP, images: torch.Tensor) -> Scores:
 
 
 def vcp_script(m: VCPCLIP, images: torch.Tensor) -> Scores:
-    """One pass; each sentence in a run of its own."""
+    """One pass; each sentence encoded in its own run."""
     f = m.backbone.encode_image(images, layers=m.layers)
     return _vcp(m, f, f.image)
 
 
 def vcp_clip(m: VCPCLIP, images: torch.Tensor) -> Scores:
-    """The same with a pass for the class token and one for the patches."""
+    """The same, with one pass for the class token and one for the patches."""
     token = m.backbone.encode_image(images).image
     return _vcp(m, m.backbone.encode_image(images, layers=m.layers), token)
 
@@ -112,7 +112,7 @@ def _vcp(m: VCPCLIP, f: Features, token: torch.Tensor) -> Scores:
 
 
 def anomaly_clip(m: AnomalyCLIP, images: torch.Tensor) -> Scores:
-    """A pass for the class token, one for the patches; each sentence in a run of its own."""
+    """One pass for the class token, one for the patches; each sentence encoded in its own run."""
     b = m.backbone
     token = b.encode_image(images, layers=(b.layers,)).cls[b.layers] @ b.projection
     f = m.encode(images)
@@ -127,12 +127,12 @@ def anomaly_clip(m: AnomalyCLIP, images: torch.Tensor) -> Scores:
 
 
 def mvfa_script(m: MVFA, images: torch.Tensor) -> Scores:
-    """One pass; the memory brought to length 1 for every image."""
+    """One pass; the memory normalised for every image."""
     return _mvfa(m, *m.tokens(images)[:, :, :, 1:])
 
 
 def mvfa(m: MVFA, images: torch.Tensor) -> Scores:
-    """A pass for each set of adapters; all sentences read anew, some at a time."""
+    """One pass for each set of adapters; all sentences encoded again, in chunks."""
     b, words = m.backbone, breast_texts().object
     sides = []
     for states in (NORMAL_STATES, ABNORMAL_STATES):
@@ -151,7 +151,7 @@ def _mvfa(m: MVFA, seg: torch.Tensor, det: torch.Tensor) -> Scores:
     near, _ = (
         distance_maps(x, bank, b.grid, size=b.size).mean(0).clamp(0, 1)
         for x, bank in zip((seg, det), m.memory, strict=True)
-    )  # both are looked up, as in the script; with a map, the detection score is not what is reported
+    )  # the script computes both, but reports the map's score
     maps = torch.lerp(m.text_maps(seg).mean(0), near, weight)
     return Scores(score=largest(maps), map=maps)
 
@@ -166,7 +166,7 @@ FORMS: dict[str, tuple[Form, Form | None]] = {
 
 
 def fitted(name: str, support: SupportSet, tower: Backbone) -> tuple[Method, torch.Tensor]:
-    """A method with its random start instead of training, which changes no time; and the support's images."""
+    """A method with random initial values, as fast as a trained one; and the support images."""
     chosen = methods.get(name)
     batch = load_batch(
         support.samples, Preprocess(tower.preprocess), classes=support.classes, normal_class=support.normal_class
@@ -177,7 +177,7 @@ def fitted(name: str, support: SupportSet, tower: Backbone) -> tuple[Method, tor
 
 
 def rows_of(name: str, support: SupportSet, tower: Backbone, *, turns: int, naive: bool) -> list[Row]:
-    """One row for each form of a method."""
+    """One row for each version of a method."""
     method, images = fitted(name, support, tower)
     form, script = FORMS[name]
     against = {"naive form: 77 positions for every image, a pass of the tower for everything read": (form, 2.0)}

@@ -1,15 +1,15 @@
-"""UltraAD's ``predict`` beside the bare image tower: what adapting costs when it is used.
+"""UltraAD's ``predict`` against the bare image tower: the cost of adaptation at prediction time.
 
     python -m perf.predict            # the embedded tower and the paper's, 1 and 8 images, float32 and bfloat16
     python -m perf.predict --quick    # the paper's tower with one image only
 
 Ours is everything after preprocessing: tower, image-aware prompts through the text tower, patch adapters, fusion,
-smoothed map on the file's own 600 x 800 pixels, classes, score. The peer is one call of open_clip's ``encode_image``,
+smoothed map on the original 600 x 800 pixels, classes, score. The peer is one call of open_clip's ``encode_image``,
 in the same number type, on the same images and threads.
 
-The embedded tower has two peers. "As exported" is what ``ultraad backbones export`` gives away and what open_clip and
-timm make of it. ultraad makes it faster when it loads it (``embedded_tower.quicken``), and "as loaded" is that tower
-itself, so that this gain does not hide what is built around it. Goals are for 224 pixels and "as exported".
+The embedded tower has two peers. "As exported" is the output of ``ultraad backbones export``, run by open_clip and
+timm. ultraad makes the tower faster when it loads it (``embedded_tower.quicken``); "as loaded" is that tower, which
+isolates the cost of everything around it. Goals are for 224 pixels and "as exported".
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from ultraad.data.loader import array_batch
 from ultraad.model.model import Model
 from ultraad.simulate import simulate, write_dataset
 
-PAPER = "open_clip:ViT-L-14-336-quickgelu"  # no tag: random weights, which cost the same
-HEIGHT, WIDTH = 600, 800  # of a file, usual for a scanner
+PAPER = "open_clip:ViT-L-14-336-quickgelu"  # no tag: random weights, at the same speed
+HEIGHT, WIDTH = 600, 800  # of a file; usual for a scanner
 MUST, AIM = 1.15, 1.05
 Encode = Callable[[torch.Tensor], torch.Tensor]
 
 
 def adapted(backbone: str, size: int | None, dtype: str) -> Model:
-    """A model whose learned parts all take part in a prediction; what it learns does not matter here."""
+    """A model whose learned parts all take part in a prediction; what they learned does not matter here."""
     with tempfile.TemporaryDirectory() as folder:
         write_dataset(Path(folder) / "data", n=12, size=128)
         support = ultraad.draw_support(Path(folder) / "data", shots=1, seed=0)
@@ -54,7 +54,7 @@ def as_exported(size: int, dtype: torch.dtype) -> Encode:
 def compare(
     model: Model, name: str, peers: dict[str, Encode], *, goal: str | None, counts: list[int], turns: int
 ) -> list[Row]:
-    """A row for each number of images and each peer; the goals are those of the peer called ``goal``."""
+    """A row for each number of images and each peer; only the peer named ``goal`` has goals."""
     tower = model.backbone
     pictures = [cv2.resize(simulate(i).image, (WIDTH, HEIGHT)) for i in range(max(counts))]
     every = array_batch(pictures, [str(i) for i in range(len(pictures))], model.preprocess)
@@ -86,7 +86,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="the paper's tower with one image only")
     parser.add_argument(
-        "--turns", type=int, default=15, help="of the embedded tower; the paper's takes a fifth of them"
+        "--turns", type=int, default=15, help="for the embedded tower; a fifth of them for the tower of the paper"
     )
     args = parser.parse_args()
     if args.threads:

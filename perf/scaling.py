@@ -1,6 +1,6 @@
-"""How the cost grows: with images, shots, resolution, classes, and the size of the backbone.
+"""How the cost grows with images, shots, resolution, classes, and the size of the backbone.
 
-Each axis is measured at a few points, a line is fitted in log-log, and its slope stands beside the expected one. The
+Each axis is measured at a few points; the slope of a line fitted in log-log is compared with the expected slope. The
 figures of docs/performance.md are drawn from the JSON:
 
     python -m perf.scaling --figures docs/figures -o perf/results/scaling.json
@@ -48,8 +48,8 @@ class Axis:
         order: Expected slope in log-log, in words.
         values: Of x.
         costs: Of y.
-        labels: Of the points, if x does not say it all.
-        fit_from: First point of the fit: before it a constant share rules.
+        labels: Of the points, if x is not enough.
+        fit_from: First point of the fit; before it, constant costs dominate.
     """
 
     name: str
@@ -104,7 +104,7 @@ def over_resolution() -> Axis:
 
 
 def over_classes(tower: Backbone) -> Axis:
-    """Prediction with more classes to tell apart; their sentences were encoded once, before."""
+    """Prediction with more classes; their sentences are encoded once, beforehand."""
     counts = (2, 8, 32, 128)
     images = torch.randn(4, 3, tower.size, tower.size)
     costs = []
@@ -145,7 +145,7 @@ def draw(axis: Axis, folder: Path) -> None:
     line = np.exp(np.polyval(fitted, np.log(x)))
     plot.loglog(x, line, "-", color="#c55a11", linewidth=1)
     for i, label in enumerate(axis.labels):
-        left = 2 * i < len(x)  # where there is room beside the point
+        left = 2 * i < len(x)  # on the side of the point that has room
         place, side = ((6, -3), "left") if left else ((-6, -3), "right")
         plot.annotate(label, (x[i], y[i]), xytext=place, ha=side, textcoords="offset points", fontsize=7)
     if not axis.labels:
@@ -172,7 +172,7 @@ def measured() -> list[Axis]:
 
 
 def read(path: Path) -> list[Axis]:
-    """Axes that were kept."""
+    """Axes from an earlier run."""
 
     def axis(facts: dict[str, Any]) -> Axis:
         facts.pop("slope")
@@ -187,8 +187,10 @@ _LISTS = ("values", "costs", "labels")
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--figures", type=Path, help="draw into this folder")
-    parser.add_argument("--drawn-from", type=Path, metavar="JSON", help="measure nothing, draw what was kept")
+    parser.add_argument("--figures", type=Path, help="folder for the figures")
+    parser.add_argument(
+        "--drawn-from", type=Path, metavar="JSON", help="measure nothing; draw the results of an earlier run"
+    )
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)

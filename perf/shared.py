@@ -1,8 +1,10 @@
-"""``ultraad bench`` on several methods, beside the cost of running each of them alone.
+"""``ultraad bench`` on several methods, against running each of them alone.
 
-The methods read frozen features of whole images. Alone, each sends every image of the pair (support and test) through
-the tower; in one benchmark an image is encoded once, kept on disk, and read by all. Images are counted at the door of
-the tower, so nothing that goes past the cache is missed.
+    python -m perf.shared
+
+The methods read frozen features of whole images. Alone, each method sends every image (support and test) through the
+tower; in one benchmark an image is encoded once, kept on disk, and read by all methods. Images are counted where they
+enter the tower, so that images that bypass the cache are counted too.
 """
 
 from __future__ import annotations
@@ -26,22 +28,25 @@ from ultraad.simulate import write_dataset
 from ultraad.types import Features
 
 METHODS = ("linear_probe", "lp_plus_plus", "patch_core", "april_gan", "vcp_clip")
-OPTIONS = {"april_gan": {"epochs": 1}, "vcp_clip": {"epochs": 1}}  # the tower does not care how long a head trains
+OPTIONS = {
+    "april_gan": {"epochs": 1},
+    "vcp_clip": {"epochs": 1},
+}  # the time of the tower does not depend on the training of the head
 SHOTS = 8
 
 
 @dataclass
-class Tower:
-    """What went through the image tower: images, and seconds."""
+class TowerUse:
+    """Images that went through the image tower, and the seconds that it took."""
 
     images: int = 0
     seconds: float = 0.0
 
 
 @contextmanager
-def counted() -> Iterator[Tower]:
-    """Counts every image that a bare tower encodes in this process."""
-    tower, bare = Tower(), Backbone._run_tower
+def counted() -> Iterator[TowerUse]:
+    """Count every image that a bare tower encodes in this process."""
+    tower, bare = TowerUse(), Backbone._run_tower
 
     def counting(
         self: Backbone, images: torch.Tensor, *, layers: Sequence[int], around: Around | None = None
@@ -74,11 +79,11 @@ def recipe(root: Path, names: Sequence[str], *, threads: int) -> Recipe:
     )
 
 
-def bench(root: Path, names: Sequence[str], output: Path, *, threads: int, share: bool) -> tuple[Tower, float]:
+def bench(root: Path, names: Sequence[str], output: Path, *, threads: int, share: bool) -> tuple[TowerUse, float]:
     """One benchmark in this process: what the tower did, and the wall time.
 
     Raises:
-        RuntimeError: If a method failed: its time would be worth nothing.
+        RuntimeError: If a method failed, which would make its time meaningless.
     """
     start = time.perf_counter()
     with counted() as tower:
@@ -94,7 +99,7 @@ def measure(root: Path, *, images: int, threads: int) -> list[Row]:
     """Both rows."""
     for number, name in enumerate(("here", "elsewhere")):
         write_dataset(root / name, n=images, seed=number, size=256, shares=(1, 1, 1))
-    bench(root, METHODS, root / "first", threads=threads, share=False)  # imports and first calls count for neither
+    bench(root, METHODS, root / "first", threads=threads, share=False)  # imports and first calls are not timed
     together, ours = bench(root, METHODS, root / "together", threads=threads, share=True)
     alone = [bench(root, [name], root / name, threads=threads, share=False) for name in METHODS]
     pair = 3 * SHOTS + images

@@ -1,13 +1,13 @@
-"""Every speed comparison, each in a process of its own, and one table of them all.
+"""Every speed comparison, each in its own process, and one table of all results.
 
-    python -m perf.speed                              # what 'make bench' runs
-    python -m perf.speed --only predict,adapt         # some parts; the table has the others' rows as kept
+    python -m perf.speed                              # what 'make speed' runs
+    python -m perf.speed --only predict,adapt         # some parts; other rows of the table are from earlier runs
     python -m perf.speed --full --write               # longer runs; the table goes into docs/performance.md
     python -m perf.speed --data BUS-UCLM BUSI         # real data, for the accuracy that bfloat16 costs
-    python -m perf.speed --peer PYTHON                # an interpreter that has anomalib, for WinCLIP
+    python -m perf.speed --peer PYTHON                # an interpreter with anomalib, for WinCLIP
 
-Rows are kept in perf/results/speed, one file for each part. A part that fails is named at the end, and what it
-gave before stays. A part whose peer is not installed says what to install, and gives no rows.
+Rows are kept in perf/results/speed, one file for each part. A part that fails is named at the end and keeps its earlier
+rows. A part whose peer is not installed says what to install and has no rows.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Part:
         name: Of the module.
         quick: Its options in the usual run.
         full: Its options in a longer run.
-        threads: OMP_NUM_THREADS where the comparison is one of single cores; None: all.
+        threads: OMP_NUM_THREADS, for comparisons on a single core; None: all cores.
     """
 
     name: str
@@ -69,7 +69,7 @@ NAMES = tuple(part.name for part in PARTS)
 
 
 def run(part: Part, arguments: list[str], folder: Path) -> str | None:
-    """Run one part and keep its rows; what went wrong, or None."""
+    """Run one part and keep its rows; return what went wrong, or None."""
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f"{part.name}.part"
     fresh.unlink(missing_ok=True)
@@ -84,7 +84,7 @@ def run(part: Part, arguments: list[str], folder: Path) -> str | None:
 
 
 def kept(folder: Path) -> tuple[list[Row], list[str]]:
-    """All rows that are there, in the order of the parts, and the machines they were measured on."""
+    """All kept rows, in the order of the parts, and the machines they were measured on."""
     rows: list[Row] = []
     machines: dict[str, None] = {}
     for part in PARTS:
@@ -111,7 +111,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def show(rows: list[Row], machines: list[str]) -> None:
-    """The table, for people."""
+    """Print the table."""
     table = Table(caption="; ".join(machines), show_lines=True)
     for name in COLUMNS:
         table.add_column(name, justify="left", overflow="fold")
@@ -121,16 +121,16 @@ def show(rows: list[Row], machines: list[str]) -> None:
 
 
 def markdown(rows: list[Row], machines: list[str]) -> str:
-    """The same for docs/performance.md."""
+    """The table for docs/performance.md."""
     lines = ["| " + " | ".join(line) + " |" for line in (COLUMNS, ["---"] * len(COLUMNS), *map(cells, rows))]
     return "\n".join([*lines, "", f"Measured on {'; '.join(machines)}. In brackets: smallest and largest turn."])
 
 
 def write(page: Path, name: str, text: str) -> None:
-    """Put text between the page's markers of that name.
+    """Put text between two markers of a page.
 
     Raises:
-        SystemExit: If the page has none.
+        SystemExit: If the page has no such markers.
     """
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     old = page.read_text(encoding="utf-8")
@@ -142,7 +142,7 @@ def write(page: Path, name: str, text: str) -> None:
 
 
 def chosen(words: str | None) -> list[Part]:
-    """The parts that ``--only`` names; all without it.
+    """The parts that ``--only`` names; without it, all parts.
 
     Raises:
         SystemExit: If there is no such part.
@@ -158,10 +158,12 @@ def chosen(words: str | None) -> list[Part]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="A,B", help=f"parts, of {', '.join(NAMES)}; '' only prints what is kept")
-    parser.add_argument("--full", action="store_true", help="longer runs where a part has them")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
-    parser.add_argument("--data", nargs=2, metavar=("UCLM", "BUSI"), help="folders; without them dtype is left out")
-    parser.add_argument("--peer", help="Python that has anomalib; this one if not given")
+    parser.add_argument("--full", action="store_true", help="longer runs, for parts that have them")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/performance.md")
+    parser.add_argument(
+        "--data", nargs=2, metavar=("UCLM", "BUSI"), help="folders of the data sets; without them, dtype is skipped"
+    )
+    parser.add_argument("--peer", help="Python with anomalib; default: this one")
     args = parser.parse_args()
     given = {"dtype": args.data or [], "winclip": ["--peer", args.peer] if args.peer else []}
     failed = []

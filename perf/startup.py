@@ -1,10 +1,10 @@
-"""How long ``import ultraad`` and ``ultraad --help`` take, beside ``import torch``.
+"""How long ``import ultraad`` and ``ultraad --help`` take, against ``import torch``.
 
     python -m perf.startup
 
-Every call is a process of its own, in turns, after one call of each that does not count, so that all files are in the
-disk cache. Seconds are processor seconds of the processes, so another job on the machine does not count. What an empty
-process takes (Python itself) is in all of them; the details say how long that is.
+Each call is its own process. Calls alternate, after one call of each that is not timed, so that all files are in the
+disk cache. Seconds are processor seconds, so other jobs on the machine do not count. All of them include the start of
+Python; the details say how long that takes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OURS = {
 
 
 def call(arguments: list[str]) -> None:
-    """Run Python with these arguments to its end."""
+    """Run Python with these arguments and wait for it."""
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 

@@ -1,6 +1,6 @@
-"""Rows of docs/performance.md: ours beside a peer, timed in turns in the same run.
+"""Rows of docs/performance.md: ours against a peer, timed in turns in the same run.
 
-Each part of ``make bench`` is a module here with ``main()``: it prints its rows and, with ``-o``, keeps them as JSON.
+Each part of ``make speed`` is a module here with ``main()``: it prints its rows and, with ``-o``, writes them as JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["overhead", "speedup", "rate", "report"]
-"""What a value means: our time over the peer's (small is good), the peer's over ours, units per second, or no goal."""
+"""Meaning of a value: our time / the peer's (small is good), the peer's / ours, units per second, or without a goal."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class Row:
     """One measured comparison.
 
     Attributes:
-        what: Ours, with what matters of the setting.
+        what: Ours, with the setting.
         against: The peer, in the same run.
         kind: What ``value`` means, see :data:`Kind`.
         value: The median over the turns.
         low: The smallest turn.
         high: The largest turn.
         must: The goal; None where there is none.
-        aim: The goal beyond it.
-        detail: Milliseconds, differences, counts: whatever explains the value.
+        aim: The stretch goal.
+        detail: Milliseconds, differences, counts that explain the value.
     """
 
     what: str
@@ -61,10 +61,10 @@ def in_turns(
     turns: int = 7,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[tuple[float, float]]:
-    """Seconds of (ours, peer), called in turns after one call of each that does not count.
+    """Seconds of (ours, peer), called in turns after one call of each that is not timed.
 
-    The order changes at every turn, so that neither profits from what the other left in the caches, and a machine that
-    slows down slows both.
+    The order changes at every turn, so that neither profits from caches that the other filled, and a machine that slows
+    down slows both.
     """
     ours()
     peer()
@@ -102,7 +102,7 @@ def compared(
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """The machine of the measurement."""
     import torch
 
     names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
@@ -121,10 +121,10 @@ def _lines(path: str) -> list[str]:
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
-    """The options that every part has."""
+    """The command-line options of every part."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, help="keep the rows here, as JSON")
-    parser.add_argument("--threads", type=int, default=None, help="of PyTorch; all cores if not given")
+    parser.add_argument("-o", "--output", type=Path, help="write the rows to this file, as JSON")
+    parser.add_argument("--threads", type=int, default=None, help="threads of PyTorch; default: all cores")
     return parser
 
 

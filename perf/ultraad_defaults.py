@@ -2,11 +2,11 @@
 
     python -m perf.ultraad_defaults DATA/BUS-UCLM --backbone embedded --shots 4 16 -o perf/results/x.json
 
-All patients are dealt into folds. For each fold the support is drawn from the patients of the other folds (seed = fold)
-and every image of the fold's own patients is scored; scores of all folds are pooled. Each image passes the tower once
-per run of this script. Pixel AUROC is taken at four pixels per patch. With ``--other-machine`` the images that are
-scored look as if another machine had made them (:func:`pretraining.augment.other_machine`); those of the support stay
-as they are. A second run appends rows that are missing and skips those it has.
+Patients are dealt into folds. For each fold, the support is drawn from the patients of the other folds (seed = fold)
+and every image of the fold's patients is scored; scores of all folds are pooled. Each image passes the tower once per
+run of this script. Pixel AUROC is computed on a grid of four pixels per patch. With ``--other-machine`` the scored
+images look as if they came from another scanner (:func:`pretraining.augment.other_machine`); the support images do not
+change. A second run adds the missing rows.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from ultraad.methods.ultraad import UltraAD, UltraADConfig
 from ultraad.rng import seeded
 
 CLASSES = ("normal", "benign", "malignant")
-TWINS = {"CHCO": "CHVI"}  # two patients of BUS-UCLM that share four byte-identical files (docs/data-check.md)
-AFTER_FIT = {"prior", "post", "bin"}  # sections that change nothing in fit, so one fit serves all their candidates
+TWINS = {"CHCO": "CHVI"}  # these two patients of BUS-UCLM share four byte-identical files (docs/data-check.md)
+AFTER_FIT = {"prior", "post", "bin"}  # sections that do not affect fit, so one fit serves all their candidates
 FULL = {"prior": {"map": 1.0, "cls": 1.0}}
 
 # name -> options. "zero-shot" is the same for every shot count.
@@ -108,7 +108,7 @@ CANDIDATES: dict[str, dict] = {
 
 
 def merged(a: dict, b: dict) -> dict:
-    """``b`` over ``a``, section by section."""
+    """The options ``a``, updated by ``b`` section by section."""
     out = dict(a)
     for key, value in b.items():
         out[key] = {**out.get(key, {}), **value} if isinstance(value, dict) else value
@@ -116,7 +116,7 @@ def merged(a: dict, b: dict) -> dict:
 
 
 def folds_of(samples: list, count: int) -> list[set[str]]:
-    """Patients dealt into folds: those with malignant, then benign, then only normal images, each in seeded order."""
+    """Patients dealt into folds: those with malignant images, then benign, then only normal ones; order by the seed."""
     worst: dict[str, int] = {}
     for s in samples:
         if s.group in TWINS.values():
@@ -136,14 +136,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--backbone", default="embedded")
-    parser.add_argument("--size", type=int, help="input side in pixels; the backbone's own if not given")
+    parser.add_argument("--size", type=int, help="input side in pixels; default: from the backbone")
     parser.add_argument(
-        "--other-machine", action="store_true", help="test images with another grey map, gain, sharpness and noise"
+        "--other-machine", action="store_true", help="change grey map, gain, sharpness and noise of the test images"
     )
     parser.add_argument("--shots", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", help="names that begin with one of these")
-    parser.add_argument("--base", type=json.loads, default={}, help="options every candidate starts from, as JSON")
+    parser.add_argument("--only", nargs="*", help="only candidates whose name begins with one of these")
+    parser.add_argument("--base", type=json.loads, default={}, help="options that every candidate starts from, as JSON")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     logging.getLogger("ultraad").setLevel(logging.ERROR)

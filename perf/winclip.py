@@ -1,21 +1,22 @@
-"""WinCLIP predict beside anomalib's, on one set of weights, images and sentences: maps and scores equal to 1e-4.
+"""WinCLIP against anomalib's, with the same weights, images and sentences: maps and scores equal within 1e-4.
 
     python -m perf.winclip --peer /path/to/peer/bin/python -o perf/results/winclip.json
 
-Measured with anomalib 2.7.0 and open_clip 2.24.0. anomalib needs ``open_clip_torch<2.26.1``: it hands the windows to
-the tower tokens first, and newer towers take the batch first, so that windows would attend to each other. ultraad needs
-``open_clip_torch>=3.3``. The peer therefore runs in an environment of its own, as a process that is asked in turns:
+Measured with anomalib 2.7.0 and open_clip 2.24.0. anomalib needs ``open_clip_torch<2.26.1``: it passes windows to
+the tower with tokens first; newer towers expect the batch first, so that windows would attend to each other. ultraad
+needs ``open_clip_torch>=3.3``. The peer therefore runs in its own environment, as a process that is called in turns:
 
     python -m venv peer
-    peer/bin/pip install "torch==<the version here>" torchvision open_clip_torch==2.24.0
+    peer/bin/pip install "torch==<the version installed here>" torchvision open_clip_torch==2.24.0
     peer/bin/pip install anomalib==2.7.0
 
-Both sides hold the tower that anomalib builds, ViT-B-16-plus-240, with the same random weights: the one thing replaced
-in anomalib is its call of ``open_clip.create_model_and_transforms``, which would download. Texts and references are set
-up before the clock starts; what is timed is ``WinCLIP.score`` and ``WinClipModel.forward``. The images are simulated.
+Both sides use the tower that anomalib builds, ViT-B-16-plus-240, with the same random weights. Only one thing is
+replaced in anomalib: its call of ``open_clip.create_model_and_transforms``, which would download weights. Texts and
+references are set up before the clock starts; ``WinCLIP.score`` and ``WinClipModel.forward`` are timed. The images are
+simulated.
 
-``gflop_ours`` and ``gflop_peer`` count the products that a tower needs for one image, and ``gflop_ratio`` is what they
-allow. One turn of batch 8 takes ten times 1e12 operations, so only batch 1 is the default; ``--batches 1 8`` adds it.
+``gflop_ours`` and ``gflop_peer`` count the operations of a tower for one image; ``gflop_ratio`` is the possible gain.
+One turn with batch 8 takes 1e13 operations, so the default is batch 1; ``--batches 1 8`` adds it.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ WANTED = 'it needs anomalib and "open_clip_torch<2.26.1"; see the head of perf/w
 ROOT = Path(__file__).resolve().parents[1]
 
 
-# ---- the peer's side: these functions run in its own environment
+# These functions run in the environment of the peer.
 
 
 def anomalib_model(weights: dict[str, torch.Tensor], class_name: str) -> Any:  # noqa: ANN401
-    """Anomalib's ``WinClipModel`` with these weights of the tower.
+    """The ``WinClipModel`` of anomalib with these weights of the tower.
 
     Raises:
         ImportError: If anomalib is missing, or open_clip is one that anomalib does not work with.
@@ -78,9 +79,9 @@ def anomalib_model(weights: dict[str, torch.Tensor], class_name: str) -> Any:  #
 
 
 def serve() -> None:
-    """Answer requests, one JSON object a line, until standard input ends."""
+    """Answer requests, one JSON object per line, until standard input ends."""
     warnings.simplefilter("ignore")
-    answers, sys.stdout = sys.stdout, sys.stderr  # whatever anomalib prints stays out of the answers
+    answers, sys.stdout = sys.stdout, sys.stderr  # keeps prints of anomalib out of the answers
     model, images = None, torch.empty(0)
     for line in sys.stdin:
         request = json.loads(line)
@@ -103,15 +104,12 @@ def serve() -> None:
         answers.flush()
 
 
-# ---- ours
-
-
 class Peer:
-    """anomalib's model in a process of another interpreter.
+    """The model of anomalib in a process of another interpreter.
 
     Args:
         process: Runs :func:`serve`.
-        folder: For the tensors that go to and fro.
+        folder: For tensors in both directions.
     """
 
     def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
@@ -134,7 +132,7 @@ class Peer:
         return json.loads(line)
 
     def give(self, do: str, images: torch.Tensor) -> None:
-        """Hand over images f32 (b 3 s s)."""
+        """Send images f32 (b 3 s s)."""
         save_file({"images": images}, self._folder / "images.safetensors")
         self.ask(do, file=str(self._folder / "images.safetensors"))
 
@@ -146,7 +144,7 @@ class Peer:
 
 @contextmanager
 def peer_process(python: str) -> Iterator[Peer]:
-    """A :class:`Peer` for as long as the block lasts; ``python`` is its interpreter."""
+    """A :class:`Peer` inside the block; ``python`` is its interpreter."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
     command = [python, "-c", "from perf.winclip import serve; serve()"]
     with (
@@ -165,7 +163,7 @@ def gflop(backbone: Backbone, sizes: tuple[int, ...], *, whole: bool) -> float:
     Args:
         backbone: The tower.
         sizes: Sides of the windows.
-        whole: Whether the last block runs on all tokens of a window, or on what the class token needs.
+        whole: Whether the last block runs on all tokens of a window, or only on what the class token needs.
     """
     w, layers, (gh, gw) = backbone.width, backbone.layers, backbone.grid
 
@@ -189,7 +187,7 @@ def check(ours: Scores, peer: dict[str, torch.Tensor], what: str) -> dict[str, f
     Random weights give flat maps, so a map may differ by :data:`NEAR` of its range, not of 1.
 
     Raises:
-        SystemExit: If one differs by more: then the times compare different things.
+        SystemExit: If one differs by more: the times would not be comparable.
     """
     assert ours.map is not None
     found = {
@@ -216,7 +214,7 @@ def pictures(backbone: Backbone, seeds: range, label: str | None = None) -> torc
 
 
 def fit(method: WinCLIP, references: torch.Tensor) -> None:
-    """Adapt on normal images; none of them is zero-shot."""
+    """Adapt on normal images; zero-shot without any."""
     from ultraad.types import Batch, Geometry
 
     s = method.backbone.size
@@ -228,7 +226,7 @@ def fit(method: WinCLIP, references: torch.Tensor) -> None:
 
 @torch.no_grad()
 def rows_of(peer: Peer, *, threads: int, batches: list[int], shots: list[int], turns: int, folder: Path) -> list[Row]:
-    """A row for every number of shots and batch size; none if the peer lacks something."""
+    """A row for every number of shots and batch size; none if a package of the peer is missing."""
     import ultraad
     from ultraad.methods.winclip import WinCLIP, WinCLIPConfig
     from ultraad.texts.bank import breast_texts
@@ -271,10 +269,10 @@ def rows_of(peer: Peer, *, threads: int, batches: list[int], shots: list[int], t
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--peer", default=sys.executable, help="Python that has anomalib; this one if not given")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1], help="images at a time")
-    parser.add_argument("--shots", type=int, nargs="+", default=[0, 1, 4], help="normal references")
-    parser.add_argument("--turns", type=int, default=3, help="turns a row; each is one call of both")
+    parser.add_argument("--peer", default=sys.executable, help="Python with anomalib; default: this one")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1], help="images per batch")
+    parser.add_argument("--shots", type=int, nargs="+", default=[0, 1, 4], help="normal reference images")
+    parser.add_argument("--turns", type=int, default=3, help="turns per row; each is one call of both sides")
     args = parser.parse_args()
     if args.threads is not None:
         torch.set_num_threads(args.threads)

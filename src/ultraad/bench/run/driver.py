@@ -22,7 +22,7 @@ from ultraad.bench.results import FEATURES, LOCK, PAINTED, PICTURES, SUPPORTS, B
 from ultraad.bench.row import Bench
 from ultraad.bench.run.data import Data, duplicates, summary
 from ultraad.bench.run.jobs import Plan
-from ultraad.bench.run.local import Here, Lost, Processes
+from ultraad.bench.run.local import Lost, Processes, Serial
 from ultraad.bench.run.work import Encode, died, encode, forget, not_public, run_job
 from ultraad.config import dump
 from ultraad.data.support import save_support
@@ -154,8 +154,8 @@ def _silent(what: str, done: int, total: int) -> None:
     """No progress wanted."""
 
 
-def _local(jobs: int) -> Here | Processes:
-    return Here() if jobs == 1 else Processes(jobs)
+def _local(jobs: int) -> Serial | Processes:
+    return Serial() if jobs == 1 else Processes(jobs)
 
 
 def _run(

@@ -1,4 +1,4 @@
-"""The engine of one machine: jobs one after another here, or several at a time in processes of their own."""
+"""Run tasks on this machine: one after another in this process, or several at a time in processes of their own."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_TRIES = 2  # a process may be killed for somebody else's appetite for memory  # ours
+_TRIES = 2  # a process may be killed when memory runs out
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What comes back for a task whose process died each time (killed, out of memory)."""
+    """The result of a task whose process died at every try (killed, out of memory)."""
 
     reason: str
 
 
 class Engine(Protocol):
-    """Something that runs independent tasks."""
+    """Runs independent tasks."""
 
     def map(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
-        """Run ``work`` on every task; pairs come as they finish, in any order.
+        """Run ``work`` on every task; yield (task, result) pairs as they finish, in any order.
 
         Args:
-            work: Can be sent to another process; must not raise but for Ctrl-C.
+            work: Picklable; raises nothing but KeyboardInterrupt.
             tasks: Independent of each other.
         """
         ...  # pragma: no cover
 
 
-class Here:
+class Serial:
     """One task after another, in this process."""
 
     def map(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
@@ -56,9 +56,9 @@ class Here:
 
 
 class Processes:
-    """Several tasks at a time, each in a fresh interpreter's process that is used again, also by the next ``map``.
+    """Several tasks at a time, each in a process with a fresh interpreter. The next ``map`` uses the processes again.
 
-    A process that dies takes only its own task with it, which is tried once more. Call :meth:`close` at the end.
+    If a process dies, only its task is lost and is tried once more. Call :meth:`close` at the end.
 
     Args:
         count: Processes, at least 1.
@@ -66,7 +66,7 @@ class Processes:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._crew: list[_Worker] = []
+        self._workers: list[_Worker] = []
         self._idle: list[_Worker] = []
 
     def map(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
@@ -76,11 +76,11 @@ class Processes:
         try:
             while waiting or busy:
                 while waiting and len(busy) < self.count:
-                    worker = self._idle.pop() if self._idle else self._hire()
+                    worker = self._idle.pop() if self._idle else self._start()
                     task, number = waiting.popleft()
                     try:
                         worker.connection.send((work, task))
-                    except OSError:  # it died while it had nothing to do
+                    except OSError:  # it died while idle
                         worker.end()
                         waiting.appendleft((task, number))
                         continue
@@ -104,26 +104,26 @@ class Processes:
                 worker.end()
 
     def close(self) -> None:
-        """End the processes, whatever they are doing."""
-        for worker in self._crew:
+        """End all processes, also busy ones."""
+        for worker in self._workers:
             worker.end()
-        self._crew.clear()
+        self._workers.clear()
         self._idle.clear()
 
-    def _hire(self) -> _Worker:
-        self._crew.append(_Worker())
-        return self._crew[-1]
+    def _start(self) -> _Worker:
+        self._workers.append(_Worker())
+        return self._workers[-1]
 
 
 class _Worker:
-    """A process and the way to talk to it."""
+    """A process and the connection to it."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
-        theirs.close()  # now the process alone holds that end, so its death is an end of file here
+        theirs.close()  # only the process holds that end now, so its death is an end of file here
 
     def end(self) -> None:
         """Stop it; may be called again."""
@@ -133,20 +133,20 @@ class _Worker:
 
 
 def _serve(connection: Connection[Any, Any]) -> None:
-    """Work until there is no more. A worker leaves Ctrl-C to its parent and ends when the parent has ended.
+    """Run tasks until there are no more. Ignore Ctrl-C, which the parent handles, and exit when the parent does.
 
-    It is silent: its warnings are about files, the same for every job, and a row says what was left out.
+    Warnings are not printed: they are about files and would repeat for every job. Rows list the images left out.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.getLogger().addHandler(logging.NullHandler())
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def follow() -> None:
+    def exit_with_parent() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     while True:
         try:
             work, task = connection.recv()

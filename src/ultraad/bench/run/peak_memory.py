@@ -1,4 +1,4 @@
-"""How much memory a job took at most."""
+"""The largest memory that a job used."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import torch
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-class Peak:
-    """Largest resident memory since it was made, where the system can tell (Linux); else since the process began."""
+class PeakMemory:
+    """Largest resident memory since this object was made (Linux), or since the process started (other systems)."""
 
     def __init__(self) -> None:
-        self._fresh = False
+        self._reset = False
         if _CLEAR.exists():
             try:
                 _CLEAR.write_text("5")  # resets VmHWM, see proc(5)
-                self._fresh = True
-            except OSError:
-                pass  # not allowed here
+                self._reset = True
+            except OSError:  # not permitted, in some containers
+                pass
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
     def megabytes(self) -> float:
         """Of the process, in 10^6 bytes."""
-        if self._fresh:
+        if self._reset:
             line = next(row for row in _STATUS.read_text().splitlines() if row.startswith("VmHWM:"))
             return int(line.split()[1]) * 1024 / 1e6
         import resource  # not on Windows

@@ -1,18 +1,17 @@
-"""Two protocols: ``honest``, and ``published``, which does what the references' own scripts do to the test set.
+"""Two protocols: ``honest``, and ``published``, which uses the test set as the reference scripts do.
 
-Honest: the state after the last step, thresholds from the support alone (or 0.5), no statistics of the test set. In
-neither protocol does a method see the test set in ``fit``: what is done here is done around the method.
+Honest: the state after the last step; thresholds from the support set, or 0.5; no statistics of the test set. Neither
+protocol shows the test set to ``fit``: all of this happens around the method.
 
-Published, as far as a method's reference does it:
+Published, as far as the reference script of a method does it:
 
-- **Best epoch on the test set.** The training is repeated and stopped after each of a few checkpoints; fits are
-  deterministic, so each is a state that the whole training passes through. Every state is evaluated on the test set and
-  the one that the reference's own criterion likes best is reported. References look at every epoch, so they can be more
-  optimistic still.
-- **Min-max over the test set.** Scores and maps are moved to [0, 1] by the lowest and highest value of the whole test
-  set. No ranking changes, only metrics at a threshold do.
+- **Best epoch on the test set.** The training is repeated and stopped at a few checkpoints; fits are deterministic, so
+  each is a state of the full training. Every state is evaluated on the test set, and the best one by the reference's
+  criterion is reported. References try every epoch, so their numbers can be more optimistic still.
+- **Min-max over the test set.** Scores and maps are rescaled to [0, 1] by the lowest and highest value of the whole
+  test set. This changes no ranking, only metrics at a threshold.
 
-Not reproduced: min-max of the parts of a score before they are added (that is inside a method's ``score``), and
+Not reproduced: min-max of the parts of a score before they are added (this is inside a method's ``score``), and
 searches over hyper-parameters on the test set. Each row says so in ``habits``.
 """
 
@@ -29,12 +28,12 @@ from ultraad.nn.loop import EnoughEpochs
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """What a reference's script does with the test set.
+    """How the reference script of a method uses the test set.
 
     Attributes:
-        criterion: Metrics whose mean chooses the epoch; empty: the last one.
-        min_max: Whether scores and maps are moved to [0, 1] by test-set statistics.
-        missing: What it does that is not reproduced; sentences.
+        criterion: Metrics whose mean chooses the epoch; empty for the last epoch.
+        min_max: Whether scores and maps are rescaled to [0, 1] by test-set statistics.
+        missing: Sentences about what is not reproduced.
     """
 
     criterion: tuple[str, ...] = ()
@@ -42,7 +41,7 @@ class Habit:
     missing: tuple[str, ...] = ()
 
     def sentences(self, checkpoints: int) -> list[str]:
-        """What a published row must say."""
+        """What the row of a published result says."""
         best = (
             f"best of {checkpoints} states of the training by {' and '.join(self.criterion)} on the test set; "
             "the reference looks at every epoch"
@@ -55,26 +54,26 @@ _FUSED = "not reproduced: min-max over the test set of the parts of the image sc
 
 HABITS: Mapping[str, Habit] = MappingProxyType(
     {
-        "ada_clip": Habit(("pixel_f1_oracle",)),  # train.py keeps the epoch with the best pixel F1-max of the test set
+        "ada_clip": Habit(("pixel_f1_oracle",)),  # train.py: best pixel F1-max on the test set
         "april_gan": Habit(min_max=True, missing=(_FUSED,)),  # few-shot test.py
         "medi_clip": Habit(("image_auroc", "pixel_auroc")),  # train.py
         "mvfa": Habit(("image_auroc", "pixel_auroc"), min_max=True, missing=(_FUSED,)),  # train_few.py
         "tip_adapter": Habit(
-            ("balanced_accuracy",),  # main.py: accuracy on the test set; ours: balanced, as classes differ in size
+            ("balanced_accuracy",),  # main.py: accuracy on the test set; balanced here because class sizes differ
             missing=("not reproduced: the search of alpha and beta on the test set",),
         ),
         "vcp_clip": Habit(min_max=True, missing=(_FUSED,)),  # test.py
     }
 )
-"""By method; a method that is not here has no habit, and its published result is its honest one."""
+"""By method. A method that is not listed has no habit: its published result equals its honest one."""
 
 
 def stop_at(share: float, reached: list[int]) -> Callable[[str, int, int], None]:
-    """A ``progress`` for :func:`ultraad.adapt` that ends the training after this share of its epochs.
+    """A ``progress`` for :func:`ultraad.adapt` that ends the training after a share of its epochs.
 
     Args:
         share: In (0, 1].
-        reached: Gets the epochs done, at the end of each.
+        reached: The number of epochs done is appended after each epoch.
     """
 
     def progress(what: str, done: int, total: int) -> None:
@@ -86,7 +85,7 @@ def stop_at(share: float, reached: list[int]) -> Callable[[str, int, int], None]
     return progress
 
 
-def likes(habit: Habit, metrics: Mapping[str, Mapping[str, Any]]) -> float:
-    """The reference's criterion; metrics that are not defined do not count, and -1 if none is."""
+def preference(habit: Habit, metrics: Mapping[str, Mapping[str, Any]]) -> float:
+    """The reference's criterion: the mean of its metrics, without undefined ones; -1 if none is defined."""
     values = [metrics[name]["value"] for name in habit.criterion if metrics[name]["value"] is not None]
     return sum(values) / len(values) if values else -1.0

@@ -1,6 +1,6 @@
-"""The engine of a cluster: Ray (extra ``[ray]``) runs the same jobs on all its machines.
+"""Run tasks on a Ray cluster (extra ``[ray]``).
 
-Every machine needs ultraad, and the data and output folders under the same paths. Rows are written by the driver alone.
+Every machine needs ultraad, and the data and output folders under the same paths. Only the driver writes rows.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_TRIES = 3  # how often Ray starts a task again whose process or machine was lost  # ours
+_RETRIES = 3  # of a task whose process or machine was lost
 
 
 class Ray:
-    """Tasks on a Ray cluster; a context manager that leaves the cluster again.
+    """An engine on a Ray cluster; a context manager that disconnects at the end.
 
-    A task whose process or machine is lost is started again elsewhere, up to three times.
+    If the process or machine of a task is lost, Ray starts the task again elsewhere, up to three times.
 
     Args:
-        address: Of a running cluster, or ``"auto"``; None starts one on this machine.
-        threads: Processors that a task takes.
-        gpus: GPUs, or parts of one, that a task takes.
+        address: Address of a running cluster, or ``"auto"``; None starts one on this machine.
+        threads: Processors for each task.
+        gpus: GPUs for each task; may be a fraction.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -44,7 +44,7 @@ class Ray:
         self._own = not ray.is_initialized()
         if self._own:
             ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
-        self._needs = {"num_cpus": threads, "num_gpus": gpus, "max_retries": _TRIES}
+        self._needs = {"num_cpus": threads, "num_gpus": gpus, "max_retries": _RETRIES}
 
     def __enter__(self) -> Ray:
         return self
@@ -58,7 +58,7 @@ class Ray:
     def map(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
         """See :class:`ultraad.bench.run.local.Engine`."""
 
-        def ultraad_task(task: T) -> R:  # what Ray shows as the name of the task
+        def ultraad_task(task: T) -> R:  # Ray shows the name of this function
             return work(task)
 
         remote = self._ray.remote(**self._needs)(ultraad_task)
@@ -69,4 +69,4 @@ class Ray:
             try:
                 yield task, self._ray.get(done)
             except (self._ray.exceptions.WorkerCrashedError, self._ray.exceptions.NodeDiedError) as e:
-                yield task, Lost(f"its process or machine was lost {_TRIES + 1} times: {type(e).__name__}")
+                yield task, Lost(f"its process or machine was lost {_RETRIES + 1} times: {type(e).__name__}")

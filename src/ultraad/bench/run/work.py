@@ -18,8 +18,8 @@ from ultraad.backbones import load_backbone
 from ultraad.bench.results import ERRORS, MAPS, PICTURES, PIXELS, PREDICTIONS, Finished
 from ultraad.bench.row import FORMAT, parse_row
 from ultraad.bench.run.measure import Clock, Measured, measure
-from ultraad.bench.run.peak_memory import Peak
-from ultraad.bench.run.protocol import HABITS, Habit, likes, stop_at
+from ultraad.bench.run.peak_memory import PeakMemory
+from ultraad.bench.run.protocol import HABITS, Habit, preference, stop_at
 from ultraad.data.loader import iterate
 from ultraad.data.preprocess import Preprocess
 from ultraad.model.adapt import adapt, zero_shot
@@ -104,7 +104,7 @@ def run_job(job: Job, features: Path | None) -> list[Finished]:
         One row for each of the job's rows. Whatever goes wrong becomes a row with ``status: error``; only a wish to
         stop (Ctrl-C) gets through.
     """
-    peak, done = Peak(), []
+    peak, done = PeakMemory(), []
     with _threads(job.recipe.threads):
         with _Boundary() as fitting:
             bench = _Bench(job, features)
@@ -168,15 +168,15 @@ class _Bench:
             if all(reached[-1] != epoch for _, epoch in self._models):
                 self._models.append((model, reached[-1]))
 
-    def row(self, row: Planned, peak: Peak) -> Finished:
+    def row(self, row: Planned, peak: PeakMemory) -> Finished:
         """One row with its files."""
         job = self.job
         habit = HABITS[job.method] if job.protocol == "published" else _NO_HABIT
         model, epoch = self._models[-1]
         if len(self._models) > 1:
             tried = [self._measure(m, row) for m, _ in self._models]
-            liked = [likes(habit, t.evaluation.result(bootstrap=0)["metrics"]) for t in tried]
-            model, epoch = self._models[liked.index(max(liked))]
+            preferences = [preference(habit, t.evaluation.result(bootstrap=0)["metrics"]) for t in tried]
+            model, epoch = self._models[preferences.index(max(preferences))]
         rescale = self._measure(model, row).range if habit.min_max else None
         whole, clock = Clock(self._memory.usage), Clock(self._memory.usage)
         with whole.running():
@@ -247,7 +247,7 @@ def _threads(count: int) -> Iterator[None]:
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _base(job: Job, row: Planned, peak: Peak | None) -> dict[str, Any]:
+def _base(job: Job, row: Planned, peak: PeakMemory | None) -> dict[str, Any]:
     """Every key of a row, with what is known before anything runs."""
     empty = dict.fromkeys(("calibration", "fit", "timings", "metrics", "subsets", "curves", "confusion", "n"))
     return {
@@ -286,7 +286,7 @@ def died(job: Job, row: Planned, reason: str) -> Finished:
     return Finished(parse_row({**_base(job, row, None), "reason": reason}), {})
 
 
-def _failed(job: Job, row: Planned, error: Exception, peak: Peak) -> Finished:
+def _failed(job: Job, row: Planned, error: Exception, peak: PeakMemory) -> Finished:
     facts = _base(job, row, peak)
     path = f"{ERRORS}/{row.id}.txt"
     facts["files"]["error"] = path
