@@ -395,3 +395,10 @@ def test_every_method_has_its_place_in_the_papers_and_on_the_readme() -> None:
         for commit in re.findall(r"\b[0-9a-f]{7}\b", info.reference):
             assert commit in third, f"{name}: {commit}"
         assert f"(docs/methods.md#{name})" in readme, name
+
+
+@pytest.mark.parametrize("page", ["file-formats.md", "bench-format.md"])
+def test_every_field_and_metric_is_described(page: str) -> None:
+    rows = re.findall(r"^\| `[^`]+` \|.*\|$", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.M)
+    assert len(rows) > 50
+    assert not [row for row in rows if re.search(r"\| *\|", row)]

@@ -29,7 +29,7 @@ def bench(recipe, tmp_path, data, capsys):
 def test_run(bench, tmp_path):
     code, out, _ = bench("--set", "seeds=[3, 4]", "--keep-features")
     assert code == 0
-    assert "toy, 1 shots, seed 3, honest, busi: image AUROC" in out
+    assert "toy, 1 shots, seed 3, honest, busi: Image AUROC" in out
     assert "2 ok (0 from an earlier run)" in out
     assert BenchFolder.open(tmp_path / "out").bench.path.endswith("trial.yaml")
     assert any((tmp_path / "out" / "features").iterdir())

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, recall_score, roc_auc_score
 
 from ultraad.errors import DataError
-from ultraad.metrics.image import NAMES, image_curves, image_metrics
+from ultraad.metrics.image import FORMULAS, image_curves, image_metrics
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def case():
 def test_equals_scikit_learn(case):
     s, y = case
     got = image_metrics(s, y, threshold=0.5, resamples=0)
-    assert list(got) == list(NAMES)
+    assert list(got) == list(FORMULAS)
     assert got["image_auroc"].value == pytest.approx(roc_auc_score(y, s))
     assert got["image_ap"].value == pytest.approx(average_precision_score(y, s))
     assert got["image_accuracy"].value == pytest.approx(accuracy_score(y, s >= 0.5))
@@ -53,7 +53,7 @@ def test_undefined_is_none_with_a_reason(case):
     assert lesions["image_ap"].value == 1.0
     assert lesions["image_accuracy"].reason == "no stored image threshold"
     none = image_metrics([], [])
-    assert list(none) == list(NAMES)
+    assert list(none) == list(FORMULAS)
     assert all(m.value is None and m.reason and m.n == 0 for m in none.values())
     assert image_curves([], []) == {}
 

@@ -28,7 +28,6 @@ app = typer.Typer(
 )
 
 _Folder = Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder from 'ultraad bench run'.")]
-_SHOWN = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "class_auroc_macro": "class AUROC"}
 
 
 class EngineName(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the help
@@ -176,6 +175,8 @@ def _show(row: Row) -> None:
     if row.status != "ok":
         warn(f"{where}: {row.reason}")
         return
-    values = {title: row.value(key) for key, title in _SHOWN.items()}
-    shown = "  ".join(f"{title} {100 * value:.1f}" for title, value in values.items() if value is not None)
-    say(f"{where}: {shown}")
+    from ultraad.metrics.catalogue import MAIN, short, spec
+
+    values = {key: row.value(key) for key in MAIN}
+    shown = [f"{short(key)} {spec(key).text(value)}" for key, value in values.items() if value is not None]
+    say(f"{where}: {'  '.join(shown)}")

@@ -6,13 +6,14 @@ so a thousand resamples are one matrix of weights and each metric is computed fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ultraad.errors import ConfigError
+from ultraad.metrics.catalogue import Need, Over, reasons, spec
 from ultraad.metrics.metric import Metric
 from ultraad.rng import seeded
 
@@ -37,6 +38,21 @@ class Statistics:
     compute: Compute
     n: Mapping[str, int]
     reasons: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, compute: Compute, keys: Iterable[str], *, sizes: Mapping[Over, int], unmet: Mapping[Need, str]
+    ) -> Statistics:
+        """With the sizes and reasons that the catalogue gives these metrics.
+
+        Args:
+            compute: As in the class.
+            keys: Names of the metrics, in the order of reports.
+            sizes: {images a metric may be computed on: their number}.
+            unmet: {need that the data do not meet: reason}; see :func:`.catalogue.reasons`.
+        """
+        names = tuple(keys)
+        return cls(compute, {name: sizes[spec(name).over] for name in names}, reasons(names, unmet))
 
 
 def clusters(groups: Sequence[str | None]) -> NDArray[np.intp]:

@@ -1,17 +1,20 @@
-"""Every metric by name: what it is called, what it says, and which way is better. The one place to ask.
+"""Every metric by name: what it is called, what it says, what it needs, and which direction is better.
 
-To add a metric: compute it in its module (``image.py``, ``pixel.py``, ``classes.py``) and add a line here.
+To add a metric, add its formula in ``image.py``, ``pixel.py`` or ``classes.py`` and a line in this file. Everything
+else follows: metrics.json, reports, tables, and the reasons for missing values.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Kind = Literal["image", "pixel", "class"]
+Over = Literal["all", "normal", "lesion", "pair"]
+Need = Literal["images", "normal", "lesion", "threshold", "two classes", "all classes", "pair"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +22,17 @@ class Spec:
     """One metric.
 
     Attributes:
-        key: Its name in every file.
+        key: Its name in files.
         title: Its name in tables.
-        about: What it says, in a few words.
+        about: What it measures, in a few words.
         kind: ``"image"`` (detection), ``"pixel"`` (localisation) or ``"class"`` (grading).
-        higher_is_better: False for errors of probabilities, which are printed with three decimals, not in percent.
-        at_threshold: Whether it holds at the stored threshold.
-        needs: What its images must hold: ``"normal"`` and ``"lesion"`` images.
-        main: Whether it is one of the four that lead every report.
+        needs: What the data must provide: ``"normal"`` or ``"lesion"`` images, a stored ``"threshold"``,
+            ``"two classes"``, an abnormal ``"pair"`` of classes, or ``"all classes"`` (absent ones are left out of the
+            mean).
+        over: The images it is computed on: ``"all"``, or only those that are ``"normal"``, show a ``"lesion"``, or are
+            of the ``"pair"``.
+        higher_is_better: False for errors of probabilities.
+        main: Whether it is one of the few metrics that lead every report.
         short: Its name in narrow columns; the title if empty.
     """
 
@@ -34,66 +40,88 @@ class Spec:
     title: str
     about: str
     kind: Kind
+    needs: frozenset[Need] = frozenset()
+    over: Over = "all"
     higher_is_better: bool = True
-    at_threshold: bool = False
-    needs: frozenset[str] = frozenset()
     main: bool = False
     short: str = ""
 
+    @property
+    def at_threshold(self) -> bool:
+        """Whether it is measured at the stored threshold."""
+        return "threshold" in self.needs
 
-_NORMAL, _LESION = frozenset({"normal"}), frozenset({"lesion"})
-_BOTH = _NORMAL | _LESION
+    def text(self, value: float) -> str:
+        """A value in percent with one decimal, or with three decimals if it is an error of probabilities."""
+        return f"{100 * value:.1f}" if self.higher_is_better else f"{value:.3f}"
+
+
+def _needs(*names: Need) -> frozenset[Need]:
+    return frozenset(names)
+
 
 _SPECS = (
     Spec("image_auroc", "Image AUROC", "how often a lesion image scores higher than a normal one", "image",
-         needs=_BOTH, main=True),
+         _needs("normal", "lesion"), main=True),
     Spec("image_ap", "Image AP", "average precision: precision averaged over the lesion images", "image",
-         needs=_LESION),
+         _needs("lesion")),
     Spec("sensitivity_at_90", "Sensitivity at 90 % specificity", "on these images, no stored threshold", "image",
-         needs=_BOTH),
+         _needs("normal", "lesion")),
     Spec("sensitivity_at_95", "Sensitivity at 95 % specificity", "on these images, no stored threshold", "image",
-         needs=_BOTH),
+         _needs("normal", "lesion")),
+    Spec("image_sensitivity", "Sensitivity", "lesion images found, stored threshold", "image",
+         _needs("lesion", "threshold"), over="lesion"),
+    Spec("image_specificity", "Specificity", "normal images not flagged, stored threshold", "image",
+         _needs("normal", "threshold"), over="normal"),
+    Spec("image_accuracy", "Accuracy", "stored threshold", "image", _needs("threshold")),
     Spec("image_f1_oracle", "F1, best threshold", "threshold chosen on these images: an upper bound", "image",
-         needs=_LESION),
-    Spec("image_accuracy", "Accuracy", "stored threshold", "image", at_threshold=True),
-    Spec("image_sensitivity", "Sensitivity", "lesion images found, stored threshold", "image", at_threshold=True,
-         needs=_LESION),
-    Spec("image_specificity", "Specificity", "normal images left alone, stored threshold", "image", at_threshold=True,
-         needs=_NORMAL),
-    Spec("pixel_auroc", "Pixel AUROC", "over all pixels of all images", "pixel", main=True),
-    Spec("pixel_auroc_centre_prior", "Pixel AUROC of the centre prior", "a fixed blob in the middle that saw nothing",
-         "pixel"),
+         _needs("lesion")),
+    Spec("pixel_auroc", "Pixel AUROC", "over all pixels of all images", "pixel", _needs("lesion"), main=True),
+    Spec("pixel_auroc_centre_prior", "Pixel AUROC of the centre prior",
+         "a fixed Gaussian in the centre that ignores the image: the baseline", "pixel", _needs("lesion")),
     Spec("pixel_ap", "Pixel AP",
          "average precision over the same pixels; sensitive to false alarms where lesions are small", "pixel",
-         main=True),
-    Spec("aupro", "AUPRO", "overlap per lesion, up to 30 % false positive pixels", "pixel"),
-    Spec("dice", "Dice", "mean over lesion images, stored threshold", "pixel", at_threshold=True),
-    Spec("iou", "Intersection over union", "mean over lesion images, stored threshold", "pixel", at_threshold=True),
+         _needs("lesion"), main=True),
+    Spec("aupro", "AUPRO", "overlap per lesion, up to 30 % false positive pixels", "pixel", _needs("lesion"),
+         over="lesion"),
+    Spec("dice", "Dice", "mean over lesion images, stored threshold", "pixel", _needs("lesion", "threshold"),
+         over="lesion"),
+    Spec("iou", "Intersection over union", "mean over lesion images, stored threshold", "pixel",
+         _needs("lesion", "threshold"), over="lesion"),
     Spec("dice_pooled", "Dice, pooled", "all pixels together, normal images included, stored threshold", "pixel",
-         at_threshold=True),
-    Spec("dice_oracle", "Dice, best threshold", "threshold chosen on these masks: an upper bound", "pixel"),
-    Spec("pixel_f1_oracle", "Pixel F1, best threshold", "threshold chosen on these masks: an upper bound", "pixel"),
+         _needs("lesion", "threshold")),
+    Spec("dice_oracle", "Dice, best threshold", "threshold chosen on these masks: an upper bound", "pixel",
+         _needs("lesion"), over="lesion"),
+    Spec("pixel_f1_oracle", "Pixel F1, best threshold", "threshold chosen on these masks: an upper bound", "pixel",
+         _needs("lesion")),
     Spec("class_auroc_macro", "Class AUROC, macro", "one class against the rest, mean over classes", "class",
-         main=True, short="Class AUROC"),
-    Spec("class_auroc_weighted", "Class AUROC, weighted", "the same, weighted by class size", "class"),
-    Spec("benign_malignant_auroc", "Benign against malignant AUROC", "among lesion images", "class"),
-    Spec("balanced_accuracy", "Balanced accuracy", "recall of the most probable class, mean over classes", "class"),
+         _needs("two classes", "all classes"), main=True, short="Class AUROC"),
+    Spec("class_auroc_weighted", "Class AUROC, weighted", "the same, weighted by class size", "class",
+         _needs("two classes", "all classes")),
+    Spec("benign_malignant_auroc", "Benign against malignant AUROC", "among lesion images", "class", _needs("pair"),
+         over="pair"),
+    Spec("balanced_accuracy", "Balanced accuracy", "recall of the most probable class, mean over classes", "class",
+         _needs("all classes")),
     Spec("macro_f1", "F1, macro", "of the most probable class, mean over classes", "class"),
     Spec("brier", "Brier score", "0 is perfect, 2 the worst", "class", higher_is_better=False),
     Spec("ece", "Expected calibration error", "0 is perfect, 1 the worst", "class", higher_is_better=False),
 )  # fmt: skip
 
 METRICS: Mapping[str, Spec] = {spec.key: spec for spec in _SPECS}
-"""In the order of the full table."""
-MAIN = ("image_auroc", "class_auroc_macro", "pixel_auroc", "pixel_ap")
-"""The four that lead every report, in the order of the paper's tables."""
+"""In the order of full tables."""
+MAIN = tuple(s.key for kind in ("image", "class", "pixel") for s in _SPECS if s.main and s.kind == kind)
+"""The metrics that lead every report, in the order of the paper's tables: detection, grading, localisation."""
+PAIR = "benign_malignant_auroc"
 
 
 def spec(key: str) -> Spec:
-    """What is known of a metric. A pair of classes such as ``"cyst_tumour_auroc"`` is described by its name."""
+    """The entry of a metric; the AUROC of another pair of classes, such as ``"cyst_tumour_auroc"``, has one too."""
     if key in METRICS:
         return METRICS[key]
-    return Spec(key, key.replace("_", " "), "", "pixel" if key.startswith("pixel") else "class")
+    words = key.removesuffix("_auroc").replace("_", " ").capitalize()
+    if key.endswith("_auroc"):
+        return replace(METRICS[PAIR], key=key, title=f"{words} AUROC")
+    return Spec(key, words, "", "pixel" if key.startswith("pixel") else "class")
 
 
 def short(key: str) -> str:
@@ -105,3 +133,21 @@ def short(key: str) -> str:
 def of_kind(kind: Kind) -> tuple[str, ...]:
     """Keys of one kind, in order."""
     return tuple(s.key for s in _SPECS if s.kind == kind)
+
+
+def reasons(keys: Iterable[str], unmet: Mapping[Need, str]) -> dict[str, str]:
+    """Why metrics are undefined or incomplete on some data.
+
+    Args:
+        keys: The metrics.
+        unmet: {need that the data do not meet: reason}, the most basic need first. Every metric needs ``"images"``.
+
+    Returns:
+        {metric: reason of its first unmet need}; metrics without one are left out.
+    """
+    found = {}
+    for key in keys:
+        needs = {"images", *spec(key).needs}
+        if reason := next((why for need, why in unmet.items() if need in needs), None):
+            found[key] = reason
+    return found

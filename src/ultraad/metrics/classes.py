@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,10 +12,49 @@ from ultraad.errors import DataError
 from ultraad.metrics import curves
 from ultraad.metrics.bootstrap import RESAMPLES, Array, Statistics, clusters, measure
 from ultraad.metrics.calibration import expected_calibration_error
+from ultraad.metrics.catalogue import PAIR, Need
 from ultraad.metrics.curves import Ranking, ratio
 from ultraad.metrics.metric import Metric
 
-NAMES = ("class_auroc_macro", "class_auroc_weighted", "balanced_accuracy", "macro_f1", "brier", "ece")
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a formula may use: n graded images, for b weightings at once.
+
+    Attributes:
+        probs: (n c) class probabilities.
+        labels: int (n,) true classes.
+        weights: (b n) of the images.
+        auroc: (b c) of each class against the rest; NaN for a class without images, or with all of them.
+        pair_auroc: (b,) of one abnormal class against the other.
+        true: (b c) images of each class.
+        predicted: (b c) images whose most probable class it is.
+        correct: (b c) images that are both.
+    """
+
+    probs: Array
+    labels: NDArray[np.int64]
+    weights: Array
+    auroc: Array
+    pair_auroc: Array
+    true: Array
+    predicted: Array
+    correct: Array
+
+
+FORMULAS: Mapping[str, Callable[[Counts], Array]] = {
+    "class_auroc_macro": lambda c: _mean(c.auroc, np.ones_like(c.auroc)),
+    "class_auroc_weighted": lambda c: _mean(c.auroc, c.true),
+    PAIR: lambda c: c.pair_auroc,
+    # over the classes that occur
+    "balanced_accuracy": lambda c: _mean(ratio(c.correct, c.true), np.ones_like(c.true)),
+    # over the classes that occur or are predicted
+    "macro_f1": lambda c: _mean(ratio(2 * c.correct, c.true + c.predicted), np.ones_like(c.true)),
+    # summed over classes, as Brier 1950 does: 0..2
+    "brier": lambda c: ratio(c.weights @ _squared_errors(c.probs, c.labels), c.weights.sum(1)),
+    "ece": lambda c: expected_calibration_error(c.probs, c.labels, weights=c.weights),
+}
+"""Each metric (b,) from the counts, NaN where undefined; in the order of metrics.json."""
 
 
 def checked(probs: ArrayLike, labels: ArrayLike, *, classes: int) -> tuple[Array, NDArray[np.int64]]:
@@ -40,23 +80,16 @@ def pair_auroc_name(classes: Sequence[str], normal_class: str) -> str:
     """Key of the AUROC between the two abnormal classes; ``"benign_malignant_auroc"`` if there are not exactly two."""
     abnormal = [c for c in classes if c != normal_class]
     if len(abnormal) != 2 or set(abnormal) == {"benign", "malignant"}:
-        return "benign_malignant_auroc"
+        return PAIR
     return "_".join([*abnormal, "auroc"])
 
 
 def statistics(probs: ArrayLike, labels: ArrayLike, *, classes: Sequence[str], normal_class: str) -> Statistics:
     """Grading metrics as functions of image weights.
 
-    - ``class_auroc_macro``: one class against the rest on its probability, mean over classes.
-    - ``class_auroc_weighted``: the same, weighted by the number of images of each class.
-    - ``benign_malignant_auroc``: among images of the two abnormal classes, on p_m / (p_b + p_m), malignant being
-      positive. Of other pairs (see :func:`pair_auroc_name`) the later class is positive.
-    - ``balanced_accuracy``: recall of the most probable class, mean over classes that occur.
-    - ``macro_f1``: F1 of the most probable class, mean over classes that occur or are predicted.
-    - ``brier``: sum over classes of (p - y)^2, mean over images; 0..2, 0 is perfect (Brier 1950).
-    - ``ece``: expected calibration error of the most probable class, 15 equal-width bins.
-
-    A class without images, or to which all images belong, has no AUROC and is left out of the mean; ``reason`` says so.
+    The AUROC between the two abnormal classes a and b ranks their images by p_b / (p_a + p_b). Malignant is positive;
+    of any other pair (see :func:`pair_auroc_name`) the later class is. A class without images, or to which all images
+    belong, has no AUROC and is left out of the mean; ``reason`` says so.
 
     Args:
         probs: (n c), rows sum to 1.
@@ -70,60 +103,55 @@ def statistics(probs: ArrayLike, labels: ArrayLike, *, classes: Sequence[str], n
     p, y = checked(probs, labels, classes=len(classes))
     truth = np.eye(len(classes))[y]  # (n c)
     predicted = np.eye(len(classes))[p.argmax(1)] if y.size else truth
-    squared = ((p - truth) ** 2).sum(1)
     rankings = [Ranking(p[:, k], y == k) for k in range(len(classes))]
     pair = pair_auroc_name(classes, normal_class)
+    names = [pair if name == PAIR else name for name in FORMULAS]
     abnormal = [k for k, c in enumerate(classes) if c != normal_class]
-    if pair == "benign_malignant_auroc":
+    if pair == PAIR:
         abnormal.sort(key=lambda k: classes[k])
-    graded = np.isin(y, abnormal) if len(abnormal) == 2 else np.zeros(y.size, bool)
-    both = p[graded][:, abnormal]  # (l 2)
+    in_pair = np.isin(y, abnormal) if len(abnormal) == 2 else np.zeros(y.size, bool)
+    both = p[in_pair][:, abnormal]  # (l 2)
     share = np.nan_to_num(ratio(both[:, -1], both.sum(1)), nan=0.5)
-    grading = Ranking(share, y[graded] == abnormal[-1])
+    grading = Ranking(share, y[in_pair] == abnormal[-1])
 
     def compute(weights: Array) -> dict[str, Array]:
-        auroc = np.stack([curves.area(*r.masses(weights)) for r in rankings], axis=1)  # (b c)
-        size, hits, flagged = weights @ truth, weights @ (truth * predicted), weights @ predicted
-        return {
-            "class_auroc_macro": _mean(auroc, np.ones_like(auroc)),
-            "class_auroc_weighted": _mean(auroc, size),
-            "balanced_accuracy": _mean(ratio(hits, size), np.ones_like(size)),
-            "macro_f1": _mean(ratio(2 * hits, size + flagged), np.ones_like(size)),
-            "brier": ratio(weights @ squared, weights.sum(1)),
-            "ece": expected_calibration_error(p, y, weights=weights),
-            pair: _pair(grading, weights[:, graded]),
-        }
+        counts = Counts(
+            p,
+            y,
+            weights,
+            auroc=np.stack([curves.area(*r.masses(weights)) for r in rankings], axis=1),  # (b c)
+            pair_auroc=curves.area(*grading.masses(weights[:, in_pair])),
+            true=weights @ truth,
+            predicted=weights @ predicted,
+            correct=weights @ (truth * predicted),
+        )
+        return {name: formula(counts) for name, formula in zip(names, FORMULAS.values(), strict=True)}
 
-    sizes = dict.fromkeys((*NAMES[:2], pair, *NAMES[2:]), y.size) | {pair: int(graded.sum())}
-    return Statistics(compute, sizes, _reasons(y, classes, pair, abnormal))
+    unmet: dict[Need, str] = {}
+    absent = [c for k, c in enumerate(classes) if not (y == k).any()]
+    if not y.size:
+        unmet["images"] = "no image with both a known class and class probabilities"
+    if len(absent) == len(classes) - 1:
+        unmet["two classes"] = "only one class occurs"
+    elif absent:
+        unmet["all classes"] = f"left out, no images: {', '.join(absent)}"
+    if len(abnormal) != 2:
+        unmet["pair"] = f"needs exactly two abnormal classes, the model has {len(abnormal)}"
+    elif missing := [classes[k] for k in abnormal if classes[k] in absent]:
+        unmet["pair"] = f"no image of class {' or '.join(missing)}"
+    return Statistics.of(compute, names, sizes={"all": y.size, "pair": int(in_pair.sum())}, unmet=unmet)
 
 
-def _pair(grading: Ranking, weights: Array) -> Array:
-    if weights.shape[1] == 0:
-        return np.full(weights.shape[0], np.nan)
-    return curves.area(*grading.masses(weights))
+def _squared_errors(probs: Array, labels: NDArray[np.int64]) -> Array:
+    """Sum over classes of (p - y)^2, (n,)."""
+    total: Array = ((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(1)
+    return total
 
 
 def _mean(values: Array, weights: Array) -> Array:
-    """Mean over classes (b c) -> (b,), leaving undefined ones out."""
+    """Mean over classes (b c) -> (b,) without the undefined ones."""
     defined = np.isfinite(values)
     return ratio((np.where(defined, values, 0) * weights).sum(1), (weights * defined).sum(1))
-
-
-def _reasons(y: NDArray[np.int64], classes: Sequence[str], pair: str, abnormal: list[int]) -> dict[str, str]:
-    if not y.size:
-        return dict.fromkeys((*NAMES, pair), "no image with both a known class and class probabilities")
-    reasons: dict[str, str] = {}
-    absent = [c for k, c in enumerate(classes) if not (y == k).any()]
-    if len(absent) == len(classes) - 1:
-        reasons |= dict.fromkeys(NAMES[:2], "only one class occurs")
-    elif absent:
-        reasons |= dict.fromkeys(NAMES[:3], f"left out, no images: {', '.join(absent)}")
-    if len(abnormal) != 2:
-        reasons[pair] = f"needs exactly two abnormal classes, the model has {len(abnormal)}"
-    elif missing := [classes[k] for k in abnormal if classes[k] in absent]:
-        reasons[pair] = f"no image of class {' or '.join(missing)}"
-    return reasons
 
 
 def class_metrics(

@@ -1,40 +1,61 @@
-"""Detection: does the image hold a lesion? One score per image, higher is more anomalous."""
+"""Detection: does the image show a lesion? One score per image, higher is more anomalous."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ultraad.metrics import curves
 from ultraad.metrics.bootstrap import RESAMPLES, Array, Statistics, clusters, measure
+from ultraad.metrics.catalogue import Need
 from ultraad.metrics.curves import Ranking, ratio
 from ultraad.metrics.metric import Metric
 
-NAMES = (
-    "image_auroc",
-    "image_ap",
-    "sensitivity_at_90",
-    "sensitivity_at_95",
-    "image_f1_oracle",
-    "image_accuracy",
-    "image_sensitivity",
-    "image_specificity",
-)
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a formula may use: weighted images, for b weightings at once.
+
+    Attributes:
+        neg: (b m) normal images at each distinct score, falling.
+        pos: (b m) lesion images at each distinct score.
+        normals: (b,) normal images.
+        lesions: (b,) lesion images.
+        true_negatives: (b,) normal images below the stored threshold; NaN without one.
+        true_positives: (b,) lesion images at or above it; NaN without one.
+    """
+
+    neg: Array
+    pos: Array
+    normals: Array
+    lesions: Array
+    true_negatives: Array
+    true_positives: Array
+
+
+FORMULAS: Mapping[str, Callable[[Counts], Array]] = {
+    "image_auroc": lambda c: curves.area(c.neg, c.pos),
+    "image_ap": lambda c: curves.average_precision(c.neg, c.pos),
+    "sensitivity_at_90": lambda c: curves.sensitivity_at(c.neg, c.pos, specificity=0.90),
+    "sensitivity_at_95": lambda c: curves.sensitivity_at(c.neg, c.pos, specificity=0.95),
+    "image_f1_oracle": lambda c: curves.f1_max(c.neg, c.pos),
+    "image_accuracy": lambda c: ratio(c.true_positives + c.true_negatives, c.lesions + c.normals),
+    "image_sensitivity": lambda c: ratio(c.true_positives, c.lesions),
+    "image_specificity": lambda c: ratio(c.true_negatives, c.normals),
+}
+"""Each metric (b,) from the counts, NaN where undefined; in the order of metrics.json."""
 
 
 def statistics(scores: ArrayLike, anomalous: ArrayLike, *, threshold: float | None = None) -> Statistics:
     """Detection metrics as functions of image weights.
 
-    ``sensitivity_at_90`` and ``_95`` are the largest sensitivity at a specificity of at least 0.90 and 0.95.
-    ``image_f1_oracle`` is the largest F1 over all thresholds of these very images, an upper bound. Accuracy,
-    sensitivity and specificity hold at the stored threshold, positive being ``score >= threshold``.
-
     Args:
         scores: (n,) finite.
         anomalous: bool (n,).
-        threshold: Stored threshold; None leaves the last three undefined.
+        threshold: Stored threshold, positive is ``score >= threshold``; None leaves the metrics at it undefined.
 
     Raises:
         DataError: If lengths differ or a score is not finite.
@@ -42,34 +63,29 @@ def statistics(scores: ArrayLike, anomalous: ArrayLike, *, threshold: float | No
     ranking = Ranking(scores, anomalous)
     truth = np.asarray(anomalous, dtype=bool)
     flagged = np.asarray(scores, dtype=np.float64) >= (np.nan if threshold is None else threshold)
+    known = np.nan if threshold is None else 1.0
 
     def compute(weights: Array) -> dict[str, Array]:
-        neg, pos = ranking.masses(weights)
-        hit, quiet = weights @ (flagged & truth), weights @ (~flagged & ~truth)
-        known = 1.0 if threshold is not None else np.nan
-        return {
-            "image_auroc": curves.area(neg, pos),
-            "image_ap": curves.average_precision(neg, pos),
-            "sensitivity_at_90": curves.sensitivity_at(neg, pos, specificity=0.90),
-            "sensitivity_at_95": curves.sensitivity_at(neg, pos, specificity=0.95),
-            "image_f1_oracle": curves.f1_max(neg, pos),
-            "image_accuracy": known * ratio(hit + quiet, weights.sum(1)),
-            "image_sensitivity": known * ratio(hit, weights @ truth),
-            "image_specificity": known * ratio(quiet, weights @ ~truth),
-        }
+        counts = Counts(
+            *ranking.masses(weights),
+            normals=weights @ ~truth,
+            lesions=weights @ truth,
+            true_negatives=known * (weights @ (~flagged & ~truth)),
+            true_positives=known * (weights @ (flagged & truth)),
+        )
+        return {name: formula(counts) for name, formula in FORMULAS.items()}
 
     n, lesions = truth.size, int(truth.sum())
-    sizes = dict.fromkeys(NAMES, n) | {"image_sensitivity": lesions, "image_specificity": n - lesions}
-    reasons: dict[str, str] = {}
-    if threshold is None:
-        reasons |= dict.fromkeys(NAMES[5:], "no stored image threshold")
-    if lesions == n:
-        reasons |= dict.fromkeys(("image_auroc", *NAMES[2:4], "image_specificity"), "no normal image")
-    if lesions == 0:
-        reasons |= dict.fromkeys((*NAMES[:5], "image_sensitivity"), "no anomalous image")
+    unmet: dict[Need, str] = {}
     if n == 0:
-        reasons = dict.fromkeys(NAMES, "no image is known to be normal or anomalous")
-    return Statistics(compute, sizes, reasons)
+        unmet["images"] = "no image is known to be normal or anomalous"
+    if lesions == 0:
+        unmet["lesion"] = "no anomalous image"
+    if lesions == n:
+        unmet["normal"] = "no normal image"
+    if threshold is None:
+        unmet["threshold"] = "no stored image threshold"
+    return Statistics.of(compute, FORMULAS, sizes={"all": n, "lesion": lesions, "normal": n - lesions}, unmet=unmet)
 
 
 def image_metrics(

@@ -7,7 +7,8 @@ of each image's own Dice curve (their difference is the sum of Dice over lesion 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from ultraad.errors import DataError
 from ultraad.metrics import curves
 from ultraad.metrics.bootstrap import RESAMPLES, Array, Statistics, measure
+from ultraad.metrics.catalogue import Need, Over
 from ultraad.metrics.curves import ratio
 from ultraad.metrics.metric import Metric
 from ultraad.metrics.sketch import Sketch, Values, compress, runs
@@ -31,8 +33,99 @@ PRIOR_BINS = 1024  # ours; equal-area rings of the centre prior
 
 _NEG, _POS, _PRO, _UP, _DOWN = range(5)  # rows of mass
 _TP, _PREDICTED, _TRUE, _DICE, _IOU, _LESIONS = range(6)  # sums per cluster
-_RANKED = ("pixel_auroc", "pixel_ap", "aupro", "pixel_f1_oracle", "dice_oracle")
-_LESION_ONLY = ("aupro", "dice_oracle", "dice", "iou")
+
+
+@dataclass(frozen=True, slots=True)
+class Masses:
+    """What a formula may use: masses over falling scores and sums over images; leading axes are free.
+
+    Attributes:
+        neg: (... g) healthy pixels.
+        pos: (... g) lesion pixels.
+        per_region: (... g) lesion pixels, each weighted by one over the size of its region.
+        rises: (... g) rises of the Dice curves of the images, summed.
+        falls: (... g) falls of these curves.
+        wide: bool (g,) bins that hold more than one score.
+        lesions: (...) lesion images.
+        true_positives: (...) lesion pixels found at the stored threshold; NaN without threshold or lesion pixels, as
+            are the next two.
+        dice: (...) sum of Dice over lesion images.
+        iou: (...) sum of intersection over union over lesion images.
+        predicted: (...) pixels at or above the stored threshold.
+        true: (...) lesion pixels.
+    """
+
+    neg: Array
+    pos: Array
+    per_region: Array
+    rises: Array
+    falls: Array
+    wide: NDArray[np.bool_]
+    lesions: Array
+    true_positives: Array
+    dice: Array
+    iou: Array
+    predicted: Array
+    true: Array
+
+    @classmethod
+    def of(cls, mass: Array, sums: Array, *, wide: NDArray[np.bool_], stored: bool) -> Masses:
+        """From masses (5 ... g) and sums (6 ...); ``stored`` says whether there is a stored threshold."""
+        known = np.where((sums[_TRUE] > 0) & stored, 1.0, np.nan)
+        return cls(
+            neg=mass[_NEG],
+            pos=mass[_POS],
+            per_region=mass[_PRO],
+            rises=mass[_UP],
+            falls=mass[_DOWN],
+            wide=wide,
+            lesions=sums[_LESIONS],
+            true_positives=known * sums[_TP],
+            dice=known * sums[_DICE],
+            iou=known * sums[_IOU],
+            predicted=sums[_PREDICTED],
+            true=sums[_TRUE],
+        )
+
+    @property
+    def dice_curve(self) -> Array:
+        """(... g) sum of Dice over lesion images at every threshold."""
+        return np.cumsum(self.rises - self.falls, -1)
+
+
+Formula = Callable[[Masses], Array]
+
+RANKED: Mapping[str, tuple[Formula, Formula]] = {
+    "pixel_auroc": (
+        lambda m: curves.area(m.neg, m.pos),
+        lambda m: curves.area_error(m.neg, m.pos, m.wide),
+    ),
+    "pixel_ap": (
+        lambda m: curves.average_precision(m.neg, m.pos, wide=m.wide),
+        lambda m: curves.average_precision_error(m.neg, m.pos, m.wide),
+    ),
+    "aupro": (
+        lambda m: curves.area(m.neg, m.per_region, limit=FPR_LIMIT),
+        lambda m: curves.area_error(m.neg, m.per_region, m.wide, limit=FPR_LIMIT),
+    ),
+    "pixel_f1_oracle": (
+        lambda m: curves.f1_max(m.neg, m.pos),
+        lambda m: curves.f1_max_error(m.neg, m.pos, m.wide),
+    ),
+    "dice_oracle": (
+        lambda m: np.minimum(ratio(m.dice_curve.max(-1), m.lesions), 1.0),  # rounding can exceed 1
+        lambda m: _dice_oracle_error(m),
+    ),
+}
+"""Metrics without a stored threshold (...), NaN where undefined, each with a bound on what merged bins can change."""
+FORMULAS: Mapping[str, Formula] = {
+    **{name: value for name, (value, _) in RANKED.items()},
+    "dice": lambda m: ratio(m.dice, m.lesions),
+    "dice_pooled": lambda m: ratio(2 * m.true_positives, m.predicted + m.true),
+    "iou": lambda m: ratio(m.iou, m.lesions),
+}
+"""Each metric but the centre prior; in the order of metrics.json."""
+PRIOR = "pixel_auroc_centre_prior"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +155,9 @@ class PixelTable:
         Returns:
             {metric: (b,)}, NaN where undefined.
         """
-        s = weights @ self.sums  # (b c) -> (b 6)
         mass = np.moveaxis(np.tensordot(weights, self.mass, 1), 1, 0)  # (5 b g)
-        known = np.where((s[:, _TRUE] > 0) & self.stored, 1.0, np.nan)
-        return {
-            **_ranked(mass, s[:, _LESIONS], wide=self.wide),
-            "dice": known * ratio(s[:, _DICE], s[:, _LESIONS]),
-            "dice_pooled": known * ratio(2 * s[:, _TP], s[:, _PREDICTED] + s[:, _TRUE]),
-            "iou": known * ratio(s[:, _IOU], s[:, _LESIONS]),
-        }
+        masses = Masses.of(mass, (weights @ self.sums).T, wide=self.wide, stored=self.stored)
+        return {name: formula(masses) for name, formula in FORMULAS.items()}
 
     def select(self, groups: Sequence[str]) -> PixelTable:
         """The table of these clusters, in this order; all must be there."""
@@ -181,18 +268,18 @@ class PixelMetrics:
         if not low.size:
             return coarse
         falling, wide = mass[:, ::-1], (low != high)[::-1]
-        exact, error = _ranked(falling, float(self.lesions), wide=wide), _errors(falling, wide, self.lesions)
-        prior = np.sum(self._prior, axis=0)
-        error["pixel_auroc_centre_prior"] = float(curves.area_error(prior[0], prior[1], np.ones(PRIOR_BINS, bool)))
-        out = {}
-        for name, metric in coarse.items():
-            value = float(exact[name]) if name in exact else metric.value
-            if value is None or metric.value is None:
-                out[name] = metric
+        masses = Masses.of(falling, np.sum(self._sums, axis=0), wide=wide, stored=self.threshold is not None)
+        neg, pos = np.sum(self._prior, axis=0)
+        out = dict(coarse)
+        if coarse[PRIOR].value is not None:
+            out[PRIOR] = replace(coarse[PRIOR], error=float(curves.area_error(neg, pos, np.ones(PRIOR_BINS, bool))))
+        for name, (formula, bound) in RANKED.items():
+            metric, exact = coarse[name], float(formula(masses))
+            if metric.value is None or math.isnan(exact):
                 continue
-            shift = value - metric.value
+            shift = exact - metric.value
             ends = [None if e is None else min(max(e + shift, 0.0), 1.0) for e in (metric.low, metric.high)]
-            out[name] = replace(metric, value=value, low=ends[0], high=ends[1], error=error.get(name, 0.0))
+            out[name] = replace(metric, value=exact, low=ends[0], high=ends[1], error=float(bound(masses)))
         return out
 
     def curves(self, *, limit: int = 512) -> dict[str, dict[str, list[float | None]]]:
@@ -233,23 +320,17 @@ class PixelMetrics:
 
         def compute(weights: Array) -> dict[str, Array]:
             neg, pos = np.moveaxis(np.tensordot(weights, prior, 1), 1, 0)
-            return {**table.compute(weights), "pixel_auroc_centre_prior": curves.area(neg, pos)}
+            return {**table.compute(weights), PRIOR: curves.area(neg, pos)}
 
-        names = (*_RANKED, "dice", "dice_pooled", "iou", "pixel_auroc_centre_prior")
-        return Statistics(
-            compute=compute,
-            n={name: self.lesions if name in _LESION_ONLY else self.images for name in names},
-            reasons=self._reasons(names),
-        )
-
-    def _reasons(self, names: tuple[str, ...]) -> dict[str, str]:
+        unmet: dict[Need, str] = {}
         if not self.images:
-            return dict.fromkeys(names, "no image with both a map and a mask")
+            unmet["images"] = "no image with both a map and a mask"
         if not self.lesions:
-            return dict.fromkeys(names, "no lesion in any mask")
+            unmet["lesion"] = "no lesion in any mask"
         if self.threshold is None:
-            return dict.fromkeys(("dice", "dice_pooled", "iou"), "no stored pixel threshold")
-        return {}
+            unmet["threshold"] = "no stored pixel threshold"
+        sizes: dict[Over, int] = {"all": self.images, "lesion": self.lesions}
+        return Statistics.of(compute, (*FORMULAS, PRIOR), sizes=sizes, unmet=unmet)
 
 
 def _regions(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
@@ -324,27 +405,8 @@ def _rings(h: int, w: int) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
     return ring, np.bincount(ring.ravel(), minlength=PRIOR_BINS)
 
 
-def _ranked(mass: Array, lesions: float | Array, *, wide: NDArray[np.bool_] | None = None) -> dict[str, Array]:
-    """The threshold-free metrics from masses (5 ... m) over falling scores and the number of lesion images (...)."""
-    neg, pos, pro = mass[_NEG], mass[_POS], mass[_PRO]
-    return {
-        "pixel_auroc": curves.area(neg, pos),
-        "pixel_ap": curves.average_precision(neg, pos, wide=wide),
-        "aupro": curves.area(neg, pro, limit=FPR_LIMIT),
-        "pixel_f1_oracle": curves.f1_max(neg, pos),
-        "dice_oracle": np.minimum(ratio(np.cumsum(mass[_UP] - mass[_DOWN], -1).max(-1), lesions), 1.0),  # rounding
-    }
-
-
-def _errors(mass: Array, wide: NDArray[np.bool_], lesions: int) -> dict[str, float]:
-    """Bound on each ranked metric's error from the bins (m,) that hold more than one score."""
-    neg, pos, pro = mass[_NEG], mass[_POS], mass[_PRO]
-    dice = np.cumsum(mass[_UP] - mass[_DOWN])
-    inner = dice + np.where(wide, mass[_DOWN], 0)  # all rises of a bin before its falls
-    return {
-        "pixel_auroc": float(curves.area_error(neg, pos, wide)),
-        "pixel_ap": float(curves.average_precision_error(neg, pos, wide)),
-        "aupro": float(curves.area_error(neg, pro, wide, limit=FPR_LIMIT)),
-        "pixel_f1_oracle": float(curves.f1_max_error(neg, pos, wide)),
-        "dice_oracle": float(ratio(inner.max() - dice.max(), lesions)),
-    }
+def _dice_oracle_error(m: Masses) -> Array:
+    """How much the largest mean Dice could be higher between the thresholds inside wide bins."""
+    best = m.dice_curve.max(-1)
+    inner = (m.dice_curve + np.where(m.wide, m.falls, 0)).max(-1)  # all rises of a bin before its falls
+    return ratio(inner - best, m.lesions)

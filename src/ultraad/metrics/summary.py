@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ultraad.errors import ConfigError, DataError
 from ultraad.metrics import classes as grading
 from ultraad.metrics import image as detection
-from ultraad.metrics.bootstrap import RESAMPLES, clusters, measure
+from ultraad.metrics.bootstrap import RESAMPLES
 from ultraad.metrics.calibration import reliability
 from ultraad.metrics.metric import Metric
 from ultraad.metrics.pixel import PixelMetrics, PixelTable
@@ -199,14 +199,25 @@ class Evaluation:
     def _image_and_class(self, rows: list[_Row], resamples: int, seed: int) -> dict[str, Metric]:
         known = [r for r in rows if r.anomalous is not None]
         graded = [r for r in rows if r.probs is not None and r.label is not None]
-        image = detection.statistics(
-            [r.score for r in known], [r.anomalous is True for r in known], threshold=self.image_threshold
-        )
         probs, labels = self._graded(rows)
-        classes = grading.statistics(probs, labels, classes=self.classes, normal_class=self.normal_class)
         return {
-            **measure(image, clusters([r.group for r in known]), resamples=resamples, seed=seed),
-            **measure(classes, clusters([r.group for r in graded]), resamples=resamples, seed=seed),
+            **detection.image_metrics(
+                [r.score for r in known],
+                [r.anomalous is True for r in known],
+                threshold=self.image_threshold,
+                groups=[r.group for r in known],
+                resamples=resamples,
+                seed=seed,
+            ),
+            **grading.class_metrics(
+                probs,
+                labels,
+                classes=self.classes,
+                normal_class=self.normal_class,
+                groups=[r.group for r in graded],
+                resamples=resamples,
+                seed=seed,
+            ),
         }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from ultraad.metrics import classes as grading
 from ultraad.metrics import image as detection
 from ultraad.metrics.bootstrap import Array, Compute, counts
+from ultraad.metrics.catalogue import spec
 
 if TYPE_CHECKING:
     from ultraad.bench.results import BenchFolder
@@ -26,10 +27,7 @@ _CHUNK = 500  # resamples at a time  # ours
 
 def kind(metric: str) -> str:
     """Which block a metric is in."""
-    if metric in detection.NAMES:
-        return IMAGE
-    benign_malignant = metric.endswith("_auroc") and not metric.startswith("pixel")
-    return CLASS if metric in grading.NAMES or benign_malignant else PIXEL
+    return spec(metric).kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
