@@ -96,23 +96,17 @@ class Masses:
 Formula = Callable[[Masses], Array]
 
 RANKED: Mapping[str, tuple[Formula, Formula]] = {
-    "pixel_auroc": (
-        lambda m: curves.area(m.neg, m.pos),
-        lambda m: curves.area_error(m.neg, m.pos, m.wide),
-    ),
+    "pixel_auroc": (lambda m: curves.area(m.neg, m.pos), lambda m: curves.area_error(m.neg, m.pos, m.wide)),
     "pixel_ap": (
         lambda m: curves.average_precision(m.neg, m.pos, wide=m.wide),
         lambda m: curves.average_precision_error(m.neg, m.pos, m.wide),
     ),
-    "aupro": (
+    "aupro": (  # overlap averaged over regions
         lambda m: curves.area(m.neg, m.per_region, limit=FPR_LIMIT),
         lambda m: curves.area_error(m.neg, m.per_region, m.wide, limit=FPR_LIMIT),
     ),
-    "pixel_f1_oracle": (
-        lambda m: curves.f1_max(m.neg, m.pos),
-        lambda m: curves.f1_max_error(m.neg, m.pos, m.wide),
-    ),
-    "dice_oracle": (
+    "pixel_f1_oracle": (lambda m: curves.f1_max(m.neg, m.pos), lambda m: curves.f1_max_error(m.neg, m.pos, m.wide)),
+    "dice_oracle": (  # one threshold for all images
         lambda m: np.minimum(ratio(m.dice_curve.max(-1), m.lesions), 1.0),  # rounding can exceed 1
         lambda m: _dice_oracle_error(m),
     ),
@@ -168,18 +162,9 @@ class PixelTable:
 class PixelMetrics:
     """Accumulates maps and masks; positive means ``map >= threshold``.
 
-    - ``pixel_auroc``: AUROC over all pixels of all images, normal ones included.
-    - ``pixel_ap``: average precision over the same pixels.
-    - ``aupro``: overlap averaged over 8-connected regions, integrated over pixel FPR 0..0.3, divided by 0.3.
-    - ``pixel_f1_oracle``: largest F1 (= pooled Dice) over all thresholds; sees the masks, an upper bound.
-    - ``dice``, ``iou``: mean over lesion images of Dice and intersection over union at the stored threshold.
-    - ``dice_pooled``: Dice of all pixels of all images, normal ones included, at the stored threshold.
-    - ``dice_oracle``: largest mean Dice over lesion images that one common threshold reaches; sees the masks.
-    - ``pixel_auroc_centre_prior``: pixel AUROC of a fixed Gaussian in the middle (sigma a quarter of each side): what
-      knowing that lesions sit centrally is worth.
-
-    Those without a stored threshold are exact up to ``capacity`` different scores; beyond that each metric's
-    ``error`` is a computed bound. Intervals come from a coarse copy per cluster, shifted onto the value.
+    All pixels of all images count alike, those of normal images included, except where a metric is a mean over lesion
+    images or regions. Metrics without a stored threshold are exact up to ``capacity`` different scores; beyond that
+    each metric's ``error`` is a computed bound. Intervals come from a coarse copy per cluster, shifted onto the value.
 
     Args:
         threshold: Stored pixel threshold for ``dice``, ``dice_pooled`` and ``iou``; None leaves them undefined.
