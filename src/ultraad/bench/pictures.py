@@ -1,4 +1,4 @@
-"""Pictures of a benchmark: overlays painted out before the test, and everything in small for figures."""
+"""Pictures of a benchmark: overlays painted out before the test, and small copies for figures."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 SIDE = 96
 """Of small maps and pictures, in pixels."""
-_COLOUR = 40  # difference between the colour channels that tissue, which is grey, does not have  # ours
-_MARGIN = 2  # pixels around an overlay that its antialiasing has touched  # ours
-_RADIUS = 3.0  # of Telea's inpainting, in pixels  # ours
-_MOST = 0.1  # a picture with a larger coloured share is Doppler or a photograph, not a picture with marks  # ours
+_COLOUR = 40  # difference between the colour channels that tissue, which is grey, does not have
+_MARGIN = 2  # pixels around an overlay that its antialiasing has touched
+_RADIUS = 3.0  # of Telea's inpainting, in pixels
+_MOST = 0.1  # a larger coloured share means Doppler or a photograph, not an image with marks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SmallMaps:
-    """Maps for figures: ids (n,) and maps f32 (n 96 96), squashed; the scale is the method's."""
+    """Maps for figures: ids (n,) and maps f32 (n 96 96), squashed; values are on the method's own scale."""
 
     ids: tuple[str, ...]
     maps: NDArray[np.float32]
@@ -57,10 +57,10 @@ class Pictures:
 
 
 def paint_overlays(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture without its coloured overlays (calipers, text, body marks), filled from what surrounds them.
+    """Fill coloured overlays (calipers, text, body marks) from the pixels around them.
 
-    Tissue is grey, so colour is overlay; white or grey letters cannot be told from tissue and stay. A picture that is
-    more than a tenth coloured (Doppler) is left as it is. The filling is Telea's (J. Graphics Tools 2004).
+    Tissue is grey, so colour is overlay; white or grey letters look like tissue and stay. An image with more than a
+    tenth of coloured pixels (Doppler) is left as it is. The inpainting is Telea's (J. Graphics Tools 2004).
 
     Args:
         image: uint8 (h w 3).
@@ -76,7 +76,7 @@ def paint_overlays(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def painted(samples: Sequence[Sample], folder: Path) -> tuple[Sample, ...]:
-    """The samples with overlays painted out; the pictures are written to a folder, once, named by their content.
+    """The samples with overlays painted out, written once to a folder and named by the content of the image.
 
     A file that cannot be read stays as it is: the evaluation reports it.
     """
@@ -109,7 +109,7 @@ def pack_maps(ids: Sequence[str], maps: Sequence[NDArray[np.float32]]) -> dict[s
 
 
 def unpack_maps(arrays: dict[str, NDArray[np.generic]]) -> SmallMaps:
-    """What :func:`pack_maps` packed, within a 510th of each map's range."""
+    """The maps of :func:`pack_maps`, to within 1/510 of each map's range."""
     low, high = (np.asarray(arrays[k], dtype=np.float32)[:, None, None] for k in ("low", "high"))
     maps = low + (high - low) * np.asarray(arrays["maps"], dtype=np.float32) / np.float32(255)
     return SmallMaps(tuple(str(i) for i in arrays["ids"]), maps)

@@ -241,7 +241,7 @@ def test_shown_cases_follow_the_rule(view: View) -> None:
                 own.setdefault(x.id, []).append(x.pixels.ap)
     means = sorted(own, key=lambda i: -np.mean(own[i]))
     assert [c.name for c in grid.cases] == [*means[:2], *means[7:9], *means[-2:]]
-    assert grid.cases[0].tiles[2].below == f"AP {100 * own[means[0]][0]:.0f}"
+    assert grid.cases[0].tiles[2][1] == f"AP {100 * own[means[0]][0]:.0f}"
 
 
 def test_the_scale_of_maps_is_the_share_of_lower_pixels() -> None:
@@ -260,9 +260,11 @@ def test_failures_are_the_worst(view: View) -> None:
     assert name == "ultraad, seed 0"
     lines = view.study.folder.predictions(view.study.ok(view.key("ultraad", "busi", 8))[0])
     missed = sorted((x for x in lines if x.anomalous), key=lambda x: x.score)
-    assert [m.name for m in kinds[0].shown] == [x.id for x in missed[:4]]
+    assert [m.name for m in kinds[0].examples] == [x.id for x in missed[:4]]
     normal = np.array([x.score for x in lines if not x.anomalous])
-    assert f"above {100 * (normal < missed[0].score).mean():.0f} % of the normal images" in kinds[0].shown[0].lines[1]
+    assert (
+        f"above {100 * (normal < missed[0].score).mean():.0f} % of the normal images" in kinds[0].examples[0].lines[1]
+    )
     assert [k.title for k in kinds][1] == "Normal images with the highest scores"
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from ultraad.io.overlay import TRUTH_COLOUR, overlay
-from ultraad.report.kit.pictures import Picture, inline
+from ultraad.report.kit.pictures import Example, Picture, Strip, css, extremes, inline
 from ultraad.report.kit.words import count, short_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -22,59 +22,32 @@ if TYPE_CHECKING:
     from ultraad.bench.row import ImageLine, MeasuredRow
     from ultraad.bench.study.content import View
 
-EACH = 2  # ours: cases for each of best, middle and worst
-MISTAKES = 4  # ours: images for each kind of failure
-LOW = 0.8  # ours: share of pixels that gets no colour; lesions fill about a tenth of the picture
-SIDE = 128  # ours: longer side of a small picture, in pixels
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """One picture with a number below it."""
-
-    picture: Picture | None
-    alt: str
-    below: str
+EACH = 2  # cases each of best, middle and worst
+MISTAKES = 4  # images for each kind of failure
+LOW = 0.8  # share of pixels that gets no colour; lesions fill about a tenth of an image
+SIDE = 128  # longer side of a small picture, in pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One image with what every method says about it."""
+    """One image: what kind of case it is, its name, and a picture with a caption for each column."""
 
     kind: str
     name: str
-    tiles: tuple[Tile, ...]
+    tiles: tuple[tuple[Picture | None, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The picture's columns and rows."""
+    """Columns and rows of pictures, and the rule that chose the rows."""
 
     heads: tuple[str, ...]
     cases: tuple[Case, ...]
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """An image that the reference method fails on."""
-
-    plain: Picture
-    overlay: Picture | None
-    name: str
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Mistakes:
-    """Failures of one kind, the worst first."""
-
-    title: str
-    shown: tuple[Mistake, ...]
-
-
 class Levels:
-    """Maps of one method on the scale that all methods share: the share of pixels of the test set it rates lower.
+    """Maps of one method on a scale that suits all methods: the share of the test set's pixels that it rates lower.
 
     Args:
         maps: All small maps of a row.
@@ -99,172 +72,140 @@ def grid(view: View, test: str, shots: int) -> Grid | str:
     drawn = {label: row for label, row in rows.items() if row.files.maps is not None}
     pictures = next((p for row in drawn.values() if (p := view.study.folder.pictures(row)) is not None), None)
     if pictures is None:
-        return "no method drew a map, or none was kept"
-    own = {label: _own(view, row) for label, row in drawn.items()}
+        return "no method has a map, or no map was kept"
+    own = {
+        label: {x.id: x.own_ap for x in view.study.folder.predictions(row) if x.own_ap is not None}
+        for label, row in drawn.items()
+    }
     at = {id_: i for i, id_ in enumerate(pictures.ids)}
     ids = [i for i in at if all(i in found for found in own.values()) and pictures.known[at[i]]]
     if not ids:
         return "no lesion has both a known outline and a map of every method"
     ranked = sorted(ids, key=lambda i: (-fmean(found[i] for found in own.values()), i))
-    chosen = _extremes(ranked)
-    tiles: dict[str, list[Tile]] = {id_: _truth(pictures, at[id_]) for _, id_ in chosen}
+    parts = extremes(ranked, EACH)
+    kinds = [("all", ranked)] if parts is None else list(zip(("best", "median", "worst"), parts, strict=True))
+    tiles = {id_: _truth(pictures, at[id_]) for _, some in kinds for id_ in some}
     for label, row in drawn.items():
         maps = view.study.folder.maps(row)
         assert maps is not None  # the row names the file
         levels = Levels(maps)
         for id_ in tiles:
-            level = levels.of(id_)
-            made = None if level is None else _overlay(pictures, at[id_], level)
-            tiles[id_].append(Tile(made, f"{label} on {short_id(id_)}", f"AP {100 * own[label][id_]:.0f}"))
+            made = _overlay(pictures, at[id_], levels.of(id_), f"{label} on {short_id(id_)}")
+            tiles[id_].append((made, f"AP {100 * own[label][id_]:.0f}"))
     seed = next(iter(drawn.values())).seed
     return Grid(
         heads=("image", "lesion", *drawn),
-        cases=tuple(Case(kind, short_id(id_), tuple(tiles[id_])) for kind, id_ in chosen),
+        cases=tuple(Case(kind, short_id(id_), tuple(tiles[id_])) for kind, some in kinds for id_ in some),
         rule=(
-            f"Of the {count(len(ids), 'lesion image')} with a known outline, ranked by the mean over methods of the "
-            f"image's own pixel average precision (AP, seed {seed}): the {EACH} first, the {EACH} in the middle and "
-            f"the {EACH} last, ties by file name. Nobody picked."
+            f"The {count(len(ids), 'lesion image')} with a known outline are ranked by the image's own pixel average "
+            f"precision (AP), mean over methods, seed {seed}. Shown are the {EACH} first, the {EACH} in the middle and "
+            f"the {EACH} last; ties are broken by file name, and the images are not hand-picked."
         ),
     )
 
 
-def mistakes(view: View, test: str, shots: int) -> tuple[str, list[Mistakes]]:
+def mistakes(view: View, test: str, shots: int) -> tuple[str, list[Strip]]:
     """The reference method's worst failures on a test set: (which fit, kinds); no kinds if nothing was stored."""
     row = _first(view, view.study.reference, test, shots)
     pictures = None if row is None else view.study.folder.pictures(row)
     if row is None or pictures is None:
         return "", []
-    lines = view.study.folder.predictions(row)
     maps = view.study.folder.maps(row)
     levels = None if maps is None else Levels(maps)
-    album = _Album(pictures, levels, _others(view, test, shots), lines)
-    normal = [x for x in lines if x.anomalous is False]
-    lesion = [x for x in lines if x.anomalous is True]
-    misnamed = [
-        (-max(x.probs.values()), x.id, x) for x in lesion if x.probs and x.label in x.probs and x.guess != x.label
-    ]
-    found = [(x.own_ap, x.id, x) for x in lesion if x.own_ap is not None]
-    kinds = [
-        ("Lesions with the lowest scores", sorted(lesion, key=lambda x: (x.score, x.id))),
-        ("Normal images with the highest scores", sorted(normal, key=lambda x: (-x.score, x.id))),
-        ("Lesions most surely given the wrong class", [x for _, _, x in sorted(misnamed, key=lambda m: m[:2])]),
-        ("Lesions that the map finds worst", [x for _, _, x in sorted(found, key=lambda m: m[:2])]),
-    ]
-    shown = [Mistakes(title, tuple(filter(None, map(album.mistake, some[:MISTAKES])))) for title, some in kinds]
-    return f"{row.label}, seed {row.seed}", [m for m in shown if m.shown]
+    lines = view.study.folder.predictions(row)
+    lesion, normal = ([x for x in lines if x.anomalous is truth] for truth in (True, False))
+    rank = _ranker(lines, {x.id for x in normal}, _other_scores(view, test, shots))
+    at = {id_: i for i, id_ in enumerate(pictures.ids)}  # images that could not be read are missing
+
+    def example(x: ImageLine) -> Example:
+        said = [f"{x.label or 'class unknown'}, score {x.score:.3f}", rank(x.id)]
+        said += [f"graded {x.guess}, {100 * x.probs[x.guess]:.0f} %"] if x.probs and x.guess else []
+        said += [f"map AP {100 * x.own_ap:.0f}"] if x.own_ap is not None else []
+        name = short_id(x.id)
+        plain = _sized(pictures.images[at[x.id]], pictures.sizes[at[x.id]], f"Image {name}")
+        level = None if levels is None else levels.of(x.id)
+        made = _overlay(pictures, at[x.id], level, f"Map over {name} with the true outline", outline=True)
+        return Example(name, plain, made, tuple(filter(None, said)))
+
+    graded = [(-max(x.probs.values()), x) for x in lesion if x.probs and x.label in x.probs and x.guess != x.label]
+    kinds = {
+        "Lesions with the lowest scores": [(x.score, x) for x in lesion],
+        "Normal images with the highest scores": [(-x.score, x) for x in normal],
+        "Lesions with the most confident wrong class": graded,
+        "Lesions with the worst map": [(x.own_ap, x) for x in lesion if x.own_ap is not None],
+    }
+    strips = []
+    for title, ranked in kinds.items():
+        some = [x for _, x in sorted(ranked, key=lambda r: (r[0], r[1].id))[:MISTAKES] if x.id in at]
+        if some:
+            strips.append(Strip(title, tuple(map(example, some))))
+    return f"{row.label}, seed {row.seed}", strips
 
 
 def ramp(steps: int = 32) -> str:
     """CSS colours of the scale, as laid over mid-grey tissue."""
     grey = np.full((1, steps, 3), 110, dtype=np.uint8)
     colours = overlay(grey, np.linspace(LOW, 1.0, steps)[None], low=LOW, high=1.0)[0]
-    return ", ".join("#{:02x}{:02x}{:02x}".format(*c) for c in colours.tolist())
+    return ", ".join(map(css, colours.tolist()))
 
 
 def outline() -> str:
     """CSS colour of the true outline."""
-    return "#{:02x}{:02x}{:02x}".format(*TRUTH_COLOUR)
+    return css(TRUTH_COLOUR)
 
 
-# --- pieces ----------------------------------------------------------------------------------------------------------
+def _ranker(
+    lines: Sequence[ImageLine], normal: set[str], others: Sequence[Mapping[str, float]]
+) -> Callable[[str], str]:
+    """A function that says where an image's score lies among the normal images, here and for the other methods."""
+    own = {x.id: x.score for x in lines}
 
+    def place(scores: Mapping[str, float], id_: str) -> float | None:
+        rest = [scores[i] for i in normal if i in scores and i != id_]
+        return sum(s < scores[id_] for s in rest) / len(rest) if rest and id_ in scores else None
 
-class _Album:
-    """Failures as pictures with words."""
-
-    def __init__(
-        self,
-        pictures: Pictures,
-        levels: Levels | None,
-        others: Sequence[Mapping[str, float]],
-        lines: Sequence[ImageLine],
-    ) -> None:
-        self._pictures = pictures
-        self._levels = levels
-        self._others = others
-        self._at = {id_: i for i, id_ in enumerate(pictures.ids)}
-        self._normal = {x.id for x in lines if x.anomalous is False}
-        self._scores = {x.id: x.score for x in lines}
-
-    def mistake(self, line: ImageLine) -> Mistake | None:
-        """None if the picture could not be read when the benchmark ran."""
-        at = self._at.get(line.id)
-        if at is None:
-            return None
-        level = None if self._levels is None else self._levels.of(line.id)
-        words = [f"{line.label or 'class unknown'}, score {line.score:.3f}", self._rank(line.id)]
-        if line.probs and line.guess is not None:
-            words.append(f"graded {line.guess}, {100 * line.probs[line.guess]:.0f} %")
-        if line.own_ap is not None:
-            words.append(f"map AP {100 * line.own_ap:.0f}")
-        return Mistake(
-            plain=_plain(self._pictures, at),
-            overlay=None if level is None else _overlay(self._pictures, at, level, outline=True),
-            name=short_id(line.id),
-            lines=tuple(filter(None, words)),
-        )
-
-    def _rank(self, id_: str) -> str:
-        """Where the score lies among the normal images, here and for the other methods."""
-        place = _above_normals(self._scores, self._normal, id_)
-        if place is None:
+    def rank(id_: str) -> str:
+        found = place(own, id_)
+        if found is None:
             return ""
-        told = f"above {100 * place:.0f} % of the normal images"
-        if not self._others or id_ in self._normal:
+        told = f"above {100 * found:.0f} % of the normal images"
+        if not others or id_ in normal:
             return told
-        below = sum((_above_normals(o, self._normal, id_) or 0) < 0.5 for o in self._others)
-        return f"{told}; {below} of {len(self._others)} other methods score it below most of them"
+        below = sum((place(o, id_) or 0) < 0.5 for o in others)
+        return f"{told}; {below} of {len(others)} other methods score it below most of them"
+
+    return rank
 
 
-def _above_normals(scores: Mapping[str, float], normal: set[str], id_: str) -> float | None:
-    others = [scores[i] for i in normal if i in scores and i != id_]
-    return sum(s < scores[id_] for s in others) / len(others) if others and id_ in scores else None
-
-
-def _others(view: View, test: str, shots: int) -> list[Mapping[str, float]]:
+def _other_scores(view: View, test: str, shots: int) -> list[Mapping[str, float]]:
     rows = [_first(view, x, test, shots) for x in view.labels if x != view.study.reference]
     return [view.study.scored(r).scores for r in rows if r is not None]
 
 
 def _first(view: View, label: str, test: str, shots: int) -> MeasuredRow | None:
-    """The fit of the first seed that has a result; maps are kept of the first seed."""
-    return next(iter(dict(sorted(view.study.ok(view.key(label, test, shots)).items())).values()), None)
+    """The fit of the first seed that has a result; only its maps are kept."""
+    return next((row for _, row in sorted(view.study.ok(view.key(label, test, shots)).items())), None)
 
 
-def _own(view: View, row: MeasuredRow) -> dict[str, float]:
-    """{id: the image's own pixel average precision} of lesion images."""
-    return {x.id: x.own_ap for x in view.study.folder.predictions(row) if x.own_ap is not None}
-
-
-def _extremes(ranked: Sequence[str]) -> list[tuple[str, str]]:
-    if len(ranked) <= 3 * EACH:
-        return [("all", id_) for id_ in ranked]
-    middle = (len(ranked) - EACH) // 2
-    parts = {"best": ranked[:EACH], "median": ranked[middle : middle + EACH], "worst": ranked[-EACH:]}
-    return [(kind, id_) for kind, some in parts.items() for id_ in some]
-
-
-def _truth(pictures: Pictures, at: int) -> list[Tile]:
+def _truth(pictures: Pictures, at: int) -> list[tuple[Picture | None, str]]:
     mask = np.repeat(pictures.masks[at][..., None] * np.uint8(255), 3, axis=-1)
-    name, part = short_id(pictures.ids[at]), pictures.masks[at].mean()
-    return [
-        Tile(_plain(pictures, at), f"Image {name}", ""),
-        Tile(_sized(mask, pictures.sizes[at]), f"True lesion of {name}", f"{100 * part:.0f} % area"),
-    ]
+    name, size = short_id(pictures.ids[at]), pictures.sizes[at]
+    area = f"{100 * pictures.masks[at].mean():.0f} % area"
+    plain = _sized(pictures.images[at], size, f"Image {name}")
+    return [(plain, ""), (_sized(mask, size, f"True lesion of {name}"), area)]
 
 
-def _plain(pictures: Pictures, at: int) -> Picture:
-    return _sized(pictures.images[at], pictures.sizes[at])
-
-
-def _overlay(pictures: Pictures, at: int, level: NDArray[np.float64], *, outline: bool = False) -> Picture:
+def _overlay(
+    pictures: Pictures, at: int, level: NDArray[np.float64] | None, alt: str, *, outline: bool = False
+) -> Picture | None:
+    if level is None:
+        return None
     mask = pictures.masks[at] if outline and pictures.known[at] else None
-    return _sized(overlay(pictures.images[at], level, low=LOW, high=1.0, mask=mask), pictures.sizes[at])
+    return _sized(overlay(pictures.images[at], level, low=LOW, high=1.0, mask=mask), pictures.sizes[at], alt)
 
 
-def _sized(pixels: NDArray[np.uint8], size: NDArray[np.int64]) -> Picture:
+def _sized(pixels: NDArray[np.uint8], size: NDArray[np.int64], alt: str) -> Picture:
     """A square picture in the shape of the original."""
     scale = SIDE / max(size)
     wanted = (max(1, round(size[1] * scale)), max(1, round(size[0] * scale)))
-    resized = np.asarray(Image.fromarray(pixels).resize(wanted, Image.Resampling.BILINEAR))
-    return inline(resized, side=SIDE, alt="")
+    return inline(np.asarray(Image.fromarray(pixels).resize(wanted, Image.Resampling.BILINEAR)), side=SIDE, alt=alt)
