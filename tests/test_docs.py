@@ -205,17 +205,25 @@ def run_block(block: str, replacements: dict[str, str]) -> dict[str, Any]:
     return names
 
 
-def test_the_readme_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    helpers.write_bus_uclm(tmp_path / "BUS-UCLM")
-    image, _ = helpers.picture(7, lesion=True)
-    helpers.save(tmp_path / "image.png", image)
+def test_the_readme_block_runs_without_any_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (block,) = blocks(ROOT / "README.md", "python")
+    assert len([line for line in block.splitlines() if line and "import" not in line]) == 5
     quick = f'adapt(support, backbone="tiny", options={QUICK})'
-    p = run_block(block, {"shots=16": "shots=2", "adapt(support)": quick})["p"]
-    assert p.map.shape == image.shape[:2]
+    names = run_block(block, {"n=120": "n=40, size=64", "shots=4": "shots=2", "adapt(support)": quick})
+    p, metrics = names["p"], names["metrics"]
+    assert p.map.shape == (64, 64)
     assert 0 <= p.score <= 1
     assert sum(p.probs.values()) == pytest.approx(1, abs=1e-5)
+    assert 0 < metrics["n"]["images"] < 40, "the patients of the support set are left out"
+    assert metrics["metrics"]["image_auroc"]["value"] is not None
+
+
+def test_the_readme_is_short_and_keeps_its_warning() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 150
+    assert "**For research only.** ultraad is not a medical device." in text
+    assert "docs/images/report.png" in text
 
 
 def test_the_tutorial_block_runs(

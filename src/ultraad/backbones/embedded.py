@@ -1,4 +1,4 @@
-"""The small ultrasound CLIP that ships with the package, behind the door; :mod:`.embedded_tower` is its architecture.
+"""CLIP for breast ultrasound that ships with ultraad: 10 million parameters, 160 px, trained on simulated images only.
 
 A CLIP whose patch embedding is an EfficientNet-Lite0 trunk (timm) down to stride 16, so that the tower is a plain
 open_clip ViT to everyone who uses it: class token, patch tokens, ``ln_post``, ``proj``, open_clip's text tower and

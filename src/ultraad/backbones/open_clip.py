@@ -1,4 +1,4 @@
-"""Any ViT of open_clip: built-in names with a tag, folders, hub repositories and checkpoint files.
+"""Any class-token ViT of open_clip: ``open_clip:<model>/<tag>``, ``hf-hub:<id>``, ``local-dir:<folder>``, or a file.
 
 Nothing is downloaded while loading: what is missing is named, with the command that fetches it. So a hospital's
 offline machine and a laptop behave alike.

@@ -1,4 +1,4 @@
-"""Random towers for tests, a few milliseconds each; they know nothing.
+"""Random weights, for tests only; a few milliseconds per batch.
 
 ``tiny`` has equal text and joint widths like OpenAI's towers; ``tiny:uneven`` differs in every number, so that a
 literal size in a method breaks.

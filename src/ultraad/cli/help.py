@@ -92,15 +92,13 @@ class Commands(_Help, TyperGroup):
 
 def argument(param: Any) -> str:
     """An argument in help and usage: ``MODEL``, ``PATHS...``."""
-    return (param.metavar or param.name.upper()) + "..." * (param.nargs != 1)
+    return f"{param.metavar or param.name.upper()}{'...' * (param.nargs != 1)}"
 
 
 def option(param: Any, ctx: Any) -> str:
     """An option in help: ``-o, --output PATH``, ``--seed N``, ``--device auto|cpu``."""
     term: str = param.get_help_record(ctx)[0]
-    for kind in re.findall(r"<(.+?)>", term):
-        term = term.replace(f"<{kind}>", _METAVARS.get(kind, kind))
-    return term
+    return re.sub(r"<(.+?)>", lambda m: _METAVARS.get(m[1], m[1]), term)
 
 
 def _sections(formatter: Any, rows: dict[str, list[tuple[str, str]]]) -> None:

@@ -1,0 +1,37 @@
+"""README.md: its tables of methods, layouts and backbones, and their number, between markers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from docs.build import ROOT
+from docs.build._markdown import filled, plain, table
+from ultraad import backbones, methods
+from ultraad.cli import guide
+from ultraad.data import sources
+
+PAGE = ROOT / "README.md"
+
+
+def text() -> str:
+    """The page with its marked regions filled."""
+    regions = {"count": str(len(methods.available())), "methods": _methods(), "layouts": _layouts()}
+    return filled(PAGE.read_text(encoding="utf-8"), {**regions, "backbones": _backbones()})
+
+
+def _methods() -> str:
+    found = [method.info for members in guide.grouped().values() for method in members]
+    rows = [(f"[`{i.name}`](docs/methods.md#{i.name})", plain(i.title), guide.needs(i), guide.gives(i)) for i in found]
+    return table(("name", "method", "needs", "gives"), rows)
+
+
+def _layouts() -> str:
+    found = [sources.get(name) for name in sources.available()]
+    return table(("name", "data", "licence"), [(f"`{s.name}`", plain(s.title), plain(s.licence)) for s in found])
+
+
+def _backbones() -> str:
+    """The first line of each module's docstring says what it is."""
+    about = {name: import_module(f"ultraad.backbones.{name}").__doc__ or "" for name in backbones.available()}
+    rows = [(f"`{name}`", text.partition("\n")[0].replace("``", "`")) for name, text in about.items()]
+    return table(("name", "backbone"), rows)
