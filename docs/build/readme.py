@@ -6,6 +6,7 @@ from importlib import import_module
 
 from docs.build import ROOT
 from docs.build._markdown import filled, plain, table
+
 from ultraad import backbones, methods
 from ultraad.cli import guide
 from ultraad.data import sources

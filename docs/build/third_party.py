@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from docs.build import ROOT
 from docs.build._markdown import filled, plain, table
+
 from ultraad import methods
 
 PAGE = ROOT / "THIRD_PARTY.md"
