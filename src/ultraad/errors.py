@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class UltraadError(Exception):
     """Base of all errors raised on purpose by ultraad; the command line prints its text and exits with 1."""
@@ -37,3 +42,8 @@ class MissingExtraError(UltraadError):
 
 class ExportError(UltraadError):
     """A model cannot become a graph for another runtime, or the graph does not predict what the model does."""
+
+
+def first_names(names: Sequence[str], limit: int = 8) -> str:
+    """The first names of a list, for a message: ``"a, b and 3 more"``."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

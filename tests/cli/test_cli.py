@@ -293,7 +293,7 @@ def test_mask_of_another_size(cli: Cli, saved: Path, tmp_path: Path) -> None:
     assert "benign (2).png" in done.out
     done = cli("evaluate", saved, root, "-o", tmp_path / "out", "--device", "cpu", "--bootstrap", 0)
     assert done.code == 0, done.err
-    assert "do not lie on their image's pixel grid" in done.err
+    assert "do not fit their image's pixel grid" in done.err
     known = {r["id"]: r["mask_known"] for r in read_predictions(tmp_path / "out")}
     assert [id_ for id_, ok in known.items() if not ok] == ["benign/benign (2).png"]
 

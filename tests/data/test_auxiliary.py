@@ -64,7 +64,7 @@ def test_masks_that_do_not_fit_are_unknown(tmp_path: Path, caplog: pytest.LogCap
     misaligned = {s.id for s in scan(root) if not s.mask_aligned and s.anomalous}
     assert misaligned
     data = batches_of(load_auxiliary(root))
-    assert f"{len(misaligned)} mask(s) are left out" in caplog.text
+    assert f"{len(misaligned)} mask(s) that do not fit" in caplog.text
     caplog.clear()
     for _ in range(2):
         unknown = {i for b in data for i, known in zip(b.ids, b.mask_known.tolist(), strict=True) if not known}
@@ -72,7 +72,7 @@ def test_masks_that_do_not_fit_are_unknown(tmp_path: Path, caplog: pytest.LogCap
     assert not caplog.records, "said once, not at every pass"
 
 
-def test_bad_files_are_passed_over_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_files_are_skipped_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = write_busi(tmp_path / "busi")
     bad = root / "benign" / "benign (2).png"
     bad.write_bytes(bad.read_bytes()[:60])
@@ -80,7 +80,7 @@ def test_bad_files_are_passed_over_with_one_warning(tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.WARNING, logger="ultraad"):
         passes = [ids(list(data)) for _ in range(3)]
     assert [len(p) for p in passes] == [11, 11, 11]
-    assert caplog.text.count("benign (2).png is passed over") == 1
+    assert caplog.text.count("skipped benign/benign (2).png") == 1
     assert len(data.samples) == 11
     assert len(data) == 3
 
@@ -99,7 +99,7 @@ def test_images_of_unknown_state_are_left_out(busi_dir: Path, monkeypatch: pytes
     mixed = [replace(samples[0], anomalous=None), *samples[1:]]
     monkeypatch.setattr("ultraad.data.auxiliary.sources.scan", lambda *_, **__: mixed)
     assert len(load_auxiliary(busi_dir).samples) == 11
-    assert "1 image(s) are left out" in caplog.text
+    assert "skipped 1 image(s) not known" in caplog.text
 
 
 def test_a_set_without_masks_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The auxiliary set: a larger labelled data set that some detectors are trained on, read batch by batch."""
+"""The auxiliary set: a larger labelled data set that some methods are trained on, read batch by batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AuxiliarySet:
     """Images that are known to be normal or abnormal.
 
     Attributes:
-        samples: In natural order of ids; ``anomalous`` is known for all.
+        samples: In natural order of ids; ``anomalous`` is never None.
         source: ``"<layout>:<root>"``.
     """
 
@@ -38,10 +38,10 @@ class AuxiliarySet:
 def load_auxiliary(root: Path | str, *, layout: str = "auto") -> AuxiliarySet:
     """Every image of a data set that is known to be normal or abnormal.
 
-    Masks that do not lie on their image are left out; an abnormal image then counts for detection only.
+    Masks that do not fit their image are ignored; such an abnormal image is used for detection only.
 
     Args:
-        root: Data set, in any layout; its class names need not be those of the support.
+        root: Data set in any layout; its class names may differ from those of the support.
         layout: Name of the layout, or ``"auto"``.
 
     Raises:
@@ -55,33 +55,33 @@ def load_auxiliary(root: Path | str, *, layout: str = "auto") -> AuxiliarySet:
     usable = [s for s in known if s.anomalous and s.masks and s.mask_aligned]
     if not usable:
         msg = (
-            f"{root} cannot serve as auxiliary set: of {len(found)} images, {len(known)} are known to be normal or "
-            "abnormal, and no abnormal one has a mask of its own size. Give a data set with lesion masks"
+            f"{root} cannot be the auxiliary set: of {len(found)} images, {len(known)} are known to be normal or "
+            "abnormal, and no abnormal one has a mask of the same size. Give a data set with lesion masks"
         )
         raise DataError(msg)
     if len(known) < len(found):
-        _log.warning("auxiliary set: %d image(s) are left out, not known to be normal or not", len(found) - len(known))
+        _log.warning("auxiliary set: skipped %d image(s) not known to be normal or abnormal", len(found) - len(known))
     if misaligned:
-        _log.warning("auxiliary set: %d mask(s) are left out, they do not lie on their image", len(misaligned))
+        _log.warning("auxiliary set: ignored %d mask(s) that do not fit their image", len(misaligned))
     samples = tuple(s if s.mask_aligned else replace(s, masks=(), mask_aligned=True) for s in known)
     return AuxiliarySet(samples=samples, source=f"{layout}:{root}")
 
 
 class AuxiliaryBatches:
-    """An auxiliary set as a method sees it: iterate as often as you like, every pass has a new order.
+    """An auxiliary set as a method sees it: can be iterated any number of times, each pass in a new order.
 
-    Images are decoded anew at every pass, a little ahead, so memory stays flat. A file that cannot be read is passed
-    over with one warning. A method may use images, ``anomalous``, ``masks`` and ``mask_known``; labels are those of
-    another data set.
+    Every pass decodes the images again, a few ahead, so that only two batches are in memory. A file that cannot be read
+    is skipped with one warning. A method may use images, ``anomalous``, ``masks`` and ``mask_known``, but not the
+    labels, which are those of another data set.
 
     Args:
         auxiliary: The images.
-        preprocess: The backbone's.
+        preprocess: That of the backbone.
         batch_size: Images per batch; the last may be smaller.
-        seed: Of the orders.
+        seed: Seed of the orders.
 
     Attributes:
-        samples: Those that could be read so far.
+        samples: All samples, without those that could not be read.
     """
 
     def __init__(self, auxiliary: AuxiliarySet, preprocess: Preprocess, *, batch_size: int, seed: int) -> None:
@@ -93,7 +93,7 @@ class AuxiliaryBatches:
         self._normal_class = normal or ""
 
     def __len__(self) -> int:
-        """Batches of the next pass."""
+        """Number of batches of the next pass."""
         return math.ceil(len(self.samples) / self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -104,8 +104,8 @@ class AuxiliaryBatches:
         """
         failed: set[str] = set()
 
-        def pass_over(sample: Sample, error: DataError) -> None:
-            _log.warning("auxiliary set: %s is passed over: %s", sample.id, error)
+        def skip(sample: Sample, error: DataError) -> None:
+            _log.warning("auxiliary set: skipped %s: %s", sample.id, error)
             failed.add(sample.id)
 
         order = self._rng.permutation(len(self.samples))
@@ -115,11 +115,11 @@ class AuxiliaryBatches:
             classes=self._classes,
             normal_class=self._normal_class,
             batch_size=self._batch_size,
-            on_error=pass_over,
+            on_error=skip,
         )
         for _, batch in batches:
             yield batch
         self.samples = [s for s in self.samples if s.id not in failed]
         if not self.samples:
-            msg = f"none of the {len(failed)} auxiliary images can be read; look at them with 'ultraad data check'"
+            msg = f"none of the {len(failed)} auxiliary images can be read; check them with 'ultraad data check'"
             raise DataError(msg)

@@ -1,6 +1,6 @@
-"""Samples and arrays to Batches: a few at once, or many through a bounded look-ahead of threads.
+"""Batches from samples and arrays: a few at once, or many with threads that read ahead.
 
-Reading needs no torch; only what makes a :class:`~ultraad.types.Batch` does.
+Reading needs no torch; only the functions that make a :class:`~ultraad.types.Batch` do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ultraad.data.prefetch import prefetch
-from ultraad.errors import DataError
+from ultraad.errors import DataError, first_names
 from ultraad.io import MaskSizeError, read_image, read_mask
 from ultraad.io.raster import check_size
 from ultraad.types import Batch, Sample
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_NAMED_IN_WARNING = 5  # ids; ours
+_NAMED_IN_WARNING = 5  # ids
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +40,7 @@ class Decoded:
         sample: What was read.
         image: uint8 (H W 3).
         mask: bool (H W); None if there is no usable one.
-        misaligned: A mask was refused, because it does not lie on the image.
+        misaligned: True if there is a mask that does not fit the image.
     """
 
     sample: Sample
@@ -60,7 +60,7 @@ class _Loaded:
 
 
 def read_any(x: str | Path | Sample | NDArray[Any], *, frame: int = 0) -> tuple[NDArray[np.uint8], str]:
-    """The picture uint8 (h w 3) and the id of whatever a model is asked to predict.
+    """The picture uint8 (h w 3) and the id of a file, sample or array.
 
     Args:
         x: A file, a sample, or an array: uint8 (h w) or (h w 3), or float of these shapes in 0..1.
@@ -81,18 +81,17 @@ def load_batch(
 ) -> Batch:
     """Decode a few labelled images into memory, e.g. a support set.
 
-    Masks: a normal image without masks has a known, empty one; another image without masks has none (``mask_known``
-    is False). A mask that is known not to lie on the image, or has another size, is unknown too; one warning in the
-    log names them all.
+    A normal image without masks has a known, empty mask. The mask of any other image without masks is unknown
+    (``mask_known`` is False), and so is a mask that does not fit its image; one warning in the log names these.
 
     Args:
         samples: What to load, in order.
-        preprocess: The backbone's.
-        classes: Label names in label order; a sample's label that is not among them becomes -1, with a warning.
-        normal_class: The label that means "no lesion", for samples whose ``anomalous`` is None.
+        preprocess: That of the backbone.
+        classes: Class names in label order; any other label becomes -1, with a warning.
+        normal_class: The class that means "no lesion", for samples whose ``anomalous`` is None.
 
     Returns:
-        A batch; ``labels`` is None if no sample has a label, ``anomalous`` is None if it is unknown for any.
+        A batch. ``labels`` is None if no sample has a label, ``anomalous`` is None if it is unknown for any sample.
 
     Raises:
         DataError: If a file cannot be read.
@@ -109,16 +108,16 @@ def array_batch(images: Sequence[NDArray[Any]], ids: Sequence[str], preprocess: 
     Args:
         images: Each uint8 (h w) or (h w 3), or float of these shapes in 0..1; sizes may differ.
         ids: One per image.
-        preprocess: The backbone's.
+        preprocess: That of the backbone.
 
     Returns:
         A batch without labels.
 
     Raises:
-        DataError: If an array has another shape, type or range, or the numbers of images and ids differ.
+        DataError: If an array has a wrong shape, type or range, or the numbers of images and ids differ.
     """
     if len(images) != len(ids):
-        msg = f"{len(images)} images and {len(ids)} ids; give one id per image"
+        msg = f"got {len(images)} images and {len(ids)} ids; give one id per image"
         raise DataError(msg)
     pairs = [preprocess.image(as_rgb8(image, id_)) for image, id_ in zip(images, ids, strict=True)]
     return Batch(ids=tuple(ids), images=_stack([x for x, _ in pairs], preprocess), geometry=tuple(g for _, g in pairs))
@@ -131,22 +130,20 @@ def iterate(
     classes: Sequence[str],
     normal_class: str,
     batch_size: int,
-    on_error: Callable[[Sample, DataError], None],
+    on_error: Callable[[Sample, DataError], None] | None = None,
     workers: int = 2,
 ) -> Generator[tuple[list[Decoded], Batch], None, None]:
-    """Batches of any number of images; decoding runs ahead in threads, memory stays flat.
-
-    At most two batches' worth of images is decoded ahead. The threads end when the iterator is exhausted, closed or
-    garbage-collected, whatever ended the loop over it.
+    """Batches of any number of images, decoded ahead in threads; see :func:`~ultraad.data.prefetch.prefetch`.
 
     Args:
         samples: What to load; results keep this order.
-        preprocess: The backbone's.
-        classes: As :func:`load_batch`.
-        normal_class: As :func:`load_batch`.
+        preprocess: That of the backbone.
+        classes: As in :func:`load_batch`.
+        normal_class: As in :func:`load_batch`.
         batch_size: Images per batch; the last may be smaller. A skipped file does not make a batch smaller.
-        on_error: Called, in the consumer's thread, for each sample that cannot be read; it is then skipped.
-        workers: Decoding threads.
+        on_error: Called in the consumer's thread for each sample that cannot be read, which is then skipped; None
+            raises.
+        workers: Number of decoding threads.
 
     Yields:
         The decoded samples and their batch (see :func:`load_batch`).
@@ -173,13 +170,11 @@ def iterate(
 
 
 def decode(sample: Sample, *, normal_class: str) -> Decoded:
-    """Read an image and its mask.
-
-    A normal image without masks has a known, empty one; another image without masks has none.
+    """Read an image and its mask; see :func:`load_batch` for images without masks.
 
     Args:
         sample: What to read.
-        normal_class: The label that means "no lesion", for a sample whose ``anomalous`` is None.
+        normal_class: The class that means "no lesion", for a sample whose ``anomalous`` is None.
 
     Raises:
         DataError: If a file cannot be read.
@@ -199,7 +194,7 @@ def decode(sample: Sample, *, normal_class: str) -> Decoded:
 
 
 def _is_anomalous(sample: Sample, normal_class: str) -> bool | None:
-    """Whether a sample shows a lesion, from what it says or from its label; None if unknown."""
+    """Whether a sample shows a lesion; None if neither the sample nor its label says so."""
     if sample.anomalous is not None or sample.label is None:
         return sample.anomalous
     return sample.label != normal_class
@@ -247,41 +242,34 @@ def as_rgb8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
     Args:
         array: uint8 (h w) or (h w 3), or float of these shapes in 0..1.
-        name: For the message.
+        name: What a message calls the array.
 
     Raises:
-        DataError: If it has another shape, type or range.
+        DataError: If it has a wrong shape, type or range.
     """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] != 3):
-        msg = f"array {name} has shape {array.shape}; (h, w) or (h, w, 3) was wanted"
+        msg = f"array {name} has shape {array.shape}; wanted (h, w) or (h, w, 3)"
         raise DataError(msg)
     check_size((array.shape[0], array.shape[1]), f"array {name}")
     if np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):  # also when NaN
-            msg = f"float array {name} lies in {array.min():g}..{array.max():g}; 0..1 was wanted, divide by full scale"
+            msg = f"float array {name} has values {array.min():g}..{array.max():g}; wanted 0..1, divide by full scale"
             raise DataError(msg)
         array = np.rint(array * 255.0).astype(np.uint8)
     if array.dtype != np.uint8:
-        msg = f"array {name} is {array.dtype}; uint8, or float in 0..1, was wanted"
+        msg = f"array {name} is {array.dtype}; wanted uint8, or float in 0..1"
         raise DataError(msg)
     return np.repeat(array[..., None], 3, axis=-1) if array.ndim == 2 else array
 
 
 def _warn_misaligned(ids: Sequence[str]) -> None:
     if ids:
-        _log.warning(
-            "%d mask(s) do not lie on their image's pixel grid and are treated as unknown: %s",
-            len(ids),
-            _some(ids),
-        )
+        named = first_names(ids, _NAMED_IN_WARNING)
+        _log.warning("%d mask(s) do not fit their image's pixel grid and count as unknown: %s", len(ids), named)
 
 
 def _warn_unknown_labels(labels: set[str | None], classes: Sequence[str]) -> None:
     unknown = sorted({label for label in labels if label is not None} - set(classes))
     if unknown:
-        _log.warning("label(s) %s are not among the classes %s and count as unknown", _some(unknown), list(classes))
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED_IN_WARNING
-    return ", ".join(names[:_NAMED_IN_WARNING]) + (f" and {more} more" if more > 0 else "")
+        named = first_names(unknown, _NAMED_IN_WARNING)
+        _log.warning("label(s) %s are not among the classes %s and count as unknown", named, list(classes))

@@ -1,4 +1,4 @@
-"""Loading a few steps ahead of whoever uses the result."""
+"""Load samples in threads, a few steps ahead of the code that uses them."""
 
 from __future__ import annotations
 
@@ -18,32 +18,31 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def raise_error(sample: Sample, error: DataError) -> None:  # noqa: ARG001
-    """The ``on_error`` of those who want none left out."""
-    raise error
-
-
 def prefetch(
     samples: Iterable[Sample],
     load: Callable[[Sample], T],
     *,
     batch_size: int,
-    on_error: Callable[[Sample, DataError], None],
+    on_error: Callable[[Sample, DataError], None] | None = None,
     workers: int = 2,
 ) -> Generator[list[T], None, None]:
-    """Load any number of samples in threads, at most two batches' worth ahead; memory stays flat.
+    """Load any number of samples in threads; at most two batches are held in memory.
 
-    The threads end when the iterator is exhausted, closed or garbage-collected, whatever ended the loop over it.
+    The threads end when the iterator is exhausted, closed or garbage-collected.
 
     Args:
         samples: What to load; results keep this order.
         load: Called in a thread.
         batch_size: Samples per list; the last may be shorter. A skipped file does not make a list shorter.
-        on_error: Called, in the consumer's thread, for each sample that cannot be read; it is then skipped.
-        workers: Threads.
+        on_error: Called in the consumer's thread for each sample that cannot be read, which is then skipped; None
+            raises.
+        workers: Number of threads.
 
     Yields:
-        What ``load`` returned.
+        Lists of what ``load`` returned.
+
+    Raises:
+        DataError: If a sample cannot be read and there is no ``on_error``.
     """
     queue = iter(samples)
     ready: list[T] = []
@@ -59,6 +58,8 @@ def prefetch(
             try:
                 ready.append(future.result())
             except DataError as e:
+                if on_error is None:
+                    raise
                 on_error(sample, e)
                 continue
             if len(ready) == batch_size:

@@ -1,7 +1,7 @@
-"""Pixels to the tower's input, and the Geometry that leads back.
+"""From pixels to the input of the image tower, with the Geometry that leads back.
 
-Images are resampled with Pillow's antialiased filters on 8-bit pixels, which is what open_clip's own transform does:
-for a square image both give the same numbers.
+Images are resampled with Pillow's antialiased filters on 8-bit pixels, like open_clip's own transform: for a square
+image both give the same numbers.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling
 
 
 class Preprocess:
-    """One object for training and test images, stored with every model as its config.
+    """The same preprocessing for training and test images; every model stores its configuration.
 
     Args:
-        config: Size, normalisation, interpolation, and what happens to images that are not square.
+        config: Size, normalisation, interpolation, and the handling of images that are not square.
 
     Example:
         >>> from ultraad.types import PreprocessConfig
@@ -40,7 +40,7 @@ class Preprocess:
         self.config = config
 
     def geometry(self, original_hw: tuple[int, int]) -> Geometry:
-        """Where an image of this (height, width) lands in the model input.
+        """The position of an image of this (height, width) in the model input.
 
         ``squash`` scales both sides to s; ``pad`` keeps the aspect ratio and centres the picture.
         """
@@ -60,7 +60,7 @@ class Preprocess:
         )
 
     def picture(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Geometry]:
-        """Resize, and letterbox with black (ultrasound's background) if asked for; needs no torch.
+        """Resize; in mode ``pad`` also letterbox with black, the background of ultrasound. Needs no torch.
 
         Args:
             image: uint8 (h w 3).
@@ -76,7 +76,7 @@ class Preprocess:
         return canvas, geometry
 
     def image(self, image: NDArray[np.uint8]) -> tuple[torch.Tensor, Geometry]:
-        """:meth:`picture`, and normalise.
+        """Resize as :meth:`picture` does, and normalise.
 
         Args:
             image: uint8 (h w 3).
@@ -87,7 +87,7 @@ class Preprocess:
         import torch
 
         canvas, geometry = self.picture(image)
-        x = canvas.transpose(2, 0, 1).astype(np.float32, order="C")  # (3 s s); torch would start threads for so little
+        x = canvas.transpose(2, 0, 1).astype(np.float32, order="C")  # (3 s s); torch would start threads for this
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.config.mean, self.config.std))  # (3 1 1)
         x /= 255
         x -= mean
@@ -95,7 +95,7 @@ class Preprocess:
         return torch.from_numpy(x), geometry
 
     def mask(self, mask: NDArray[np.bool_]) -> torch.Tensor:
-        """The mask of an image on the same geometry; each model pixel takes the original pixel under its centre.
+        """A mask in the geometry of its image; each model pixel takes the original pixel under its centre.
 
         Args:
             mask: bool (h w).

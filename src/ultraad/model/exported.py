@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from ultraad.data.loader import decode, read_any
-from ultraad.data.prefetch import prefetch, raise_error
+from ultraad.data.prefetch import prefetch
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.samples import samples_of
 from ultraad.data.support import read_fingerprints
@@ -142,7 +142,7 @@ class ExportedModel:
             samples_of(items, frame=frame),
             lambda sample: decode(sample, normal_class=self.normal_class),
             batch_size=batch_size,
-            on_error=on_error or raise_error,
+            on_error=on_error,
         )
         for batch in loaded:
             predictions = self._predict([d.image for d in batch], [d.sample.id for d in batch])

@@ -20,7 +20,6 @@ from ultraad.backbones import load_backbone
 from ultraad.backbones._door import Backbone
 from ultraad.config import dump, resolve
 from ultraad.data.loader import array_batch, iterate, read_any
-from ultraad.data.prefetch import raise_error
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.samples import samples_of
 from ultraad.errors import BundleError
@@ -172,7 +171,7 @@ class Model:
             classes=self.classes,
             normal_class=self.normal_class,
             batch_size=batch_size,
-            on_error=on_error or raise_error,
+            on_error=on_error,
         )
         for decoded, batch in batches:
             predictions = self.method.predict(batch.unlabelled())

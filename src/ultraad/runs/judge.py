@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ultraad.data.prefetch import raise_error
 from ultraad.data.support import leaking
 from ultraad.errors import DataError
 from ultraad.metrics.summary import Evaluation
@@ -31,14 +30,14 @@ def evaluation_of(model: Predictor) -> Evaluation:
 
 
 def judged(
-    results: Iterable[Result], evaluation: Evaluation, *, on_error: Callable[[Sample, DataError], None] = raise_error
+    results: Iterable[Result], evaluation: Evaluation, *, on_error: Callable[[Sample, DataError], None] | None = None
 ) -> Iterator[tuple[Result, Mapping[str, float | None] | None]]:
     """Add results to an evaluation as they come.
 
     Args:
         results: Predictions with their samples and masks.
         evaluation: Gets every result that can be measured.
-        on_error: Called for each result that cannot be measured, which is then left out. The default raises.
+        on_error: Called for each result that cannot be measured, which is then skipped; None raises.
 
     Yields:
         Each result with its own pixel metrics (:meth:`~ultraad.metrics.summary.Evaluation.add`).
@@ -58,6 +57,8 @@ def judged(
                 tags=s.tags,
             )
         except DataError as e:
+            if on_error is None:
+                raise
             on_error(s, e)
         else:
             yield result, pixels

@@ -22,7 +22,7 @@ from ultraad.data.sources._base import (
     split_folders,
     split_of,
 )
-from ultraad.errors import DataError
+from ultraad.errors import DataError, first_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,15 +91,12 @@ def _fallback(root: Path) -> list[str]:
     return [_FALLBACK]
 
 
-def _contents(root: Path, limit: int = 8) -> str:
+def _contents(root: Path) -> str:
     """The first names in a folder, for an error message."""
     if root.is_file():
         return f"the file {root.name}"
     names = sorted((p.name + "/" * p.is_dir() for p in root.iterdir() if p.name[0] != "."), key=natural_key)
-    if not names:
-        return "an empty folder"
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return first_names(names) if names else "an empty folder"
 
 
 def scan(root: Path | str, *, layout: str = "auto") -> list[Sample]:

@@ -1,4 +1,4 @@
-"""The support set: the few labelled images a model is adapted on. Draw it, keep it, keep it out of the evaluation."""
+"""The support set: the few labelled images a model is adapted on. Draw it, store it, keep it out of the evaluation."""
 
 from __future__ import annotations
 

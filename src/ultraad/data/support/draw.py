@@ -1,4 +1,4 @@
-"""Draw k images of each class, nested over k, and say exactly which ones they are."""
+"""Draw k images of each class, nested over k, and identify them exactly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ultraad.data import sources
-from ultraad.errors import ConfigError, DataError
+from ultraad.errors import ConfigError, DataError, first_names
 from ultraad.io.files import sha256
 from ultraad.registry import did_you_mean
 from ultraad.rng import seeded
@@ -40,28 +40,28 @@ def draw_support(
 ) -> SupportSet:
     """Draw ``shots`` images of each class.
 
-    Every class is put in a random order once, by seed; its k-shot set is the first k. So 4 shots lie within 8 and 8
-    within 16, and leaving images out (by tag, patient, split) never reshuffles the others.
+    The seed puts every class in a random order; its k-shot set is the first k images. So the 4 shots are among the 8,
+    the 8 among the 16, and excluding images (by tag, patient, split) never reorders the others.
 
     Args:
         root: Data set.
         shots: Images per class, >= 1 (the paper uses 4, 8 and 16).
-        seed: Picks the order, >= 0.
+        seed: Determines the order, >= 0.
         layout: Name of the layout, or ``"auto"``.
-        per_patient: False draws images, whoever they are of (the paper does not say more); True takes the patients of
-            a class in turn, so that k images come from as many patients as there are.
-        exclude_tags: Leave out images with any of these tags, e.g. ``{"marks", "doppler"}``.
-        exclude_groups: Leave out these patients.
-        split: Draw from this published split only; images without a published split always take part. None: from all.
+        per_patient: False draws images regardless of the patient (the paper does not say more). True takes one image
+            of each patient of a class in turn, so that the images come from as many patients as possible.
+        exclude_tags: Exclude images with any of these tags, e.g. ``{"marks", "doppler"}``.
+        exclude_groups: Exclude these patients.
+        split: Draw only from this published split and from images without one. None: from all images.
         classes: Classes to draw, in label order; None takes all, the normal one first.
-        normal_class: The class that means "no lesion"; None takes the one named so.
+        normal_class: The class that means "no lesion"; None takes the class whose name says so.
 
     Returns:
         ``shots`` samples for each class, ordered by class, then by draw order.
 
     Raises:
         ConfigError: If ``shots`` or ``seed`` is out of range.
-        DataError: If the normal class is not known, a class, tag or patient is not there, or a class is too small.
+        DataError: If the normal class is unknown, a class, tag or patient does not exist, or a class is too small.
     """
     if shots < 1 or seed < 0:
         msg = f"got shots={shots}, seed={seed}; wanted shots >= 1 and seed >= 0"
@@ -73,7 +73,7 @@ def draw_support(
     _check_known("tag", exclude_tags, {t for s in samples for t in s.tags}, root)
     _check_known("patient", exclude_groups, {s.group for s in samples if s.group}, root)
     if per_patient and not any(s.group for s in samples):
-        msg = f"{root} (layout {layout!r}) tells no patients, so images cannot be drawn per patient; draw without it"
+        msg = f"{root} (layout {layout!r}) has no patient IDs, so images cannot be drawn per patient; draw by image"
         raise DataError(msg)
 
     tags, groups = set(exclude_tags), set(exclude_groups)
@@ -100,10 +100,10 @@ def support_from_folder(
     classes: Sequence[str] | None = None,
     normal_class: str | None = None,
 ) -> SupportSet:
-    """A support set chosen by hand: every labelled image of a data set.
+    """A hand-picked support set: every labelled image of a data set.
 
     Args:
-        root: Data set that holds the support images and nothing else.
+        root: Data set that contains only the support images.
         layout: Name of the layout, or ``"auto"``.
         classes: As in :func:`draw_support`.
         normal_class: As in :func:`draw_support`.
@@ -112,7 +112,7 @@ def support_from_folder(
         The samples in order of class, then of id; ``shots`` is the size of the smallest class, ``seed`` is 0.
 
     Raises:
-        DataError: If the normal class is not known or a class has no images.
+        DataError: If the normal class is unknown or a class has no images.
     """
     root, layout = _locate(root, layout)
     samples = sources.scan(root, layout=layout)
@@ -123,7 +123,7 @@ def support_from_folder(
 
 
 def content_hash(sample: Sample) -> str:
-    """sha256 of the file's bytes, plus ``#frame`` for all but the first frame: equal means the same picture.
+    """sha256 of the file, plus ``#frame`` for all but the first frame; equal hashes mean the same picture.
 
     Raises:
         DataError: If the file cannot be read.
@@ -164,7 +164,7 @@ def _support(
 def _classes(
     samples: list[Sample], classes: Sequence[str] | None, normal_class: str | None, root: Path
 ) -> tuple[tuple[str, ...], str]:
-    """(label order, normal class), as asked for or as found; both checked."""
+    """(label order, normal class) as requested or as found, after checking both."""
     found, normal = sources.class_order(samples)
     for name in [*(classes or ()), *([normal_class] if normal_class else [])]:
         if name not in found:
@@ -175,8 +175,8 @@ def _classes(
     order = tuple(classes) if classes else tuple(sorted(found, key=lambda c: c != normal))
     if normal is None or normal not in order:
         msg = (
-            f"{root} has the classes {', '.join(order) or 'none'} and none is known to mean 'no lesion', without which "
-            "'abnormal' has no opposite. Name it with normal_class= (--normal-class), or add images of such a class"
+            f"{root} has the classes {', '.join(order) or 'none'} and none is known to mean 'no lesion', which a "
+            "support set requires. Name it with normal_class= (--normal-class), or add images of such a class"
         )
         raise DataError(msg)
     if len(set(order)) < max(2, len(order)):
@@ -186,12 +186,12 @@ def _classes(
 
 
 def _labelled(samples: list[Sample], classes: tuple[str, ...], normal: str) -> list[Sample]:
-    """The samples of these classes; what is anomalous follows from the normal class in force."""
+    """The samples of these classes, anomalous unless they are of the normal class."""
     return [replace(s, anomalous=s.label != normal) for s in samples if s.label in classes]
 
 
 def _check_known(kind: str, asked: Collection[str], known: set[str], root: Path) -> None:
-    """A misspelt exclusion must not pass in silence; one that a data set cannot know of is only worth a warning."""
+    """A misspelt exclusion is an error; a data set without any tags or patients only gets a warning."""
     for name in asked:
         if name in known:
             continue
@@ -199,26 +199,23 @@ def _check_known(kind: str, asked: Collection[str], known: set[str], root: Path)
             hint, there = did_you_mean(name, known) or ".", ", ".join(sorted(known))
             msg = f"no image in {root} has the {kind} {name!r}{hint} Known: {there}"
             raise DataError(msg)
-        _log.warning("%s knows no %ss, so leaving out %r leaves out nothing", root, kind, name)
+        _log.warning("%s has no %ss, so excluding %r has no effect", root, kind, name)
 
 
 def _without_mask(samples: list[Sample]) -> set[str]:
-    """Ids of abnormal samples passed over for lack of a usable mask; none if no abnormal sample has one."""
+    """Ids of abnormal samples to skip because they have no usable mask; none if no abnormal sample has one."""
     abnormal = [s for s in samples if s.anomalous]
     lacking = [s.id for s in abnormal if not (s.masks and s.mask_aligned)]
     if not lacking or len(lacking) == len(abnormal):
         return set()
     _log.warning(
-        "passed over %d abnormal image(s) without a mask of their own size: %s%s",
-        len(lacking),
-        ", ".join(lacking[:3]),
-        " ..." if len(lacking) > 3 else "",
+        "skipped %d abnormal image(s) without a mask of the same size: %s", len(lacking), first_names(lacking, 3)
     )
     return set(lacking)
 
 
 def _shuffled(members: list[Sample], seed: int, label: str, *, per_patient: bool) -> list[Sample]:
-    """The class in its random order; per patient: whole patients in random order, images shuffled within."""
+    """The class in random order; per patient: patients in random order, and each patient's images too."""
     order = [members[i] for i in seeded(seed, f"split/{label}").permutation(len(members))]
     if not per_patient:
         return order
@@ -228,7 +225,7 @@ def _shuffled(members: list[Sample], seed: int, label: str, *, per_patient: bool
 
 
 def _in_turn(queue: list[Sample]) -> list[Sample]:
-    """One image of each patient, then the second of each, and so on; patients in the order they come."""
+    """The first image of each patient, then the second of each, and so on."""
     by_patient: dict[tuple[bool, str], list[Sample]] = {}
     for s in queue:
         by_patient.setdefault(_patient(s), []).append(s)
@@ -236,7 +233,7 @@ def _in_turn(queue: list[Sample]) -> list[Sample]:
 
 
 def _patient(sample: Sample) -> tuple[bool, str]:
-    """Whose image it is; an unknown patient is one of their own."""
+    """Sortable key of the patient; an image of an unknown patient counts as its own patient."""
     return (True, sample.group) if sample.group else (False, sample.id)
 
 
@@ -245,6 +242,6 @@ def _too_few(label: str, members: list[Sample], *, found: int, wanted: int, spli
     where = f" in split {split!r} (published splits: {', '.join(f'{k} {n}' for k, n in splits.items())})"
     return (
         f"class {label!r} has {found} image(s) to draw from{where if split and splits else ''}, wanted {wanted} shots; "
-        f"it has {len(members)} before splits, excluded tags and patients, and missing masks. Ask for fewer shots, "
+        f"it has {len(members)} before splits, exclusions and missing masks are considered. Ask for fewer shots, "
         "exclude less, or draw from another split"
     )

@@ -1,8 +1,9 @@
-"""A support set as a JSON file: which images, with hashes, so that the same pictures are found or missed aloud."""
+"""A support set as a JSON file: the images with their hashes, so that a changed or missing picture is an error."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ultraad.io.files import sha256, write_json
 from ultraad.types import Region, Sample, SupportSet
 
 _FORMAT = "ultraad.support/1"
+_SHOWN = 10  # faulty files in a message
 
 
 class _Strict(BaseModel):
@@ -60,112 +62,69 @@ class _File(_Strict):
 
 
 def source_root(source: str) -> Path:
-    """The folder in a support's ``"<layout>:<root>"``; a layout from outside has a colon of its own."""
+    """The folder in ``"<layout>:<root>"``, where the layout may be ``"package.module:NAME"``."""
     layout, _, root = source.partition(":")
-    if "." in layout:  # package.module:ATTRIBUTE:root
+    if "." in layout:
         root = root.partition(":")[2]
     return Path(root)
 
 
-def _base(root: Path) -> Path:
-    """Paths are kept relative to the data set's folder, also where the set is named by its table."""
+def folder_of(root: Path) -> Path:
+    """The folder of a data set that is given by its root or by its table."""
     return root.parent if root.suffix.lower() in {".csv", ".json"} else root
 
 
-def _short(path: Path, base: Path) -> str:
-    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
-
-
 def save_support(support: SupportSet, path: Path | str) -> None:
-    """Write a support set; all or nothing.
+    """Write a support set to a file, completely or not at all.
 
     Args:
-        support: Any support set; its files must be there, they are hashed.
+        support: Any support set. Its image and mask files are hashed, so they must exist.
         path: JSON file to write.
 
     Raises:
         DataError: If a file of the support cannot be read, or ``path`` cannot be written.
     """
-    base = _base(source_root(support.source))
+    base = folder_of(source_root(support.source))
+
+    def short(path: Path) -> str:
+        return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
 
     def mask(m: Path | Region) -> _MaskFile | _Outline:
         if isinstance(m, Region):
             return _Outline(size=m.size, polygons=m.polygons, rle=m.rle)
-        return _MaskFile(path=_short(m, base), sha256=sha256(m))
+        return _MaskFile(path=short(m), sha256=sha256(m))
 
-    rows = tuple(
-        _Row(
-            id=s.id,
-            image=_short(s.image, base),
-            sha256=sha256(s.image),
-            frame=s.frame,
-            masks=tuple(map(mask, s.masks)),
-            label=s.label,
-            anomalous=s.anomalous,
-            group=s.group,
-            split=s.split,
-            spacing_mm=s.spacing_mm,
-            site=s.site,
-            device=s.device,
-            tags=tuple(sorted(s.tags)),
-            mask_aligned=s.mask_aligned,
-        )
-        for s in support.samples
-    )
-    content = _File(
-        format=_FORMAT,
-        source=support.source,
-        classes=support.classes,
-        normal_class=support.normal_class,
-        shots=support.shots,
-        seed=support.seed,
-        digest=support.digest,
-        samples=rows,
-    )
+    def row(s: Sample) -> _Row:
+        as_they_are = {f.name: getattr(s, f.name) for f in fields(s)}
+        changed = {"image": short(s.image), "masks": tuple(map(mask, s.masks)), "tags": tuple(sorted(s.tags))}
+        return _Row(**{**as_they_are, **changed, "sha256": sha256(s.image)})
+
+    as_they_are = {f.name: getattr(support, f.name) for f in fields(support)}
+    content = _File(**{**as_they_are, "samples": tuple(map(row, support.samples)), "format": _FORMAT})
     write_json(path, content.model_dump(mode="json"))
 
 
 def load_support(path: Path | str, *, root: Path | str | None = None) -> SupportSet:
-    """Read a support set and check that its pictures are the ones that were drawn.
+    """Read a support set and check that its files are still the same.
 
     Args:
         path: File written by :func:`save_support`.
-        root: Where the data set lies now; None takes the place it was drawn from.
+        root: Where the data set is now; None if it has not moved.
 
     Returns:
         The support set, with paths below ``root``.
 
     Raises:
-        DataError: If the file is not a support set, or a picture or mask is missing or changed; all are named.
+        DataError: If the file is not a support set, or a picture or mask is missing or changed; names them.
     """
     content = _parse(Path(path))
     old = source_root(content.source)
     new = old if root is None else Path(root).resolve()
-    base = _base(new)
-    faults = []
-    for row in content.samples:
-        for name, wanted in [
-            (row.image, row.sha256),
-            *((m.path, m.sha256) for m in row.masks if isinstance(m, _MaskFile)),
-        ]:
-            file = base / name
-            if not file.is_file():
-                faults.append(f"missing: {file}")
-            elif sha256(file) != wanted:
-                faults.append(f"changed: {file}")
-    if faults:
-        faults = list(dict.fromkeys(faults))
-        listed = "\n  ".join([*faults[:10], *([f"and {len(faults) - 10} more"] if len(faults) > 10 else [])])
-        msg = (
-            f"{path} does not match the files on disk:\n  {listed}\n"
-            "Give the data set's place with root= (--root), restore the files, or draw the support again"
-        )
-        raise DataError(msg)
-    if (
-        digest((r.id for r in content.samples), (frame_hash(r.sha256, r.frame) for r in content.samples))
-        != content.digest
-    ):
-        msg = f"{path} was edited: its digest does not belong to the images it lists; draw the support again"
+    base = folder_of(new)
+    _check_files(content, base, path)
+    hashes = (frame_hash(r.sha256, r.frame) for r in content.samples)
+    if digest((r.id for r in content.samples), hashes) != content.digest:
+        msg = f"{path} was edited: its digest does not match the images it lists; draw the support again"
         raise DataError(msg)
     return SupportSet(
         samples=tuple(_sample(row, base) for row in content.samples),
@@ -176,6 +135,26 @@ def load_support(path: Path | str, *, root: Path | str | None = None) -> Support
         source=f"{content.source.removesuffix(str(old))}{new}",
         digest=content.digest,
     )
+
+
+def _check_files(content: _File, base: Path, path: Path | str) -> None:
+    wanted = {}  # {file: hash}
+    for row in content.samples:
+        wanted[base / row.image] = row.sha256
+        wanted.update({base / m.path: m.sha256 for m in row.masks if isinstance(m, _MaskFile)})
+    faults = [
+        f"changed: {file}" if file.is_file() else f"missing: {file}"
+        for file, hash_ in wanted.items()
+        if not file.is_file() or sha256(file) != hash_
+    ]
+    if faults:
+        more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+        listed = "\n  ".join(faults[:_SHOWN] + more)
+        msg = (
+            f"{path} does not match the files on disk:\n  {listed}\n"
+            "Give the location of the data set with root= (--root), restore the files, or draw the support again"
+        )
+        raise DataError(msg)
 
 
 def _parse(path: Path) -> _File:
@@ -199,18 +178,5 @@ def _sample(row: _Row, base: Path) -> Sample:
         base / m.path if isinstance(m, _MaskFile) else Region(size=m.size, polygons=m.polygons, rle=m.rle)
         for m in row.masks
     )
-    return Sample(
-        id=row.id,
-        image=base / row.image,
-        frame=row.frame,
-        masks=masks,
-        label=row.label,
-        anomalous=row.anomalous,
-        group=row.group,
-        split=row.split,
-        spacing_mm=row.spacing_mm,
-        site=row.site,
-        device=row.device,
-        tags=frozenset(row.tags),
-        mask_aligned=row.mask_aligned,
-    )
+    as_they_are = {f.name: getattr(row, f.name) for f in fields(Sample)}
+    return Sample(**{**as_they_are, "image": base / row.image, "masks": masks, "tags": frozenset(row.tags)})

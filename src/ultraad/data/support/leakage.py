@@ -1,4 +1,4 @@
-"""Images and patients that a model has learned from must not be evaluated on."""
+"""Refuse to evaluate a model on images or patients it has learned from."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from ultraad.data import sources
 from ultraad.data.sources._base import DICOM_PATIENT
 from ultraad.data.support.draw import content_hash, frame_hash
-from ultraad.data.support.file import source_root
-from ultraad.errors import DataError, LeakageError
+from ultraad.data.support.file import folder_of, source_root
+from ultraad.errors import DataError, LeakageError, first_names
 from ultraad.io.files import sha256
 from ultraad.types import SupportSet
 
@@ -28,13 +28,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What must be known of a support image to recognise it later, without the image.
+    """What identifies a support image later, without the image itself.
 
     Attributes:
         id: Sample id.
         group: Patient; None if unknown.
         sha256: :func:`~ultraad.data.support.content_hash` of the image.
-        source: ``"<layout>:<root>"`` of the data set it comes from; empty if that is not known.
+        source: ``"<layout>:<root>"`` of its data set; empty if unknown.
     """
 
     id: str
@@ -58,7 +58,7 @@ def fingerprints_of(samples: Iterable[Sample], source: str) -> tuple[Fingerprint
 
 
 def write_fingerprints(images: Iterable[tuple[Fingerprint, str]]) -> str:
-    """(fingerprint, label) of each image as CSV; their common source is not in it."""
+    """(fingerprint, label) of each image as CSV, without the common source."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("id", "label", "group", "sha256"))
@@ -67,11 +67,11 @@ def write_fingerprints(images: Iterable[tuple[Fingerprint, str]]) -> str:
 
 
 def read_fingerprints(path: Path, source: str | None) -> Iterator[tuple[Fingerprint, str]]:
-    """What :func:`write_fingerprints` wrote, for images of ``"<layout>:<root>"``."""
+    """Read what :func:`write_fingerprints` wrote, for images of ``"<layout>:<root>"``."""
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            print_ = Fingerprint(id=row["id"], group=row["group"] or None, sha256=row["sha256"], source=source or "")
-            yield print_, row["label"]
+            found = Fingerprint(id=row["id"], group=row["group"] or None, sha256=row["sha256"], source=source or "")
+            yield found, row["label"]
 
 
 class _Known:
@@ -89,29 +89,29 @@ class _Known:
         self._published = f"{layout}:" if layout and sources.get(layout).published else None
 
     def _same_set(self, sample: Sample, source: str) -> bool:
-        """Whether ids and patients of the sample mean the same as those of a support source."""
+        """Whether the sample belongs to the data set of a support source, so that ids and patients can be compared."""
         if self._published and source.startswith(self._published):
             return True
         return ":" in source and _below(sample.image, source_root(source))
 
     def image(self, sample: Sample) -> bool:
-        placed = (sample.id in ids and self._same_set(sample, src) for src, (ids, _) in self._of_source.items())
-        return _hash(sample) in self._hashes or any(placed)
+        same_id = (sample.id in ids and self._same_set(sample, src) for src, (ids, _) in self._of_source.items())
+        return _hash(sample) in self._hashes or any(same_id)
 
     def patient(self, sample: Sample) -> bool:
-        if not self.namesake(sample):
+        if not self.same_name(sample):
             return False
         same = (sample.group in gs and self._same_set(sample, src) for src, (_, gs) in self._of_source.items())
         return str(sample.group).startswith(DICOM_PATIENT) or any(same)
 
-    def namesake(self, sample: Sample) -> bool:
+    def same_name(self, sample: Sample) -> bool:
         return sample.group in self._groups
 
 
 def leaking(
     support: SupportSet | Iterable[Fingerprint], samples: Iterable[Sample], *, layout: str | None = None
 ) -> list[Sample]:
-    """The samples that are support images or show support patients; rules and arguments of :func:`check_leakage`."""
+    """The samples that are support images or of support patients; arguments and rules as in :func:`check_leakage`."""
     known = _Known(support, layout)
     return [s for s in samples if known.patient(s) or known.image(s)]
 
@@ -125,46 +125,46 @@ def check_leakage(
 ) -> None:
     """Refuse to evaluate on images or patients that a model has learned from.
 
-    An image leaks if its bytes equal a support image's, or if it has its place and id. A patient leaks if the name
-    stands for one person in both sets: both lie below the support's root, or both are the same published data set, or
-    the name comes from DICOM headers. The same name in unrelated folders is only logged.
+    An image leaks if its bytes equal those of a support image, or if it has the same id in the same data set. A patient
+    leaks if the same name means the same person: both images are below the support's root, or both are from the same
+    published data set, or the name comes from DICOM headers. The same name in unrelated folders is only logged.
 
     Args:
-        support: The support set, or the fingerprints kept of it.
-        samples: Samples about to be evaluated. The bytes of a file that cannot be read are not compared.
-        layout: Layout of the evaluated samples, if known; lets copies of one published data set be recognised.
-        role: What the model has used the images as; for the message.
+        support: The support set, or its fingerprints.
+        samples: Samples to evaluate. The bytes of files that cannot be read are not compared.
+        layout: Layout of the evaluated samples, if known; needed to recognise copies of a published data set.
+        role: What the model has used the images for; part of the message.
 
     Raises:
-        LeakageError: Naming images and patients, and what to do.
+        LeakageError: If an image or patient leaks; names both and says what to do.
     """
     known = _Known(support, layout)
     images = [s.id for s in samples if known.image(s)]
     patients = {str(s.group) for s in samples if known.patient(s)}
-    namesakes = {str(s.group) for s in samples if known.namesake(s)} - patients
-    if namesakes:
+    same_name = {str(s.group) for s in samples if known.same_name(s)} - patients
+    if same_name:
         _log.warning(
             "%s and evaluated data both have patient(s) called %s, from different folders; if these are the same "
             "people, exclude them",
             role,
-            ", ".join(sorted(namesakes)),
+            ", ".join(sorted(same_name)),
         )
     if not images and not patients:
         return
-    found = [f"{len(images)} {role} image(s): {_some(images)}"] if images else []
-    found += [f"{len(patients)} {role} patient(s): {_some(sorted(patients))}"] if patients else []
-    way_out = {
+    found = [f"{len(images)} {role} image(s): {first_names(images)}"] if images else []
+    found += [f"{len(patients)} {role} patient(s): {first_names(sorted(patients))}"] if patients else []
+    advice = {
         "support": "draw the support with the evaluated patients excluded",
         "auxiliary": "adapt again with another auxiliary set",
     }
     msg = (
-        f"the evaluated data contains {' and '.join(found)}. Scores on them would be too good to be true. Evaluate on "
-        f"another split or data set, or {way_out[role]}"
+        f"the evaluated data contains {' and '.join(found)}. Scores on them would be too high. Evaluate on another "
+        f"split or data set, or {advice[role]}"
     )
     raise LeakageError(msg)
 
 
-@lru_cache(maxsize=4)  # neighbours share a file when it has many frames
+@lru_cache(maxsize=4)  # the frames of one file come one after the other
 def _file_hash(path: Path, mtime_ns: int) -> str:  # noqa: ARG001 - part of the cache's key
     return sha256(path)
 
@@ -177,10 +177,4 @@ def _hash(sample: Sample) -> str | None:
 
 
 def _below(path: Path, root: Path) -> bool:
-    """True if the file belongs to the data set at ``root``, also when that is a table beside the files."""
-    folder = root.parent if root.suffix.lower() in {".csv", ".json"} else root
-    return path.resolve().is_relative_to(folder.resolve())
-
-
-def _some(names: Sequence[str], limit: int = 8) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return path.resolve().is_relative_to(folder_of(root).resolve())
