@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.loop import train
 from ultraad.types import FitReport, Scores
 
@@ -36,13 +36,10 @@ class Swinging(Method):
     info = info("Swinging")
     Config = Options
 
-    def __init__(self, backbone, config=None, *, classes, normal_class):
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+    def build(self, *, seed):
         self.number = torch.nn.Parameter(torch.tensor(-2.0))
 
-    def fit(self, support, *, dev=None, auxiliary=None, seed):
-        with torch.no_grad():
-            self.number.fill_(-2.0)
+    def learn(self, support, *, auxiliary, seed):
         history = ()
         if len(support):
             self.backbone.cache.encode(support.images, layers=(1,))
@@ -58,8 +55,7 @@ class Swinging(Method):
                 schedule="constant",
                 progress=self.progress,
             )
-        self.fitted = True
-        return FitReport("last epoch", history, learned={"number": 1})
+        return FitReport("last epoch", history)
 
     def score(self, images):
         features = self.backbone.encode_image(images, layers=self.backbone.default_layers)
@@ -72,7 +68,7 @@ class Swinging(Method):
 class Failing(Swinging):
     info = info("Failing")
 
-    def fit(self, support, **options):
+    def learn(self, support, **options):
         msg = "this method always fails"
         raise RuntimeError(msg)
 
@@ -90,5 +86,5 @@ class Dying(Swinging):
 
     info = info("Dying")
 
-    def fit(self, support, **options):
+    def learn(self, support, **options):
         os._exit(7)

@@ -120,7 +120,7 @@ def test_the_auxiliary_set_replaces_the_support(tiny):
 
 def test_epochs_depend_on_what_is_trained_on(tiny, monkeypatch):
     seen = []
-    monkeypatch.setattr(ada_clip, "minimise", lambda *_, epochs, **__: seen.append(epochs) or ())
+    monkeypatch.setattr("ultraad.nn.labelled.minimise", lambda *_, epochs, **__: seen.append(epochs) or ())
     support = make_batch(tiny, per_class=1)
     make(tiny).fit(support, seed=0)
     make(tiny).fit(empty_batch(tiny), auxiliary=[support], seed=0)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.methods.conftest import CLASSES, empty_batch, make_batch
-from ultraad.errors import DataError
+from ultraad.config import resolve
+from ultraad.errors import ConfigError
 from ultraad.methods import get
 from ultraad.methods.tip_adapter import TipAdapter, TipAdapterConfig, accuracy_grid, search_values
 from ultraad.nn.class_texts import frozen_texts
@@ -93,17 +94,24 @@ def test_accuracy_grid_by_brute_force():
                 assert float(got[i, j]) == pytest.approx(right / 6)
 
 
-def test_search_on_dev(tiny):
-    dev = make_batch(tiny, 4, seed=7)
-    method = build(tiny, finetune=False, search="dev")
-    report = method.fit(make_batch(tiny), dev=dev, seed=0)
-    assert report.selection == "nothing is learned; alpha and beta by dev"
+def test_search_takes_the_first_of_the_best_pairs(tiny):
+    batch = make_batch(tiny, 4, seed=7)
+    method = build(tiny, finetune=False, search="leave_one_out")
+    report = method.fit(batch, seed=0)
+    assert report.selection == "nothing is learned; alpha and beta by leave_one_out"
     alpha, beta = method.blend.tolist()
     betas, alphas = search_values(7, 200), search_values(3, 20)
     with torch.no_grad():
-        q = unit(tiny.encode_image(dev.images).image)
+        q = unit(tiny.cache.encode(batch.images, layers=()).image)
         grid = accuracy_grid(
-            method.zero_shot_logits(q), q, method.keys, method.values, dev.labels, betas=betas, alphas=alphas
+            method.zero_shot_logits(q),
+            q,
+            method.keys,
+            method.values,
+            batch.labels,
+            betas=betas,
+            alphas=alphas,
+            own=torch.arange(len(batch)),
         )
     first = next((i, j) for i in range(200) for j in range(20) if grid[i, j] == grid.max())
     assert (beta, alpha) == pytest.approx((betas[first[0]], alphas[first[1]]), rel=1e-5)
@@ -120,8 +128,6 @@ def test_leave_one_out_looks_at_the_support_before_fine_tuning(tiny):
     assert torch.equal(tuned.blend, torch.tensor([1.0, 5.5]))  # nothing of an earlier fit stays
 
 
-def test_search_without_dev_is_refused(tiny):
-    with pytest.raises(DataError, match="search=dev needs labelled dev images"):
-        build(tiny, search="dev").fit(make_batch(tiny), seed=0)
-    with pytest.raises(DataError, match="search=dev needs labelled dev images"):
-        build(tiny, search="dev").fit(make_batch(tiny), dev=make_batch(tiny).unlabelled(), seed=0)
+def test_search_on_other_images_is_refused():
+    with pytest.raises(ConfigError, match="search: input should be 'off' or 'leave_one_out', found 'dev'"):
+        resolve(TipAdapterConfig, {"search": "dev"}, where="--set")

@@ -141,7 +141,7 @@ def test_rates_depend_on_what_is_trained_on(tiny):
 
 def test_epochs_depend_on_what_is_trained_on(tiny, monkeypatch):
     epochs = []
-    monkeypatch.setattr("ultraad.methods.vcp_clip.minimise", lambda *_, **o: epochs.append(o["epochs"]) or ())
+    monkeypatch.setattr("ultraad.nn.labelled.minimise", lambda *_, **o: epochs.append(o["epochs"]) or ())
     build(tiny, epochs=None).fit(empty_batch(tiny), auxiliary=[make_batch(tiny)], seed=0)
     build(tiny, epochs=None).fit(make_batch(tiny), seed=0)
     assert epochs == [10, 50]

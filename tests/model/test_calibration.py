@@ -36,10 +36,9 @@ class Brightness(Method):
     seen: ClassVar[list[tuple[str, ...]]] = []
     asked: ClassVar[list[tuple[str, ...]]] = []
 
-    def fit(self, support: Batch, *, dev: Any = None, auxiliary: Any = None, seed: int) -> FitReport:
+    def learn(self, support: Batch, *, auxiliary: Any, seed: int) -> FitReport:
         Brightness.seen.append(support.ids)
         self.level = support.images.mean()
-        self.fitted = True
         return FitReport("none")
 
     def score(self, images: torch.Tensor) -> Scores:

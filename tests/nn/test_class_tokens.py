@@ -12,6 +12,7 @@ from ultraad.nn.blocks import MiniNet, silence
 from ultraad.nn.class_tokens import ClassTokens, epochs_by_shots, grade
 from ultraad.nn.prompts import unit
 from ultraad.nn.views import SupportViews
+from ultraad.types import Batch
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,9 @@ def test_draws_are_ultraad_s(backbone):
 
 @pytest.mark.parametrize(("shots", "epochs"), [(1, 50), (2, 100), (4, 100), (7, 100), (8, 200), (16, 200)])
 def test_epochs_by_shots(shots, epochs):
-    assert epochs_by_shots(torch.tensor([0, *[1] * shots])) == epochs
+    labels = torch.tensor([0, *[1] * shots])
+    batch = Batch(ids=("",) * len(labels), images=torch.zeros(len(labels), 3, 2, 2), geometry=(), labels=labels)
+    assert epochs_by_shots(batch) == epochs
 
 
 def test_grade():

@@ -40,7 +40,8 @@ def build(backbone, golden, **options):
     """With the reference's texts and memory."""
     method = TipAdapter(backbone, TipAdapterConfig(**options), classes=CLASSES, normal_class="normal")
     method.text = golden["clip_weights"].T
-    method._remember(golden["cache_keys"].T, golden["cache_values"])
+    memory = {"keys": golden["cache_keys"].T, "values": golden["cache_values"]}
+    method.load_state_dict({**method.state_dict(), **memory})
     return method
 
 

@@ -1,9 +1,10 @@
-"""The one interface every method has: ``fit``, ``score``, ``predict``."""
+"""The interface of every method: it writes ``build``, ``learn`` and ``score``; ``fit`` and ``predict`` are final."""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from ultraad.errors import ConfigError, DataError, NotFittedError
+from ultraad.rng import torch_forked
 from ultraad.types import Prediction
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ class MethodConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What ``fit`` cannot do without; checked before any work.
+    """What ``fit`` requires; checked before any work.
 
     Attributes:
         normal_images: At least one image of the normal class.
@@ -47,7 +49,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class MethodInfo:
-    """Who a method is, and what its users must know.
+    """What a method is, and what its users must know.
 
     Attributes:
         name: Module name, command-line name and the name in every result.
@@ -57,13 +59,14 @@ class MethodInfo:
         reference: Repository and commit of the reference implementation, or where the numbers come from.
         licence: Of the reference implementation.
         outputs: A subset of {"score", "map", "classes"}.
-        needs: What ``fit`` cannot do without.
-        deviations: Where this implementation differs from the reference, and which option brings the reference back.
+        needs: What ``fit`` requires.
+        deviations: Where this implementation differs from the reference, and which option restores the reference.
         zero_shot: Whether an empty support set without an auxiliary set gives a meaningful model.
-        idea: How it works: what follows the method's name in a list, e.g. "compares patches with sentences".
-        learned: What ``fit`` changes, in words; "nothing" if it only remembers.
-        auxiliary: Whether ``fit`` can learn from an auxiliary set instead of the support set.
-        baseline: Not among the methods that UltraAD's paper compares: a yardstick of ours.
+        idea: How it works, as a predicate that follows "It": "compares patches with sentences".
+        learned: What training changes, in words; "nothing" if the method only stores features.
+        auxiliary: Whether the method can be trained on an auxiliary set.
+        auxiliary_alone: With an auxiliary set, the support images are not used.
+        baseline: Not among the methods that UltraAD's paper compares.
     """
 
     name: str
@@ -79,14 +82,15 @@ class MethodInfo:
     idea: str = ""
     learned: str = ""
     auxiliary: bool = False
+    auxiliary_alone: bool = False
     baseline: bool = False
 
 
 class Method(ABC, nn.Module):
-    """One method. A subclass gives ``info``, ``Config``, ``fit`` and ``score``, nothing else.
+    """One method. It defines ``info``, ``Config``, ``learn``, ``score`` and, where needed, ``prepare`` and ``build``.
 
     Args:
-        backbone: The frozen tower; held outside the module tree, so ``state_dict`` is the learned state only.
+        backbone: The frozen backbone; not a submodule, so ``state_dict`` holds the learned state only.
         config: Options; defaults if None.
         classes: Class names in label order.
         normal_class: The member of ``classes`` that means "no lesion".
@@ -98,7 +102,11 @@ class Method(ABC, nn.Module):
     info: ClassVar[MethodInfo]
     Config: ClassVar[type[MethodConfig]]
     resizable: ClassVar[tuple[str, ...]] = ()
-    """Parameters and buffers that take the size they were saved with, such as a memory of support images."""
+    """Parameters and buffers whose size depends on the support set, such as a memory of its images."""
+    learned_buffers: ClassVar[tuple[str, ...]] = ()
+    """Buffers that ``learn`` computes without gradients, for example by a solver; ``FitReport.learned`` counts them."""
+    seedless: ClassVar[bool] = False
+    """Nothing is random with the default options: every seed gives the same result."""
     untraceable: ClassVar[str] = ""
     """Why ``score`` cannot become a graph for other runtimes (:mod:`ultraad.export`); empty if it can."""
 
@@ -125,6 +133,10 @@ class Method(ABC, nn.Module):
         self.fitted = False
         self.progress: Callable[[int, int], None] | None = None
         """Called during ``fit`` with (epochs done, epochs); for progress bars."""
+        self.notes: tuple[str, ...] = ()
+        """Sentences for every :class:`~ultraad.types.FitReport`; set in ``prepare``."""
+        self.prepare()
+        self._rebuild(seed=0)
 
     @property
     def normal_index(self) -> int:
@@ -142,26 +154,69 @@ class Method(ABC, nn.Module):
                 setattr(self, name, fresh)
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
+    def prepare(self) -> None:
+        """Compute what never changes, such as the tapped layers or the class texts. Called once, before ``build``."""
+
+    def build(self, *, seed: int) -> None:
+        """Create fresh parameters and buffers, replacing those of an earlier ``fit``.
+
+        Random initialisers of torch may be called directly: torch's generator is seeded here and restored afterwards.
+
+        Args:
+            seed: For random streams of another kind, see :mod:`ultraad.rng`.
+        """
+
     @abstractmethod
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,
-        auxiliary: Iterable[Batch] | None = None,
-        seed: int,
-    ) -> FitReport:
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Adapt the fresh state to the images; called by :meth:`fit` in training mode.
+
+        Args:
+            support: Labelled images. Empty for zero-shot, and beside an auxiliary set.
+            auxiliary: Batches of a second data set; see :class:`ultraad.nn.labelled.TrainingSet`.
+            seed: For random streams, see :mod:`ultraad.rng`.
+
+        Returns:
+            Selection rule, losses and notes; ``fit`` adds the time and the number of learned values.
+        """
+
+    @final
+    def fit(self, support: Batch, *, auxiliary: Iterable[Batch] | None = None, seed: int) -> FitReport:
         """Adapt to the support set; an empty batch means zero-shot.
 
         Args:
             support: Labelled images, in memory.
-            dev: Labelled images outside the support, from the training pool, for methods that select.
-            auxiliary: Batches of a second data set, for methods that need one.
+            auxiliary: Batches of a second data set; ignored by methods that cannot be trained on one.
             seed: Same seed, same support, same result, bit for bit on CPU.
 
         Raises:
             DataError: If the support lacks something in ``info.needs``.
         """
+        started = time.perf_counter()
+        notes, auxiliary = self.notes, auxiliary if self.info.auxiliary else None
+        if self.info.auxiliary_alone and auxiliary is not None:
+            support = support.select([])
+            notes += ("trained on the auxiliary set; no support image was used",)
+        self.check_needs(support, auxiliary=auxiliary)
+        self._rebuild(seed=seed)
+        self.train()
+        report = self.learn(support, auxiliary=auxiliary, seed=seed)
+        self.eval()
+        self.fitted = True
+        learned = {} if len(support) == 0 and auxiliary is None else self._learned()
+        seconds = time.perf_counter() - started
+        return replace(report, seconds=seconds, learned=learned, notes=(*notes, *report.notes))
+
+    def _rebuild(self, *, seed: int) -> None:
+        self.fitted = False
+        with torch_forked(seed, "init"):
+            self.build(seed=seed)
+        self.to(self.backbone.device)
+
+    def _learned(self) -> dict[str, int]:
+        """{name: number of values} of everything that ``learn`` may change by training or solving."""
+        values = {name: p for name, p in self.named_parameters() if p.requires_grad and p.numel()}
+        values |= {name: getattr(self, name) for name in self.learned_buffers}
+        return {name: value.numel() for name, value in values.items()}
 
     @abstractmethod
     def score(self, images: torch.Tensor) -> Scores:

@@ -17,7 +17,6 @@ Deviations INFO.deviations
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -26,23 +25,20 @@ from pydantic import Field, PositiveFloat
 from torch import nn
 
 from ultraad.errors import ConfigError
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.deep_prompts import Replace, text_layers
 from ultraad.nn.frozen import after_first_block, from_second_block, stream
 from ultraad.nn.labelled import TrainingSet
-from ultraad.nn.loop import minimise
 from ultraad.nn.losses import focal, segmentation
 from ultraad.nn.maps import smooth, to_probability
 from ultraad.nn.prompts import unit
-from ultraad.nn.templates import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES_35, States, compose
-from ultraad.rng import torch_forked
-from ultraad.texts.bank import TextBank, breast_texts
+from ultraad.nn.templates import TEMPLATES_35, States, both_sides
+from ultraad.texts.bank import TextBank
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from ultraad.backbones._door import Backbone
     from ultraad.nn.labelled import Labelled
     from ultraad.types import Batch
 
@@ -58,6 +54,7 @@ INFO = MethodInfo(
     idea="learns prompts for both towers, a fixed part and a part made from each image, and reads patches with them",
     learned="prompt tokens, the linear maps that make them from an image, projections of patches and class token",
     auxiliary=True,
+    auxiliary_alone=True,
     deviations=(
         "few shots train longer and slower (epochs, lr): at the reference's rate their training loss does not fall",
         "with an auxiliary set the support images are not used",
@@ -126,78 +123,50 @@ class AdaCLIP(Method):
     untraceable: ClassVar[str] = "it clusters the patches of every image with scikit-learn"
     config: AdaCLIPConfig
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        c = self.config
-        self.layers = backbone.check_layers(c.layers or backbone.default_layers)
-        self.scale = backbone.logit_scale if c.scale == "backbone" else c.scale
-        name = (c.texts or breast_texts()).object
-        sides = [compose(name, states[c.states], TEMPLATES_35[:4]) for states in (NORMAL_STATES, ABNORMAL_STATES)]
-        self._normal = len(sides[0])  # sentences of the normal side, which comes first
-        tokens = backbone.tokenize([*sides[0], *sides[1]])
-        self._eot = backbone.end_of_text(tokens)
-        self._words = backbone.embed_text(tokens)[:, : int(self._eot.max()) + 1]
-        self._first = after_first_block(backbone, self._words, self._eot)  # no prompt reaches block 1
+    def prepare(self) -> None:
+        """The sentences after the first text block, which no prompt reaches."""
+        c, b = self.config, self.backbone
+        self.layers = b.check_layers(c.layers or b.default_layers)
+        self.scale = b.logit_scale if c.scale == "backbone" else c.scale
+        normal, abnormal = both_sides(c.texts, c.states, TEMPLATES_35[:4])
+        self._normal = len(normal)  # sentences of the normal side, which comes first
+        tokens = b.tokenize([*normal, *abnormal])
+        self._eot = b.end_of_text(tokens)
+        self._words = b.embed_text(tokens)[:, : int(self._eot.max()) + 1]
+        self._first = after_first_block(b, self._words, self._eot)  # no prompt reaches block 1
         shortest = int(self._eot.min()) - 1
         if c.length > shortest:
             msg = f"length={c.length} prompt tokens overwrite a whole sentence of {shortest}; set {shortest} or less"
             raise ConfigError(msg)
-        self._build(seed=0)
 
-    def _build(self, *, seed: int) -> None:
-        """Fresh learned state; its own random stream, so the global one does not move."""
+    def build(self, *, seed: int) -> None:
+        """Fresh prompts and projections."""
         b, r = self.backbone, self.config.length
         image, text = (min(self.config.depth, blocks) for blocks in (b.layers, text_layers(b)))
-        with torch_forked(seed, "init"):
-            self.image_static = nn.Parameter(0.02 * torch.randn(image, r, b.width))  # V
-            self.text_static = nn.Parameter(0.02 * torch.randn(text - 1, r, b.text_width))  # W, from block 2 on
-            self.image_dynamic = nn.Linear(b.dim, r * b.width)  # G_v: r maps in one
-            self.text_dynamic = nn.Linear(b.dim, r * b.text_width)  # G_t
-            self.patch_heads = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})  # A_l
-            self.token_head = nn.Linear(b.dim, b.dim)  # A_c
-        self.to(b.device)
+        self.image_static = nn.Parameter(0.02 * torch.randn(image, r, b.width))  # V
+        self.text_static = nn.Parameter(0.02 * torch.randn(text - 1, r, b.text_width))  # W, from block 2 on
+        self.image_dynamic = nn.Linear(b.dim, r * b.width)  # G_v: r maps in one
+        self.text_dynamic = nn.Linear(b.dim, r * b.text_width)  # G_t
+        self.patch_heads = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})  # A_l
+        self.token_head = nn.Linear(b.dim, b.dim)  # A_c
 
     # ---- fit
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
-        auxiliary: Iterable[Batch] | None = None,
-        seed: int,
-    ) -> FitReport:
-        """Train on the auxiliary set, or on the support if there is none; see :meth:`Method.fit`."""
-        started = time.perf_counter()
-        self.check_needs(support if auxiliary is None else support.select([]), auxiliary=auxiliary)
-        self._build(seed=seed)
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Train on the auxiliary set if there is one, otherwise on the support."""
         c = self.config
         data = TrainingSet(support, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
         epochs, lr = (5, 0.01) if data.auxiliary else (20, 1e-3)
-        self.train()
-        history = minimise(
-            lambda batch, _: self.loss(batch, keep=not data.auxiliary),
+        history = data.train(
+            lambda batch: self.loss(batch, keep=not data.auxiliary),
             [{"params": [*self.parameters()], "lr": c.lr or lr}],
-            data.epoch,
-            steps=data.steps,
             epochs=epochs if c.epochs is None else c.epochs,
-            betas=(c.beta1, 0.999),
+            optimiser="adamw",
+            beta1=c.beta1,
             weight_decay=c.weight_decay,
-            schedule="constant",
             progress=self.progress,
         )
-        self.eval()
-        self.fitted = True
-        learned = {name: p.numel() for name, p in self.named_parameters()}
-        notes = ("trained on the auxiliary set; no support image was used",) if data.auxiliary else ()
-        return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
+        return FitReport("last epoch", history)
 
     def loss(self, batch: Labelled, *, keep: bool = False) -> torch.Tensor:
         """The loss of the header, f32 (), mean over images; an unknown mask is left out of the pixel terms.

@@ -16,7 +16,6 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -25,7 +24,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, model_validator
 from torch import nn
 
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.deep_prompts import Replace, text_layers
 from ultraad.nn.labelled import Labelled, TrainingSet, labelled
 from ultraad.nn.loop import minimise, permutations
@@ -34,14 +33,12 @@ from ultraad.nn.maps import smooth, to_probability
 from ultraad.nn.prompts import Template, together, unit
 from ultraad.nn.templates import States
 from ultraad.nn.value_path import ValuePath
-from ultraad.rng import torch_forked
 from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import Features, FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(
@@ -56,6 +53,7 @@ INFO = MethodInfo(
     idea="learns one sentence for anything normal and one for anything abnormal, and reads patches with them",
     learned="the words of two sentences, and text tokens of the first blocks",
     auxiliary=True,
+    auxiliary_alone=True,
     deviations=(
         "sentences name the organ and say normal and abnormal (states=industrial brings the reference's words back)",
         "without an auxiliary set it is trained on the support images (epochs); with one these are not used",
@@ -142,63 +140,41 @@ class AnomalyCLIP(Method):
     config: AnomalyCLIPConfig
     text: torch.Tensor
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        c = self.config
-        self.layers = backbone.check_layers(c.layers or backbone.default_layers)
-        (self.value_from,) = backbone.check_layers([c.value_from or max(1, round(backbone.layers / 4))])
+    def prepare(self) -> None:
+        """Tapped layers and sentence templates."""
+        c, b = self.config, self.backbone
+        self.layers = b.check_layers(c.layers or b.default_layers)
+        (self.value_from,) = b.check_layers([c.value_from or max(1, round(b.layers / 4))])
         name = (c.texts or breast_texts()).object
-        self.templates = [Template(backbone, f"{{}} {text.format(name)}") for text in WORDS[c.states]]
-        self._build(seed=0)
+        self.templates = [Template(b, f"{{}} {text.format(name)}") for text in WORDS[c.states]]
 
     # ---- state
 
-    def _build(self, *, seed: int) -> None:
-        """Fresh learned state; its own random stream, so the global one does not move."""
+    def build(self, *, seed: int) -> None:
+        """Fresh words and deep tokens."""
         c, width = self.config, self.backbone.text_width
         depth = min(c.depth, text_layers(self.backbone))
-        with torch_forked(seed, "init"):
-            self.words = nn.Parameter(0.02 * torch.randn(2, c.words, width))  # V and W (2 r text_width)
-            self.deep = nn.Parameter(0.02 * torch.randn(depth - 1, c.length, width))  # u, from block 2 on
-        self.to(self.backbone.device)
-        self._read()
+        self.words = nn.Parameter(0.02 * torch.randn(2, c.words, width))  # V and W (2 r text_width)
+        self.deep = nn.Parameter(0.02 * torch.randn(depth - 1, c.length, width))  # u, from block 2 on
+        self.register_buffer("text", torch.zeros(2, self.backbone.dim), persistent=False)  # derived, see _encode
 
     @torch.no_grad()
-    def _read(self) -> None:
-        """t_n and t_a of what is learned by now, for :meth:`score`; derived, so not in the state."""
-        self.register_buffer("text", self.encode_text(), persistent=False)  # (2 d)
+    def _encode(self) -> None:
+        """Encode the sentences of the learned words once, for :meth:`score`."""
+        self.text.copy_(self.encode_text())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
-        """Strict load; the sentences are read anew."""
+        """Strict load; encodes the sentences of the loaded words."""
         found = super().load_state_dict(state_dict, strict=strict, assign=assign)
-        self._read()
+        self._encode()
         return found
 
     # ---- fit
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
-        auxiliary: Iterable[Batch] | None = None,
-        seed: int,
-    ) -> FitReport:
-        """Train on the auxiliary set, or on the support if there is none; see :meth:`Method.fit`."""
-        started = time.perf_counter()
-        used = support if auxiliary is None else support.select([])
-        self.check_needs(used, auxiliary=auxiliary)
-        self._build(seed=seed)
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Train on the auxiliary set if there is one, otherwise on the support."""
         c = self.config
         batches, steps = self._batches(support, auxiliary, seed=seed)
-        self.train()
         history = minimise(
             lambda seen, _: self.loss(seen),
             [{"params": [*self.parameters()], "lr": c.lr}],
@@ -210,12 +186,8 @@ class AnomalyCLIP(Method):
             schedule="constant",
             progress=self.progress,
         )
-        self._read()
-        self.eval()
-        self.fitted = True
-        learned = {name: p.numel() for name, p in self.named_parameters()}
-        notes = () if auxiliary is None else ("trained on the auxiliary set; no support image was used",)
-        return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
+        self._encode()
+        return FitReport("last epoch", history)
 
     def _batches(
         self, support: Batch, auxiliary: Iterable[Batch] | None, *, seed: int

@@ -14,29 +14,25 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat
 from torch import nn
 
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.key_value import distance_maps
-from ultraad.nn.labelled import Labelled, TrainingSet, normals, with_known_masks
-from ultraad.nn.loop import minimise
+from ultraad.nn.labelled import Labelled, TrainingSet, normals
 from ultraad.nn.losses import segmentation
 from ultraad.nn.maps import largest, to_probability
 from ultraad.nn.prompts import unit
-from ultraad.nn.templates import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES_35, States, compose, encode_pair
-from ultraad.rng import torch_forked
-from ultraad.texts.bank import TextBank, breast_texts
+from ultraad.nn.templates import TEMPLATES_35, States, both_sides, encode_pair
+from ultraad.texts.bank import TextBank
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch, Features
 
 INFO = MethodInfo(
@@ -97,68 +93,39 @@ class AprilGAN(Method):
     config: AprilGANConfig
     memory: torch.Tensor
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        c = self.config
-        self.layers = backbone.check_layers(c.layers or backbone.default_layers)
-        self.scale = backbone.logit_scale if c.scale == "backbone" else c.scale
-        words = (c.texts or breast_texts()).object
-        sides = [compose(words, states[c.states], TEMPLATES_35) for states in (NORMAL_STATES, ABNORMAL_STATES)]
-        self.text = encode_pair(backbone, *sides)  # (2 d), normal first; derived, so not in the state
-        self._build(seed=0)
+    def prepare(self) -> None:
+        """Tapped layers and the pair of texts."""
+        c, b = self.config, self.backbone
+        self.layers = b.check_layers(c.layers or b.default_layers)
+        self.scale = b.logit_scale if c.scale == "backbone" else c.scale
+        self.text = encode_pair(b, *both_sides(c.texts, c.states, TEMPLATES_35))  # (2 d), normal first
 
-    def _build(self, *, seed: int) -> None:
-        """Fresh learned state; its own random stream, so the global one does not move."""
+    def build(self, *, seed: int) -> None:
+        """Fresh linear layers and an empty memory."""
         b = self.backbone
-        with torch_forked(seed, "init"):
-            self.adapters = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})
+        self.adapters = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})
         self.register_buffer("memory", torch.zeros(len(self.layers), 0, b.width))  # (l m w)
-        self.to(b.device)
 
     # ---- fit
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
-        auxiliary: Iterable[Batch] | None = None,
-        seed: int,
-    ) -> FitReport:
-        """Train on the auxiliary set if there is one, else on the support; remember the support's normal images.
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Train on the auxiliary set if there is one, otherwise on the support; store the support's normal images.
 
         Raises:
-            DataError: If what is trained on has no lesion mask; see also :meth:`Method.fit`.
+            DataError: If no training image has a lesion mask.
         """
-        started = time.perf_counter()
-        self.check_needs(support, auxiliary=auxiliary)
-        self._build(seed=seed)
         c = self.config
-        training = TrainingSet(support, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
-        self.train()
-        history = minimise(
-            lambda batch, _: self._loss(batch),
+        data = TrainingSet(support, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
+        history = data.train(
+            self._loss,
             [{"params": [*self.adapters.parameters()], "lr": c.lr}],
-            lambda epoch: with_known_masks(training.epoch(epoch), name=self.info.name),
-            steps=training.steps,
-            epochs=c.epochs if c.epochs is not None else (15 if training.auxiliary else 50),
-            optimiser="adam",
-            betas=(c.beta1, 0.999),
-            schedule="constant",
+            epochs=c.epochs if c.epochs is not None else (15 if data.auxiliary else 50),
+            beta1=c.beta1,
+            masks_for=self.info.name,
             progress=self.progress,
         )
         notes = self._remember(normals(support, normal_index=self.normal_index))
-        self.eval()
-        self.fitted = True
-        learned = {name: p.numel() for name, p in self.named_parameters()}
-        return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
+        return FitReport("last epoch", history, notes=notes)
 
     def _loss(self, batch: Labelled) -> torch.Tensor:
         """Focal and dice of every layer's map, summed over layers; every mask is known."""

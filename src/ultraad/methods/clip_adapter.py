@@ -11,26 +11,23 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.blocks import MiniNet, silence
-from ultraad.nn.class_texts import TextSource, frozen_texts, missing_sentences
+from ultraad.nn.class_texts import TextSource, class_texts
 from ultraad.nn.class_tokens import ClassTokens, epochs_by_shots, grade
 from ultraad.nn.prompts import unit
-from ultraad.rng import torch_forked
-from ultraad.texts.bank import TextBank, breast_texts
+from ultraad.texts.bank import TextBank
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     import torch
 
-    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(
@@ -82,56 +79,28 @@ class CLIPAdapter(Method):
     Config: ClassVar[type[MethodConfig]] = CLIPAdapterConfig
     config: CLIPAdapterConfig
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        bank, source = self.config.texts or breast_texts(), self.config.text
-        self.text = frozen_texts(backbone, bank, self.classes, source=source)  # (c d)
-        self.notes = missing_sentences(bank, self.classes, source=source)
-        self._build(seed=0)
+    def prepare(self) -> None:
+        """Class texts."""
+        c = self.config
+        self.text, self.notes = class_texts(self.backbone, self.classes, c.texts, source=c.text)  # (c d)
 
-    def _build(self, *, seed: int) -> None:
-        """A fresh adapter; its own random stream, so the global one does not move."""
+    def build(self, *, seed: int) -> None:
+        """A fresh adapter."""
         d = self.backbone.dim
-        with torch_forked(seed, "init"):
-            self.adapter = MiniNet(d, d, kind="clip_adapter")
-        self.to(self.backbone.device)
+        self.adapter = MiniNet(d, d, kind="clip_adapter")
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
-        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
-        seed: int,
-    ) -> FitReport:
-        """Learn the adapter; see :meth:`Method.fit`. Without images it is silent: zero-shot CLIP."""
-        started = time.perf_counter()
-        self.check_needs(support)
-        self._build(seed=seed)
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Train the adapter. Without images its output is zero: zero-shot CLIP."""
         c = self.config
         if len(support) == 0:
             silence(self.adapter)
-            self.eval()
-            self.fitted = True
-            return FitReport("zero-shot", seconds=time.perf_counter() - started, notes=self.notes)
-        assert support.labels is not None  # check_needs
-        epochs = epochs_by_shots(support.labels) if c.epochs is None else c.epochs
+            return FitReport("zero-shot")
+        epochs = epochs_by_shots(support) if c.epochs is None else c.epochs
         tokens = ClassTokens(self.backbone, support, count=c.views, epochs=epochs, seed=seed)
-        self.train()
         history = tokens.train(
             self.logits, self.parameters(), options=c, epochs=epochs, seed=seed, progress=self.progress
         )
-        self.eval()
-        self.fitted = True
-        learned = {name: p.numel() for name, p in self.named_parameters()}
-        return FitReport("last epoch", history, time.perf_counter() - started, learned, self.notes)
+        return FitReport("last epoch", history)
 
     def mixed(self, f: torch.Tensor) -> torch.Tensor:
         """n(f'), unit (b d), from raw class tokens (b d)."""

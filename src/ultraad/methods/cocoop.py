@@ -11,26 +11,24 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.blocks import MiniNet, silence
 from ultraad.nn.class_texts import ClassPrompts, class_phrase, require_words
 from ultraad.nn.class_tokens import ClassTokens, grade
 from ultraad.nn.prompts import starting_words, unit
-from ultraad.rng import torch_forked, torch_seeded
+from ultraad.rng import torch_seeded
 from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(
@@ -80,57 +78,31 @@ class CoCoOp(Method):
     Config: ClassVar[type[MethodConfig]] = CoCoOpConfig
     config: CoCoOpConfig
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+    def prepare(self) -> None:
+        """The sentences around the learned words."""
         bank = self.config.texts or breast_texts()
         phrases = [class_phrase(bank, name) for name in self.classes]
-        self.prompts = ClassPrompts(backbone, phrases, count=self.config.context)
-        self._build(seed=0)
+        self.prompts = ClassPrompts(self.backbone, phrases, count=self.config.context)
 
-    def _build(self, *, seed: int) -> None:
-        """Fresh words and meta-net; their own random streams, so the global one does not move."""
+    def build(self, *, seed: int) -> None:
+        """Fresh words and meta-net."""
         c, b = self.config, self.backbone
         words = starting_words(b, c.words, c.context, generator=torch_seeded(seed, "init"))
         self.context = nn.Parameter(words)  # (m text_width)
-        with torch_forked(seed, "init"):
-            self.meta = MiniNet(b.dim, b.text_width, kind="cocoop")
-        self.to(b.device)
+        self.meta = MiniNet(b.dim, b.text_width, kind="cocoop")
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
-        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
-        seed: int,
-    ) -> FitReport:
-        """Learn; see :meth:`Method.fit`. Without images the words stay and nothing shifts them: zero-shot CLIP."""
-        started = time.perf_counter()
-        self.check_needs(support)
-        self._build(seed=seed)
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Train words and meta-net. Without images the words stay and nothing shifts them: zero-shot CLIP."""
         c = self.config
         if len(support) == 0:
             require_words(self.backbone, c.words, c.context, method=self.info.name)
             silence(self.meta)
-            self.eval()
-            self.fitted = True
-            return FitReport("zero-shot", seconds=time.perf_counter() - started)
+            return FitReport("zero-shot")
         tokens = ClassTokens(self.backbone, support, count=c.views, epochs=c.epochs, seed=seed)
-        self.train()
         history = tokens.train(
             self.logits, self.parameters(), options=c, epochs=c.epochs, seed=seed, progress=self.progress
         )
-        self.eval()
-        self.fitted = True
-        learned = {name: p.numel() for name, p in self.named_parameters()}
-        return FitReport("last epoch", history, time.perf_counter() - started, learned)
+        return FitReport("last epoch", history)
 
     def class_features(self, f: torch.Tensor) -> torch.Tensor:
         """Text features of each image's own sentences, raw (b c d), from raw class tokens (b d)."""

@@ -10,14 +10,13 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.class_texts import ClassPrompts, Position, class_phrase, require_words
 from ultraad.nn.class_tokens import ClassTokens, epochs_by_shots, grade
 from ultraad.nn.prompts import starting_words, unit
@@ -26,9 +25,8 @@ from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(
@@ -85,54 +83,29 @@ class CoOp(Method):
     Config: ClassVar[type[MethodConfig]] = CoOpConfig
     config: CoOpConfig
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
+    def prepare(self) -> None:
+        """The sentences around the learned words."""
         bank, c = self.config.texts or breast_texts(), self.config
         phrases = [class_phrase(bank, name) for name in self.classes]
-        self.prompts = ClassPrompts(backbone, phrases, count=c.context, position=c.position)
-        self._build(seed=0)
+        self.prompts = ClassPrompts(self.backbone, phrases, count=c.context, position=c.position)
 
-    def _build(self, *, seed: int) -> None:
-        """Fresh words; their own random stream, so the global one does not move."""
+    def build(self, *, seed: int) -> None:
+        """Fresh words."""
         c, generator = self.config, torch_seeded(seed, "init")
         sets = len(self.classes) if c.class_specific else 1
         words = [starting_words(self.backbone, c.words, c.context, generator=generator) for _ in range(sets)]
         self.context = nn.Parameter(torch.stack(words))  # (1|c m text_width)
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
-        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
-        seed: int,
-    ) -> FitReport:
-        """Learn the words; see :meth:`Method.fit`. Without images they stay ``config.words``: zero-shot CLIP."""
-        started = time.perf_counter()
-        self.check_needs(support)
-        self._build(seed=seed)
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Train the words. Without images they stay ``config.words``: zero-shot CLIP."""
         c = self.config
         if len(support) == 0:
             require_words(self.backbone, c.words, c.context, method=self.info.name)
-            self.eval()
-            self.fitted = True
-            return FitReport("zero-shot", seconds=time.perf_counter() - started)
-        assert support.labels is not None  # check_needs
-        epochs = epochs_by_shots(support.labels) if c.epochs is None else c.epochs
+            return FitReport("zero-shot")
+        epochs = epochs_by_shots(support) if c.epochs is None else c.epochs
         tokens = ClassTokens(self.backbone, support, count=c.views, epochs=epochs, seed=seed)
-        self.train()
         history = tokens.train(self.logits, [self.context], options=c, epochs=epochs, seed=seed, progress=self.progress)
-        self.eval()
-        self.fitted = True
-        learned = {"context": self.context.numel()}
-        return FitReport("last epoch", history, time.perf_counter() - started, learned)
+        return FitReport("last epoch", history)
 
     def class_features(self) -> torch.Tensor:
         """Text features of the learned sentences, raw f32 (c d)."""

@@ -10,22 +10,20 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from ultraad.errors import DataError
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.class_tokens import ClassTokens, grade
 from ultraad.nn.prompts import unit
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(
@@ -61,38 +59,22 @@ class LinearProbe(Method):
 
     info: ClassVar[MethodInfo] = INFO
     Config: ClassVar[type[MethodConfig]] = LinearProbeConfig
+    learned_buffers: ClassVar[tuple[str, ...]] = ("weight", "bias")
     config: LinearProbeConfig
     weight: torch.Tensor
     bias: torch.Tensor
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        self.register_buffer("weight", torch.zeros(len(self.classes), backbone.dim))
+    def build(self, *, seed: int) -> None:
+        """Zero weights."""
+        self.register_buffer("weight", torch.zeros(len(self.classes), self.backbone.dim))
         self.register_buffer("bias", torch.zeros(len(self.classes)))
-        self.to(backbone.device)
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected
-        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
-        seed: int,
-    ) -> FitReport:
-        """Solve the regression; see :meth:`Method.fit`.
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Solve the regression.
 
         Raises:
-            DataError: If a class has no image: without texts nothing is known of it.
+            DataError: If a class has no image; without texts nothing is known about it.
         """
-        started = time.perf_counter()
-        self.check_needs(support)
         assert support.labels is not None  # check_needs
         missing = [name for i, name in enumerate(self.classes) if not bool((support.labels == i).any())]
         if missing:
@@ -112,10 +94,7 @@ class LinearProbe(Method):
             weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
         self.weight.copy_(weight)
         self.bias.copy_(bias)
-        self.eval()
-        self.fitted = True
-        learned = {"weight": self.weight.numel(), "bias": self.bias.numel()}
-        return FitReport("optimum of a convex loss", (), time.perf_counter() - started, learned)
+        return FitReport("optimum of a convex loss")
 
     def _features(self, f: torch.Tensor) -> torch.Tensor:
         return unit(f) if self.config.features == "unit" else f

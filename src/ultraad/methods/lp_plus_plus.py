@@ -11,7 +11,6 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -19,19 +18,17 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
-from ultraad.nn.class_texts import TextSource, frozen_texts, missing_sentences
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.class_texts import TextSource, class_texts
 from ultraad.nn.class_tokens import ClassTokens, grade
 from ultraad.nn.loop import EnoughEpochs
 from ultraad.nn.prompts import unit
-from ultraad.rng import torch_forked
-from ultraad.texts.bank import TextBank, breast_texts
+from ultraad.texts.bank import TextBank
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(
@@ -50,8 +47,7 @@ INFO = MethodInfo(
         "the gradient of alpha is summed up since the first step, as the reference does by leaving it in place "
         "(alpha_grad=last: the current one alone)",
         "weights start as class sums, as in the reference, so they grow with the shots (start=mean: class means)",
-        "the step is chosen on dev images if there are any, otherwise the last counts; "
-        "the reference demands a validation set of the same size as the support",
+        "the last step is kept; the reference chooses one on a validation set of the same size as the support",
         "one plain view per image (views); the reference trains on one random crop of each",
         "several sentences per class (text=template: the reference's single template)",
         "classes may differ in size or have no image; the reference counts classes as images / shots",
@@ -106,59 +102,28 @@ class LPPlusPlus(Method):
     Config: ClassVar[type[MethodConfig]] = LPPlusPlusConfig
     config: LPPlusPlusConfig
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        bank, source = self.config.texts or breast_texts(), self.config.text
-        self.text = frozen_texts(backbone, bank, self.classes, source=source)  # (c d)
-        self.notes = missing_sentences(bank, self.classes, source=source)
-        self._build(seed=0)
+    def prepare(self) -> None:
+        """Class texts."""
+        c = self.config
+        self.text, self.notes = class_texts(self.backbone, self.classes, c.texts, source=c.text)  # (c d)
 
-    def _build(self, *, seed: int) -> None:
-        """Zero-shot CLIP but for a random bias; its own random stream, so the global one does not move."""
+    def build(self, *, seed: int) -> None:
+        """Zero-shot CLIP except for a random bias."""
         classes = len(self.classes)
-        with torch_forked(seed, "init"):
-            self.linear = nn.Linear(self.backbone.dim, classes)
+        self.linear = nn.Linear(self.backbone.dim, classes)
         nn.init.zeros_(self.linear.weight)
         self.alpha = nn.Parameter(torch.full((classes,), self.backbone.logit_scale))
-        self.to(self.backbone.device)
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,
-        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
-        seed: int,
-    ) -> FitReport:
-        """Learn; see :meth:`Method.fit`. Without images: zero-shot CLIP."""
-        started = time.perf_counter()
-        self.check_needs(support)
-        self._build(seed=seed)
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Train weights and alpha. Without images: zero-shot CLIP."""
         if len(support) == 0:
             nn.init.zeros_(self.linear.bias)
-            self.eval()
-            self.fitted = True
-            return FitReport("zero-shot", seconds=time.perf_counter() - started, notes=self.notes)
+            return FitReport("zero-shot")
         views = self.config.views
         tokens = ClassTokens(self.backbone, support, count=views, seed=seed)
         f, labels = unit(tokens.views).flatten(0, 1), tokens.labels.repeat(views)  # (m d), (m,)
-        held_out = None
-        if dev is not None and dev.labels is not None and len(dev) > 0:
-            held_out = unit(self.backbone.cache.encode(dev.images, layers=()).image), dev.labels.to(f.device)
         self.start(f, labels)
-        history = self.descend(f, labels, held_out=held_out)
-        self.eval()
-        self.fitted = True
-        selection = "last epoch" if held_out is None else "best step on dev, the last of equals"
-        learned = {name: p.numel() for name, p in self.named_parameters()}
-        return FitReport(selection, history, time.perf_counter() - started, learned, self.notes)
+        return FitReport("last epoch", self.descend(f, labels))
 
     @torch.no_grad()
     def start(self, f: torch.Tensor, labels: torch.Tensor) -> None:
@@ -169,19 +134,12 @@ class LPPlusPlus(Method):
         self.linear.weight.copy_(sums / counts if self.config.start == "mean" else sums)
         self.alpha.fill_(float(first_alpha(f, labels, self.text)))
 
-    def descend(
-        self,
-        f: torch.Tensor,
-        labels: torch.Tensor,
-        *,
-        held_out: tuple[torch.Tensor, torch.Tensor] | None = None,
-    ) -> tuple[float, ...]:
+    def descend(self, f: torch.Tensor, labels: torch.Tensor) -> tuple[float, ...]:
         """Full-batch descent from where the state is.
 
         Args:
             f: Unit class tokens f32 (m d).
             labels: int64 (m,).
-            held_out: Unit class tokens and labels on which the step is chosen; None keeps the last.
 
         Returns:
             Loss before each step.
@@ -190,8 +148,6 @@ class LPPlusPlus(Method):
         weights = torch.optim.SGD(self.linear.parameters(), lr=weight_rate(f), momentum=c.momentum)
         blend = torch.optim.SGD([self.alpha], lr=alpha_rate(f, self.text))
         history: list[float] = []
-        best, kept = -1.0, None
-        self.train()
         for step in range(1, c.steps + 1):
             weights.zero_grad()
             if c.alpha_grad == "last":
@@ -203,22 +159,12 @@ class LPPlusPlus(Method):
             weights.step()
             if step % c.alpha_every == 0:
                 blend.step()
-            if held_out is not None:
-                accuracy = self._accuracy(*held_out)
-                if accuracy >= best:
-                    best, kept = accuracy, {name: value.clone() for name, value in self.state_dict().items()}
             if self.progress is not None:
                 try:
                     self.progress(step, c.steps)
                 except EnoughEpochs:
                     break
-        if kept is not None:
-            self.load_state_dict(kept)
         return tuple(history)
-
-    @torch.no_grad()
-    def _accuracy(self, f: torch.Tensor, labels: torch.Tensor) -> float:
-        return float((self.blended(f).argmax(1) == labels).float().mean())
 
     def blended(self, f: torch.Tensor) -> torch.Tensor:
         """S (b c) of unit class tokens (b d)."""

@@ -13,7 +13,6 @@ Deviations see ``INFO.deviations``. The synthesis is in nn/synthesis.py, with pi
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -21,14 +20,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.augment import from_intensity, to_intensity
 from ultraad.nn.loop import train
 from ultraad.nn.losses import segmentation
 from ultraad.nn.maps import largest, to_probability
 from ultraad.nn.prompts import unit
 from ultraad.nn.synthesis import FAMILIES, apply, draw
-from ultraad.rng import seeded, torch_forked
+from ultraad.rng import seeded
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
@@ -124,54 +123,33 @@ class MediCLIP(Method):
     config: MediCLIPConfig
     text: torch.Tensor
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        self.layers = backbone.check_layers(self.config.layers or backbone.default_layers[-3:])
+    def prepare(self) -> None:
+        """Tapped layers and the words' embeddings."""
+        b = self.backbone
+        self.layers = b.check_layers(self.config.layers or b.default_layers[-3:])
         words = (*self.config.normal_words, *self.config.abnormal_words)
-        tokens = backbone.tokenize([f"{'X ' * self.config.context}{word}." for word in words])
-        self._embeds = backbone.embed_text(tokens)  # (t ctx text_width), the X are replaced by the contexts
-        self._ends = backbone.end_of_text(tokens)
-        self._build(seed=0)
+        tokens = b.tokenize([f"{'X ' * self.config.context}{word}." for word in words])
+        self._embeds = b.embed_text(tokens)  # (t ctx text_width), the X are replaced by the contexts
+        self._ends = b.end_of_text(tokens)
 
-    def _build(self, *, seed: int) -> None:
-        """Fresh learned state; its own random stream, so the global one does not move."""
+    def build(self, *, seed: int) -> None:
+        """Fresh adapters and contexts."""
         c, b = self.config, self.backbone
-        with torch_forked(seed, "init"):
-            self.adapters = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})
-            normal, abnormal = (
-                nn.Parameter(0.02 * torch.randn(len(words), c.context, b.text_width))  # (t m text_width)
-                for words in (c.normal_words, c.abnormal_words)
-            )
-        self.normal_context, self.abnormal_context = normal, abnormal
+        self.adapters = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})
+        self.normal_context, self.abnormal_context = (
+            nn.Parameter(0.02 * torch.randn(len(words), c.context, b.text_width))  # (t m text_width)
+            for words in (c.normal_words, c.abnormal_words)
+        )
         self.register_buffer("text", torch.zeros(2, b.dim))  # t_n, t_a once the contexts are learned
-        self.to(b.device)
 
     # ---- fit
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
-        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
-        seed: int,
-    ) -> FitReport:
-        """Learn from the support's normal images; see :meth:`Method.fit`. Other images are not used."""
-        started = time.perf_counter()
-        self.check_needs(support)
-        self._build(seed=seed)
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Train on the normal images of the support; other images are not used."""
         assert support.labels is not None  # check_needs
         normal = support.select((support.labels == self.normal_index).nonzero().flatten().tolist())
         views = _SyntheticViews(self.backbone, normal, layers=self.layers, config=self.config, seed=seed)
         c = self.config
-        self.train()
         history = train(
             lambda index, epoch: self._loss(*views.draw(index, epoch)),
             [{"params": [*self.parameters()], "lr": c.lr}],
@@ -186,12 +164,9 @@ class MediCLIP(Method):
         )
         with torch.no_grad():
             self.text.copy_(self.text_pair())
-        self.eval()
-        self.fitted = True
         unused = len(support) - len(normal)
         notes = (f"{unused} abnormal support images were not used: it learns from normal ones",) if unused else ()
-        learned = {name: p.numel() for name, p in self.named_parameters()}
-        return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
+        return FitReport("last epoch", history, notes=notes)
 
     def _loss(self, patches: Mapping[int, torch.Tensor], masks: torch.Tensor) -> torch.Tensor:
         """Focal + dice, patches {layer: (b n w)}, masks bool (b s s)."""

@@ -17,7 +17,6 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -26,26 +25,23 @@ from pydantic import Field, PositiveFloat
 from torch import nn
 
 from ultraad.errors import DataError
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.augment import to_intensity
 from ultraad.nn.blocks import ResidualAdapter
 from ultraad.nn.fixed_views import fixed_views, with_fixed_views
 from ultraad.nn.frozen import stream
 from ultraad.nn.key_value import distance_maps
 from ultraad.nn.labelled import Labelled, TrainingSet, normals
-from ultraad.nn.loop import minimise
 from ultraad.nn.losses import segmentation
 from ultraad.nn.maps import largest, to_probability
 from ultraad.nn.prompts import unit
-from ultraad.nn.templates import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES_35, States, compose, encode_pair
-from ultraad.rng import torch_forked
-from ultraad.texts.bank import TextBank, breast_texts
+from ultraad.nn.templates import TEMPLATES_35, States, both_sides, encode_pair
+from ultraad.texts.bank import TextBank
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(
@@ -119,77 +115,47 @@ class MVFA(Method):
     memory: torch.Tensor
     has_map: torch.Tensor
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        c = self.config
-        self.layers = tuple(sorted(set(backbone.check_layers(c.layers or backbone.default_layers))))
-        self.scale = backbone.logit_scale if c.scale == "backbone" else c.scale
-        words = (c.texts or breast_texts()).object
-        sides = [compose(words, states[c.states], TEMPLATES_35) for states in (NORMAL_STATES, ABNORMAL_STATES)]
-        self.text = encode_pair(backbone, *sides)  # (2 d), normal first; derived, so not in the state
-        self._build(seed=0)
+    def prepare(self) -> None:
+        """Adapted layers and the pair of texts."""
+        c, b = self.config, self.backbone
+        self.layers = tuple(sorted(set(b.check_layers(c.layers or b.default_layers))))
+        self.scale = b.logit_scale if c.scale == "backbone" else c.scale
+        self.text = encode_pair(b, *both_sides(c.texts, c.states, TEMPLATES_35))  # (2 d), normal first
 
-    def _build(self, *, seed: int) -> None:
-        """Fresh learned state; its own random stream, so the global one does not move."""
+    def build(self, *, seed: int) -> None:
+        """Fresh adapters and an empty memory."""
         b, deepest = self.backbone, self.layers[-1]
-        with torch_forked(seed, "init"):
-            self.seg, self.det = (
-                nn.ModuleDict(
-                    {str(layer): ResidualAdapter(b.width, b.dim, deepest=layer == deepest) for layer in self.layers}
-                )
-                for _ in range(2)
+        self.seg, self.det = (
+            nn.ModuleDict(
+                {str(layer): ResidualAdapter(b.width, b.dim, deepest=layer == deepest) for layer in self.layers}
             )
+            for _ in range(2)
+        )
         self.register_buffer("memory", torch.zeros(2, len(self.layers), 0, b.dim))  # (seg|det l m d)
         self.register_buffer("has_map", torch.tensor(True))  # noqa: FBT003  whether masks taught the map
-        self.to(b.device)
 
     # ---- fit
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
-        auxiliary: Iterable[Batch] | None = None,
-        seed: int,
-    ) -> FitReport:
-        """Train on the auxiliary set if there is one, else on the support; remember the support's normal images.
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Train on the auxiliary set if there is one, otherwise on the support; store the support's normal images.
 
         Raises:
-            DataError: If the support is what is trained on and has no abnormal image; see also :meth:`Method.fit`.
+            DataError: If there is no auxiliary set and the support has no abnormal image.
         """
-        started = time.perf_counter()
-        self.check_needs(support, auxiliary=auxiliary)
-        self._build(seed=seed)
         c, few = self.config, auxiliary is None
         notes = self._check_support(support) if few else []
         seen = with_fixed_views(support) if few and c.augment else support
-        training = TrainingSet(seen, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
-        learned = {name: p for name, p in self.named_parameters() if p.requires_grad}
-        self.train()
-        history = minimise(
-            lambda batch, _: self._loss(batch, frozen=few),
-            [{"params": [*learned.values()], "lr": c.lr or (1e-3 if few else 1e-4)}],
-            training.epoch,
-            steps=training.steps,
+        data = TrainingSet(seen, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
+        learned = [p for p in self.parameters() if p.requires_grad]
+        history = data.train(
+            lambda batch: self._loss(batch, frozen=few),
+            [{"params": learned, "lr": c.lr or (1e-3 if few else 1e-4)}],
             epochs=c.epochs,
-            optimiser="adam",
-            betas=(c.beta1, 0.999),
-            schedule="constant",
+            beta1=c.beta1,
             progress=self.progress,
         )
-        self.eval()
         notes += self._remember(normals(support, normal_index=self.normal_index))
-        self.fitted = True
-        seconds, sizes = time.perf_counter() - started, {name: p.numel() for name, p in learned.items()}
-        return FitReport("last epoch", history, seconds, sizes, tuple(notes))
+        return FitReport("last epoch", history, notes=tuple(notes))
 
     def _check_support(self, support: Batch) -> list[str]:
         """Refuse a support that cannot train; without masks only the detection adapters learn (and a note says so)."""

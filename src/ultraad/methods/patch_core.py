@@ -15,14 +15,13 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.key_value import distance
 from ultraad.nn.labelled import normals
 from ultraad.nn.maps import resize, smooth
@@ -33,7 +32,6 @@ from ultraad.types import FitReport, Scores
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch, Features
 
 INFO = MethodInfo(
@@ -107,42 +105,27 @@ class PatchCore(Method):
     info: ClassVar[MethodInfo] = INFO
     Config: ClassVar[type[MethodConfig]] = PatchCoreConfig
     resizable: ClassVar[tuple[str, ...]] = ("memory",)
+    seedless: ClassVar[bool] = True
     config: PatchCoreConfig
     memory: torch.Tensor
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        self.layers = backbone.check_layers(self.config.layers or backbone.default_layers)
-        self.register_buffer("memory", torch.zeros(0, len(self.layers) * backbone.width))  # M (m l*w)
-        self.to(backbone.device)
+    def prepare(self) -> None:
+        """Tapped layers."""
+        self.layers = self.backbone.check_layers(self.config.layers or self.backbone.default_layers)
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected
-        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002  no use for images of another kind
-        seed: int,
-    ) -> FitReport:
-        """Keep the patches of the support's normal images; see :meth:`Method.fit`. Only the coreset uses the seed."""
-        started = time.perf_counter()
+    def build(self, *, seed: int) -> None:
+        """An empty memory."""
+        self.register_buffer("memory", torch.zeros(0, len(self.layers) * self.backbone.width))  # M (m l*w)
+
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Store the patches of the normal images. Only the coreset uses the seed."""
         c = self.config
-        self.check_needs(support)
         features = self.backbone.cache.encode(normals(support, normal_index=self.normal_index), layers=self.layers)
         rows = local_rows(features, self.layers, radius=c.radius).flatten(0, 1)  # (m l*w)
         if c.coreset < 1:
             rows = rows[greedy_coreset(rows, max(1, round(c.coreset * len(rows))), seed=seed)]
         self.memory = rows
-        self.eval()
-        self.fitted = True
-        return FitReport("nothing is learned", seconds=time.perf_counter() - started)
+        return FitReport("nothing is learned")
 
     def score(self, images: torch.Tensor) -> Scores:
         """Scores in [0, 1] and maps (b s s) in [0, 1] of images f32 (b 3 s s)."""

@@ -12,7 +12,6 @@ Deviations none
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -20,7 +19,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from ultraad.errors import DataError
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.augment import apply_view, sample_views
 from ultraad.nn.labelled import labelled
 from ultraad.nn.maps import largest, resize, smooth
@@ -28,9 +27,8 @@ from ultraad.nn.prompts import unit
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch, Features
 
 INFO = MethodInfo(
@@ -70,42 +68,29 @@ class PatchProbe(Method):
 
     info: ClassVar[MethodInfo] = INFO
     Config: ClassVar[type[MethodConfig]] = PatchProbeConfig
+    learned_buffers: ClassVar[tuple[str, ...]] = ("weight", "bias")
     config: PatchProbeConfig
     weight: torch.Tensor
     bias: torch.Tensor
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        self.layers = backbone.check_layers(self.config.layers or backbone.default_layers)
-        self.register_buffer("weight", torch.zeros(len(self.layers) * backbone.width))
+    def prepare(self) -> None:
+        """Tapped layers."""
+        self.layers = self.backbone.check_layers(self.config.layers or self.backbone.default_layers)
+
+    def build(self, *, seed: int) -> None:
+        """Zero weights."""
+        self.register_buffer("weight", torch.zeros(len(self.layers) * self.backbone.width))
         self.register_buffer("bias", torch.zeros(()))
-        self.to(backbone.device)
 
     @torch.no_grad()
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected
-        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
-        seed: int,
-    ) -> FitReport:
-        """Solve for the weights; see :meth:`Method.fit`. The seed draws the views beyond the first.
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Solve for the weights; the seed draws the views beyond the first.
 
         Raises:
             DataError: If no patch, or every patch, counts as lesion.
         """
         from sklearn.linear_model import LogisticRegression
 
-        started = time.perf_counter()
-        self.check_needs(support)
         x, share = self._patches(support, seed=seed)
         if self.config.labels == "soft":  # a patch on the border is there twice, its two weights add up to one
             back, lesion = share < 1, share > 0
@@ -127,10 +112,7 @@ class PatchProbe(Method):
         probe.fit(x.numpy(), y.numpy(), sample_weight=weight.numpy())
         self.weight.copy_(torch.from_numpy(probe.coef_[0]))
         self.bias.copy_(torch.tensor(probe.intercept_[0]))
-        self.eval()
-        self.fitted = True
-        learned = {"weight": self.weight.numel(), "bias": 1}
-        return FitReport("optimum of a convex loss", seconds=time.perf_counter() - started, learned=learned)
+        return FitReport("optimum of a convex loss")
 
     def _patches(self, support: Batch, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Every patch of every view with a known mask: tokens f32 (m w) and lesion share f32 (m,), on the CPU."""

@@ -12,7 +12,6 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -20,20 +19,18 @@ from pydantic import Field
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ultraad.errors import DataError
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
-from ultraad.nn.class_texts import TextSource, frozen_texts, missing_sentences
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
+from ultraad.nn.class_texts import TextSource, class_texts
 from ultraad.nn.class_tokens import ClassTokens, grade
 from ultraad.nn.key_value import cache_logits
 from ultraad.nn.loop import train
 from ultraad.nn.prompts import unit
-from ultraad.texts.bank import TextBank, breast_texts
+from ultraad.texts.bank import TextBank
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(
@@ -51,8 +48,8 @@ INFO = MethodInfo(
     deviations=(
         "Tip-Adapter-F is the default, the like of UltraAD's learned memory (finetune=false: the training-free one)",
         "alpha 1 and beta 5.5 as in the paper; the reference starts at 1 to 2 and 1 and searches (alpha, beta, search)",
-        "the search looks at dev images or at the support with one image left out; the reference's best epoch and its "
-        "better of two results are chosen on the test set: here the last epoch counts",
+        "the search sees the support with one image left out (search); the reference searches on a validation set",
+        "the last epoch is kept; the reference chooses its best epoch, and the better of two results, on the test set",
         "several sentences per class (text=template: one; the reference has one to seven templates)",
         "the temperature is the tower's own; the reference writes 100, which is CLIP's",
         "views move, turn and mirror the image; the reference crops from half of its area and mirrors",
@@ -73,10 +70,10 @@ class TipAdapterConfig(MethodConfig):
     finetune: bool = Field(default=True, description="learn the keys: Tip-Adapter-F (ours), or keep them")
     alpha: float = Field(1.0, ge=0, description="weight of the memory (paper sec. 4)")
     beta: float = Field(5.5, gt=0, description="sharpness of the memory (paper sec. 4)")
-    search: Literal["off", "dev", "leave_one_out"] = Field(
+    search: Literal["off", "leave_one_out"] = Field(
         "off",
-        description="choose alpha and beta by accuracy: on dev images after fitting (reference), or before on the "
-        "support, each image without itself (ours)",
+        description="leave_one_out: choose alpha and beta by accuracy on the support, each image classified without "
+        "its own key (ours; the reference searches on its validation set)",
     )
     search_beta: float = Field(7.0, gt=0.1, description="end of the search for beta (reference configs: 7 to 50)")
     search_alpha: float = Field(3.0, gt=0.1, description="end of the search for alpha (reference configs: 3 to 50)")
@@ -137,75 +134,41 @@ class TipAdapter(Method):
     values: torch.Tensor
     blend: torch.Tensor
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        bank, c = self.config.texts or breast_texts(), self.config
-        self.text = frozen_texts(backbone, bank, self.classes, source=c.text)  # W (c d)
-        self.notes = missing_sentences(bank, self.classes, source=c.text)
+    def prepare(self) -> None:
+        """Class texts."""
+        c = self.config
+        self.text, self.notes = class_texts(self.backbone, self.classes, c.texts, source=c.text)  # W (c d)
+
+    def build(self, *, seed: int) -> None:
+        """An empty memory."""
+        c = self.config
         self.register_buffer("values", torch.zeros(0, len(self.classes)))  # Y (m c)
         self.register_buffer("blend", torch.tensor([c.alpha, c.beta]))
-        self.keys = nn.Parameter(torch.zeros(0, backbone.dim), requires_grad=c.finetune)  # K (m d)
-        self.to(backbone.device)
+        self.keys = nn.Parameter(torch.zeros(0, self.backbone.dim), requires_grad=c.finetune)  # K (m d)
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,
-        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
-        seed: int,
-    ) -> FitReport:
-        """Remember the support, and fine-tune; see :meth:`Method.fit`. Without images: zero-shot CLIP.
-
-        Raises:
-            DataError: If ``search=dev`` and there are no dev images.
-        """
-        started = time.perf_counter()
-        self.check_needs(support)
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Store the support images, and fine-tune. Without images: zero-shot CLIP."""
         c = self.config
-        self.blend.copy_(torch.tensor([c.alpha, c.beta]))
         if len(support) == 0:
-            self._remember(self.keys[:0], self.values[:0])
-            self.eval()
-            self.fitted = True
-            return FitReport("zero-shot", seconds=time.perf_counter() - started, notes=self.notes)
-        if c.search == "dev" and (dev is None or dev.labels is None or len(dev) == 0):
-            msg = "tip_adapter with search=dev needs labelled dev images and got none; pass dev=..., or search=off"
-            raise DataError(msg)
+            return FitReport("zero-shot")
         tokens = ClassTokens(self.backbone, support, count=c.views, epochs=c.epochs, seed=seed)
-        self._remember(tokens.keys(), tokens.one_hot(len(self.classes)))
+        self.keys = nn.Parameter(tokens.keys(), requires_grad=c.finetune)
+        self.values = tokens.one_hot(len(self.classes))
         if c.search == "leave_one_out":
             own = torch.arange(len(support), device=self.backbone.device)
             self._search(tokens.views[0], tokens.labels, own=own)
         history = self._finetune(tokens, seed=seed) if c.finetune else ()
-        if c.search == "dev" and dev is not None and dev.labels is not None:
-            self._search(self.backbone.cache.encode(dev.images, layers=()).image, dev.labels.to(self.text.device))
-        self.eval()
-        self.fitted = True
         selection = "last epoch" if c.finetune else "nothing is learned"
         if c.search != "off":
             selection += f"; alpha and beta by {c.search}"
-        learned = {"keys": self.keys.numel()} if c.finetune else {}
-        return FitReport(selection, history, time.perf_counter() - started, learned, self.notes)
-
-    def _remember(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        self.keys = nn.Parameter(keys.detach().clone(), requires_grad=self.config.finetune)
-        self.values = values.clone()
+        return FitReport(selection, history)
 
     def _finetune(self, tokens: ClassTokens, *, seed: int) -> tuple[float, ...]:
-        c, count = self.config, len(tokens.labels)
-        self.train()
+        c = self.config
         return train(
             lambda index, epoch: cross_entropy(self.logits(tokens.draw(index, epoch)), tokens.labels[index]),
             [{"params": [self.keys], "lr": c.lr}],
-            count=count,
+            count=len(tokens.labels),
             batch_size=c.batch_size,
             seed=seed,
             epochs=c.epochs,

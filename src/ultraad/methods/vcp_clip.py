@@ -19,7 +19,6 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -28,22 +27,21 @@ from pydantic import Field, PositiveFloat
 from torch import nn
 
 from ultraad.errors import ConfigError
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.blocks import PatchFusion
 from ultraad.nn.deep_prompts import Replace, text_layers
-from ultraad.nn.labelled import TrainingSet, with_known_masks
-from ultraad.nn.loop import minimise
+from ultraad.nn.labelled import TrainingSet
 from ultraad.nn.losses import segmentation
 from ultraad.nn.maps import largest, smooth, to_probability
 from ultraad.nn.prompts import Template, together, unit
 from ultraad.nn.templates import States
-from ultraad.rng import torch_forked, torch_seeded
+from ultraad.rng import torch_seeded
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from ultraad.backbones._door import Around, Backbone
+    from ultraad.backbones._door import Around
     from ultraad.nn.labelled import Labelled
     from ultraad.types import Batch, Features
 
@@ -59,6 +57,7 @@ INFO = MethodInfo(
     idea="puts words made from the image into the sentences, then lets the sentences attend to the patches",
     learned="prompt words, text tokens, one linear layer per tapped layer, one attention layer, two temperatures",
     auxiliary=True,
+    auxiliary_alone=True,
     deviations=(
         "sentences say normal and abnormal (states=industrial: the reference's good and damaged)",
         "without an auxiliary set it is trained on the support images, longer and faster (epochs, lr)",
@@ -115,85 +114,56 @@ class VCPCLIP(Method):
     Config: ClassVar[type[MethodConfig]] = VCPCLIPConfig
     config: VCPCLIPConfig
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        c = self.config
-        self.layers = backbone.check_layers(c.layers or backbone.default_layers)
-        if backbone.width % c.heads:
-            msg = f"heads={c.heads} does not divide the width {backbone.width} of {backbone.name}; "
-            raise ConfigError(msg + f"try {math.gcd(c.heads, backbone.width)}")
-        self.templates = [Template(backbone, text) for text in SENTENCES[c.states]]
-        self._build(seed=0)
+    def prepare(self) -> None:
+        """Tapped layers and sentence templates."""
+        c, b = self.config, self.backbone
+        self.layers = b.check_layers(c.layers or b.default_layers)
+        if b.width % c.heads:
+            msg = f"heads={c.heads} does not divide the width {b.width} of {b.name}; "
+            raise ConfigError(msg + f"try {math.gcd(c.heads, b.width)}")
+        self.templates = [Template(b, text) for text in SENTENCES[c.states]]
 
     # ---- state
 
-    def _build(self, *, seed: int) -> None:
-        """Fresh learned state; its own random stream, so the global one does not move."""
+    def build(self, *, seed: int) -> None:
+        """Fresh prompts, adapters and attention."""
         c, b = self.config, self.backbone
         width = b.text_width
-        with torch_forked(seed, "init"):
-            self.query = nn.Parameter(nn.init.trunc_normal_(torch.empty(c.words, width)))  # q (r text_width)
-            self.conv = nn.Conv1d(1, c.words, 3, padding=1, bias=False)
-            self.to_text = nn.Identity() if b.dim == width else nn.Linear(b.dim, width)
-            self.deep = nn.Parameter(torch.empty(text_layers(b), c.deep, width).uniform_(-1, 1))  # d
-            self.deep_proj = nn.Linear(width, width)  # G
-            nn.init.kaiming_normal_(self.deep_proj.weight, mode="fan_out")
-            self.prompt_norm = nn.LayerNorm(width, eps=1e-6)
-            self.adapters = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})  # A_l
-            self.post = PatchFusion(b.dim, b.width, heads=c.heads, scale="none", out_proj=True, init="default")
-            self.log_scales = nn.Parameter(torch.full((2,), -math.log(c.tau)))  # tau_1 of raw, tau_2 of new
-        self.to(b.device)
+        self.query = nn.Parameter(nn.init.trunc_normal_(torch.empty(c.words, width)))  # q (r text_width)
+        self.conv = nn.Conv1d(1, c.words, 3, padding=1, bias=False)
+        self.to_text = nn.Identity() if b.dim == width else nn.Linear(b.dim, width)
+        self.deep = nn.Parameter(torch.empty(text_layers(b), c.deep, width).uniform_(-1, 1))  # d
+        self.deep_proj = nn.Linear(width, width)  # G
+        nn.init.kaiming_normal_(self.deep_proj.weight, mode="fan_out")
+        self.prompt_norm = nn.LayerNorm(width, eps=1e-6)
+        self.adapters = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})  # A_l
+        self.post = PatchFusion(b.dim, b.width, heads=c.heads, scale="none", out_proj=True, init="default")
+        self.log_scales = nn.Parameter(torch.full((2,), -math.log(c.tau)))  # tau_1 of raw, tau_2 of new
 
     # ---- fit
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
-        auxiliary: Iterable[Batch] | None = None,
-        seed: int,
-    ) -> FitReport:
-        """Train on the auxiliary set, or on the support if there is none; see :meth:`Method.fit`.
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Train on the auxiliary set if there is one, otherwise on the support.
 
         Raises:
-            DataError: If what is trained on has no lesion mask; see also :meth:`Method.fit`.
+            DataError: If no training image has a lesion mask.
         """
-        started = time.perf_counter()
-        used = support if auxiliary is None else support.select([])
-        self.check_needs(used, auxiliary=auxiliary)
-        self._build(seed=seed)
         c = self.config
         data = TrainingSet(support, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
         noise = torch_seeded(seed, "dropout")
         others = [p for name, p in self.named_parameters() if name != "log_scales"]
-        self.train()
-        history = minimise(
-            lambda batch, _: self.loss(batch, noise=noise),
+        history = data.train(
+            lambda batch: self.loss(batch, noise=noise),
             [
                 {"params": others, "lr": c.lr if c.lr is not None else (4e-5 if data.auxiliary else 1e-3)},
                 {"params": [self.log_scales], "lr": c.lr_tau},
             ],
-            lambda epoch: with_known_masks(data.epoch(epoch), name=self.info.name),
-            steps=data.steps,
             epochs=c.epochs if c.epochs is not None else (10 if data.auxiliary else 50),
-            optimiser="adam",
-            betas=(c.beta1, 0.999),
-            schedule="constant",
+            beta1=c.beta1,
+            masks_for=self.info.name,
             progress=self.progress,
         )
-        self.eval()
-        self.fitted = True
-        learned = {name: p.numel() for name, p in self.named_parameters()}
-        notes = ("trained on the auxiliary set; no support image was used",) if data.auxiliary else ()
-        return FitReport("last epoch", history, time.perf_counter() - started, learned, notes)
+        return FitReport("last epoch", history)
 
     def loss(self, batch: Labelled, *, noise: torch.Generator | None = None) -> torch.Tensor:
         """The loss of the header, f32 (); every mask is known. ``noise`` drops deep tokens; None keeps them all."""

@@ -16,7 +16,6 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from ultraad.errors import ConfigError
-from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.key_value import distance
 from ultraad.nn.labelled import normals
 from ultraad.nn.maps import largest, resize
@@ -34,9 +33,8 @@ from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from ultraad.backbones._door import Backbone
     from ultraad.types import Batch
 
 INFO = MethodInfo(
@@ -152,23 +150,17 @@ class WinCLIP(Method):
     Config: ClassVar[type[MethodConfig]] = WinCLIPConfig
     resizable: ClassVar[tuple[str, ...]] = ("patches", "windows")
     untraceable: ClassVar[str] = "it takes its windows in passes, and their number depends on the number of images"
+    seedless: ClassVar[bool] = True
     config: WinCLIPConfig
     patches: torch.Tensor
     windows: torch.Tensor
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        c, (gh, gw) = self.config, backbone.grid
+    def prepare(self) -> None:
+        """The pair of texts, and the number of windows of each size."""
+        c, b, (gh, gw) = self.config, self.backbone, self.backbone.grid
         if max(c.windows) > min(gh, gw):
             msg = (
-                f"windows={c.windows} do not fit the {gh} x {gw} patches of {backbone.name}; "
+                f"windows={c.windows} do not fit the {gh} x {gw} patches of {b.name}; "
                 f"give sides of at most {min(gh, gw)}"
             )
             raise ConfigError(msg)
@@ -177,37 +169,28 @@ class WinCLIP(Method):
         templates = TEMPLATES_22 if c.templates == "paper" else ANOMALIB_TEMPLATES
         abnormal = [state for state in ABNORMAL_STATES[c.states] if state != "broken {}"]  # not among WinCLIP's
         self.pair = encode_pair(
-            backbone,
+            b,
             compose(name, NORMAL_STATES[c.states], templates),
             compose(name, abnormal, templates),
             average=c.text_average,
         )  # t_n, t_a (2 d)
-        self.register_buffer("patches", torch.zeros(0, gh * gw, backbone.width))  # of r references, (r n w)
-        self.register_buffer("windows", torch.zeros(0, sum(self.counts), backbone.dim))  # all sizes in turn, (r m d)
-        self.to(backbone.device)
+
+    def build(self, *, seed: int) -> None:
+        """An empty memory."""
+        b, (gh, gw) = self.backbone, self.backbone.grid
+        self.register_buffer("patches", torch.zeros(0, gh * gw, b.width))  # of r references, (r n w)
+        self.register_buffer("windows", torch.zeros(0, sum(self.counts), b.dim))  # all sizes in turn, (r m d)
 
     # ---- fit
 
     @torch.no_grad()
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected
-        auxiliary: Iterable[Batch] | None = None,
-        seed: int,  # noqa: ARG002  nothing is drawn
-    ) -> FitReport:
-        """Keep the windows and patches of the support's normal images; see :meth:`Method.fit`."""
-        started = time.perf_counter()
-        self.check_needs(support, auxiliary=auxiliary)
-        self.patches, self.windows = self.patches[:0], self.windows[:0]
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Store the windows and patches of the normal images."""
         references = normals(support, normal_index=self.normal_index)
         if len(references):
             parts = [self._encode(images.to(self.backbone.device)) for images in torch.split(references, 8)]
             _, self.patches, self.windows = (torch.cat(x) for x in zip(*parts, strict=True))
-        self.eval()
-        self.fitted = True
-        return FitReport("nothing is learned", seconds=time.perf_counter() - started)
+        return FitReport("nothing is learned")
 
     # ---- inference
 

@@ -8,6 +8,7 @@ import torch
 
 from ultraad.errors import ConfigError, DataError
 from ultraad.nn.prompts import encode_ensemble, word_embeddings
+from ultraad.texts.bank import breast_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,21 @@ def text_classifier(backbone: Backbone, sentences: Sequence[Sequence[str]]) -> t
 def frozen_texts(backbone: Backbone, bank: TextBank, classes: Sequence[str], *, source: TextSource) -> torch.Tensor:
     """W of the classes in label order, unit f32 (c d)."""
     return text_classifier(backbone, [class_sentences(bank, name, source=source) for name in classes])
+
+
+def class_texts(
+    backbone: Backbone, classes: Sequence[str], bank: TextBank | None, *, source: TextSource
+) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """W of the classes in label order, unit f32 (c d), and a note for the user if a class is not in the bank.
+
+    Args:
+        backbone: Its text tower reads the sentences.
+        classes: Class names.
+        bank: None: breast ultrasound.
+        source: The bank's sentences, or the plain template.
+    """
+    bank = bank or breast_texts()
+    return frozen_texts(backbone, bank, classes, source=source), missing_sentences(bank, classes, source=source)
 
 
 def missing_sentences(bank: TextBank, classes: Sequence[str], *, source: TextSource = "bank") -> tuple[str, ...]:

@@ -119,13 +119,10 @@ class ClassTokens:
         return F.one_hot(self.labels, classes).float()
 
 
-def epochs_by_shots(labels: torch.Tensor) -> int:
-    """CoOp's training length: 50 epochs for one image per class, 100 below eight, 200 from there on.
-
-    Args:
-        labels: int64 (m,); the largest class counts.
-    """
-    shots = int(labels.bincount().max())
+def epochs_by_shots(support: Batch) -> int:
+    """CoOp's training length: 50 epochs for 1 image in the largest class, 100 for 2 to 7, 200 for more."""
+    assert support.labels is not None  # Method.check_needs
+    shots = int(support.labels.bincount().max())
     return 50 if shots == 1 else 100 if shots < 8 else 200
 
 

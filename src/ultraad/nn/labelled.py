@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from ultraad.errors import DataError
-from ultraad.nn.loop import permutations
+from ultraad.nn.loop import Optimiser, minimise, permutations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
 
     from ultraad.types import Batch
 
@@ -128,6 +129,53 @@ class TrainingSet:
         else:
             msg = "the auxiliary set must tell its number of batches (len); wrap a plain iterator in a list"
             raise DataError(msg)
+
+    def train(
+        self,
+        loss: Callable[[Labelled], torch.Tensor],
+        groups: Sequence[dict[str, Any]],
+        *,
+        epochs: int,
+        beta1: float,
+        optimiser: Optimiser = "adam",
+        weight_decay: float = 0.0,
+        masks_for: str = "",
+        progress: Callable[[int, int], None] | None,
+    ) -> tuple[float, ...]:
+        """Adam at a constant rate, the recipe of the detectors; see :func:`ultraad.nn.loop.minimise`.
+
+        Args:
+            loss: Of one batch, a scalar.
+            groups: ``{"params": [...], "lr": ...}``.
+            epochs: Passes over the training images.
+            beta1: First momentum of Adam.
+            optimiser: ``"adam"`` or ``"adamw"``.
+            weight_decay: Of the optimiser.
+            masks_for: Name of a method whose loss needs masks; images without a known mask are then left out.
+            progress: Called with (epochs done, epochs).
+
+        Returns:
+            Mean loss of each epoch.
+
+        Raises:
+            DataError: If masks are needed and no image has a lesion mask.
+        """
+
+        def batches(epoch: int) -> Iterator[Labelled]:
+            return with_known_masks(self.epoch(epoch), name=masks_for) if masks_for else self.epoch(epoch)
+
+        return minimise(
+            lambda batch, _: loss(batch),
+            groups,
+            batches,
+            steps=self.steps,
+            epochs=epochs,
+            optimiser=optimiser,
+            betas=(beta1, 0.999),
+            weight_decay=weight_decay,
+            schedule="constant",
+            progress=progress,
+        )
 
     def epoch(self, epoch: int) -> Iterator[Labelled]:
         """The batches of one epoch (0-based), for :func:`ultraad.nn.loop.minimise`."""

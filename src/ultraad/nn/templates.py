@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from ultraad.nn.prompts import encode_ensemble, unit
+from ultraad.texts.bank import TextBank, breast_texts
 
 if TYPE_CHECKING:
     from ultraad.backbones._door import Backbone
@@ -115,6 +116,12 @@ TEMPLATES_22: tuple[str, ...] = (
 def compose(name: str, states: Sequence[str], templates: Sequence[str]) -> list[str]:
     """Every state of an object in every template, states outside: ``compose("x", ["big {}"], ["a {}."])``: a big x."""
     return [template.format(state.format(name)) for state in states for template in templates]
+
+
+def both_sides(bank: TextBank | None, states: States, templates: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Normal and abnormal sentences about the object of a text bank; None: breast ultrasound."""
+    name = (bank or breast_texts()).object
+    return compose(name, NORMAL_STATES[states], templates), compose(name, ABNORMAL_STATES[states], templates)
 
 
 @torch.no_grad()

@@ -15,14 +15,13 @@ Deviations see ``INFO.deviations``; every reading of an ambiguous sentence is an
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from ultraad.errors import ConfigError
-from ultraad.methods._base import Method, MethodInfo, Needs
+from ultraad.methods import Method, MethodInfo, Needs
 from ultraad.methods.ultraad.config import CLASS_WORTH, MAP_WORTH, UltraADConfig
 from ultraad.methods.ultraad.zero_shot import ZeroShot
 from ultraad.nn.blocks import MiniNet, PatchFusion
@@ -32,15 +31,13 @@ from ultraad.nn.losses import dice, focal
 from ultraad.nn.maps import largest, resize, smooth, to_probability
 from ultraad.nn.prompts import starting_words, together, unit
 from ultraad.nn.views import SupportViews
-from ultraad.rng import torch_forked
 from ultraad.texts.bank import breast_texts
 from ultraad.types import FitReport, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from ultraad.backbones._door import Backbone
-    from ultraad.methods._base import MethodConfig
+    from ultraad.methods import MethodConfig
     from ultraad.types import Batch, Features
 
 INFO = MethodInfo(
@@ -75,54 +72,42 @@ class UltraAD(Method):
     values: torch.Tensor
     lesion_masks: torch.Tensor
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        config: MethodConfig | None = None,
-        *,
-        classes: Sequence[str],
-        normal_class: str,
-    ) -> None:
-        super().__init__(backbone, config, classes=classes, normal_class=normal_class)
-        self.layers = backbone.check_layers(self.config.layers or backbone.default_layers)
-        self.texts = self.config.texts or breast_texts()
+    def prepare(self) -> None:
+        """Tapped layers and the zero-shot half."""
+        c, b = self.config, self.backbone
+        self.layers = b.check_layers(c.layers or b.default_layers)
+        self.texts = c.texts or breast_texts()
         self.zero_shot = ZeroShot(
-            backbone,
-            self.texts,
-            classes=self.classes,
-            normal_class=normal_class,
-            memory=self.config.memory,
-            proto=self.config.proto,
+            b, self.texts, classes=self.classes, normal_class=self.normal_class, memory=c.memory, proto=c.proto
         )
-        self._build(seed=0)
+        self.notes = self.zero_shot.notes
 
     # ---- state
 
-    def _build(self, *, seed: int) -> None:
-        """Fresh learned state; its own random stream, so the global one does not move."""
+    def build(self, *, seed: int) -> None:
+        """Fresh prompts, networks and an empty memory."""
         c, b = self.config, self.backbone
         width, d = b.width, b.dim
-        with torch_forked(seed, "init"):
-            kind, zero = c.mininet.type, c.mininet.zero_init or c.mininet.residual == "add_zero_init"
-            self.mininet = MiniNet(d, d, kind=kind, zero_init=zero)
-            own = not c.mininet.shared or b.text_width != d
-            self.instance = MiniNet(d, b.text_width, kind=kind, zero_init=zero) if own else None
-            self.vcp_conv = nn.Conv1d(1, c.prompt.n_global, 3, padding=1) if c.prompt.fuse == "vcp_conv" else None
-            words = self.texts.object if c.prompt.init == "words" else ""
-            sides = 1 if c.prompt.share_global else 2
-            g = [
-                starting_words(b, words, c.prompt.n_global, generator=torch.Generator().manual_seed(seed + i))
-                for i in range(sides)
-            ]
-            self.prompts = nn.Parameter(torch.stack(g))  # (1|2 r text_width)
-            learn_ctx = c.prompt.ctx == "learnable"
-            self.context = nn.Parameter(self.zero_shot.templates[0].before[1:5].clone()) if learn_ctx else None
-            self.adapters = nn.ModuleDict({str(layer): self._adapter() for layer in self.layers})
-            self.fusion = self._fusions(width, d) if c.pif.enabled else None
-            log_tau = math.log(0.07) if c.score.tau == "learnable" else 0.0
-            self.log_tau = nn.Parameter(torch.tensor(log_tau)) if c.score.tau == "learnable" else None
-            ab = torch.tensor([max(c.cls.alpha, 1e-6), c.cls.beta]).log()
-            self.log_ab = nn.Parameter(ab) if c.cls.learn_ab else None
+        kind, zero = c.mininet.type, c.mininet.zero_init or c.mininet.residual == "add_zero_init"
+        self.mininet = MiniNet(d, d, kind=kind, zero_init=zero)
+        own = not c.mininet.shared or b.text_width != d
+        self.instance = MiniNet(d, b.text_width, kind=kind, zero_init=zero) if own else None
+        self.vcp_conv = nn.Conv1d(1, c.prompt.n_global, 3, padding=1) if c.prompt.fuse == "vcp_conv" else None
+        words = self.texts.object if c.prompt.init == "words" else ""
+        sides = 1 if c.prompt.share_global else 2
+        g = [
+            starting_words(b, words, c.prompt.n_global, generator=torch.Generator().manual_seed(seed + i))
+            for i in range(sides)
+        ]
+        self.prompts = nn.Parameter(torch.stack(g))  # (1|2 r text_width)
+        learn_ctx = c.prompt.ctx == "learnable"
+        self.context = nn.Parameter(self.zero_shot.templates[0].before[1:5].clone()) if learn_ctx else None
+        self.adapters = nn.ModuleDict({str(layer): self._adapter() for layer in self.layers})
+        self.fusion = self._fusions(width, d) if c.pif.enabled else None
+        log_tau = math.log(0.07) if c.score.tau == "learnable" else 0.0
+        self.log_tau = nn.Parameter(torch.tensor(log_tau)) if c.score.tau == "learnable" else None
+        ab = torch.tensor([max(c.cls.alpha, 1e-6), c.cls.beta]).log()
+        self.log_ab = nn.Parameter(ab) if c.cls.learn_ab else None
         self.register_buffer("values", torch.zeros(0, len(self.classes)))  # Y, one-hot (m c)
         self.register_buffer("text", self.zero_shot.text.clone())  # T (c d)
         self.register_buffer("lesion_masks", torch.tensor(0))  # how many taught the map
@@ -131,7 +116,6 @@ class UltraAD(Method):
             c.proto.mode != "text_only" and c.prompt.instance != "none" and (c.prompt.instance == "fh" or not own)
         )
         self.mininet.requires_grad_(requires_grad=c.cls.enabled or in_prompts)
-        self.to(b.device)
 
     def _adapter(self) -> nn.Linear:
         layer = nn.Linear(self.backbone.width, self.backbone.dim)
@@ -161,21 +145,10 @@ class UltraAD(Method):
 
     # ---- fit
 
-    def fit(
-        self,
-        support: Batch,
-        *,
-        dev: Batch | None = None,  # noqa: ARG002  nothing is selected: the last epoch is the result
-        auxiliary: Iterable[Batch] | None = None,  # noqa: ARG002
-        seed: int,
-    ) -> FitReport:
-        """Adapt; see :meth:`Method.fit`. A support without lesion masks trains the classes only; the report says so."""
-        started = time.perf_counter()
-        self.check_needs(support)
-        self._build(seed=seed)
+    def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
+        """Train map and classes; without lesion masks the classes only, and the report says so."""
         if len(support) == 0:
-            self.fitted = True
-            return FitReport("zero-shot", seconds=time.perf_counter() - started, notes=self.zero_shot.notes)
+            return FitReport("zero-shot")
         t = self.config.train
         views = SupportViews(
             self.backbone,
@@ -194,7 +167,6 @@ class UltraAD(Method):
         if self.config.memory.key_feature == "fh":
             with torch.no_grad():
                 self.keys.copy_(self._class_token(self.keys))
-        self.train()
         history = train(
             lambda index, epoch: self._loss(views, index, epoch),
             self._groups(learn_map=views.has_masks),
@@ -208,11 +180,7 @@ class UltraAD(Method):
             warmup_epochs=t.warmup_epochs,
             progress=self.progress,
         )
-        self.eval()
-        self.fitted = True
-        notes = [*self.zero_shot.notes, *views.notes]
-        learned = {n: p.numel() for n, p in self.named_parameters() if p.requires_grad and p.numel()}
-        return FitReport("last epoch", history, time.perf_counter() - started, learned, tuple(notes))
+        return FitReport("last epoch", history, notes=views.notes)
 
     def _groups(self, *, learn_map: bool) -> list[dict[str, Any]]:
         t = self.config.train
