@@ -302,10 +302,10 @@ def row(id_: str, score: float, **more: object) -> ImageRow:
 
 def test_a_metric_keeps_its_error_and_its_absence() -> None:
     found = numbers.number({"dice": Metric(0.5, n=7, reason="left out: x", error=0.0012)}, "dice")
-    assert (found.text, found.interval, found.n, found.note) == ("0.500", DASH, 7, "left out: x; ± 0.0012")
-    assert numbers.number({"dice": Metric(0.5, n=7, error=1e-6)}, "dice").note is None
+    assert (found.text, found.interval, found.metric.n, found.note) == ("0.500", DASH, 7, "left out: x; ± 0.0012")
+    assert not numbers.number({"dice": Metric(0.5, n=7, error=1e-6)}, "dice").note
     absent = numbers.number({}, "dice")
-    assert (absent.text, absent.n, absent.note) == (DASH, 0, "not measured")
+    assert (absent.text, absent.metric.n, absent.note) == (DASH, 0, "not measured")
 
 
 def test_tally_by_hand() -> None:
@@ -585,11 +585,11 @@ def test_left_out_support_images_are_told(tmp_path: Path) -> None:
         ("metrics.json", '{"metrics":', "metrics.json: invalid JSON.*the file is damaged"),
         ("run.json", '{"command": "evaluate", "seconds": "long"}', "run.json: seconds: input should be a valid number"),
         ("metrics.json", "[1]", "metrics.json: input should be an object"),
-        ("predictions.jsonl", '{"id": "a"}\n', "prediction 1: image: field required"),
+        ("predictions.jsonl", '{"id": "a"}\n', "line 1: image: field required"),
         (
             "predictions.jsonl",
             '{"id": "a", "image": "a", "score": "high", "abnormal": true}\n',
-            "prediction 1: score: input should be a valid number",
+            "line 1: score: input should be a valid number",
         ),
     ],
 )

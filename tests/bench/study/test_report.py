@@ -123,7 +123,7 @@ def test_the_headline_is_the_reference_rows_number(page: Page, view: View) -> No
 def test_every_section_is_there(page: Page) -> None:
     wanted = {
         "ultraad on BUSI, 8 shots", "The paper's tables", "Table 1: detection and grading", "Table 2: localisation",
-        "What more images bring", "BUSI in detail", "ROC and precision-recall curves", "Which class is it?",
+        "More images per class", "BUSI in detail", "ROC and precision-recall curves", "Which class is it?",
         "Maps side by side", "Where ultraad fails", "How optimistic are published numbers?", "Ranks over data sets",
         "Learned values and time", "Protocol", "How to read the numbers", "Not measured", "Kept apart",
         "By patient on UDIAT",

@@ -110,7 +110,10 @@ class Comparison:
     def html(self) -> str:
         """All of it as a page of its own."""
         moved = [(c.fits, spec(c.metric).title, *_numbers(c)) for c in self.beyond]
-        return environment("ultraad.bench.study").get_template("compare.html.j2").render(c=self, moved=moved)
+        facts = [(f.what, f.first, f.second) for f in self.facts]
+        return (
+            environment("ultraad.bench.study").get_template("compare.html.j2").render(c=self, moved=moved, facts=facts)
+        )
 
 
 def compare(first: Path | str, second: Path | str) -> Comparison:

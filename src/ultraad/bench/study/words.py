@@ -221,17 +221,17 @@ def protocol(view: View) -> list[tuple[str, Entries]]:
     return [(heading, [(k, str(v)) for k, v in entries if v not in (None, "")]) for heading, entries in cards]
 
 
-def draws(study: Study) -> list[dict[str, Any]]:
-    """The sets of adaptation images: shots, seed, size, fingerprint, identical files in test sets."""
+def draws(study: Study) -> list[tuple[object, ...]]:
+    """Rows of the table of support sets: shots, seed, images, patients, files that are also in a test set, digest."""
     return [
-        {
-            "shots": s.shots,
-            "seed": s.seed,
-            "images": s.images,
-            "patients": s.patients or None,
-            "digest": s.digest[:_DIGITS],
-            "duplicates": sum(len(pairs) for pairs in s.duplicates.values()),
-        }
+        (
+            s.shots,
+            s.seed,
+            s.images,
+            s.patients or DASH,
+            sum(len(pairs) for pairs in s.duplicates.values()) or "none",
+            f"{s.digest[:_DIGITS]}…",
+        )
         for s in sorted(study.folder.bench.supports, key=lambda s: (s.shots, s.seed, s.digest))
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Protocol = list[tuple[str, list[tuple[str, str]]]]
 """What is needed to repeat something: headings with their (term, value) entries."""
@@ -58,7 +58,7 @@ def breakable(name: str) -> Markup:
     return Markup("_<wbr>").join(name.split("_"))
 
 
-def known(protocol: Iterable[tuple[str, Iterable[tuple[str, object]]]]) -> Protocol:
+def known(protocol: Mapping[str, Iterable[tuple[str, object]]]) -> Protocol:
     """A protocol without the entries that are None or empty, and without empty headings."""
-    cards = [(heading, [(term, str(v)) for term, v in entries if v not in (None, "")]) for heading, entries in protocol]
-    return [(heading, entries) for heading, entries in cards if entries]
+    found = {h: [(term, str(v)) for term, v in entries if v not in (None, "")] for h, entries in protocol.items()}
+    return [(heading, entries) for heading, entries in found.items() if entries]

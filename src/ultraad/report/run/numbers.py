@@ -7,59 +7,44 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from ultraad.metrics.catalogue import MAIN, METRICS, Kind, Spec, of_kind, spec
+from ultraad.metrics.catalogue import METRICS, Kind, Spec, of_kind, spec
+from ultraad.metrics.metric import Metric
 from ultraad.report.kit.words import DASH, decimals, public_names
+from ultraad.report.run.read import Measurements
 
 if TYPE_CHECKING:
-    from ultraad.metrics.metric import Metric
     from ultraad.report.run.read import RunData
     from ultraad.results.row import ImageRow
 
 SHOWN_ERROR = 5e-4  # half of the last printed digit
 NO_CLASS = "no class known"
-_QUESTIONS: dict[Kind, str] = {
-    "image": "Is there a lesion?",
-    "pixel": "Where is it?",
-    "class": "Which class is it?",
-}
+_QUESTIONS: dict[Kind, str] = {"image": "Is there a lesion?", "pixel": "Where is it?", "class": "Which class is it?"}
 _OF_SUBSETS = ("image_auroc", "image_ap", "image_sensitivity", "image_specificity", "class_auroc_macro")
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A metric as it is printed; ``metric`` is None if it was not measured."""
+    """A metric as it is printed."""
 
     spec: Spec
-    metric: Metric | None
-
-    @property
-    def value(self) -> float | None:
-        """None if undefined."""
-        return self.metric.value if self.metric else None
-
-    @property
-    def n(self) -> int:
-        """Images it rests on."""
-        return self.metric.n if self.metric else 0
+    metric: Metric
 
     @property
     def text(self) -> str:
         """Three decimals, or a dash."""
-        return decimals(self.value)
+        return decimals(self.metric.value)
 
     @property
     def interval(self) -> str:
         """``low to high``, or a dash."""
-        m = self.metric
-        return DASH if m is None or m.low is None or m.high is None else f"{m.low:.3f} to {m.high:.3f}"
+        low, high = self.metric.low, self.metric.high
+        return DASH if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
     @property
-    def note(self) -> str | None:
-        """Why something is missing or left out, and how large the error is if it shows; None if there is none."""
-        if self.metric is None:
-            return "not measured"
+    def note(self) -> str:
+        """Why something is missing or left out, and the error if it is large enough to show."""
         error = self.metric.error or 0
-        return "; ".join(filter(None, (self.metric.reason, f"± {error:.4f}" if error >= SHOWN_ERROR else ""))) or None
+        return "; ".join(filter(None, (self.metric.reason, f"± {error:.4f}" if error >= SHOWN_ERROR else "")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +52,7 @@ class Headline:
     """A main number, and what to compare it with: as a sentence and as a mark on the scale 0..1."""
 
     number: Number
-    beside: str | None
+    beside: str
     mark: float | None
 
 
@@ -109,16 +94,15 @@ class Tally:
 
 def number(metrics: Mapping[str, Metric], key: str) -> Number:
     """One metric; a dash if it was not measured."""
-    return Number(spec(key), metrics.get(key))
+    return Number(spec(key), metrics.get(key) or Metric(None, reason="not measured"))
 
 
 def headlines(data: RunData) -> list[Headline]:
     """The main numbers and Dice; beside each, what chance, a fixed map or hindsight reaches."""
-    assert data.measured is not None
+    measured = data.measured or Measurements()
     prior, oracle = data.metric("pixel_auroc_centre_prior").value, data.metric("dice_oracle").value
     # at the lowest threshold every pixel is called lesion, so precision there is the share of lesion pixels
-    precision = (data.measured.curves.get("pixel_pr") or {}).get("precision")
-    lesion_pixels = precision[-1] if precision else None
+    lesion_pixels = (measured.curves.get("pixel_pr") or {"precision": [None]})["precision"][-1]
     beside: dict[str, tuple[str, float | None]] = {
         "image_auroc": ("chance is {:.3f}", 0.5),
         "class_auroc_macro": ("chance is {:.3f}", 0.5),
@@ -126,11 +110,10 @@ def headlines(data: RunData) -> list[Headline]:
         "pixel_ap": ("a random map reaches {:.3f}", lesion_pixels),
         "dice": ("the best threshold in hindsight reaches {:.3f}", oracle),
     }
-    out = []
-    for key in (*MAIN, "dice"):
-        words, mark = beside[key]
-        out.append(Headline(number(data.measured.metrics, key), None if mark is None else words.format(mark), mark))
-    return out
+    return [
+        Headline(number(measured.metrics, key), "" if mark is None else words.format(mark), mark)
+        for key, (words, mark) in beside.items()
+    ]
 
 
 def table(metrics: Mapping[str, Metric]) -> list[tuple[str, list[Number]]]:

@@ -23,69 +23,54 @@ def protocol(data: RunData) -> Protocol:
     auxiliary = origin.auxiliary if origin else None
     setting = dict.fromkeys(filter(None, (origin.setting, shots(data)))) if origin else ()
     return known(
-        [
-            (
-                "Model",
-                [
-                    ("Method", model and model.method),
-                    ("Protocol", ", ".join(setting)),
-                    ("Classes", ", ".join(data.classes)),
-                    ("No lesion", model and model.normal_class),
-                    ("Learned values", f"{sum(origin.learned.values()):,}" if origin and origin.learned else None),
-                    ("Selection", origin and origin.selection),
-                    ("Seed", origin and origin.seed),
-                    ("Preset", model and model.options.get("preset")),
-                    ("Model digest", model and model.digest[:16]),
-                ],
-            ),
-            (
-                "Backbone",
-                [
-                    ("Name", backbone.name),
-                    ("Weights", backbone.fingerprint[:16]),
-                    ("Input", f"{backbone.size} x {backbone.size} px"),
-                    ("Number format", backbone.dtype),
-                    ("Preprocessing", f"{backbone.preprocess.mode}, {backbone.preprocess.interpolation}"),
-                ]
-                if backbone
-                else [],
-            ),
-            (
-                "Thresholds",
-                [
-                    ("Image", decimals(data.thresholds.image, 4)),
-                    ("Pixel", decimals(data.thresholds.pixel, 4)),
-                    ("From", model and model.calibration.rule),
-                    ("Folds", model and _folds(model.calibration)),
-                    ("Fitted on this data", model and "no: thresholds are stored with the model"),
-                ],
-            ),
-            (
-                "Data",
-                [
-                    ("Support", origin and origin.source and source_name(origin.source)),
-                    ("Support digest", run.support_digest and run.support_digest[:16]),
-                    ("Auxiliary", auxiliary and source_name(auxiliary.source)),
-                    ("Auxiliary digest", auxiliary and auxiliary.digest[:16]),
-                    ("Evaluated", data_name(data) if data.measured else None),
-                    ("Layout", data.data.layout),
-                    ("Split", data.data.split),
-                    ("Images", f"{len(data.rows)} used, {len(data.errors)} failed"),
-                    ("Leakage check", _leakage(data)),
-                ],
-            ),
-            (
-                "Run",
-                [
-                    ("Started", run.started),
-                    ("Status", run.status),
-                    ("Wall time", None if run.seconds is None else f"{run.seconds:,.1f} s"),
-                    ("Speed", f"{run.images_per_second:g} images per second" if run.images_per_second else None),
-                    ("Intervals", intervals(data)),
-                    *run.versions.items(),
-                ],
-            ),
-        ]
+        {
+            "Model": [
+                ("Method", model and model.method),
+                ("Protocol", ", ".join(setting)),
+                ("Classes", ", ".join(data.classes)),
+                ("No lesion", model and model.normal_class),
+                ("Learned values", f"{sum(origin.learned.values()):,}" if origin and origin.learned else None),
+                ("Selection", origin and origin.selection),
+                ("Seed", origin and origin.seed),
+                ("Preset", model and model.options.get("preset")),
+                ("Model digest", model and model.digest[:16]),
+            ],
+            "Backbone": [
+                ("Name", backbone.name),
+                ("Weights", backbone.fingerprint[:16]),
+                ("Input", f"{backbone.size} x {backbone.size} px"),
+                ("Number format", backbone.dtype),
+                ("Preprocessing", f"{backbone.preprocess.mode}, {backbone.preprocess.interpolation}"),
+            ]
+            if backbone
+            else [],
+            "Thresholds": [
+                ("Image", decimals(data.thresholds.image, 4)),
+                ("Pixel", decimals(data.thresholds.pixel, 4)),
+                ("From", model and model.calibration.rule),
+                ("Folds", model and _folds(model.calibration)),
+                ("Fitted on this data", model and "no: thresholds are stored with the model"),
+            ],
+            "Data": [
+                ("Support", origin and origin.source and source_name(origin.source)),
+                ("Support digest", run.support_digest and run.support_digest[:16]),
+                ("Auxiliary", auxiliary and source_name(auxiliary.source)),
+                ("Auxiliary digest", auxiliary and auxiliary.digest[:16]),
+                ("Evaluated", data_name(data) if data.measured else None),
+                ("Layout", data.data.layout),
+                ("Split", data.data.split),
+                ("Images", f"{len(data.rows)} used, {len(data.errors)} failed"),
+                ("Leakage check", _leakage(data)),
+            ],
+            "Run": [
+                ("Started", run.started),
+                ("Status", run.status),
+                ("Wall time", None if run.seconds is None else f"{run.seconds:,.1f} s"),
+                ("Speed", f"{run.images_per_second:g} images per second" if run.images_per_second else None),
+                ("Intervals", intervals(data)),
+                *run.versions.items(),
+            ],
+        }
     )
 
 

@@ -13,7 +13,7 @@ from ultraad.config import explain
 from ultraad.errors import DataError
 from ultraad.metrics.metric import Metric
 from ultraad.model.record import Origin
-from ultraad.results.folder import ERRORS, METRICS, PREDICTIONS, RUN, read_predictions
+from ultraad.results.folder import ERRORS, METRICS, PREDICTIONS, RUN, read_rows
 from ultraad.results.row import DataFacts, Facts, ImageRow, ModelFacts, Run, Thresholds
 
 F = TypeVar("F", bound=Facts)
@@ -125,16 +125,10 @@ def read(folder: Path) -> RunData:
         )
         raise DataError(msg)
     normal = run.model.normal_class if run and run.model else None
-    rows = []
-    for i, found in enumerate(read_predictions(folder), start=1):
-        try:
-            row = ImageRow.model_validate(found)
-        except ValidationError as e:
-            msg = f"{explain(e, where=f'{folder / PREDICTIONS}, prediction {i}')}; evaluate or predict again"
-            raise DataError(msg) from e
-        if row.anomalous is None and row.label is not None and normal is not None:
-            row = row.model_copy(update={"anomalous": row.label != normal})
-        rows.append(row)
+    rows = (
+        r.model_copy(update={"anomalous": r.label != normal}) if r.anomalous is None and r.label and normal else r
+        for r in read_rows(folder)
+    )
     return RunData(folder, run, measured, tuple(rows), _errors(folder / ERRORS))
 
 
