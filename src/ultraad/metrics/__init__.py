@@ -1,6 +1,6 @@
-"""Numbers from predictions: numpy in, plain records out, no torch.
+"""Metrics from predictions: numpy arrays in, plain records out, no torch.
 
-``summary.Evaluation`` collects a whole evaluation; the other modules hold one kind of metric each.
+``summary.Evaluation`` collects a whole evaluation, ``catalogue`` describes every metric.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Percentile bootstrap over patients (or images), by weights instead of index loops.
+"""Percentile bootstrap over patients (or images), with weights instead of a loop over resamples.
 
-A resample is a vector of counts: how often each patient was drawn. Every metric here is a function of image weights,
-so a thousand resamples are one matrix of weights and each metric is computed for all of them at once.
+A resample is a vector of counts: how often each patient was drawn. Every metric is a function of image weights, so a
+thousand resamples form one matrix of weights, and each metric is computed for all of them at once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ultraad.rng import seeded
 Array = NDArray[np.float64]
 Compute = Callable[[Array], dict[str, Array]]
 
-RESAMPLES = 1000  # ours; the interval's ends move by about 3 % of its width between seeds
+RESAMPLES = 1000  # the ends of an interval move by about 3 % of its width between seeds
 LEVEL = 0.95
-_CHUNK = 4_000_000  # weights held at once, 32 MB
+_CHUNK = 4_000_000  # weights in memory at once, 32 MB
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Statistics:
 
     Attributes:
         compute: Takes weights (b n), returns {name: (b,)}, NaN where undefined.
-        n: {name: images the metric rests on}, in the order of reports; also the list of names.
+        n: {name: images the metric is computed on}, in the order of reports.
         reasons: {name: why it is undefined, or what was left out}.
     """
 
@@ -43,12 +43,12 @@ class Statistics:
     def of(
         cls, compute: Compute, keys: Iterable[str], *, sizes: Mapping[Over, int], unmet: Mapping[Need, str]
     ) -> Statistics:
-        """With the sizes and reasons that the catalogue gives these metrics.
+        """Statistics whose sizes and reasons follow from the catalogue.
 
         Args:
             compute: As in the class.
             keys: Names of the metrics, in the order of reports.
-            sizes: {images a metric may be computed on: their number}.
+            sizes: {images a metric can be computed on: their number}.
             unmet: {need that the data do not meet: reason}; see :func:`.catalogue.reasons`.
         """
         names = tuple(keys)
@@ -63,13 +63,13 @@ def clusters(groups: Sequence[str | None]) -> NDArray[np.intp]:
 
 
 def counts(n: int, *, resamples: int, seed: int) -> Array:
-    """How often each of ``n`` clusters is drawn in each resample: float64 (resamples n), rows sum to n.
+    """How often each of ``n`` clusters is drawn in each resample: float64 (resamples n), every row sums to n.
 
     Raises:
         ConfigError: If ``resamples`` is negative.
     """
     if resamples < 0:
-        msg = f"bootstrap resamples must be >= 0, got {resamples}; 0 turns intervals off"
+        msg = f"bootstrap resamples must be >= 0, got {resamples}; use 0 for no intervals"
         raise ConfigError(msg)
     drawn = seeded(seed, "bootstrap").integers(0, n, size=(resamples, n))
     flat = (drawn + n * np.arange(resamples)[:, None]).ravel()
@@ -79,7 +79,7 @@ def counts(n: int, *, resamples: int, seed: int) -> Array:
 def replicates(compute: Compute, cluster: NDArray[np.intp], *, resamples: int, seed: int) -> dict[str, Array]:
     """Every metric on every resample: {name: (resamples,)}.
 
-    The draws depend on the seed and the number of clusters only, so two methods on the same images are resampled alike.
+    The draws depend only on the seed and the number of clusters, so two methods get the same resamples.
     """
     drawn = counts(int(cluster.max()) + 1, resamples=resamples, seed=seed)
     step = max(1, _CHUNK // cluster.size)
@@ -108,7 +108,7 @@ def measure(
         seed: Seed of the draw.
 
     Returns:
-        One metric per name, undefined ones with their reason.
+        One metric per name; an undefined one has a reason.
     """
     if cluster.size == 0:
         return {name: Metric(None, reason=statistics.reasons.get(name, "no images")) for name in statistics.n}

@@ -1,4 +1,4 @@
-"""Grading: which class is it? Class probabilities against class labels."""
+"""Grading: which class is it? From class probabilities and class labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ultraad.metrics.metric import Metric
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a formula may use: n graded images, for b weightings at once.
+    """The input of a formula: n graded images, for b weightings at once.
 
     Attributes:
         probs: (n c) class probabilities.
@@ -61,17 +61,17 @@ def checked(probs: ArrayLike, labels: ArrayLike, *, classes: int) -> tuple[Array
     """Probabilities as float64 (n c) and labels as int64 (n,).
 
     Raises:
-        DataError: If shapes do not fit, a row is no probability vector (tolerance 1e-3), or a label is out of range.
+        DataError: If shapes do not match, a row does not sum to 1 (within 1e-3), or a label is out of range.
     """
     p, y = np.asarray(probs, dtype=np.float64), np.asarray(labels, dtype=np.int64)
     if p.shape != (y.size, classes) or y.ndim != 1:
-        msg = f"probabilities {p.shape} and labels {y.shape} do not fit; wanted ({y.size}, {classes}) and ({y.size},)"
+        msg = f"probabilities {p.shape} and labels {y.shape} do not match; wanted ({y.size}, {classes}) and ({y.size},)"
         raise DataError(msg)
     if not np.isfinite(p).all() or (p < 0).any() or (np.abs(p.sum(1) - 1) > 1e-3).any():
         msg = "class probabilities must be finite, >= 0 and sum to 1 per image; pass softmax outputs, not logits"
         raise DataError(msg)
     if ((y < 0) | (y >= classes)).any():
-        msg = f"labels must be 0..{classes - 1}, got {sorted(set(y.tolist()))}; leave unlabelled images out"
+        msg = f"labels must be 0..{classes - 1}, got {sorted(set(y.tolist()))}; leave out unlabelled images"
         raise DataError(msg)
     return p, y
 
@@ -98,7 +98,7 @@ def statistics(probs: ArrayLike, labels: ArrayLike, *, classes: Sequence[str], n
         normal_class: The member of ``classes`` that means "no lesion".
 
     Raises:
-        DataError: If the arrays do not fit each other.
+        DataError: As for :func:`checked`.
     """
     p, y = checked(probs, labels, classes=len(classes))
     truth = np.eye(len(classes))[y]  # (n c)
@@ -176,7 +176,7 @@ def class_metrics(
         seed: Seed of the bootstrap.
 
     Raises:
-        DataError: If the arrays do not fit each other.
+        DataError: As for :func:`checked`.
     """
     cluster = clusters(groups if groups is not None else [None] * np.size(labels))
     block = statistics(probs, labels, classes=classes, normal_class=normal_class)
@@ -184,10 +184,10 @@ def class_metrics(
 
 
 def confusion_matrix(probs: ArrayLike, labels: ArrayLike, *, classes: int) -> NDArray[np.int64]:
-    """Images of class i whose most probable class is j: int64 (c c), true classes in rows.
+    """Number of images of class i whose most probable class is j: int64 (c c), true classes in rows.
 
     Raises:
-        DataError: If the arrays do not fit each other.
+        DataError: As for :func:`checked`.
     """
     p, y = checked(probs, labels, classes=classes)
     flat = np.bincount(y * classes + p.argmax(1), minlength=classes**2) if y.size else np.zeros(classes**2)

@@ -1,4 +1,4 @@
-"""Is method A better than method B? Paired tests on the same images."""
+"""Paired tests of two methods on the same images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Difference:
 
 
 def _placements(scores: Array, positive: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Per positive the share of negatives below it, per negative the share of positives above it; ties count half."""
+    """For each positive the share of negatives below it, for each negative that of positives above; ties count half."""
     pos, neg = np.sort(scores[positive]), np.sort(scores[~positive])
 
     def below(values: Array, others: Array) -> Array:
@@ -38,7 +38,7 @@ def _placements(scores: Array, positive: NDArray[np.bool_]) -> tuple[Array, Arra
 def delong(scores: ArrayLike, anomalous: ArrayLike) -> tuple[Array, Array]:
     """AUROCs and their covariance, DeLong, DeLong and Clarke-Pearson 1988.
 
-    Assumes independent images: with several images per patient use :func:`paired_bootstrap`.
+    It assumes independent images. With several images per patient, use :func:`paired_bootstrap`.
 
     Args:
         scores: (k n), one row per method, or (n,).
@@ -52,11 +52,11 @@ def delong(scores: ArrayLike, anomalous: ArrayLike) -> tuple[Array, Array]:
     """
     s, y = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(anomalous, dtype=bool)
     if s.ndim != 2 or s.shape[1:] != y.shape or not np.isfinite(s).all():
-        msg = f"DeLong needs finite scores (k n) and labels (n,); got {s.shape} and {y.shape}"
+        msg = f"DeLong needs finite scores (k n) and labels (n,), got {s.shape} and {y.shape}"
         raise DataError(msg)
     positives, negatives = int(y.sum()), int((~y).sum())
     if min(positives, negatives) < 2:
-        msg = f"DeLong needs two normal and two anomalous images or more, got {negatives} and {positives}"
+        msg = f"DeLong needs at least two normal and two anomalous images, got {negatives} and {positives}"
         raise DataError(msg)
     v10, v01 = (np.stack(v) for v in zip(*(_placements(row, y) for row in s), strict=True))  # (k P), (k N)
     covariance = np.atleast_2d(np.cov(v10)) / positives + np.atleast_2d(np.cov(v01)) / negatives
@@ -67,12 +67,12 @@ def delong_test(a: ArrayLike, b: ArrayLike, anomalous: ArrayLike) -> Difference:
     """Paired DeLong test of two methods' image AUROC; see :func:`delong`.
 
     Args:
-        a: (n,) scores of method A, or (s n): s fits of it, whose AUROCs are averaged.
-        b: The same of method B; it may have another number of fits.
+        a: (n,) scores of method A, or (s n) scores of s fits, whose AUROCs are averaged.
+        b: Those of method B; the number of fits may differ.
         anomalous: bool (n,).
 
     Raises:
-        DataError: As :func:`delong`.
+        DataError: As for :func:`delong`.
     """
     first, second = np.atleast_2d(np.asarray(a)), np.atleast_2d(np.asarray(b))
     auroc, covariance = delong(np.concatenate([first, second]), anomalous)
@@ -103,13 +103,13 @@ def paired_bootstrap(
 
     Args:
         a: Metric of method A as a function of image weights (b n) -> (b,), e.g. :func:`auroc_of`.
-        b: The same of method B.
+        b: That of method B.
         cluster: int (n,) resampled unit of each image; see :func:`.bootstrap.clusters`.
         resamples: At least 1.
         seed: Seed of the draw.
 
     Returns:
-        The percentile interval; p is twice the smaller share of resamples on one side of 0, counting one more on
+        The percentile interval. p is twice the smaller share of resamples on one side of 0, with one more counted on
         each side, so it is never 0.
     """
     one = np.ones((1, cluster.size))
@@ -126,7 +126,7 @@ def resampled_difference(value: float, drawn: Array) -> Difference:
 
 
 def holm(p: ArrayLike) -> Array:
-    """Holm's step-down adjustment (Holm 1979) of p-values (m,), in the order given."""
+    """P-values (m,) with Holm's step-down adjustment (Holm 1979), in the given order."""
     raw = np.asarray(p, dtype=np.float64)
     order = np.argsort(raw, kind="stable")
     adjusted = np.maximum.accumulate(raw[order] * np.arange(raw.size, 0, -1)).clip(max=1.0)

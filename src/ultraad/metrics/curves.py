@@ -1,9 +1,8 @@
 """Ranking metrics as functions of mass over falling scores.
 
-All functions take masses ``(... m)``: entry j is how much (count or weight) of a kind has the j-th highest distinct
-score. Equal scores share an entry, so ties are handled exactly. Leading axes are free: a bootstrap passes one row
-per resample, a streaming sketch one row in all. "Positive" always means ``score >= threshold``. Results are NaN
-where a metric is undefined.
+All functions take masses ``(... m)``: entry j is the count or weight of one kind at the j-th highest distinct score.
+Equal scores share an entry, so ties are exact. Leading axes are free: a bootstrap passes one row per resample, a
+streaming sketch a single row. "Positive" always means ``score >= threshold``. A result is NaN where it is undefined.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ Array = NDArray[np.float64]
 
 
 def ratio(a: ArrayLike, b: ArrayLike) -> Array:
-    """``a / b`` in float64, NaN where ``b`` is 0; nothing warns."""
+    """``a / b`` in float64, NaN where ``b`` is 0, without a warning."""
     a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
     out: Array = np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)
     return out
 
 
 class Ranking:
-    """Images sorted by score once, to be weighed many times.
+    """Images sorted once by score, to be weighted many times.
 
     Args:
         scores: float (n,), finite, higher is more anomalous.
@@ -34,7 +33,7 @@ class Ranking:
         DataError: If the lengths differ or a score is not finite.
 
     Attributes:
-        thresholds: float64 (m,), the distinct scores, falling.
+        thresholds: float64 (m,), the distinct scores in falling order.
     """
 
     def __init__(self, scores: ArrayLike, positive: ArrayLike) -> None:
@@ -62,7 +61,7 @@ class Ranking:
 
 
 def _segments(x_mass: Array, y_mass: Array, limit: float) -> tuple[Array, Array, Array]:
-    """(width, y at the start, share of it left of ``limit``) of the curve's segments, each (... m), in raw masses."""
+    """Width, y at the start, and share left of ``limit`` of each segment of the curve, each (... m), in raw masses."""
     x0, y0 = np.cumsum(x_mass, -1) - x_mass, np.cumsum(y_mass, -1) - y_mass
     end = limit * x_mass.sum(-1, keepdims=True)
     inside = np.clip(np.nan_to_num(ratio(end - x0, x_mass)), 0.0, 1.0)
@@ -70,11 +69,12 @@ def _segments(x_mass: Array, y_mass: Array, limit: float) -> tuple[Array, Array,
 
 
 def area(x_mass: Array, y_mass: Array, *, limit: float = 1.0) -> Array:
-    """Area under the curve that both masses draw, for x in 0..limit, divided by ``limit``.
+    """Area under the curve of cumulated y over cumulated x, for x in 0..limit, divided by ``limit``.
 
-    Negatives against positives give the AUROC (ties count half: Mann-Whitney). Negatives against lesion pixels weighted
-    by one over their region's size, with limit 0.3, give the AUPRO of Bergmann et al., CVPR 2019 (MVTec AD): the mean
-    overlap over regions, integrated over the pixel false positive rate, linear between thresholds.
+    With negatives as x and positives as y it is the AUROC; ties count half, as in the Mann-Whitney statistic. With
+    lesion pixels weighted by one over the size of their region as y and limit 0.3 it is the AUPRO of Bergmann et al.,
+    CVPR 2019 (MVTec AD): the mean overlap over regions, integrated over the pixel false positive rate, linear between
+    thresholds.
 
     Args:
         x_mass: (... m) mass of the negatives.
@@ -87,18 +87,18 @@ def area(x_mass: Array, y_mass: Array, *, limit: float = 1.0) -> Array:
     width, y0, inside = _segments(x_mass, y_mass, limit)
     total = (width * (y0 + inside * y_mass / 2)).sum(-1)
     share = ratio(total, limit * x_mass.sum(-1) * y_mass.sum(-1))
-    return np.minimum(share, 1.0)  # rounding of fractional masses
+    return np.minimum(share, 1.0)  # fractional masses can round to more than 1
 
 
 def area_error(x_mass: Array, y_mass: Array, wide: NDArray[np.bool_], *, limit: float = 1.0) -> Array:
-    """Bound on what :func:`area` loses because the entries in ``wide`` (m,) hold different scores in unknown order."""
+    """Bound on the error of :func:`area`: entries in ``wide`` (m,) hold different scores in unknown order."""
     width, _, inside = _segments(x_mass, y_mass, limit)
     total = (wide * width * y_mass * (1 - inside / 2)).sum(-1)
     return ratio(total, limit * x_mass.sum(-1) * y_mass.sum(-1))
 
 
 def _precision_range(neg: Array, pos: Array) -> tuple[Array, Array]:
-    """(lowest, highest) precision among an entry's positives: all its negatives first, or all its positives first."""
+    """Lowest and highest precision among the positives of an entry: its negatives come first, or its positives do."""
     tp, fp = np.cumsum(pos, -1), np.cumsum(neg, -1)
     low, high = ratio(tp - pos, tp - pos + fp), ratio(tp, tp + fp - neg)
     return np.nan_to_num(low), np.nan_to_num(high)
@@ -107,12 +107,12 @@ def _precision_range(neg: Array, pos: Array) -> tuple[Array, Array]:
 def average_precision(neg: Array, pos: Array, *, wide: NDArray[np.bool_] | None = None) -> Array:
     """Average precision: precision averaged over the positives, in [0, 1].
 
-    A step sum, not a trapezoid: equal scores get the precision at their score.
+    It is a step sum, not a trapezoid: equal scores get the precision at their score.
 
     Args:
         neg: (... m).
         pos: (... m).
-        wide: (m,) entries that hold different scores in unknown order; they get the middle of what is possible.
+        wide: (m,) entries that hold different scores in unknown order; they get the middle of the possible values.
     """
     tp, fp = np.cumsum(pos, -1), np.cumsum(neg, -1)
     precision = np.nan_to_num(ratio(tp, tp + fp))
@@ -123,16 +123,16 @@ def average_precision(neg: Array, pos: Array, *, wide: NDArray[np.bool_] | None 
 
 
 def average_precision_error(neg: Array, pos: Array, wide: NDArray[np.bool_]) -> Array:
-    """Bound on what :func:`average_precision` loses in the entries ``wide`` (m,)."""
+    """Bound on the error of :func:`average_precision` from the entries ``wide`` (m,)."""
     low, high = _precision_range(neg, pos)
     return ratio((wide * pos * (high - low) / 2).sum(-1), pos.sum(-1))
 
 
 def stretches(neg: Array, pos: Array) -> tuple[Array, Array]:
-    """Both masses (m,) with every stretch of scores that no positive has made one entry, (m').
+    """Both masses (m,) after all scores between two positives are merged into one entry, (m').
 
-    AUROC, average precision and the largest F1 stay what they are: between two positives they do not ask which negative
-    is higher. An image has far fewer lesion scores than scores.
+    AUROC, average precision and the largest F1 do not change, as they do not depend on the order of negatives between
+    two positives. It saves time: an image has far fewer lesion pixels than pixels.
     """
     hit = pos > 0
     starts = np.flatnonzero(np.r_[True, hit[1:] | hit[:-1]])
@@ -152,7 +152,7 @@ def f1_max(neg: Array, pos: Array) -> Array:
 
 
 def f1_max_error(neg: Array, pos: Array, wide: NDArray[np.bool_]) -> Array:
-    """How much :func:`f1_max` could be higher between the thresholds inside ``wide`` entries."""
+    """How much higher :func:`f1_max` could be at thresholds inside ``wide`` entries."""
     tp, fp = np.cumsum(pos, -1), np.cumsum(neg, -1)
     best = ratio(2 * tp, tp[..., -1:] + tp + fp - wide * neg).max(-1)
     gap: Array = best - f1_max(neg, pos)
@@ -160,7 +160,7 @@ def f1_max_error(neg: Array, pos: Array, wide: NDArray[np.bool_]) -> Array:
 
 
 def sensitivity_at(neg: Array, pos: Array, *, specificity: float) -> Array:
-    """The largest sensitivity among thresholds whose specificity is at least this; no interpolation.
+    """The largest sensitivity among thresholds with at least this specificity; no interpolation.
 
     Args:
         neg: (... m).
@@ -168,7 +168,7 @@ def sensitivity_at(neg: Array, pos: Array, *, specificity: float) -> Array:
         specificity: In [0, 1].
 
     Returns:
-        (...) in [0, 1]; 0 is real here: every threshold that finds a positive raises too many false alarms.
+        (...) in [0, 1]; 0 means that every threshold that finds a positive has too many false alarms.
     """
     tpr = ratio(np.cumsum(pos, -1), pos.sum(-1, keepdims=True))
     fpr = ratio(np.cumsum(neg, -1), neg.sum(-1, keepdims=True))
@@ -186,7 +186,7 @@ def points(
         neg: (m,).
         pos: (m,).
         thresholds: (m,) falling; entry j is positive where ``score >= thresholds[j]``.
-        limit: Most points per curve; if there are more, they are thinned evenly along the ROC curve.
+        limit: Largest number of points per curve; more are thinned evenly along the ROC curve.
 
     Returns:
         ``{"roc": {"fpr", "tpr", "threshold"}, "pr": {"recall", "precision", "threshold"}}``; empty without both kinds.

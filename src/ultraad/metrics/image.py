@@ -17,15 +17,15 @@ from ultraad.metrics.metric import Metric
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a formula may use: weighted images, for b weightings at once.
+    """The input of a formula: counts of weighted images, for b weightings at once.
 
     Attributes:
         neg: (b m) normal images at each distinct score, falling.
         pos: (b m) lesion images at each distinct score.
         normals: (b,) normal images.
         lesions: (b,) lesion images.
-        true_negatives: (b,) normal images below the stored threshold; NaN without one.
-        true_positives: (b,) lesion images at or above it; NaN without one.
+        true_negatives: (b,) normal images below the stored threshold; NaN without a threshold.
+        true_positives: (b,) lesion images at or above it; NaN without a threshold.
     """
 
     neg: Array

@@ -1,8 +1,8 @@
 """Localisation metrics, one image at a time, in memory that does not grow with the number of images.
 
-Every metric here is a function of five kinds of mass above a threshold: healthy pixels, lesion pixels, lesion pixels
-weighted by one over the size of their region (their sum is the overlap averaged over regions), and the rises and falls
-of each image's own Dice curve (their difference is the sum of Dice over lesion images). All five go into one sketch.
+Every metric is a function of five masses above a threshold: healthy pixels, lesion pixels, lesion pixels weighted by
+one over the size of their region (which sum to the overlap over regions), and the rises and falls of each image's own
+Dice curve (whose difference is the sum of Dice over lesion images). All five are in one sketch.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ultraad.metrics.metric import Metric
 from ultraad.metrics.sketch import Sketch, Values, compress, runs
 
 FPR_LIMIT = 0.3  # Bergmann et al., CVPR 2019 (MVTec AD)
-CAPACITY = 2**18  # ours; AUROC error below 5e-6 on distinct scores, 30 MB
-MAX_CLUSTERS = 1024  # ours; with CLUSTER_BINS about 30 MB, reached only by 1024 patients or more
-CLUSTER_BINS = 512  # ours; for intervals only, which move by a few percent of their width
-PRIOR_BINS = 1024  # ours; equal-area rings of the centre prior
+CAPACITY = 2**18  # error of the AUROC below 5e-6 on distinct scores; 30 MB
+MAX_CLUSTERS = 1024  # with CLUSTER_BINS about 30 MB
+CLUSTER_BINS = 512  # only for intervals, which move by a few percent of their width
+PRIOR_BINS = 1024  # equal-area rings of the centre prior
 
 _NEG, _POS, _PRO, _UP, _DOWN = range(5)  # rows of mass
 _TP, _PREDICTED, _TRUE, _DICE, _IOU, _LESIONS = range(6)  # sums per cluster
@@ -37,7 +37,7 @@ _TP, _PREDICTED, _TRUE, _DICE, _IOU, _LESIONS = range(6)  # sums per cluster
 
 @dataclass(frozen=True, slots=True)
 class Masses:
-    """What a formula may use: masses over falling scores and sums over images; leading axes are free.
+    """The input of a formula: masses over falling scores and sums over images; leading axes are free.
 
     Attributes:
         neg: (... g) healthy pixels.
@@ -124,14 +124,14 @@ PRIOR = "pixel_auroc_centre_prior"
 
 @dataclass(frozen=True, slots=True)
 class PixelTable:
-    """What the metrics of an evaluation need of each cluster, without the maps: for intervals and paired tests.
+    """What the metrics need of each cluster, without the maps; for intervals and paired tests.
 
     Attributes:
         groups: Cluster names (c,), in the order of first appearance.
         mass: float (c 5 g): healthy, lesion, region-weighted lesion, rises and falls of Dice, over falling scores.
         wide: bool (g,), bins that hold more than one score.
         sums: float (c 6): true positives, predicted, true, Dice, IoU, lesion images, at the stored threshold.
-        stored: Whether there was a stored threshold.
+        stored: Whether there is a stored threshold.
     """
 
     groups: tuple[str, ...]
@@ -141,10 +141,10 @@ class PixelTable:
     stored: bool
 
     def compute(self, weights: Array) -> dict[str, Array]:
-        """Every metric but the centre prior, on a coarse score axis.
+        """Every metric except the centre prior, on a coarse score axis.
 
         Args:
-            weights: float (b c), how often each cluster counts.
+            weights: float (b c) of the clusters.
 
         Returns:
             {metric: (b,)}, NaN where undefined.
@@ -154,22 +154,22 @@ class PixelTable:
         return {name: formula(masses) for name, formula in FORMULAS.items()}
 
     def select(self, groups: Sequence[str]) -> PixelTable:
-        """The table of these clusters, in this order; all must be there."""
+        """The table of these clusters, in this order."""
         at = [self.groups.index(g) for g in groups]
         return replace(self, groups=tuple(groups), mass=self.mass[at], sums=self.sums[at])
 
 
 class PixelMetrics:
-    """Accumulates maps and masks; positive means ``map >= threshold``.
+    """Metrics of maps and masks that are added one by one; positive means ``map >= threshold``.
 
     All pixels of all images count alike, those of normal images included, except where a metric is a mean over lesion
     images or regions. Metrics without a stored threshold are exact up to ``capacity`` different scores; beyond that
     each metric's ``error`` is a computed bound. Intervals come from a coarse copy per cluster, shifted onto the value.
 
     Args:
-        threshold: Stored pixel threshold for ``dice``, ``dice_pooled`` and ``iou``; None leaves them undefined.
+        threshold: Stored pixel threshold; None leaves the metrics at it undefined.
         capacity: Different scores kept before merging.
-        max_clusters: Patients kept apart for the bootstrap; later ones are hashed onto these.
+        max_clusters: Number of separate patients for the bootstrap; later patients share with these by a hash.
     """
 
     def __init__(
@@ -194,11 +194,11 @@ class PixelMetrics:
         Args:
             scores: float32 (h w), any finite range, higher is more anomalous.
             mask: bool (h w), True on lesion; all False for a normal image.
-            group: Resampled unit: the patient, or the image itself.
+            group: The patient, or the image itself: the unit of resampling.
 
         Returns:
-            The image's own numbers: ``lesion`` (share of pixels), ``auroc``, ``ap``, ``dice_best`` (the largest over
-            its thresholds), ``dice`` and ``iou`` at the stored threshold; None where undefined.
+            Metrics of the image alone: ``lesion`` (share of lesion pixels), ``auroc``, ``ap``, ``dice_best`` (the
+            largest over its thresholds), ``dice`` and ``iou`` at the stored threshold; None where undefined.
 
         Raises:
             DataError: If shapes differ or a score is not finite.
@@ -211,7 +211,7 @@ class PixelMetrics:
             )
             raise DataError(msg)
         if not np.isfinite(scores).all():
-            msg = f"group {group!r}: the map holds NaN or infinite scores; pixel metrics need finite ones"
+            msg = f"group {group!r}: the map has NaN or infinite scores; pixel metrics need finite ones"
             raise DataError(msg)
         regions, region = _regions(mask)
         values, mass = _image_masses(scores, mask, region)
@@ -233,7 +233,7 @@ class PixelMetrics:
         if group in self._cluster:
             return self._cluster[group]
         n = len(self._cluster)
-        if n == self._max_clusters:  # not remembered: the table stays bounded
+        if n == self._max_clusters:  # not stored, so that memory stays bounded
             return int.from_bytes(blake2b(group.encode(), digest_size=8).digest(), "little") % n
         self._cluster[group] = n
         self._sketches.append(Sketch(5, capacity=CLUSTER_BINS))
@@ -242,7 +242,7 @@ class PixelMetrics:
         return n
 
     def result(self, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Metric]:
-        """All metrics so far; more images may be added afterwards.
+        """All metrics of the images so far; more can be added afterwards.
 
         Args:
             resamples: Bootstrap resamples for the 95 % intervals; 0 for none.
@@ -273,7 +273,7 @@ class PixelMetrics:
         return curves.points(mass[_NEG, ::-1], mass[_POS, ::-1], low[::-1], limit=limit)
 
     def best_dice(self) -> tuple[float, float] | None:
-        """(threshold, mean Dice over lesion images there) behind ``dice_oracle``; None without lesions."""
+        """The threshold of ``dice_oracle`` and the mean Dice over lesion images there; None without lesions."""
         low, _, mass = self._sketch.bins()
         if not self.lesions:
             return None
@@ -285,7 +285,7 @@ class PixelMetrics:
         """What the metrics need of each cluster, on one common score axis.
 
         Args:
-            bins: Wanted on the axis; see :func:`.sketch.compress`.
+            bins: Number of bins wanted; see :func:`.sketch.compress`.
         """
         low, high, mass = self._sketch.bins()
         if low.size:
@@ -319,13 +319,13 @@ class PixelMetrics:
 
 
 def _regions(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
-    """Number of 8-connected regions, as MVTec AD's evaluation counts, and that of each lesion pixel (p,), from 1."""
+    """Number of 8-connected regions (as in MVTec AD's evaluation), and the region of each lesion pixel (p,), from 1."""
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    return count - 1, labels[mask].astype(np.int32)  # the background is counted, too
+    return count - 1, labels[mask].astype(np.int32)  # the background counts as one
 
 
 def _image_masses(scores: Values, mask: NDArray[np.bool_], region: NDArray[np.int32]) -> tuple[Values, Array]:
-    """Distinct scores of one image, rising (m,), and their five masses (5 m); ``region`` (p,) numbers lesion pixels."""
+    """Distinct scores of one image, rising (m,), and their masses (5 m); ``region`` (p,) of each lesion pixel."""
     ordered = np.sort(scores, axis=None)
     starts = runs(ordered)
     values = ordered[starts]
@@ -334,7 +334,7 @@ def _image_masses(scores: Values, mask: NDArray[np.bool_], region: NDArray[np.in
     if region.size == 0:
         return values, mass
     lesion = scores[mask]  # (p,)
-    order = np.argsort(lesion)  # searching in order is faster than searching at random
+    order = np.argsort(lesion)  # searching in order is faster
     at = np.searchsorted(values, lesion[order])
     pos = np.bincount(at, minlength=values.size)
     mass[_PRO] = np.bincount(at, weights=1 / np.bincount(region)[region[order]], minlength=values.size)
@@ -342,7 +342,7 @@ def _image_masses(scores: Values, mask: NDArray[np.bool_], region: NDArray[np.in
     mass[_NEG] -= pos
     found = region.size - np.cumsum(pos) + pos  # lesion pixels at or above each value
     dice = 2 * found / (region.size + ordered.size - starts)
-    step = np.append(dice[:-1] - dice[1:], dice[-1])  # change when the threshold falls to this value
+    step = np.append(dice[:-1] - dice[1:], dice[-1])  # change of Dice when the threshold falls to this value
     np.maximum(step, 0, out=mass[_UP])
     np.subtract(mass[_UP], step, out=mass[_DOWN])
     return values, mass
@@ -360,7 +360,7 @@ def _image_sums(scores: Values, mask: NDArray[np.bool_], threshold: float | None
 
 
 def _image_numbers(mass: Array, sums: Array, *, pixels: int, stored: bool) -> dict[str, float | None]:
-    """The metrics of one image from its masses (5 m) over rising scores and what it adds to the sums (6,)."""
+    """The metrics of one image from its masses (5 m) over rising scores and its sums (6,)."""
     found: dict[str, float | None] = dict.fromkeys(("auroc", "ap", "dice_best", "dice", "iou"))
     if sums[_TRUE]:
         neg, pos = curves.stretches(mass[_NEG, ::-1], mass[_POS, ::-1])
@@ -379,7 +379,7 @@ def _prior_masses(mask: NDArray[np.bool_]) -> Array:
     return np.array([pixels - lesion, lesion], dtype=np.float64)
 
 
-@lru_cache(maxsize=4)  # ours: the images of a set are often of one size
+@lru_cache(maxsize=4)  # many data sets have images of few sizes
 def _rings(h: int, w: int) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
     """Ring of each pixel (h w) and pixels per ring (PRIOR_BINS,).
 

@@ -1,7 +1,7 @@
-"""Is any method better over several data sets? Friedman's test on ranks, and Nemenyi's critical difference.
+"""Comparison of methods over several data sets: Friedman's test on ranks and Nemenyi's critical difference.
 
-As Demsar, JMLR 2006, recommends for comparing methods over data sets: one number per method and data set goes in, and
-only its rank among the methods counts, so data sets of different difficulty weigh alike.
+Recommended by Demsar, JMLR 2006. Of one number per method and data set, only the rank among the methods counts, so data
+sets of different difficulty have equal weight.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from ultraad.errors import DataError
 
 LEVEL = 0.05
-FEWEST = 3  # ours: data sets; with two, one draw of the data decides
+FEWEST = 3  # with two data sets, one draw of the data decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Ranks:
     Attributes:
         mean: {method: mean rank}, 1 is best; the best first.
         statistic: Friedman's chi-squared, corrected for ties; 0 if all methods tie everywhere.
-        p: Of "all methods are equal", by the chi-squared approximation, which is rough for few data sets.
-        critical: Nemenyi's critical difference: mean ranks that are closer cannot be told apart.
+        p: P-value of "all methods are equal", by the chi-squared approximation, which is rough for few data sets.
+        critical: Nemenyi's critical difference; mean ranks that are closer do not differ significantly.
         sets: Number of data sets.
     """
 
@@ -38,7 +38,7 @@ class Ranks:
     sets: int
 
     def ties(self) -> list[tuple[str, ...]]:
-        """The largest runs of neighbouring methods that differ by less than the critical difference; two or more."""
+        """The longest runs of two or more neighbouring methods that differ by less than the critical difference."""
         names, ranks = list(self.mean), list(self.mean.values())
         found: list[tuple[str, ...]] = []
         reached = 0
@@ -55,7 +55,7 @@ def rank(values: ArrayLike, names: Sequence[str], *, higher_is_better: bool = Tr
 
     Args:
         values: float (n k), one row for each data set, one column for each method.
-        names: Of the methods, (k,).
+        names: The methods, (k,).
         higher_is_better: False for errors.
 
     Raises:
@@ -66,7 +66,7 @@ def rank(values: ArrayLike, names: Sequence[str], *, higher_is_better: bool = Tr
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 2 or x.shape[1] != len(names) or min(x.shape) < FEWEST or not np.isfinite(x).all():
         msg = (
-            f"ranks need finite values of {FEWEST} data sets and {FEWEST} methods or more; "
+            f"ranks need finite values of at least {FEWEST} data sets and {FEWEST} methods, "
             f"got {x.shape} for {len(names)} methods"
         )
         raise DataError(msg)
@@ -93,7 +93,7 @@ def critical_difference(methods: int, sets: int, *, level: float = LEVEL) -> flo
     Args:
         methods: k.
         sets: n.
-        level: Chance of any false difference.
+        level: Probability of at least one false difference.
     """
     from scipy.stats import studentized_range
 

@@ -1,10 +1,10 @@
-"""Mass over scores in flat memory: exact while it can be, with known error after that.
+"""Mass over scores in constant memory: exact at first, with a known error after that.
 
-A pixel metric needs to know how much of each kind of pixel lies above each threshold. Keeping all pixels is exact but
-grows with the data set; a histogram is flat but needs the score range in advance and is coarse where the scores crowd
-(softmax maps crowd at 0 and 1). The sketch keeps every distinct score as its own bin until there are too many, then
-merges neighbours of little mass. Bins are closed intervals that never overlap, so what is lost is known exactly: the
-order inside the bins whose two ends differ.
+A pixel metric needs the number of pixels of each kind above each threshold. Keeping all pixels is exact, but the memory
+grows with the data set. A histogram has a constant size, but needs the score range in advance and is coarse where many
+scores are close together, as softmax maps are near 0 and 1. The sketch keeps every distinct score as its own bin until
+there are too many, then merges neighbours of little mass. Bins are closed intervals that never overlap, so only one
+thing is lost: the order of scores inside a bin whose two ends differ.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Values = NDArray[np.float32]
 
 
 def runs(values: Values) -> NDArray[np.intp]:
-    """Where each run of equal values starts, in a sorted vector."""
+    """Start of each run of equal values in a sorted vector."""
     return np.flatnonzero(np.r_[True, values[1:] != values[:-1]][: values.size])
 
 
 def search(ends: Values, values: Values) -> NDArray[np.intp]:
-    """``np.searchsorted(ends, values)`` where both rise: merging two sorted runs is what a stable sort is best at."""
+    """``np.searchsorted(ends, values)`` for two rising vectors, by a stable sort, which merges sorted runs fast."""
     order = np.argsort(np.concatenate([values, ends]), kind="stable")
     return np.flatnonzero(order < values.size) - np.arange(values.size)
 
@@ -34,8 +34,8 @@ class Sketch:
         kinds: Number k of rows of mass.
         capacity: Merging starts above this many bins and leaves about as many; see :func:`compress`. A merged bin holds
             at most ``2 k / capacity`` of a kind's total at that time.
-        graded: Never merge across the fixed grid of :func:`cells`, so that a tail that is thin today may fill up
-            tomorrow; costs some ten thousand bins.
+        graded: Never merge across the fixed grid of :func:`cells`, so that a range with few scores so far keeps its
+            resolution; costs some ten thousand bins.
     """
 
     def __init__(self, kinds: int, *, capacity: int, graded: bool = False) -> None:
@@ -75,7 +75,7 @@ class Sketch:
         order = np.argsort(low, kind="stable")
         low, high = low[order], np.concatenate([self._high, *values])[order]
         mass = np.concatenate([self._mass, *(m for _, m in self._pending)], axis=1).take(order, axis=1)
-        starts = runs(low)  # pending values may repeat each other; they lie outside the bins
+        starts = runs(low)  # pending values may repeat each other, but are outside the bins
         self._low, self._high = low[starts], high[starts]
         self._mass = np.add.reduceat(mass, starts, axis=1)
         self._pending, self._waiting = [], 0
@@ -89,17 +89,18 @@ class Sketch:
 def compress(
     low: Values, high: Values, mass: Array, *, bins: int, within: NDArray[np.int64] | None = None
 ) -> tuple[Values, Values, Array]:
-    """Merge neighbouring bins to about equal mass, the average over the kinds' shares.
+    """Merge neighbouring bins into bins of about equal mass, averaged over the shares of the kinds.
 
     Args:
         low: (m,) rising.
         high: (m,) upper ends.
         mass: (k m).
-        bins: Bins wanted; a bin that is heavier than one over this stays alone, so there can be up to three times more.
+        bins: Bins wanted. A bin with more than one over this of the mass is never merged, so there can be up to three
+            times more.
         within: (m,) bins with different numbers are never merged.
 
     Returns:
-        low, high, mass of the merged bins; a merged bin reaches up to the next one, so later scores in between fit in.
+        low, high, mass of the merged bins. A merged bin ends where the next one starts, so later scores fit in.
     """
     total = mass.sum(axis=1)
     share = np.divide(1 / np.count_nonzero(total), total, out=np.zeros_like(total), where=total > 0) @ mass  # (m,)
@@ -116,7 +117,7 @@ def compress(
 
 
 def cells(values: Values) -> NDArray[np.int64]:
-    """Cell of a fixed monotone grid over all floats: 512 cells per factor of 2 of |v|, and of 1 - v on (0.5, 1]."""
+    """Cell in a fixed grid over all floats, rising: 512 cells per factor of 2 of |v|, and of 1 - v on (0.5, 1]."""
     half, one = 0x3F000000, 0x3F800000  # bits of 0.5 and 1.0 as float32; bits of positive floats rise with the value
 
     def bits(v: Values) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""All metrics of one evaluation, sample by sample, into one JSON-able record."""
+"""All metrics of one evaluation, collected sample by sample."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Row:
 
 
 class Evaluation:
-    """Collects predictions with their truth; maps are digested at once and not kept.
+    """Collects predictions and their truth. Maps are processed at once and not kept.
 
     Args:
         classes: Class names in label order.
@@ -58,7 +58,7 @@ class Evaluation:
         pixel_threshold: float | None = None,
     ) -> None:
         if normal_class not in classes:
-            msg = f"the normal class {normal_class!r} is not among the classes {list(classes)}; name one of them"
+            msg = f"the normal class {normal_class!r} is not among the classes {list(classes)}; choose one of them"
             raise ConfigError(msg)
         self.classes = tuple(classes)
         self.normal_class = normal_class
@@ -81,32 +81,32 @@ class Evaluation:
     ) -> dict[str, float | None] | None:
         """Add one image.
 
-        Pixel metrics use it if it has a map and its lesion pixels are known: from the mask, or because the image is
-        normal. An anomalous image with an empty mask counts as unknown there.
+        Pixel metrics use the image if it has a map and its lesion pixels are known, either from the mask or because the
+        image is normal. An anomalous image with an empty mask counts as one without a mask.
 
         Args:
             id: Unique id of the image.
             score: Finite, higher is more anomalous.
-            anomalous: Truth; None if unknown (then the label decides, if there is one).
+            anomalous: Truth; None if unknown, then it follows from the label if there is one.
             map: float32 (h w), higher is more anomalous; None if the method has none.
             mask: bool (h w), True on lesion; None if unknown.
             probs: {class: probability}; None if the method does not grade.
             label: True class; None if unknown.
             group: Patient; None if unknown.
-            tags: Facts about the image, for the subsets of :meth:`result`.
+            tags: Facts about the image, which define the subsets of :meth:`result`.
 
         Returns:
             The image's own pixel metrics (:meth:`.PixelMetrics.add`); None if pixel metrics do not use it.
 
         Raises:
-            DataError: If the id was added before, the score is not finite, a class is unknown, or truth, label and
-                mask contradict each other.
+            DataError: If the id was added before, the score is not finite, a class is unknown, or truth, label and mask
+                contradict each other.
         """
         if id in self._rows:
-            msg = f"image {id!r} was added before; every image counts once"
+            msg = f"image {id!r} was added before; add every image once"
             raise DataError(msg)
         if not math.isfinite(score):
-            msg = f"image {id!r} has the score {score}; metrics need finite scores"
+            msg = f"image {id!r} has the score {score}, but metrics need finite scores"
             raise DataError(msg)
         for name in (*(probs or ()), *([label] if label is not None else ())):
             if name not in self.classes:
@@ -138,36 +138,33 @@ class Evaluation:
         return own
 
     def pixel_table(self, *, bins: int) -> PixelTable | None:
-        """What paired tests on pixel metrics need (:meth:`.PixelMetrics.table`); None without maps and masks."""
+        """The table for paired tests on pixel metrics (:meth:`.PixelMetrics.table`); None without maps and masks."""
         return self._pixels.table(bins=bins) if self._pixels.images else None
 
     def result(self, *, bootstrap: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
-        """Everything measured so far.
+        """All results so far.
 
         Args:
-            bootstrap: Resamples behind the 95 % intervals; 0 for none.
+            bootstrap: Resamples for the 95 % intervals; 0 for no intervals.
             seed: Seed of the bootstrap.
 
         Returns:
-            A dict of plain JSON types: ``metrics`` {key: metric}, ``subsets`` {"without_<tag>": {key: metric}} with the
-            image and class metrics of the images that lack a tag which occurs, ``curves`` (None where undefined),
-            ``confusion`` {"classes", "matrix"} with true classes in rows, ``n`` (counts) and ``bootstrap``.
+            A dict of plain JSON types: ``metrics`` {key: metric}; ``subsets`` {"without_<tag>": {key: metric}} with the
+            image and class metrics of the images without a tag, for every tag that occurs; ``curves`` (None where
+            undefined); ``confusion`` {"classes", "matrix"} with true classes in rows; ``n`` (counts); ``bootstrap``.
         """
-        rows = list(self._rows.values())
-        metrics = self._image_and_class(rows, bootstrap, seed) | self._pixels.result(resamples=bootstrap, seed=seed)
-        tags = sorted({t for r in rows for t in r.tags})
+        rows, draw = list(self._rows.values()), {"resamples": bootstrap, "seed": seed}
         subsets = {
-            f"without_{tag}": self._image_and_class([r for r in rows if tag not in r.tags], bootstrap, seed)
-            for tag in tags
+            f"without_{tag}": self._image_and_class([r for r in rows if tag not in r.tags], **draw)
+            for tag in sorted({t for r in rows for t in r.tags})
         }
-        known = [r for r in rows if r.anomalous is not None]
-        image = detection.image_curves([r.score for r in known], [r.anomalous is True for r in known])
-        pixel = self._pixels.curves()
-        probs, labels = self._graded(rows)
+        scores, truth, _ = _known(rows)
+        image, pixel = detection.image_curves(scores, truth), self._pixels.curves()
+        probs, labels, _ = self._graded(rows)
         matrix = grading.confusion_matrix(probs, labels, classes=len(self.classes))
         groups = {r.group for r in rows if r.group is not None}
         return {
-            "metrics": _plain(metrics),
+            "metrics": _plain(self._image_and_class(rows, **draw) | self._pixels.result(**draw)),
             "subsets": {name: _plain(m) for name, m in subsets.items()},
             "curves": {
                 "image_roc": image.get("roc"),
@@ -187,38 +184,31 @@ class Evaluation:
                 "masks": self._pixels.lesions,
                 "regions": self._pixels.regions,
             },
-            "bootstrap": {"unit": "patient" if groups else "image", "resamples": bootstrap, "seed": seed},
+            "bootstrap": {"unit": "patient" if groups else "image", **draw},
         }
 
-    def _graded(self, rows: list[_Row]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Probabilities (n c) and labels (n,) of the rows that have both."""
-        pairs = [(r.probs, r.label) for r in rows if r.probs is not None and r.label is not None]
-        probs = np.array([p for p, _ in pairs], dtype=np.float64).reshape(len(pairs), len(self.classes))
-        return probs, np.array([y for _, y in pairs], dtype=np.int64)
+    def _image_and_class(self, rows: list[_Row], *, resamples: int, seed: int) -> dict[str, Metric]:
+        scores, truth, groups = _known(rows)
+        image = detection.image_metrics(
+            scores, truth, threshold=self.image_threshold, groups=groups, resamples=resamples, seed=seed
+        )
+        probs, labels, groups = self._graded(rows)
+        classes, normal = self.classes, self.normal_class
+        return image | grading.class_metrics(
+            probs, labels, classes=classes, normal_class=normal, groups=groups, resamples=resamples, seed=seed
+        )
 
-    def _image_and_class(self, rows: list[_Row], resamples: int, seed: int) -> dict[str, Metric]:
-        known = [r for r in rows if r.anomalous is not None]
-        graded = [r for r in rows if r.probs is not None and r.label is not None]
-        probs, labels = self._graded(rows)
-        return {
-            **detection.image_metrics(
-                [r.score for r in known],
-                [r.anomalous is True for r in known],
-                threshold=self.image_threshold,
-                groups=[r.group for r in known],
-                resamples=resamples,
-                seed=seed,
-            ),
-            **grading.class_metrics(
-                probs,
-                labels,
-                classes=self.classes,
-                normal_class=self.normal_class,
-                groups=[r.group for r in graded],
-                resamples=resamples,
-                seed=seed,
-            ),
-        }
+    def _graded(self, rows: list[_Row]) -> tuple[NDArray[np.float64], NDArray[np.int64], list[str | None]]:
+        """Probabilities (n c), labels (n,) and patients of the rows with probabilities and a label."""
+        found = [(r.probs, r.label, r.group) for r in rows if r.probs is not None and r.label is not None]
+        probs = np.array([p for p, _, _ in found], dtype=np.float64).reshape(len(found), len(self.classes))
+        return probs, np.array([y for _, y, _ in found], dtype=np.int64), [g for _, _, g in found]
+
+
+def _known(rows: list[_Row]) -> tuple[list[float], list[bool], list[str | None]]:
+    """Scores, truth and patients of the rows whose truth is known."""
+    found = [(r.score, r.anomalous, r.group) for r in rows if r.anomalous is not None]
+    return [s for s, _, _ in found], [y for _, y, _ in found], [g for _, _, g in found]
 
 
 def _plain(metrics: Mapping[str, Metric]) -> dict[str, dict[str, float | int | str | None]]:

@@ -1,6 +1,6 @@
-"""Thresholds, fitted on the scores they are given and on nothing else: the support or a development part.
+"""Thresholds, fitted only on the scores they are given: those of the support set or of a development part.
 
-A threshold chosen on test labels is an oracle and lives in the metrics named ``*_oracle``. Positive always means
+A threshold chosen on test labels is an oracle; only the metrics named ``*_oracle`` use one. Positive always means
 ``score >= threshold``.
 """
 
@@ -17,19 +17,19 @@ from ultraad.metrics import curves
 from ultraad.metrics.curves import Array, Ranking
 from ultraad.metrics.pixel import PixelMetrics
 
-FEW = 20  # ours; with fewer images of a kind a rate moves by more than 5 points per image
+FEW = 20  # with fewer images of a kind, each image moves a rate by more than 5 points
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Where to cut, and how far to trust it.
+    """A threshold, and what it was fitted on.
 
     Attributes:
         value: Positive is ``score >= value``; None if it could not be fitted.
-        rule: What was maximised or held.
+        rule: The criterion that was maximised or kept.
         n: Images it was fitted on.
-        achieved: The rule's criterion on those images (not an estimate for new ones); None if not fitted.
-        note: What a user should know: missing kinds, few images; None if all is well.
+        achieved: Value of the criterion on those images, not an estimate for new ones; None if not fitted.
+        note: A warning for the user: a kind is missing or rare; None without one.
     """
 
     value: float | None
@@ -40,7 +40,7 @@ class Threshold:
 
 
 def _between(thresholds: Array, j: int) -> float:
-    """Half-way from the j-th highest score to the next lower one (ours): keeps a margin on both sides."""
+    """Half-way from the j-th highest score to the next lower one, which leaves a margin on both sides."""
     lower = thresholds[min(j + 1, thresholds.size - 1)]
     middle = float(thresholds[j] + lower) / 2
     return middle if middle > lower else float(thresholds[j])
@@ -58,7 +58,7 @@ def _maximise(rule: str, scores: ArrayLike, anomalous: ArrayLike) -> Threshold:
     if not p or not q:
         return Threshold(None, rule, n, note=f"needs normal and anomalous images, got {q} and {p}")
     criterion = curves.f1(neg, pos) if rule == "f1" else np.cumsum(pos) / p - np.cumsum(neg) / q
-    best = int(criterion.argmax())  # of equals, the highest threshold: the fewest alarms
+    best = int(criterion.argmax())  # the highest threshold of several: fewest false alarms
     return Threshold(_between(ranking.thresholds, best), rule, n, float(criterion[best]), _note(q, p))
 
 
@@ -93,7 +93,7 @@ def at_specificity(scores: ArrayLike, anomalous: ArrayLike, *, specificity: floa
         DataError: If lengths differ or a score is not finite.
     """
     if not 0 < specificity <= 1:
-        msg = f"specificity must be in (0, 1], got {specificity}; 0.9 lets one normal image in ten raise an alarm"
+        msg = f"specificity must be in (0, 1], got {specificity}; 0.9 allows false alarms in one of ten normal images"
         raise ConfigError(msg)
     rule = f"specificity>={specificity:g}"
     ranking = Ranking(scores, anomalous)
@@ -102,21 +102,19 @@ def at_specificity(scores: ArrayLike, anomalous: ArrayLike, *, specificity: floa
     if not q:
         return Threshold(None, rule, n, note="needs normal images, got none")
     specific = 1 - np.cumsum(neg) / q
-    allowed = int((specific >= specificity - 1e-9).sum())  # a prefix: specificity falls with the threshold
+    allowed = int((specific >= specificity - 1e-9).sum())  # specificity falls with the threshold
     note = _note(q, FEW)
-    if allowed == 0:  # the highest score is already a normal image too many
+    if allowed == 0:  # even the highest score flags too many normal images
         top = float(np.nextafter(ranking.thresholds[0], np.inf))
         return Threshold(top, rule, n, 1.0, note)
     return Threshold(_between(ranking.thresholds, allowed - 1), rule, n, float(specific[allowed - 1]), note)
 
 
 def pixel_dice(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> Threshold:
-    """The pixel threshold that maximises the mean Dice over the lesion images among (map, mask) pairs.
-
-    Streaming: one pair is held at a time.
+    """The pixel threshold that maximises the mean Dice over lesion images; holds one pair in memory at a time.
 
     Args:
-        pairs: float32 (h w) maps with bool (h w) masks; normal images are allowed and do not count.
+        pairs: float32 (h w) maps with bool (h w) masks; normal images are ignored.
 
     Raises:
         DataError: If a pair's shapes differ or a score is not finite.
