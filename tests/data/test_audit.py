@@ -192,8 +192,8 @@ def test_nearly_identical_pictures_by_what_they_join(first, second, kind, severi
     fault = duplicates.pop(f"near_duplicate_{kind}")
     assert not duplicates
     assert fault.severity == severity
-    assert fault.message.startswith("1 pair(s), 2 images of 1 scenes")
-    assert fault.items[0].startswith("a.png ~ b.png (likeness 0.9")
+    assert fault.message.startswith("1 pair(s), 2 images of 1 scene(s)")
+    assert fault.items[0].startswith("a.png ~ b.png (similarity 0.9")
 
 
 def test_a_patient_in_two_splits_is_an_error(tmp_path):

@@ -1,4 +1,4 @@
-"""Look at a data set before believing any number computed from it."""
+"""Check a data set before computing numbers from it."""
 
 from __future__ import annotations
 

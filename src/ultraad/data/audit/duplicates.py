@@ -1,10 +1,10 @@
-"""The same picture twice: byte for byte, or nearly (re-saved, cropped, caliper drawn in, next frame of a cine).
+"""Duplicates: identical files, and near-duplicates (re-saved, cropped, calipers added, the next frame of a cine).
 
 Two images are near-duplicates if their 256-bit dHashes differ in at most ``MAX_BITS`` bits (128 is chance) and the
-fine detail of their 32 x 32 thumbnails correlates by at least ``MIN_DETAIL``. Fine detail is the thumbnail minus its
-blurred self: without that, a bright top and a dark bottom make all ultrasound images alike. Both limits are ours, set
-on BUS-UCLM and BUSI: different patients of BUS-UCLM are at least 71 bits apart and correlate by 0.62 at most, and the
-least alike pairs found in BUSI (60 bits, 0.71) still show one scene (docs/data-check.md).
+fine detail of their 32 x 32 thumbnails correlates by at least ``MIN_DETAIL``. Fine detail is the thumbnail minus a
+blurred copy; without the subtraction, the bright top and dark bottom make all ultrasound images similar. Both limits
+were set on BUS-UCLM and BUSI: images of different patients of BUS-UCLM differ in at least 71 bits and correlate by at
+most 0.62, and the least similar pairs found in BUSI (60 bits, 0.71) still show the same scene (docs/data-check.md).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 MAX_BITS = 64  # of 256
 MIN_DETAIL = 0.7
 _BLUR = 3.0  # Gaussian sigma in thumbnail pixels
-_BLOCK = 256  # rows compared at once: bounds the memory at 8 * _BLOCK * n bytes
+_BLOCK = 256  # rows compared at once; limits the memory to 8 * _BLOCK * n bytes
 
 
 def exact_groups(hashes: Sequence[str]) -> list[list[int]]:
-    """Positions that share one hash, for hashes that occur more than once, in order of first occurrence."""
+    """The positions of each hash that occurs more than once, in order of first occurrence."""
     places: dict[str, list[int]] = {}
     for i, hash_ in enumerate(hashes):
         places.setdefault(hash_, []).append(i)
@@ -46,7 +46,7 @@ def near_pairs(bits: NDArray[np.uint64], thumbnails: NDArray[np.uint8]) -> Itera
     for start in range(0, len(bits), _BLOCK):
         block = bits[start : start + _BLOCK]
         distance = np.zeros((len(block), len(bits)), dtype=np.int64)
-        for word in range(bits.shape[1]):  # one word at a time keeps the memory at one number for each pair
+        for word in range(bits.shape[1]):  # one word at a time: one number per pair in memory
             distance += np.bitwise_count(block[:, None, word] ^ bits[None, :, word])  # (block b)
         for row, j in zip(*np.nonzero(distance <= MAX_BITS), strict=True):
             i = start + int(row)
@@ -57,7 +57,7 @@ def near_pairs(bits: NDArray[np.uint64], thumbnails: NDArray[np.uint8]) -> Itera
 
 
 def clusters(pairs: Sequence[tuple[int, int]]) -> int:
-    """Number of connected components among the images that occur in pairs."""
+    """Number of connected components of the graph whose edges are the pairs."""
     parent: dict[int, int] = {}
 
     def find(i: int) -> int:
@@ -71,7 +71,7 @@ def clusters(pairs: Sequence[tuple[int, int]]) -> int:
 
 
 def _detail(thumbnail: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """float64 (32 32) of mean 0 and norm 1; zero where there is no detail."""
+    """The fine detail, float64 (32 32) with mean 0 and norm 1; all zero if there is none."""
     x = thumbnail.astype(np.float64)
     x -= cv2.GaussianBlur(x, (0, 0), _BLUR)
     x -= x.mean()

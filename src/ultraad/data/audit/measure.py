@@ -1,4 +1,4 @@
-"""One look at one image: the only place of the data check that decodes pixels."""
+"""Measure one image: the only part of the data check that decodes pixels."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
     from ultraad.types import Sample
 
-THUMBNAIL = 32  # side in pixels  # ours
-_HASH = 16  # dHash compares 16 x 16 neighbours: 256 bits  # ours
-_FLAT = 1.0  # grey levels of standard deviation below which a picture shows nothing  # ours
-_COLOURED = 64  # difference of the largest and smallest channel from which a pixel counts as coloured  # ours
-_COLOUR_SHARE = 1e-3  # share of coloured pixels from which an image does  # ours
+_THUMBNAIL = 32  # side in pixels
+_HASH = 16  # dHash compares 16 x 16 neighbours: 256 bits
+_FLAT = 1.0  # standard deviation in grey levels below which an image is flat
+_COLOURED = 64  # a pixel is coloured if its largest and smallest channel differ by this many grey levels
+_COLOUR_SHARE = 1e-3  # an image is coloured if a larger share of its pixels is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What the check keeps of one image: about 1 KB.
+    """What the check keeps of one image, about 1 KB.
 
     Attributes:
         sample: The sample.
-        error: Why the image cannot be read; None if it can. Then nothing below is set.
+        error: Why the image cannot be read; None if it can. If set, nothing below is.
         mask_error: Why the masks cannot be read; None if they can, or there are none.
-        misaligned: The sizes (width x height), if a mask does not have the image's; None if they agree.
+        misaligned: The sizes (width x height) if a mask's differs from the image's; None if they agree.
         lesion: Share of mask pixels, 0 to 1; None if there is no usable mask.
         hash: Content hash of the file.
-        coloured: More than a thousandth of the pixels are coloured (Doppler, coloured marks).
-        flat: The image shows nothing.
-        bits: uint64 (4,), dHash.
-        thumbnail: uint8 (32 32), grey.
+        coloured: True if more than a thousandth of the pixels are coloured (Doppler, coloured marks).
+        flat: True if the image is a single grey level.
+        bits: dHash, uint64 (4,).
+        thumbnail: Grey, uint8 (32 32).
     """
 
     sample: Sample
@@ -55,7 +55,7 @@ class Measured:
 
 
 def measure(sample: Sample) -> Measured:
-    """Read one image and its masks; what cannot be read is noted, not raised."""
+    """Read one image and its masks; errors are recorded, not raised."""
     try:
         image = io.read_image(sample.image, frame=sample.frame)
         hash_ = content_hash(sample)
@@ -83,11 +83,11 @@ def measure(sample: Sample) -> Measured:
         coloured=bool((spread >= _COLOURED).mean() > _COLOUR_SHARE),
         flat=bool(grey.std() < _FLAT),
         bits=_dhash(grey),
-        thumbnail=np.asarray(cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA), dtype=np.uint8),
+        thumbnail=np.asarray(cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA), dtype=np.uint8),
     )
 
 
 def _dhash(grey: NDArray[Any]) -> NDArray[np.uint64]:
-    """256 bits: is each cell of a 16 x 17 thumbnail brighter than its left neighbour."""
+    """256 bits: whether each cell of a 16 x 17 thumbnail is brighter than its left neighbour."""
     small = cv2.resize(grey, (_HASH + 1, _HASH), interpolation=cv2.INTER_AREA)  # (16 17)
     return np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint64)  # (4,)

@@ -1,4 +1,4 @@
-"""What a data check says: plain data, and the same as lines of text."""
+"""The report of a data check, as data and as lines of text."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class _Frozen(BaseModel):
 
 
 class Finding(_Frozen):
-    """One kind of fault and everything it was found on.
+    """One kind of fault and everything that has it.
 
     Attributes:
-        severity: ``"error"``: numbers computed from the set would be wrong or too good. ``"warning"``: they may
+        severity: ``"error"``: numbers computed from the set would be wrong or too high. ``"warning"``: they may
             mislead. ``"info"``: good to know.
         kind: Stable name, e.g. ``"misaligned_mask"``.
         message: What was found, why it matters, what to do.
-        items: Every image, pair or cell it was found on.
+        items: Every image, pair or cell with the fault.
     """
 
     severity: Severity
@@ -35,13 +35,13 @@ class Finding(_Frozen):
 
 
 class ClassCount(_Frozen):
-    """One class in numbers.
+    """Counts of one class.
 
     Attributes:
         images: Images of this class.
         patients: Known patients with an image of this class.
         splits: {published split: images}; empty if none is published.
-        masks: Images with a mask on their own pixel grid.
+        masks: Images with a mask of the same size.
     """
 
     images: int
@@ -51,7 +51,7 @@ class ClassCount(_Frozen):
 
 
 class TagCount(_Frozen):
-    """How much a nuisance tells about the label.
+    """How well a tag predicts the label.
 
     Attributes:
         normal: Normal images with this tag.
@@ -74,10 +74,10 @@ class AuditReport(_Frozen):
         images: Number of samples.
         patients: Number of known patients.
         without_patient: Images whose patient is unknown.
-        classes: {class: numbers}, in label order; the key ``"(no class)"`` holds the unlabelled.
+        classes: {class: counts}, in label order; the key ``"(no class)"`` is for unlabelled images.
         normal_class: The class that means "no lesion"; None if unknown.
-        tags: {tag: numbers}; ``"colour"`` is measured, the others come with the data.
-        findings: Worst first.
+        tags: {tag: counts}; ``"colour"`` is measured, the others come with the data.
+        findings: Most severe first.
     """
 
     root: str
@@ -104,9 +104,9 @@ class AuditReport(_Frozen):
         """The report as text.
 
         Args:
-            items: How many images to name for each finding, >= 0.
+            items: Number of images to list for each finding, >= 0.
         """
-        unknown = f", {self.without_patient} images of unknown patient" if self.without_patient else ""
+        unknown = f", {self.without_patient} images without a patient ID" if self.without_patient else ""
         out = [
             f"{self.root}",
             f"layout {self.layout}: {self.title}",
@@ -141,12 +141,12 @@ class AuditReport(_Frozen):
 
 
 def worst_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Errors, then warnings, then the rest; otherwise as they came."""
+    """Errors, then warnings, then the rest; otherwise in the given order."""
     return tuple(sorted(findings, key=lambda f: _ORDER.index(f.severity)))
 
 
 def _table(rows: list[list[str]]) -> list[str]:
-    """Columns lined up: the first to the left, numbers to the right."""
+    """Aligned columns: the first to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])

@@ -1,4 +1,4 @@
-"""The data check: every image once, then what the images say about each other."""
+"""The data check: measure every image once, then compare the images with each other."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     from ultraad.types import Sample
 
-_FULL = 0.95  # share of mask pixels from which a mask looks inverted  # ours
-_SHORTCUT = 0.1  # distance of a tag's AUROC from chance that is worth a warning  # ours
+_FULL = 0.95  # share of mask pixels above which a mask may be inverted
+_SHORTCUT = 0.1  # distance of a tag's AUROC from chance (0.5) from which it gets a warning
 _NO_CLASS = "(no class)"
 
 
 def audit(root: Path | str, *, layout: str = "auto", progress: Callable[[int, int], None] | None = None) -> AuditReport:
     """Check a data set.
 
-    Errors are what makes numbers wrong or too good: unreadable images or masks, masks off the pixel grid, lesions on
-    normal images, a patient in two splits, byte-identical images across classes, patients or splits. Near-duplicates,
-    empty or full masks, faulty tables, nuisances that give the label away, and an unknown patient or normal class are
-    warnings.
+    Errors make numbers wrong or too high: unreadable images or masks, masks of another size than their image, lesions
+    on normal images, a patient in two splits, identical files across classes, patients or splits. Warnings are
+    near-duplicates, empty or full masks, faulty tables, tags that predict the label, and unknown patients or normal
+    class.
 
     Args:
         root: Data set.
@@ -38,10 +38,10 @@ def audit(root: Path | str, *, layout: str = "auto", progress: Callable[[int, in
         progress: Called with (images done, images in all).
 
     Returns:
-        Counts and findings; about 1 KB of memory is kept for each image.
+        Counts and findings. About 1 KB of memory is used for each image.
 
     Raises:
-        DataError: If nothing is found there or a table is broken.
+        DataError: If there are no images or a table is broken.
     """
     root = Path(root)
     source = sources.get(sources.detect(root) if layout == "auto" else layout)
@@ -77,9 +77,6 @@ def audit(root: Path | str, *, layout: str = "auto", progress: Callable[[int, in
     )
 
 
-# --- counts ----------------------------------------------------------------------------------------------------------
-
-
 def _counts(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, ClassCount]:
     out = {}
     for name in [*classes, *([_NO_CLASS] if any(s.label is None for s in samples) else [])]:
@@ -94,12 +91,12 @@ def _counts(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, Clas
 
 
 def _split_order(item: tuple[str, int]) -> tuple[bool, bool, str]:
-    """Training first, test last."""
+    """Sort key: training first, test last."""
     return item[0] != "train", item[0] == "test", item[0]
 
 
 def _tags(measured: Sequence[Measured]) -> dict[str, TagCount]:
-    """Every tag as a lesion detector. For a yes/no mark the AUROC is (1 + share on abnormal - share on normal) / 2."""
+    """Every tag as a lesion detector: the AUROC of a binary tag is (1 + share on abnormal - share on normal) / 2."""
     tagged = {m.sample.id: m.sample.tags | ({"colour"} if m.coloured else set()) for m in measured}
     normal = [tagged[m.sample.id] for m in measured if m.sample.anomalous is False]
     abnormal = [tagged[m.sample.id] for m in measured if m.sample.anomalous is True]
@@ -111,11 +108,8 @@ def _tags(measured: Sequence[Measured]) -> dict[str, TagCount]:
     return out
 
 
-# --- findings --------------------------------------------------------------------------------------------------------
-
-
 def _finding(severity: Severity, kind: str, message: str, items: Sequence[str]) -> Iterator[Finding]:
-    """One finding, or none if there is nothing to name."""
+    """One finding with ``{n}`` filled in, or none if there are no items."""
     if items:
         yield Finding(severity=severity, kind=kind, message=message.format(n=len(items)), items=tuple(items))
 
@@ -136,7 +130,7 @@ def _files(measured: Sequence[Measured]) -> Iterator[Finding]:
     yield from _finding(
         "warning",
         "flat_image",
-        "{n} image(s) show nothing but one grey level; remove them",
+        "{n} image(s) are a single grey level; remove them",
         [m.sample.id for m in measured if m.flat],
     )
 
@@ -146,32 +140,33 @@ def _masks(measured: Sequence[Measured]) -> Iterator[Finding]:
     yield from _finding(
         "error",
         "misaligned_mask",
-        f"{{n}} mask(s) have another size than their image{_of_patients([m.sample for m in off])}; masks are never "
-        "stretched, so these images take part in no mask supervision and no pixel metric",
+        f"{{n}} mask(s) differ in size from their image{_of_patients([m.sample for m in off])}; masks are never "
+        "resized, so these images are excluded from mask supervision and pixel metrics",
         [f"{m.sample.id}: {m.misaligned}" for m in off],
     )
     known = [(m.sample, m.lesion) for m in measured if m.lesion is not None]
     yield from _finding(
         "error",
         "lesion_on_normal",
-        "{n} normal image(s) have a mask that is not empty; label or mask is wrong",
+        "{n} normal image(s) have a mask that is not empty; the label or the mask is wrong",
         [f"{s.id}: {share:.1%} of the pixels" for s, share in known if s.anomalous is False and share > 0],
     )
     yield from _finding(
         "warning",
         "empty_mask",
-        "{n} abnormal image(s) have an empty mask, so a found lesion counts as false; remove the mask if it is unknown",
+        "{n} abnormal image(s) have an empty mask, so a detected lesion counts as a false positive; delete the mask if "
+        "the outline is unknown",
         [s.id for s, share in known if s.anomalous and share == 0],
     )
     yield from _finding(
         "warning",
         "full_mask",
-        f"{{n}} mask(s) cover more than {_FULL:.0%} of the image; perhaps they are inverted",
+        f"{{n}} mask(s) cover more than {_FULL:.0%} of the image; check whether they are inverted",
         [f"{s.id}: {share:.1%}" for s, share in known if share > _FULL],
     )
     bare = [m.sample.id for m in measured if m.sample.anomalous and not m.sample.masks]
     yield from _finding(
-        "warning", "no_mask", "{n} abnormal image(s) have no mask and take part in no pixel metric", bare
+        "warning", "no_mask", "{n} abnormal image(s) have no mask and are excluded from pixel metrics", bare
     )
 
 
@@ -184,13 +179,13 @@ def _exact(measured: Sequence[Measured]) -> Iterator[Finding]:
         for kind in kinds - {"within_patient", "patient_unknown"} or {"otherwise"}:
             found.setdefault(kind, []).append(" = ".join(s.id for s in members))
     texts = {
-        "across_classes": "{n} picture(s) stand in two classes byte for byte; one of the labels is wrong",
-        "across_splits": "{n} picture(s) stand in two published splits byte for byte; the test contains its training",
-        "across_patients": "{n} picture(s) belong to two patients byte for byte; a split by patient leaks through them",
+        "across_classes": "{n} identical file(s) in two classes; one of the labels is wrong",
+        "across_splits": "{n} identical file(s) in two published splits; the test set contains training images",
+        "across_patients": "{n} identical file(s) under two patients; a split by patient leaks",
     }
     for kind, text in texts.items():
         yield from _finding("error", f"duplicate_{kind}", text, found.get(kind, []))
-    text = "{n} picture(s) occur more than once, byte for byte; keep one copy, or keep the copies in one split"
+    text = "{n} identical file(s) occur more than once; keep one copy, or keep all copies in one split"
     yield from _finding("warning", "duplicate", text, found.get("otherwise", []))
 
 
@@ -206,27 +201,27 @@ def _near(measured: Sequence[Measured]) -> Iterator[Finding]:
             for kind in _relations(usable[i].sample, usable[j].sample):
                 found.setdefault(kind, []).append((i, j, detail))
     texts: dict[str, tuple[Severity, str]] = {
-        "across_classes": ("warning", "nearly the same picture under two classes"),
-        "across_splits": ("warning", "nearly the same picture in two published splits"),
-        "across_patients": ("warning", "nearly the same picture of two patients; perhaps they are one"),
+        "across_classes": ("warning", "near-duplicates in two classes"),
+        "across_splits": ("warning", "near-duplicates in two published splits"),
+        "across_patients": ("warning", "near-duplicates of two patients, who may be one person"),
         "patient_unknown": (
             "warning",
-            "nearly the same picture and the patients are not known, so a random split puts one lesion on both sides",
+            "near-duplicates without patient IDs, so a random split can put one lesion on both sides",
         ),
-        "within_patient": ("info", "nearly the same picture of one patient (neighbouring frames); split by patient"),
+        "within_patient": ("info", "near-duplicates of one patient (neighbouring frames); split by patient"),
     }
     for kind, (severity, text) in texts.items():
         pairs = sorted(found.get(kind, []), key=lambda p: -p[2])
         images = len({k for i, j, _ in pairs for k in (i, j)})
         scenes = clusters([(i, j) for i, j, _ in pairs])
-        items = [f"{usable[i].sample.id} ~ {usable[j].sample.id} (likeness {d:.2f})" for i, j, d in pairs]
+        items = [f"{usable[i].sample.id} ~ {usable[j].sample.id} (similarity {d:.2f})" for i, j, d in pairs]
         yield from _finding(
-            severity, f"near_duplicate_{kind}", f"{{n}} pair(s), {images} images of {scenes} scenes: {text}", items
+            severity, f"near_duplicate_{kind}", f"{{n}} pair(s), {images} images of {scenes} scene(s): {text}", items
         )
 
 
 def _relations(a: Sample, b: Sample) -> list[str]:
-    """What is wrong with two samples being one picture; the last two names mean that nothing is, or may be."""
+    """Why two samples must not be one picture; ``within_patient`` means that they may, ``patient_unknown`` perhaps."""
     out = []
     if a.label is not None and b.label is not None and a.label != b.label:
         out.append("across_classes")
@@ -247,28 +242,28 @@ def _patients(samples: Sequence[Sample]) -> Iterator[Finding]:
     yield from _finding(
         "error",
         "patient_in_two_splits",
-        "{n} patient(s) stand in more than one published split; the test set knows them from training",
+        "{n} patient(s) are in more than one published split, so the test set contains patients of the training set",
         [f"{group}: {', '.join(sorted(names))}" for group, names in splits.items() if len(names) > 1],
     )
     if not any(s.group for s in samples):
         yield Finding(
             severity="warning",
             kind="no_patients",
-            message="no patient is known: no split can be shown to keep patients apart, and intervals are too narrow",
+            message="no patient IDs: a split may put a patient on both sides, and confidence intervals are too narrow",
         )
 
 
 def _classes(samples: Sequence[Sample], classes: Sequence[str], normal: str | None) -> Iterator[Finding]:
     if normal is None:
         names = ", ".join(classes) or "none"
-        text = f"no class is known to mean 'no lesion' (classes: {names}); a support draw needs --normal-class"
+        text = f"no class is known to mean 'no lesion' (classes: {names}); 'ultraad support draw' needs --normal-class"
         yield Finding(severity="warning", kind="no_normal_class", message=text)
     missing = [s.id for s in samples if s.label is None]
     yield from _finding("warning", "no_class", "{n} image(s) have no class and cannot be drawn or graded", missing)
 
 
 def _quirks(quirks: Sequence[str]) -> Iterator[Finding]:
-    yield from _finding("warning", "table", "{n} odd cell(s) or file(s) beside the table", quirks)
+    yield from _finding("warning", "table", "{n} unexpected cell(s) or file(s)", quirks)
 
 
 def _shortcuts(tags: dict[str, TagCount]) -> Iterator[Finding]:
@@ -278,8 +273,8 @@ def _shortcuts(tags: dict[str, TagCount]) -> Iterator[Finding]:
         if t.auroc is not None and abs(t.auroc - 0.5) >= _SHORTCUT
     ]
     text = (
-        "{n} nuisance(s) give the label away: a model can look at them instead of the lesion. Report detection also on "
-        "images without them (--exclude-tags)"
+        "{n} tag(s) predict the label: a model can use them instead of the lesion. Also report detection on images "
+        "without them (--exclude-tags)"
     )
     yield from _finding("warning", "shortcut", text, telling)
 
