@@ -1,4 +1,4 @@
-"""Overlays are painted out, and small maps say what large ones said."""
+"""Overlays are painted out, and small maps keep the content of large ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def marked(seed=3):
     return grey, image
 
 
-def test_colour_goes_and_grey_stays():
+def test_coloured_pixels_are_replaced_and_grey_ones_stay():
     grey, image = marked()
     clean = paint_overlays(image)
     assert (clean.max(-1).astype(int) - clean.min(-1)).max() < 40
@@ -31,7 +31,7 @@ def test_colour_goes_and_grey_stays():
     assert (paint_overlays(grey) == grey).all()
 
 
-def test_the_filling_is_what_lies_around():
+def test_overlays_are_filled_from_the_pixels_around_them():
     ramp = np.repeat(np.tile(np.arange(64, dtype=np.uint8) * 3, (48, 1))[..., None], 3, axis=-1)
     image = ramp.copy()
     image[15:26, 30] = (0, 255, 0)
@@ -44,7 +44,7 @@ def test_doppler_is_left_as_it_is():
     assert (paint_overlays(grey) == grey).all()
 
 
-def test_painted_samples_keep_everything_but_the_picture(tmp_path):
+def test_painted_samples_differ_in_the_picture_only(tmp_path):
     root = helpers.write_busi(tmp_path / "busi", per_class=1)
     _, image = marked()
     helpers.save(root / "normal" / "normal (1).png", image)
@@ -60,7 +60,7 @@ def test_painted_samples_keep_everything_but_the_picture(tmp_path):
     assert painted(samples, tmp_path / "painted")[samples.index(samples[-1])].image == samples[-1].image
 
 
-def test_small_maps_come_back():
+def test_packed_maps_are_unpacked_within_their_precision():
     rng = np.random.default_rng(0)
     maps = [small_map(rng.uniform(low, low + 0.02, (200, 300)).astype(np.float32)) for low in (0.1, 0.9)]
     maps.append(np.full((96, 96), 0.25, np.float32))
@@ -70,7 +70,7 @@ def test_small_maps_come_back():
         assert np.abs(a - b).max() <= (a.max() - a.min()) / 500 + 1e-7
 
 
-def test_a_small_map_keeps_its_mean_and_place():
+def test_a_small_map_keeps_its_mean_and_layout():
     full = np.zeros((192, 384), np.float32)
     full[:96, 192:] = 1  # top right quarter
     small = small_map(full)
@@ -78,7 +78,7 @@ def test_a_small_map_keeps_its_mean_and_place():
     assert (small[:48, 48:] == 1).all()
 
 
-def test_small_pictures(tmp_path):
+def test_small_pictures_leave_out_unreadable_files(tmp_path):
     root = helpers.write_busi(tmp_path, per_class=1)
     samples = sources.scan(root)
     benign = next(s for s in samples if s.label == "benign")

@@ -208,11 +208,17 @@ def read_predictions(folder: Path) -> Iterator[dict[str, Any]]:
     yield from (found for _, found in _lines(folder / PREDICTIONS) if "id" in found)
 
 
+def read_errors(folder: Path) -> tuple[tuple[str, str], ...]:
+    """(id, reason) of every image in ``errors.jsonl``, in order. A cut-off line is skipped."""
+    found = (row for _, row in _lines(folder / ERRORS))
+    return tuple((str(row.get("id", "?")), str(row.get("error", "no reason given"))) for row in found)
+
+
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(1-based number, object) of every whole line."""
     if not path.is_file():
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8", errors="replace") as lines:  # a kill may cut a character in two
         for number, line in enumerate(lines, start=1):
             try:
                 found = json.loads(line)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.bench.fake import Spec, change, write_bench
-from tests.report.test_report import Page
+from tests.report.page import Page
 from ultraad.bench.results import BenchFolder
 from ultraad.bench.study.compare import Change, compare
 from ultraad.errors import DataError

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import io
 import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from tests.bench.fake import Spec, change, write_bench
-from tests.report.test_report import Page
+from tests.report.page import Page, check_page
 from ultraad.bench.pictures import SmallMaps
 from ultraad.bench.recipe import Recipe
 from ultraad.bench.results import BenchFolder
@@ -60,39 +56,13 @@ def small(folder: Path, **changes: Any) -> Path:
 
 
 def check(page: Page, folder: Path) -> None:
-    """Needs no network and no other file; pictures are described; headings step down one by one."""
-    assert not page.attributes("link")
-    assert not re.search(r"@import|url\(|src=\"http", page.source)  # links may lead to papers
-    (policy,) = (a["content"] for a in page.attributes("meta") if "http-equiv" in a)
-    assert policy.startswith("default-src 'none'; img-src data:;")
-    ids = [a["id"] for _, a in page.tags if "id" in a]
-    assert len(ids) == len(set(ids))
-    for _, attributes in page.tags:
-        assert not any(name.startswith("on") for name in attributes)
-        for reference in (attributes.get("aria-labelledby"), attributes.get("href", "").removeprefix("#")):
-            assert not reference or "://" in reference or reference in ids or (folder / reference).is_file()
-    for image in page.attributes("img"):
-        assert len(image["alt"]) > 8
-        head, _, data = image["src"].partition(",")
-        assert head == "data:image/jpeg;base64"
-        with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as opened:
-            assert opened.size == (int(image["width"]), int(image["height"]))
-            assert max(opened.size) <= gallery.SIDE
-    for svg in re.findall(r"<svg.*?</svg>", page.source, re.DOTALL):
-        assert ElementTree.fromstring(svg).get("viewBox")
-        assert not re.search(r"\b(nan|inf|None)\b", svg)
-    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
-    assert levels.count(1) == 1
-    assert all(b - a <= 1 for a, b in pairwise(levels))
-    assert "Research use only" in page.words
-    assert not {cell.strip() for row in page.rows for cell in row} & {"None", "nan"}
-    assert len(page.source) < 8_000_000
+    check_page(page, folder, side=gallery.SIDE, shortest_alt=8, script=True)
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_stands_alone(page: Page, folder: Path) -> None:
+def test_the_page_is_self_contained(page: Page, folder: Path) -> None:
     check(page, folder)
 
 
@@ -329,7 +299,7 @@ def test_curves_are_averaged_over_seeds() -> None:
     assert recall.mean[-1] == pytest.approx((2 / 3 + 1) / 2)
 
 
-def test_critical_difference_diagram_joins_what_is_close() -> None:
+def test_critical_difference_diagram_joins_close_methods() -> None:
     ranks = Ranks({"a": 1.0, "b": 1.5, "c": 3.5, "d": 4.0}, 9.0, 0.03, critical=1.0, sets=5)
     drawn = str(charts.critical_difference("Ranks", ranks))
     assert drawn.count('class="tie"') == 2
@@ -337,7 +307,7 @@ def test_critical_difference_diagram_joins_what_is_close() -> None:
     ElementTree.fromstring(drawn)
 
 
-def test_one_number_of_shots_has_no_curve() -> None:
+def test_charts_of_one_point_or_no_point() -> None:
     assert charts.over_shots("x", [charts.Series("a", "s0", [(4, 0.5, None)])]) is None
     assert charts.intervals("x", []) is None
     equal = charts.intervals("x", [charts.Bar("a", 0.5, None, None), charts.Bar("b", 0.5, 0.5, 0.5)])

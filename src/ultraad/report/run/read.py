@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar
@@ -13,7 +12,7 @@ from ultraad.config import explain
 from ultraad.errors import DataError
 from ultraad.metrics.metric import Metric
 from ultraad.model.record import Origin
-from ultraad.results.folder import ERRORS, METRICS, PREDICTIONS, RUN, read_rows
+from ultraad.results.folder import METRICS, PREDICTIONS, RUN, read_errors, read_rows
 from ultraad.results.row import DataFacts, Facts, ImageRow, ModelFacts, Run, Thresholds
 
 F = TypeVar("F", bound=Facts)
@@ -88,9 +87,9 @@ class RunData:
     @property
     def thresholds(self) -> Thresholds:
         """Stored thresholds, from ``run.json`` or else ``metrics.json``."""
-        found = [t for t in (self.run and self.run.thresholds, self.measured and self.measured.thresholds) if t]
-        image, pixel = ([v for t in found if (v := getattr(t, kind)) is not None] for kind in ("image", "pixel"))
-        return Thresholds(image=next(iter(image), None), pixel=next(iter(pixel), None))
+        stored = (self.run.thresholds if self.run else None, self.measured.thresholds if self.measured else None)
+        known = [t.model_dump(exclude_none=True) for t in reversed(stored) if t]
+        return Thresholds(**{kind: value for found in known for kind, value in found.items()})
 
     @property
     def by_label(self) -> dict[str | None, list[ImageRow]]:
@@ -129,7 +128,7 @@ def read(folder: Path) -> RunData:
         r.model_copy(update={"anomalous": r.label != normal}) if r.anomalous is None and r.label and normal else r
         for r in read_rows(folder)
     )
-    return RunData(folder, run, measured, tuple(rows), _errors(folder / ERRORS))
+    return RunData(folder, run, measured, tuple(rows), read_errors(folder))
 
 
 def _facts(path: Path, kind: type[F]) -> F | None:
@@ -144,16 +143,3 @@ def _facts(path: Path, kind: type[F]) -> F | None:
             "or delete it to report without it"
         )
         raise DataError(msg) from e
-
-
-def _errors(path: Path) -> tuple[tuple[str, str], ...]:
-    """The lines of ``errors.jsonl``; a line cut off by a kill is skipped, as in the predictions."""
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            found.append((str(entry.get("id", "?")), str(entry.get("error", "no reason given"))))
-    return tuple(found)
