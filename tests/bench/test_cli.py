@@ -64,7 +64,7 @@ def test_mistakes_are_reported_before_any_work(bench, tmp_path, words, message):
 def test_a_shipped_recipe_runs_by_name(bench, data, tmp_path, capsys):
     code, out, err = bench(recipe_name="quick", base=(), output=tmp_path / "named")
     assert (code, out) == (1, "")
-    assert "data set 'bus_uclm' is in BUS-UCLM" in err
+    assert "data set 'bus_uclm' has the relative root BUS-UCLM" in err
     code, _, err = bench(recipe_name="qiuck", output=tmp_path / "named")
     assert code == 1
     assert "there is no recipe 'qiuck'; did you mean 'quick'?" in err
@@ -74,7 +74,7 @@ def test_an_old_path_of_a_shipped_recipe_works_with_a_warning(bench, tmp_path):
     code, _, err = bench(recipe_name="recipes/quick.yaml", base=(), output=tmp_path / "named")
     assert code == 1
     assert "recipes/quick.yaml is now part of the package; write 'quick' instead" in err
-    assert "data set 'bus_uclm' is in BUS-UCLM" in err
+    assert "data set 'bus_uclm' has the relative root BUS-UCLM" in err
 
 
 def test_shipped_recipes_are_listed_with_their_titles(capsys):

@@ -12,6 +12,7 @@ import ultraad
 from tests.adapted import adapted
 from tests.helpers import picture, save
 from ultraad.backbones._cache import Usage
+from ultraad.bench import row
 from ultraad.bench.run import data
 from ultraad.bench.run.measure import Clock, measure
 from ultraad.data.support import content_hash
@@ -65,7 +66,8 @@ def test_evaluate_opens_each_mask_once(
 
 
 def test_the_benchmark_opens_each_mask_once(model: ultraad.Model, samples: list[Sample], opened: Counter[Path]) -> None:
-    test = data.TestSet("forty", {}, "folder", tuple(samples), tuple(map(content_hash, samples)))
+    facts = row.TestSetFacts(name="forty", set="forty", title="forty", layout="folder")
+    test = data.TestSet(facts, tuple(samples), tuple(map(content_hash, samples)))
     found = measure(model, test, clock=Clock(Usage()), batch_size=8)
     assert len(found.lines) == 2 * EACH
     assert masks_opened(opened) == {sample.masks[0]: 1 for sample in samples}

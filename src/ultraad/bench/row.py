@@ -10,13 +10,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ultraad.bench.recipe import Recipe  # pydantic resolves annotations at run time
+from ultraad.bench.recipe import Protocol, Recipe  # pydantic resolves annotations at run time
 from ultraad.metrics.metric import Metric
 from ultraad.results.row import Facts
 
 FORMAT = "ultraad.bench/1"
 Status = Literal["ok", "error", "not_public"]
-Protocol = Literal["honest", "published"]
 Metrics = dict[str, Metric]
 
 

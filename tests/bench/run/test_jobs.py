@@ -23,7 +23,7 @@ def plan(data, tmp_path, recipe):
 
 
 def ids(plan):
-    return [row.id for job in plan.jobs for row in job.rows]
+    return [planned.row.id for job in plan.jobs for planned in job.rows]
 
 
 def test_the_grid(plan):
@@ -33,13 +33,13 @@ def test_the_grid(plan):
         seeds=[0, 1],
         test=["busi", {"on": "uclm", "name": "held out", "split": "test"}],
     )
-    found = [(j.facts["label"], j.facts["shots"], j.seed, len(j.rows)) for j in p.jobs]
+    found = [(j.about.label, j.about.shots, j.about.seed, len(j.rows)) for j in p.jobs]
     assert found == [("a", 0, 0, 2), ("a", 1, 0, 2), ("b", 2, 0, 2), ("a", 1, 1, 2), ("b", 2, 1, 2)]
     assert len(set(ids(p))) == 10
 
 
 def test_zero_shot_is_only_for_methods_that_can(plan):
-    labels = [j.facts["label"] for j in plan(methods=["patch_core", "winclip"], shots=[0]).jobs]
+    labels = [j.about.label for j in plan(methods=["patch_core", "winclip"], shots=[0]).jobs]
     assert labels == ["winclip"]
 
 
@@ -67,17 +67,17 @@ def test_an_id_depends_on_what_fixes_the_result_and_on_nothing_else(plan, data, 
 
 def test_published_only_where_a_reference_has_a_habit(plan, monkeypatch):
     both = {"protocols": ["honest", "published"]}
-    assert [j.protocol for j in plan(**both).jobs] == ["honest"]
+    assert [j.about.protocol for j in plan(**both).jobs] == ["honest"]
     monkeypatch.setattr(jobs_module, "HABITS", {TOY: Habit(min_max=True)})
     found = plan(**both).jobs
-    assert [j.protocol for j in found] == ["honest", "published"]
-    assert found[1].facts["transductive"]
-    assert "moved to [0, 1]" in found[1].facts["habits"][0]
+    assert [j.about.protocol for j in found] == ["honest", "published"]
+    assert found[1].about.transductive
+    assert "moved to [0, 1]" in found[1].about.habits[0]
 
 
 def test_all_is_every_method_that_has_no_line_of_its_own(plan):
     p = plan(methods=[{"name": TOY, "label": "ultraad"}, "all", {"name": "winclip", "label": "W"}])
-    labels = [e.label for e in p.entries]
+    labels = [e.label for e in p.variants]
     assert labels[0] == "ultraad"
     assert labels[-1] == "W"
     assert {"winclip", "mvfa", "coop"} <= set(labels)
@@ -120,9 +120,9 @@ def test_leave_one_out_uses_what_is_there(plan, data, tmp_path):
     sets = {name: {"root": name} for name in ("uclm", "busi", "absent")}
     third = helpers.write_folder(tmp_path / "third")
     p = plan(data={**sets, "third": {"root": str(third)}}, shots=[1, 2], **LEFT_OUT)
-    found = {j.facts["adapt"]["name"]: j.rows[0].test.name for j in p.jobs}
+    found = {j.about.adapt.name: j.rows[0].test.facts.name for j in p.jobs}
     assert found == {"busi+third": "uclm", "uclm+third": "busi", "uclm+busi": "third"}
-    one, two = (j.support for j in p.jobs if j.facts["adapt"]["name"] == "uclm+third")
+    one, two = (j.support for j in p.jobs if j.about.adapt.name == "uclm+third")
     assert [len(s.samples) for s in (one, two)] == [3, 6]
     for label in one.classes:  # nested, and two shots come from two data sets
         a, b = ([s for s in x.samples if s.label == label] for x in (one, two))
@@ -139,4 +139,5 @@ def test_duplicates_are_pictures_with_equal_bytes(plan):
     p = plan(test=[{"on": "uclm", "name": "same"}, "busi"])
     job = p.jobs[0]
     found = duplicates(job.support, [r.test for r in job.rows])
-    assert found == {"same": [[s.id, s.id] for s in sorted(job.support.samples, key=lambda s: s.id)], "busi": []}
+    same = tuple((s.id, s.id) for s in sorted(job.support.samples, key=lambda s: s.id))
+    assert found == {"same": same, "busi": ()}

@@ -1,4 +1,4 @@
-"""The data of a recipe: which images are tested on, which are drawn, and their digests."""
+"""The data of a recipe: the images that support sets are drawn from, the test sets, and their digests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ultraad.bench.pictures import painted
+from ultraad.bench.recipe import Test
+from ultraad.bench.row import TestSetFacts, TestSetSummary
 from ultraad.data import sources
-from ultraad.data.auxiliary import AuxiliarySet, load_auxiliary
+from ultraad.data.auxiliary import load_auxiliary
 from ultraad.data.support import content_hash, digest, draw_support
 from ultraad.errors import ConfigError, DataError
 from ultraad.io.files import sha256
@@ -21,7 +23,7 @@ from ultraad.types import SupportSet
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ultraad.bench.recipe import Adapt, DataSet, Recipe, Test
+    from ultraad.bench.recipe import Adapt, DataSet, Recipe
     from ultraad.types import Sample
 
 _log = logging.getLogger(__name__)
@@ -32,35 +34,45 @@ class TestSet:
     """Images to evaluate on.
 
     Attributes:
-        name: Unique in the recipe.
-        facts: What a row says about it; JSON types.
-        layout: Of the data set.
+        facts: What a row says about it.
         samples: In natural order of ids; empty if the data set is not public.
-        hashes: Content hash of each; empty where a file cannot be read.
+        hashes: Content hash of each sample; empty where a file cannot be read.
     """
 
-    name: str
-    facts: Mapping[str, Any]
-    layout: str
-    samples: tuple[Sample, ...]
-    hashes: tuple[str, ...]
+    facts: TestSetFacts
+    samples: tuple[Sample, ...] = ()
+    hashes: tuple[str, ...] = ()
 
     @property
     def public(self) -> bool:
-        """Whether there is anything to run."""
+        """Whether the images are available."""
         return bool(self.samples)
+
+    def summary(self) -> TestSetSummary:
+        """What ``bench.json`` says about it."""
+        s = self.samples
+        return TestSetSummary(
+            **dict(self.facts),
+            lesions=sum(x.anomalous is True for x in s),
+            normals=sum(x.anomalous is False for x in s),
+            classes=dict(Counter(x.label for x in s if x.label)),
+            patients=patients(s),
+            devices=dict(Counter(x.device for x in s if x.device)),
+            public=self.public,
+            reason=None if self.public else "not public",
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Where support sets come from: one data set, or several together.
+    """Where support sets are drawn from: one data set, or several together.
 
     Attributes:
-        name: The data sets' names, joined by ``+``.
-        roots: (root, layout, the data set) of each.
+        name: Names of the data sets, joined by ``+``.
+        roots: (root, layout, data set of the recipe) of each.
         adapt: How to draw.
         classes: In label order.
-        normal_class: The class without lesion.
+        normal_class: The class without a lesion.
     """
 
     name: str
@@ -70,12 +82,12 @@ class Pool:
     normal_class: str
 
     def draw(self, shots: int, seed: int, *, per_patient: bool) -> SupportSet:
-        """The support set of these shots and seed; k-shot sets nest.
+        """A support set. Sets with fewer shots and the same seed are part of it.
 
-        From several data sets the images of a class are taken in turn: the first of each, the second of each.
+        From several data sets, the images of a class are taken in turn: the first of each, then the second of each.
 
         Raises:
-            DataError: If a data set cannot give that many images.
+            DataError: If a data set has too few images.
         """
         drawn = [
             draw_support(
@@ -107,31 +119,23 @@ class Pool:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Adapt on a pool, test on these sets."""
-
-    pool: Pool
-    tests: tuple[TestSet, ...]
-
-
 class Data:
-    """Everything a recipe names, found and hashed.
+    """All data sets of a recipe, scanned and hashed.
 
     Args:
         recipe: The recipe.
-        base: Folder that relative roots are below; None if all are absolute or given.
-        roots: {data set: folder} that replace the recipe's.
-        work: Folder for pictures whose overlays are painted out.
+        base: Folder for relative roots; None if all roots are absolute or given.
+        roots: {data set: folder}, instead of the recipe's roots.
+        work: Folder for images whose overlays are painted out.
 
     Attributes:
-        roots: {data set: folder} of those that are there.
-        splits: What is adapted on what.
+        roots: {data set: folder} of the available data sets.
+        splits: Pairs of a pool to adapt on and the test sets for it.
         auxiliary: The auxiliary set; None if the recipe has none.
 
     Raises:
-        ConfigError: If ``roots`` names a data set that the recipe does not.
-        DataError: If a data set is missing or not what the recipe wants, or ``leave_one_out`` has fewer than two.
+        ConfigError: If ``roots`` names a data set that is not in the recipe.
+        DataError: If a data set is missing or does not fit the recipe, or ``leave_one_out`` has fewer than two.
     """
 
     def __init__(self, recipe: Recipe, *, base: Path | None, roots: Mapping[str, Path], work: Path) -> None:
@@ -151,39 +155,35 @@ class Data:
                     msg = f"data set {name!r} is not in {root}; say where it is with --root {name}=DIR or --data DIR"
                     raise DataError(msg)
         self._scanned = {name: self._scan(name) for name in self.roots}
-        self.splits = self._left_out() if recipe.leave_one_out else (self._split(),)
-        self.auxiliary: AuxiliarySet | None = None
+        self.splits = self._leave_one_out() if recipe.leave_one_out else [self._split()]
+        self.auxiliary = None
         if recipe.auxiliary:
-            layout, _ = self._scanned[recipe.auxiliary]
-            self.auxiliary = load_auxiliary(self.roots[recipe.auxiliary], layout=layout)
+            root, layout = self.roots[recipe.auxiliary], self._scanned[recipe.auxiliary][0]
+            self.auxiliary = load_auxiliary(root, layout=layout)
 
     def _scan(self, name: str) -> tuple[str, list[Sample]]:
+        """Layout and samples."""
         root, layout = self.roots[name], self._recipe.data[name].layout
         layout = sources.detect(root) if layout == "auto" else layout
         return layout, sources.scan(root, layout=layout)
 
-    def _split(self) -> Split:
+    def _split(self) -> tuple[Pool, list[TestSet]]:
         on = self._recipe.adapt.on
-        assert on is not None  # Recipe
-        return Split(self._pool([on]), tuple(map(self._test, self._recipe.test)))
+        assert on is not None  # checked by Recipe
+        return self._pool([on]), [self._test(test) for test in self._recipe.test]
 
-    def _left_out(self) -> tuple[Split, ...]:
-        from ultraad.bench.recipe import Test
-
-        able = [name for name in self.roots if self._classes(name)[1] is not None]
-        splits = []
-        for name in self.roots:
-            others = [n for n in able if n != name]
-            if others:
-                splits.append(Split(self._pool(others), (self._test(Test(on=name)),)))
+    def _leave_one_out(self) -> list[tuple[Pool, list[TestSet]]]:
+        with_normals = [name for name in self.roots if self._classes(name)[1] is not None]
+        others = {name: [n for n in with_normals if n != name] for name in self.roots}
+        splits = [(self._pool(names), [self._test(Test(on=name))]) for name, names in others.items() if names]
         if len(self.roots) < 2 or not splits:
             msg = (
-                f"leave_one_out needs two data sets that are there, one of them with normal images; found "
-                f"{', '.join(self.roots) or 'none'} of {', '.join(self._recipe.data)}. Skip it, or say where more are "
-                "with --root NAME=DIR"
+                f"leave_one_out needs two data sets that are available, one of them with normal images; found "
+                f"{', '.join(self.roots) or 'none'} of {', '.join(self._recipe.data)}. Skip this recipe, or say where "
+                "other data sets are with --root NAME=DIR"
             )
             raise DataError(msg)
-        return tuple(splits)
+        return splits
 
     def _classes(self, name: str) -> tuple[tuple[str, ...], str | None]:
         about = self._recipe.data[name]
@@ -191,27 +191,21 @@ class Data:
         return about.classes or found, about.normal_class or normal
 
     def _pool(self, names: Sequence[str]) -> Pool:
-        classes: dict[str, None] = {}
-        normals = set()
-        for name in names:
-            order, normal = self._classes(name)
-            normals.add(normal)
-            classes |= dict.fromkeys(order)
-        normal = normals.pop()
-        if normals or normal is None:
+        orders, normals = zip(*map(self._classes, names), strict=True)
+        normal = normals[0]
+        if len(set(normals)) > 1 or normal is None:
             msg = f"{', '.join(names)}: no single class is known to mean 'no lesion'; name it with normal_class"
             raise DataError(msg)
-        order = tuple(sorted(classes, key=lambda c: c != normal))  # stable
+        classes = dict.fromkeys(c for order in orders for c in order)
+        order = tuple(sorted(classes, key=lambda c: c != normal))  # stable: the normal class first
         roots = tuple((self.roots[n], self._scanned[n][0], self._recipe.data[n]) for n in names)
         return Pool("+".join(names), roots, self._recipe.adapt, order, normal)
 
     def _test(self, test: Test) -> TestSet:
         about = self._recipe.data[test.on]
-        named = {"name": test.name, "set": test.on, "title": about.title or test.on}
+        title = about.title or test.on
         if not about.public:
-            empty = dict.fromkeys(("layout", "split", "digest", "key", "images"))
-            empty |= {"include_tags": [], "exclude_tags": [], "transform": "none"}
-            return TestSet(test.name, {**named, **empty}, "", (), ())
+            return TestSet(TestSetFacts(name=test.name, set=test.on, title=title))
         layout, samples = self._scanned[test.on]
         with_all, without = set(test.include_tags), set(test.exclude_tags)
         known = {t for s in samples for t in s.tags}
@@ -219,57 +213,50 @@ class Data:
             msg = f"{test.name}: no image of {test.on} has the tag(s) {', '.join(sorted(with_all - known))}"
             raise DataError(msg)
         if without - known:
-            _log.warning("%s: leaving out %s leaves out nothing", test.name, ", ".join(sorted(without - known)))
+            _log.warning("%s: no image has the excluded tag(s) %s", test.name, ", ".join(sorted(without - known)))
         kept = [s for s in samples if test.split in (None, s.split) and with_all <= s.tags and not without & s.tags]
         if not kept:
-            msg = f"test set {test.name!r} is empty: of {len(samples)} images of {test.on} none is left by its filters"
+            msg = f"test set {test.name!r} is empty: its filters leave none of the {len(samples)} images of {test.on}"
             raise DataError(msg)
         chosen = painted(kept, self._work) if test.transform == "paint_overlays" else tuple(kept)
         hashes = tuple(map(_hash, chosen))
         code = _digest(chosen, hashes)
-        facts = {
-            **named,
-            "layout": layout,
-            "split": test.split,
-            "include_tags": list(test.include_tags),
-            "exclude_tags": list(test.exclude_tags),
-            "transform": test.transform,
-            "digest": code,
-            "key": code[:16],
-            "images": len(chosen),
-        }
-        return TestSet(test.name, facts, layout, chosen, hashes)
+        facts = TestSetFacts(
+            name=test.name,
+            set=test.on,
+            title=title,
+            layout=layout,
+            split=test.split,
+            include_tags=test.include_tags,
+            exclude_tags=test.exclude_tags,
+            transform=test.transform,
+            digest=code,
+            key=code[:16],
+            images=len(chosen),
+        )
+        return TestSet(facts, chosen, hashes)
 
 
-def summary(test: TestSet) -> dict[str, Any]:
-    """What ``bench.json`` says about a test set."""
-    s = test.samples
+def patients(samples: Sequence[Sample]) -> int:
+    """Number of known patients."""
+    return len({s.group for s in samples if s.group})
+
+
+def duplicates(support: SupportSet, tests: Sequence[TestSet]) -> dict[str, tuple[tuple[str, str], ...]]:
+    """{test name: ((support id, test id), ...)} of images with equal bytes."""
+    known = {content_hash(s): s.id for s in support.samples}
     return {
-        **test.facts,
-        "lesions": sum(x.anomalous is True for x in s),
-        "normals": sum(x.anomalous is False for x in s),
-        "classes": dict(Counter(x.label for x in s if x.label)),
-        "patients": len({x.group for x in s if x.group}),
-        "devices": dict(Counter(x.device for x in s if x.device)),
-        "public": test.public,
-        "reason": None if test.public else "not public",
+        t.facts.name: tuple((known[h], s.id) for s, h in zip(t.samples, t.hashes, strict=True) if h in known)
+        for t in tests
     }
 
 
-def duplicates(support: SupportSet, tests: Sequence[TestSet]) -> dict[str, list[list[str]]]:
-    """{test name: [[support id, test id], ...]} of images with equal bytes."""
-    known = {content_hash(s): s.id for s in support.samples}
-    return {t.name: [[known[h], s.id] for s, h in zip(t.samples, t.hashes, strict=True) if h in known] for t in tests}
-
-
 def _below(base: Path | None, root: Path | None, name: str) -> Path:
-    assert root is not None  # DataSet
-    if root.is_absolute():
-        return root
-    if base is None:
-        msg = f"data set {name!r} is in {root}, below a folder that is not given; use --data DIR or --root {name}=DIR"
+    assert root is not None  # checked by DataSet
+    if base is None and not root.is_absolute():
+        msg = f"data set {name!r} has the relative root {root}; say where it is with --data DIR or --root {name}=DIR"
         raise ConfigError(msg)
-    return base / root
+    return root if base is None else base / root  # an absolute root stays as it is
 
 
 def _hash(sample: Sample) -> str:
@@ -280,7 +267,7 @@ def _hash(sample: Sample) -> str:
 
 
 def _digest(samples: Sequence[Sample], hashes: Sequence[str]) -> str:
-    """sha256 over all that evaluation reads: pictures, truth, patients."""
+    """sha256 over everything that evaluation reads: pictures, truth, patients."""
     code = hashlib.sha256()
     for s, hash_ in zip(samples, hashes, strict=True):
         masks = [sha256(m) if isinstance(m, Path) else str(m) for m in s.masks]

@@ -1,4 +1,4 @@
-"""Run a recipe into a results folder; run it again to go on where it stopped."""
+"""Run a recipe into a results folder. Running it again continues where the last run stopped."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import shutil
 import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from ultraad import methods
 from ultraad.bench.pictures import small_pictures
+from ultraad.bench.recipe import Recipe
 from ultraad.bench.results import FEATURES, LOCK, PAINTED, PICTURES, SUPPORTS, BenchFolder, npz
-from ultraad.bench.row import Bench
-from ultraad.bench.run.data import Data, duplicates, summary
+from ultraad.bench.row import Bench, MachineFacts, MethodSummary, PlannedRows, SupportSummary
+from ultraad.bench.run.data import Data, duplicates, patients
 from ultraad.bench.run.jobs import Plan
 from ultraad.bench.run.local import Lost, Processes, Serial
-from ultraad.bench.run.work import Encode, died, encode, forget, not_public, run_job
+from ultraad.bench.run.machine import now
+from ultraad.bench.run.work import Encode, encode, forget, run_job, without_result
 from ultraad.config import dump
 from ultraad.data.support import save_support
 from ultraad.errors import ConfigError, DataError
@@ -33,28 +34,29 @@ from ultraad.model.record import versions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ultraad.bench.recipe import Recipe
-    from ultraad.bench.row import Row
-    from ultraad.bench.run.jobs import Job, TowerSpec
+    from ultraad.bench.recipe import BackboneSpec
+    from ultraad.bench.row import Row, Status
+    from ultraad.bench.run.data import TestSet
+    from ultraad.bench.run.jobs import Job
     from ultraad.bench.run.local import Engine
-    from ultraad.types import Sample
+    from ultraad.types import Sample, SupportSet
 
-_CHUNK = 32  # images that one process encodes at a time  # ours
+_CHUNK = 32  # images that one process encodes at a time
 
 
-@dataclass(slots=True)
-class Outcome:
+@dataclass(frozen=True, slots=True)
+class RunCounts:
     """What a run did.
 
     Attributes:
-        counts: {status: rows}, of all rows that the recipe asks for.
-        skipped: Rows that were there already.
+        counts: {status: rows}, over all rows of the recipe.
+        skipped: Rows that an earlier run had finished.
         seconds: Wall time.
     """
 
-    counts: dict[str, int] = field(default_factory=dict)
-    skipped: int = 0
-    seconds: float = 0.0
+    counts: dict[Status, int]
+    skipped: int
+    seconds: float
 
 
 def run(
@@ -72,26 +74,26 @@ def run(
     path: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     on_row: Callable[[Row], None] | None = None,
-) -> Outcome:
+) -> RunCounts:
     """Run every row of a recipe that the output folder does not have yet.
 
-    Rows come out bit for bit the same on the CPU whatever the number of jobs, the engine and the order, as long as the
-    recipe's ``threads`` stay the same.
+    On the CPU, rows are the same to the last bit for any number of jobs, engine and order, as long as the recipe's
+    ``threads`` do not change.
 
     Args:
         recipe: From :func:`ultraad.bench.recipe.read_recipe`.
         output: Results folder; docs/bench-format.md.
-        base: Folder that the recipe's relative data roots are below.
-        roots: {data set: folder} that replace the recipe's.
-        jobs: Processes at a time; None: as many as the recipe's threads leave room for. Not with ``engine``.
-        engine: Something else to run tasks with, such as :class:`ultraad.bench.run.ray.Ray`.
-        device: ``"cpu"``, ``"cuda"`` ...; a GPU is shared by all jobs.
-        retry_errors: Try rows again that failed before.
-        share: Encode images once for all jobs, on disk; otherwise every job runs the tower itself.
-        keep_features: Leave the shared features in the folder.
-        path: Of the recipe's file, for the record.
+        base: Folder for the recipe's relative data roots.
+        roots: {data set: folder}, instead of the recipe's roots.
+        jobs: Processes at a time; None: processors / threads of the recipe. Not used with ``engine``.
+        engine: Runs the tasks instead, such as :class:`ultraad.bench.run.ray.Ray`.
+        device: ``"cpu"``, ``"cuda"`` ...; all jobs share a GPU.
+        retry_errors: Run failed rows again.
+        share: Encode each image once for all jobs, on disk; otherwise every job runs the tower itself.
+        keep_features: Keep the shared features in the folder.
+        path: File or name of the recipe, for ``bench.json``.
         progress: Called with (what is being done, done, total).
-        on_row: Called with every new row.
+        on_row: Called with every row that was run.
 
     Raises:
         ConfigError: If a name or option is wrong; before any work.
@@ -103,18 +105,18 @@ def run(
         msg = f"got {jobs} jobs; wanted at least 1"
         raise ConfigError(msg)
     folder = ensure_writable(output)
-    with _alone(folder):
+    with _locked(folder):
         data = Data(recipe, base=None if base is None else Path(base), roots=roots or {}, work=folder / PAINTED)
         plan = Plan(recipe, data, device=device)
-        results = BenchFolder.create(folder, Bench.model_validate(_record(plan, path)))
+        results = BenchFolder.create(folder, _bench(plan, path))
         there = {row.id for row in results.rows() if not (retry_errors and row.status == "error")}
         todo = [job for job in (j.without(there) for j in plan.jobs) if job.rows]
         total = sum(len(job.rows) for job in plan.jobs)
-        outcome = Outcome(skipped=total - sum(len(job.rows) for job in todo))
-        own = _local(jobs or max(1, (os.cpu_count() or 1) // recipe.threads))
+        count = jobs or max(1, (os.cpu_count() or 1) // recipe.threads)
+        own = Serial() if count == 1 else Processes(count)
         status = "failed"
         try:
-            _write_pictures(results, plan)
+            _write_shared_files(results, plan)
             _run(results, todo, engine or own, folder / FEATURES if share else None, tell, on_row, total)
             status = "complete"
         except KeyboardInterrupt:
@@ -123,20 +125,16 @@ def run(
         finally:
             own.close()
             forget()
-            outcome.seconds = time.perf_counter() - started
-            outcome.counts = dict(Counter(row.status for row in results.rows()))
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            results.update(status=status, finished=now, seconds=round(outcome.seconds, 1))
+            seconds = time.perf_counter() - started
+            results.update(status=status, finished=now(), seconds=round(seconds, 1))
         if not keep_features:
             shutil.rmtree(folder / FEATURES, ignore_errors=True)
-        return outcome
-
-
-# --- pieces ----------------------------------------------------------------------------------------------------------
+        counts = dict(Counter(row.status for row in results.rows()))
+        return RunCounts(counts, total - sum(len(job.rows) for job in todo), seconds)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Refuse a folder that another run writes to. The operating system frees the lock of a process that died."""
     lock = FileLock(folder / LOCK, blocking=False)
     try:
@@ -151,11 +149,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _silent(what: str, done: int, total: int) -> None:
-    """No progress wanted."""
-
-
-def _local(jobs: int) -> Serial | Processes:
-    return Serial() if jobs == 1 else Processes(jobs)
+    """Report no progress."""
 
 
 def _run(
@@ -167,14 +161,14 @@ def _run(
     on_row: Callable[[Row], None] | None,
     total: int,
 ) -> None:
-    """First the frozen features, each image once; then the jobs."""
+    """Encode every image once, then run the jobs."""
     runnable = []
     for job in todo:
         private = [planned for planned in job.rows if not planned.test.public]
         for planned in private:
-            results.add(not_public(job, planned))
+            results.add(without_result(job, planned, "the data set is not public", status="not_public"))
         if len(private) < len(job.rows):
-            runnable.append(job.without({planned.id for planned in private}))
+            runnable.append(job.without({planned.row.id for planned in private}))
     if features is not None:
         tasks = list(_encodings(runnable))
         for done, _ in enumerate(engine.map(partial(encode, features=features), tasks), start=1):
@@ -182,8 +176,9 @@ def _run(
     left = sum(len(job.rows) for job in runnable)
     tell("rows", total - left, total)
     for job, found in engine.map(partial(run_job, features=features), runnable):
-        rows = [died(job, planned, found.reason) for planned in job.rows] if isinstance(found, Lost) else found
-        for finished in rows:
+        if isinstance(found, Lost):
+            found = [without_result(job, planned, found.reason) for planned in job.rows]
+        for finished in found:
             results.add(finished)
             left -= 1
             tell("rows", total - left, total)
@@ -192,78 +187,81 @@ def _run(
 
 
 def _encodings(jobs: Sequence[Job]) -> Iterator[Encode]:
-    """Every (backbone, image) of the jobs once, in parcels."""
-    wanted: dict[TowerSpec, dict[tuple[Path, int], Sample]] = {}
-    threads = 1
+    """Every image of the jobs once for each backbone, in chunks."""
+    wanted: dict[tuple[BackboneSpec, str, int], dict[tuple[Path, int], Sample]] = {}
     for job in jobs:
-        threads = job.recipe.threads
-        images = wanted.setdefault(job.tower, {})
+        images = wanted.setdefault((job.backbone, job.device, job.recipe.threads), {})
         for sample in (*(job.support.samples if job.support else ()), *(s for r in job.rows for s in r.test.samples)):
             images.setdefault((sample.image, sample.frame), sample)
-    for tower, images in wanted.items():
+    for (backbone, device, threads), images in wanted.items():
         samples = list(images.values())
         for start in range(0, len(samples), _CHUNK):
-            yield Encode(tower, tuple(samples[start : start + _CHUNK]), threads)
+            yield Encode(backbone, device, tuple(samples[start : start + _CHUNK]), threads)
 
 
-def _record(plan: Plan, path: Path | None) -> dict[str, Any]:
+def _bench(plan: Plan, path: Path | None) -> Bench:
     """``bench.json`` before anything has run."""
-    tests = {t.name: t for split in plan.data.splits for t in split.tests}
-    infos = [(e, methods.get(e.name).info) for e in plan.entries]
-    return {
-        "status": "running",
-        "recipe": dump(plan.recipe),
-        "path": None if path is None else str(path),
-        "reference": plan.recipe.reference or plan.entries[0].label,
-        "roots": {name: str(root) for name, root in plan.data.roots.items()},
-        "tests": [summary(t) for t in tests.values()],
-        "supports": [
-            {
-                "digest": s.digest,
-                "file": f"{SUPPORTS}/{s.digest[:16]}.json",
-                "source": s.source.partition(":")[0],
-                "shots": s.shots,
-                "seed": s.seed,
-                "images": len(s.samples),
-                "patients": len({x.group for x in s.samples if x.group}),
-                "ids": [x.id for x in s.samples],
-                "duplicates": duplicates(s, list(tests.values())),
-            }
-            for s in plan.supports.values()
-        ],
-        "methods": [
-            {
-                "label": e.label,
-                "method": e.name,
-                "title": i.title,
-                "paper": i.paper,
-                "url": i.url,
-                "reference": i.reference,
-                "licence": i.licence,
-                "outputs": sorted(i.outputs),
-                "deviations": list(i.deviations),
-            }
-            for e, i in infos
-        ],
-        "jobs": {
-            "planned": len(plan.jobs),
-            "rows": [row.id for job in plan.jobs for row in job.rows],
-            "labels": [job.facts["label"] for job in plan.jobs for _ in job.rows],
-        },
-        "versions": versions(),
-        "machine": {"system": platform.platform(), "cores": os.cpu_count()},
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "finished": None,
-        "seconds": None,
-    }
+    tests = list({t.facts.name: t for _, tests in plan.data.splits for t in tests}.values())
+    return Bench(
+        status="running",
+        recipe=Recipe.model_validate(dump(plan.recipe)),  # defaults count as set, so that they are written
+        path=None if path is None else str(path),
+        reference=plan.recipe.reference or plan.variants[0].label,
+        roots={name: str(root) for name, root in plan.data.roots.items()},
+        tests=tuple(t.summary() for t in tests),
+        supports=tuple(_support(s, tests) for s in plan.supports.values()),
+        methods=tuple(_method(v.label, v.name) for v in plan.variants),
+        jobs=PlannedRows(
+            planned=len(plan.jobs),
+            rows=tuple(planned.row.id for job in plan.jobs for planned in job.rows),
+            labels=tuple(planned.row.label for job in plan.jobs for planned in job.rows),
+        ),
+        versions=versions(),
+        machine=MachineFacts(system=platform.platform(), cores=os.cpu_count()),
+        started=now(),
+        finished=None,
+        seconds=None,
+    )
 
 
-def _write_pictures(results: BenchFolder, plan: Plan) -> None:
-    """Support sets and small pictures, once."""
+def _support(support: SupportSet, tests: Sequence[TestSet]) -> SupportSummary:
+    return SupportSummary(
+        digest=support.digest,
+        file=_support_file(support),
+        source=support.source.partition(":")[0],
+        shots=support.shots,
+        seed=support.seed,
+        images=len(support.samples),
+        patients=patients(support.samples),
+        ids=tuple(s.id for s in support.samples),
+        duplicates=duplicates(support, tests),
+    )
+
+
+def _support_file(support: SupportSet) -> str:
+    return f"{SUPPORTS}/{support.digest[:16]}.json"
+
+
+def _method(label: str, name: str) -> MethodSummary:
+    info = methods.get(name).info
+    return MethodSummary(
+        label=label,
+        method=name,
+        title=info.title,
+        paper=info.paper,
+        url=info.url,
+        reference=info.reference,
+        licence=info.licence,
+        outputs=tuple(sorted(info.outputs)),
+        deviations=tuple(info.deviations),
+    )
+
+
+def _write_shared_files(results: BenchFolder, plan: Plan) -> None:
+    """Write support sets and small pictures, which many rows share."""
     for support in plan.supports.values():
-        save_support(support, results.path / SUPPORTS / f"{support.digest[:16]}.json")
-    for split in plan.data.splits:
-        for test in split.tests:
-            place = results.path / PICTURES / f"{test.facts['key']}.npz"
-            if test.public and not place.is_file():
-                write_bytes(place, npz(small_pictures(test.samples)))
+        save_support(support, results.path / _support_file(support))
+    for test in (t for _, tests in plan.data.splits for t in tests):
+        file = results.path / PICTURES / f"{test.facts.key}.npz"
+        if test.public and not file.is_file():
+            write_bytes(file, npz(small_pictures(test.samples)))

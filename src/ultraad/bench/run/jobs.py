@@ -1,4 +1,4 @@
-"""From a recipe to independent jobs: one job is one fitted model, and gives one row for each test set."""
+"""From a recipe to independent jobs. A job is one fitted model and its evaluations: one row for each test set."""
 
 from __future__ import annotations
 
@@ -10,89 +10,64 @@ from typing import TYPE_CHECKING, Any
 from ultraad import __version__, methods
 from ultraad.backbones import load_backbone
 from ultraad.bench.recipe import ALL
-from ultraad.bench.row import FORMAT
+from ultraad.bench.row import FORMAT, AdaptFacts, AuxiliaryFacts, BackboneFacts, Files, Row, TestedFacts
+from ultraad.bench.run.data import patients
+from ultraad.bench.run.machine import stamp
 from ultraad.bench.run.protocol import HABITS
 from ultraad.config import dump, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from ultraad.backbones._door import DType
     from ultraad.bench.recipe import BackboneSpec, Protocol, Recipe, Variant
-    from ultraad.bench.run.data import Data, Pool, Split, TestSet
+    from ultraad.bench.run.data import Data, Pool, TestSet
     from ultraad.data.auxiliary import AuxiliarySet
     from ultraad.types import SupportSet
 
 
 @dataclass(frozen=True, slots=True)
-class TowerSpec:
-    """What to load.
+class PlannedRow:
+    """A row before its job has run.
 
     Attributes:
-        name: Of the backbone.
-        size: Input side; None for the weights' own.
-        dtype: Of the image tower.
-        device: Where it runs.
+        row: The row as far as it is known now; its status is ``"error"`` until there is a result.
+        test: What to evaluate on.
+        keep_maps: Whether to keep small maps.
     """
 
-    name: str
-    size: int | None
-    dtype: DType
-    device: str
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A row that is to come.
-
-    Attributes:
-        id: Hash of all that fixes the result.
-        test: What it is evaluated on.
-        keep_maps: Whether small maps are kept.
-    """
-
-    id: str
+    row: Row
     test: TestSet
     keep_maps: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One fit and its evaluations; can be sent to another process.
+    """One fit and its evaluations. Can be sent to another process.
 
     Attributes:
-        id: Of the job.
-        method: Name.
-        given: Options as the recipe gives them.
-        tower: The backbone.
+        backbone: What to load.
+        device: Where it runs.
         support: None for zero-shot.
-        auxiliary: For methods that are trained on one.
-        classes: In label order.
-        normal_class: The class without lesion.
-        seed: Of everything random.
-        protocol: ``"honest"`` or ``"published"``.
-        recipe: Its numbers: calibrate, bootstrap, batch_size, threads, checkpoints.
-        facts: Keys of a row that are known before anything runs.
+        auxiliary: For methods that can train on one.
+        recipe: For its numbers: calibrate, bootstrap, batch_size, threads, checkpoints.
         rows: One for each test set.
     """
 
-    id: str
-    method: str
-    given: dict[str, Any]
-    tower: TowerSpec
+    backbone: BackboneSpec
+    device: str
     support: SupportSet | None
     auxiliary: AuxiliarySet | None
-    classes: tuple[str, ...]
-    normal_class: str
-    seed: int
-    protocol: Protocol
     recipe: Recipe
-    facts: dict[str, Any]
-    rows: tuple[Planned, ...]
+    rows: tuple[PlannedRow, ...]
+
+    @property
+    def about(self) -> Row:
+        """A row of the job, for what all of them have in common: method, options, seed, protocol."""
+        return self.rows[0].row
 
     def without(self, done: Collection[str]) -> Job:
-        """The job without the rows that are there already."""
-        return replace(self, rows=tuple(r for r in self.rows if r.id not in done))
+        """The job without the rows of these ids."""
+        return replace(self, rows=tuple(r for r in self.rows if r.row.id not in done))
 
 
 class Plan:
@@ -104,12 +79,12 @@ class Plan:
         device: For the backbones.
 
     Attributes:
-        entries: The recipe's methods, with ``all`` spelt out.
+        variants: The methods of the recipe, with ``all`` expanded.
         supports: {digest: support set}.
-        jobs: Cheap to hold: images are named, not loaded.
+        jobs: Small: images are named, not loaded.
 
     Raises:
-        ConfigError: If a method, an option or a backbone is unknown: before any work.
+        ConfigError: If a method, an option or a backbone is unknown.
         DataError: If a support set cannot be drawn.
         WeightsError: If weights are missing.
     """
@@ -117,148 +92,151 @@ class Plan:
     def __init__(self, recipe: Recipe, data: Data, *, device: str) -> None:
         self.recipe = recipe
         self.data = data
-        self.entries = tuple(_spelt_out(recipe))
+        self.variants = tuple(_expanded(recipe))
         self.supports: dict[str, SupportSet] = {}
         self._device = device
-        self._draws: dict[tuple[str, int, int, bool], SupportSet] = {}
-        self._backbones: dict[TowerSpec, dict[str, Any]] = {}
-        self._options = {e.label: _resolved(e) for e in self.entries}
+        self._stamp = stamp(recipe.threads, device)
+        self._drawn: dict[tuple[str, int, int, bool], SupportSet] = {}
+        self._backbones: dict[BackboneSpec, BackboneFacts] = {}
+        self._options = {v.label: _resolved(v) for v in self.variants}
         self.jobs = tuple(self._all())
 
     def _all(self) -> Iterator[Job]:
         r = self.recipe
-        for tower in r.backbones:
-            for split in self.data.splits:
+        for backbone in r.backbones:
+            for pool, tests in self.data.splits:
                 for seed in r.seeds:
-                    for shots in sorted({k for e in self.entries for k in (r.shots if e.shots is None else e.shots)}):
-                        for entry in self.entries:
+                    for shots in sorted({k for v in self.variants for k in self._shots(v)}):
+                        for variant in self.variants:
                             for protocol in r.protocols:
-                                if self._wanted(entry, shots, seed, protocol):
-                                    yield self._job(tower, split, seed, shots, entry, protocol)
+                                if self._wanted(variant, shots, seed, protocol):
+                                    yield self._job(backbone, pool, tests, seed, shots, variant, protocol)
 
-    def _wanted(self, entry: Variant, shots: int, seed: int, protocol: Protocol) -> bool:
-        r, info = self.recipe, methods.get(entry.name).info
-        if shots not in (r.shots if entry.shots is None else entry.shots):
+    def _shots(self, variant: Variant) -> tuple[int, ...]:
+        return self.recipe.shots if variant.shots is None else variant.shots
+
+    def _wanted(self, variant: Variant, shots: int, seed: int, protocol: Protocol) -> bool:
+        info = methods.get(variant.name).info
+        if shots not in self._shots(variant):
             return False
-        if protocol == "published" and entry.name not in HABITS:
-            return False  # its published result is the honest one
+        if protocol == "published" and variant.name not in HABITS:
+            return False  # its published result equals the honest one
         auxiliary = self.data.auxiliary is not None and info.auxiliary
         if shots == 0 and not (info.zero_shot or auxiliary):
             return False
-        return shots > 0 or auxiliary or seed == r.seeds[0]  # without images nothing depends on the seed
+        return shots > 0 or auxiliary or seed == self.recipe.seeds[0]  # without images nothing depends on the seed
 
-    def _job(self, tower: BackboneSpec, split: Split, seed: int, shots: int, entry: Variant, protocol: Protocol) -> Job:
-        r, pool = self.recipe, split.pool
-        info = methods.get(entry.name).info
-        spec = TowerSpec(tower.name, entry.size or tower.size, tower.dtype, self._device)
-        per_patient = pool.adapt.per_patient if entry.per_patient is None else entry.per_patient
+    def _job(
+        self,
+        backbone: BackboneSpec,
+        pool: Pool,
+        tests: list[TestSet],
+        seed: int,
+        shots: int,
+        variant: Variant,
+        protocol: Protocol,
+    ) -> Job:
+        r, info = self.recipe, methods.get(variant.name).info
+        spec = backbone.model_copy(update={"size": variant.size or backbone.size})
+        per_patient = pool.adapt.per_patient if variant.per_patient is None else variant.per_patient
         support = self._draw(pool, shots, seed, per_patient=per_patient) if shots else None
         auxiliary = self.data.auxiliary if info.auxiliary else None
-        facts = {
-            "recipe": r.name,
-            "method": entry.name,
-            "label": entry.label,
-            "title": info.title,
-            "given": entry.options,
-            "options": self._options[entry.label],
-            "outputs": sorted(info.outputs),
-            "shots": shots,
-            "seed": seed,
-            "protocol": protocol,
-            "transductive": protocol == "published",
-            "habits": HABITS[entry.name].sentences(r.checkpoints) if protocol == "published" else [],
-            "backbone": self._backbone(spec),
-            "adapt": _adapt_facts(pool, support, per_patient=per_patient),
-            "auxiliary": None if auxiliary is None else {"set": r.auxiliary, "images": len(auxiliary.samples)},
-        }
-        names = list(pool.classes) if support is None else list(support.classes)
+        facts = self._backbone(spec)
+        adapt = AdaptFacts(
+            name=pool.name,
+            layouts=tuple(layout for _, layout, _ in pool.roots),
+            classes=support.classes if support else pool.classes,
+            normal_class=pool.normal_class,
+            per_patient=per_patient,
+            exclude_tags=pool.adapt.exclude_tags,
+            images=len(support.samples) if support else 0,
+            patients=patients(support.samples) if support else 0,
+            support=support.digest if support else None,
+        )
         fixed = {
             "format": FORMAT,
             "version": __version__,
-            **{key: facts[key] for key in ("method", "options", "shots", "seed", "protocol", "backbone")},
-            "calibration": _calibration(entry) if r.calibrate else None,
+            "method": variant.name,
+            "options": self._options[variant.label],
+            "shots": shots,
+            "seed": seed,
+            "protocol": protocol,
+            "backbone": dump(facts),
+            "calibration": _calibration(variant) if r.calibrate else None,
             "checkpoints": r.checkpoints if protocol == "published" else None,
-            "support": None if support is None else support.digest,
-            "classes": [names, pool.normal_class],
-            "auxiliary": None if auxiliary is None else [s.id for s in auxiliary.samples],
+            "support": adapt.support,
+            "classes": [adapt.classes, pool.normal_class],
+            "auxiliary": [s.id for s in auxiliary.samples] if auxiliary else None,
             "batch_size": r.batch_size,
             "bootstrap": r.bootstrap,
         }
-        keep = r.maps == "all" or (r.maps == "first_seed" and seed == r.seeds[0])
-        same = ("name", "set", "transform", "digest")
-        rows = tuple(
-            Planned(_code({**fixed, "test": [t.facts[key] for key in same]}), t, keep_maps=keep) for t in split.tests
-        )
-        return Job(
-            id=_code(fixed),
-            method=entry.name,
-            given=entry.options,
-            tower=spec,
-            support=support,
-            auxiliary=auxiliary,
-            classes=tuple(names),
-            normal_class=pool.normal_class,
-            seed=seed,
-            protocol=protocol,
-            recipe=r,
-            facts=facts,
-            rows=rows,
-        )
+        job = _code(fixed)
+
+        def planned(test: TestSet) -> PlannedRow:
+            t = test.facts
+            row = Row(
+                id=_code({**fixed, "test": [t.name, t.set, t.transform, t.digest]}),
+                job=job,
+                status="error",
+                recipe=r.name,
+                method=variant.name,
+                label=variant.label,
+                title=info.title,
+                given=variant.options,
+                options=self._options[variant.label],
+                outputs=tuple(sorted(info.outputs)),
+                shots=shots,
+                seed=seed,
+                protocol=protocol,
+                transductive=protocol == "published",
+                habits=tuple(HABITS[variant.name].sentences(r.checkpoints)) if protocol == "published" else (),
+                backbone=facts,
+                adapt=adapt,
+                auxiliary=AuxiliaryFacts(set=r.auxiliary, images=len(auxiliary.samples)) if auxiliary else None,
+                test=TestedFacts(**dict(t), left_out=None, failed={}),
+                files=Files(),
+                **self._stamp,
+            )
+            return PlannedRow(row, test, r.maps == "all" or (r.maps == "first_seed" and seed == r.seeds[0]))
+
+        return Job(spec, self._device, support, auxiliary, r, tuple(map(planned, tests)))
 
     def _draw(self, pool: Pool, shots: int, seed: int, *, per_patient: bool) -> SupportSet:
         key = (pool.name, shots, seed, per_patient)
-        if key not in self._draws:
+        if key not in self._drawn:
             drawn = pool.draw(shots, seed, per_patient=per_patient)
-            self._draws[key] = self.supports.setdefault(drawn.digest, drawn)
-        return self._draws[key]
+            self._drawn[key] = self.supports.setdefault(drawn.digest, drawn)
+        return self._drawn[key]
 
-    def _backbone(self, spec: TowerSpec) -> dict[str, Any]:
+    def _backbone(self, spec: BackboneSpec) -> BackboneFacts:
         if spec not in self._backbones:
-            tower = load_backbone(spec.name, dtype=spec.dtype, size=spec.size)
-            self._backbones[spec] = {
-                "name": tower.name,
-                "fingerprint": tower.fingerprint,
-                "size": tower.size,
-                "dtype": spec.dtype,
-                "parameters": tower.parameters,
-            }
+            b = load_backbone(spec.name, dtype=spec.dtype, size=spec.size)
+            self._backbones[spec] = BackboneFacts(
+                name=b.name, fingerprint=b.fingerprint, size=b.size, dtype=spec.dtype, parameters=b.parameters
+            )
         return self._backbones[spec]
 
 
-def _spelt_out(recipe: Recipe) -> Iterator[Variant]:
-    """``all`` stands for every method that no other line of the recipe calls by its own name."""
-    named = {e.label for e in recipe.methods}
-    for entry in recipe.methods:
-        if entry.name != ALL:
-            yield entry
+def _expanded(recipe: Recipe) -> Iterator[Variant]:
+    """The methods of a recipe. ``all`` becomes every method whose name is not the label of another variant."""
+    named = {v.label for v in recipe.methods}
+    for variant in recipe.methods:
+        if variant.name != ALL:
+            yield variant
             continue
         for name in methods.available():
             if name not in named:
-                yield entry.model_copy(update={"name": name, "label": name})
+                yield variant.model_copy(update={"name": name, "label": name})
 
 
-def _resolved(entry: Variant) -> dict[str, Any]:
-    chosen = methods.get(entry.name)
-    own = {key: value for key, value in entry.options.items() if key.partition(".")[0] != "calibration"}
-    return dump(resolve(chosen.Config, own, where=f"options of {entry.label}"))
+def _calibration(variant: Variant) -> dict[str, Any]:
+    return {key: value for key, value in variant.options.items() if key.partition(".")[0] == "calibration"}
 
 
-def _calibration(entry: Variant) -> dict[str, Any]:
-    return {key: value for key, value in entry.options.items() if key.partition(".")[0] == "calibration"}
-
-
-def _adapt_facts(pool: Pool, support: SupportSet | None, *, per_patient: bool) -> dict[str, Any]:
-    return {
-        "name": pool.name,
-        "layouts": [layout for _, layout, _ in pool.roots],
-        "classes": list(pool.classes if support is None else support.classes),
-        "normal_class": pool.normal_class,
-        "per_patient": per_patient,
-        "exclude_tags": list(pool.adapt.exclude_tags),
-        "images": 0 if support is None else len(support.samples),
-        "patients": 0 if support is None else len({s.group for s in support.samples if s.group}),
-        "support": None if support is None else support.digest,
-    }
+def _resolved(variant: Variant) -> dict[str, Any]:
+    """All options of the method, without those of the calibration."""
+    own = {key: value for key, value in variant.options.items() if key not in _calibration(variant)}
+    return dump(resolve(methods.get(variant.name).Config, own, where=f"options of {variant.label}"))
 
 
 def _code(facts: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ import numpy as np
 
 from ultraad.bench.pictures import pack_maps, small_map
 from ultraad.bench.results import npz
+from ultraad.bench.row import ImageLine, ImagePixels
 from ultraad.data.loader import iterate
 from ultraad.errors import DataError, LeakageError
 from ultraad.runs.judge import evaluation_of, in_classes, judged, unseen
@@ -83,7 +83,7 @@ class Measured:
 
     Attributes:
         evaluation: All metrics.
-        lines: One for each image, see docs/bench-format.md.
+        lines: One for each image.
         maps: {id: small map}; empty if they are not kept.
         range: Of scores and maps, before any rescaling.
         failed: {id: reason} of images that could not be used.
@@ -91,7 +91,7 @@ class Measured:
     """
 
     evaluation: Evaluation
-    lines: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[ImageLine] = field(default_factory=list)
     maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     range: Range = Range()
     failed: dict[str, str] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class Measured:
 
     def predictions(self) -> bytes:
         """The lines as the content of a file."""
-        return "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in self.lines).encode()
+        return "".join(line.to_json() + "\n" for line in self.lines).encode()
 
     def pixels(self) -> bytes | None:
         """The table for paired tests as the content of a file."""
@@ -134,10 +134,10 @@ def measure(
         LeakageError: If the model has learned from every image or its patient.
     """
     found = Measured(evaluation_of(model))
-    samples = unseen([p for p, _ in (*model.support, *model.auxiliary)], test.samples, layout=test.layout)
+    samples = unseen([p for p, _ in (*model.support, *model.auxiliary)], test.samples, layout=test.facts.layout)
     found.left_out = len(test.samples) - len(samples)
     if not samples:
-        msg = f"every image of {test.name} belongs to the support or auxiliary set or its patients"
+        msg = f"every image of {test.facts.name} belongs to the support or auxiliary set or its patients"
         raise LeakageError(msg)
 
     def note(sample: Sample, error: DataError) -> None:
@@ -164,23 +164,23 @@ def measure(
         for result, pixels in judged(results(), found.evaluation):
             s, p = result.sample, result.prediction
             found.lines.append(
-                {
-                    "id": s.id,
-                    "score": p.score,
-                    "probs": p.probs,
-                    "label": s.label,
-                    "anomalous": s.anomalous,
-                    "group": s.group,
-                    "device": s.device,
-                    "site": s.site,
-                    "tags": sorted(s.tags),
-                    "pixels": pixels,
-                }
+                ImageLine(
+                    id=s.id,
+                    score=p.score,
+                    probs=p.probs,
+                    label=s.label,
+                    anomalous=s.anomalous,
+                    group=s.group,
+                    device=s.device,
+                    site=s.site,
+                    tags=tuple(sorted(s.tags)),
+                    pixels=None if pixels is None else ImagePixels.model_validate(pixels),
+                )
             )
             if keep_maps and p.map is not None:
                 found.maps[s.id] = small_map(p.map)
     if not found.lines:
         first = next(iter(found.failed.values()))
-        msg = f"none of the {len(samples)} images of {test.name} can be read; the first: {first}"
+        msg = f"none of the {len(samples)} images of {test.facts.name} can be read; the first: {first}"
         raise DataError(msg)
     return found

@@ -1,96 +1,89 @@
-"""One job, start to end: fit, evaluate, hand back rows with their files. Runs in any process on any machine."""
+"""One job from start to end: fit, evaluate, return rows with their files. Runs in any process on any machine."""
 
 from __future__ import annotations
 
-import os
-import platform
 import traceback
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ultraad.backbones import load_backbone
 from ultraad.bench.results import ERRORS, MAPS, PICTURES, PIXELS, PREDICTIONS, Finished
-from ultraad.bench.row import FORMAT, parse_row
+from ultraad.bench.row import Files, FitFacts, ThresholdFacts, Timings, parse_row
+from ultraad.bench.run.machine import stamp
 from ultraad.bench.run.measure import Clock, Measured, measure
 from ultraad.bench.run.peak_memory import PeakMemory
 from ultraad.bench.run.protocol import HABITS, Habit, preference, stop_at
 from ultraad.data.loader import iterate
 from ultraad.data.preprocess import Preprocess
 from ultraad.model.adapt import adapt, zero_shot
-from ultraad.model.record import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
     from types import TracebackType
 
     from ultraad.backbones._cache import FeatureCache
     from ultraad.backbones._door import Backbone
-    from ultraad.bench.run.jobs import Job, Planned, TowerSpec
+    from ultraad.bench.recipe import BackboneSpec
+    from ultraad.bench.row import Row
+    from ultraad.bench.run.jobs import Job, PlannedRow
     from ultraad.errors import DataError
     from ultraad.model.model import Model
     from ultraad.types import Sample
 
-_NO_HABIT = Habit()
-
-
-# --- frozen features -------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Encode:
-    """Images that several jobs will ask for, to be encoded beforehand, each by one process.
+    """Images to encode before the jobs that need them.
 
     Attributes:
-        tower: The backbone.
+        backbone: What to load.
+        device: Where it runs.
         samples: The images.
         threads: Of torch.
     """
 
-    tower: TowerSpec
+    backbone: BackboneSpec
+    device: str
     samples: tuple[Sample, ...]
     threads: int
 
 
 def encode(task: Encode, features: Path) -> None:
-    """Put the features of these images into the folder. What goes wrong is passed over: the jobs meet it again."""
+    """Write the features of images into a folder. Errors are ignored here: the jobs meet and report them."""
 
-    def pass_over(sample: Sample, error: DataError) -> None:
-        """The evaluation of this image says why."""
+    def ignore(sample: Sample, error: DataError) -> None:
+        """Skip an image that cannot be read."""
 
-    with _threads(task.threads), _Boundary():
-        tower, memory = _open(task.tower, features)
+    with _threads(task.threads), _Caught():
+        backbone, cache = _open(task.backbone, task.device, features)
         batches = iterate(
             [replace(s, label=None, masks=()) for s in task.samples],  # only the pixels matter here
-            Preprocess(tower.preprocess),
+            Preprocess(backbone.preprocess),
             classes=(),
             normal_class="",
             batch_size=8,
-            on_error=pass_over,
+            on_error=ignore,
         )
         with closing(batches):
             for _, batch in batches:
-                memory.encode(batch.images, layers=(), batch_size=1)
+                cache.encode(batch.images, layers=(), batch_size=1)
 
 
 def forget() -> None:
-    """Let go of the backbone that this process keeps from job to job."""
+    """Release the backbone that this process keeps between jobs."""
     _open.cache_clear()
 
 
-@lru_cache(maxsize=1)  # jobs come sorted by backbone
-def _open(spec: TowerSpec, features: Path | None) -> tuple[Backbone, FeatureCache]:
-    tower = load_backbone(spec.name, device=spec.device, dtype=spec.dtype, size=spec.size)
-    return tower, tower.new_cache(features)
-
-
-# --- jobs ------------------------------------------------------------------------------------------------------------
+@lru_cache(maxsize=1)  # jobs are sorted by backbone
+def _open(spec: BackboneSpec, device: str, features: Path | None) -> tuple[Backbone, FeatureCache]:
+    backbone = load_backbone(spec.name, device=device, dtype=spec.dtype, size=spec.size)
+    return backbone, backbone.new_cache(features)
 
 
 def run_job(job: Job, features: Path | None) -> list[Finished]:
@@ -101,44 +94,44 @@ def run_job(job: Job, features: Path | None) -> list[Finished]:
         features: Folder of shared frozen features; None: the job runs the tower itself, on whole batches.
 
     Returns:
-        One row for each of the job's rows. Whatever goes wrong becomes a row with ``status: error``; only a wish to
-        stop (Ctrl-C) gets through.
+        One finished row for each row of the job. An error becomes a row with ``status: error``; only KeyboardInterrupt
+        is raised.
     """
-    peak, done = PeakMemory(), []
+    peak = PeakMemory()
+    done: list[Finished] = []
     with _threads(job.recipe.threads):
-        with _Boundary() as fitting:
-            bench = _Bench(job, features)
-            bench.fit()
+        with _Caught() as fitting:
+            fitted = _Fitted(job, features)
         if fitting.error is not None:
-            return [_failed(job, row, fitting.error, peak) for row in job.rows]
-        for row in job.rows:
-            with _Boundary() as evaluating:
-                done.append(bench.row(row, peak))
+            return [_failed(job, planned, fitting.error, peak) for planned in job.rows]
+        for planned in job.rows:
+            with _Caught() as evaluating:
+                done.append(fitted.evaluate(planned, peak))
             if evaluating.error is not None:
-                done.append(_failed(job, row, evaluating.error, peak))
-        bench.close()
+                done.append(_failed(job, planned, evaluating.error, peak))
+        fitted.close()
     return done
 
 
-class _Boundary:
-    """Whatever fails inside ends here and is kept in ``error``, so that the grid goes on."""
+class _Caught:
+    """Keeps an exception of its block in ``error``, so that the other jobs go on."""
 
-    def __init__(self) -> None:
-        self.error: Exception | None = None
+    error: Exception | None = None
 
-    def __enter__(self) -> _Boundary:
+    def __enter__(self) -> _Caught:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if isinstance(error, Exception):
-            self.error = error
-        return isinstance(error, Exception)
+        self.error = error if isinstance(error, Exception) else None
+        return self.error is not None
 
 
-class _Bench:
-    """The backbone, the fitted models and the clock of one job.
+class _Fitted:
+    """The fitted models of a job with their backbone and the time that fitting took.
+
+    There is one model, or under ``published`` one for each checkpoint if the reference chooses among epochs.
 
     Args:
         job: What to do.
@@ -146,92 +139,102 @@ class _Bench:
     """
 
     def __init__(self, job: Job, features: Path | None) -> None:
-        self.job = job
-        self._tower, self._memory = _open(job.tower, features)
+        self._job = job
+        self._backbone, self._cache = _open(job.backbone, job.device, features)
         self._shared = features is not None
-        self._models: list[tuple[Model, int | None]] = []
-        self._fit_clock = Clock(self._memory.usage)
-
-    def fit(self) -> None:
-        """The fitted model; under ``published`` one for each checkpoint, if the reference chooses among them."""
-        job = self.job
-        chooses = job.protocol == "published" and HABITS[job.method].criterion and job.support is not None
-        if not chooses:
-            self._models = [(self._fitted(), None)]
+        self._clock = Clock(self._cache.usage)
+        self._habit = HABITS[job.about.method] if job.about.protocol == "published" else Habit()
+        self._models: list[tuple[Model, int | None]] = []  # with the epoch
+        if not self._habit.criterion or job.support is None:
+            self._models = [(self._fit(), None)]
             return
         for k in range(1, job.recipe.checkpoints + 1):
             reached: list[int] = []
-            model = self._fitted(stop_at(k / job.recipe.checkpoints, reached))
-            if not reached:  # nothing is trained, so there is nothing to stop
+            model = self._fit(stop_at(k / job.recipe.checkpoints, reached))
+            if not reached:  # this method does not train
                 self._models = [(model, None)]
                 return
             if all(reached[-1] != epoch for _, epoch in self._models):
                 self._models.append((model, reached[-1]))
 
-    def row(self, row: Planned, peak: PeakMemory) -> Finished:
+    def evaluate(self, planned: PlannedRow, peak: PeakMemory) -> Finished:
         """One row with its files."""
-        job = self.job
-        habit = HABITS[job.method] if job.protocol == "published" else _NO_HABIT
         model, epoch = self._models[-1]
         if len(self._models) > 1:
-            tried = [self._measure(m, row) for m, _ in self._models]
-            preferences = [preference(habit, t.evaluation.result(bootstrap=0)["metrics"]) for t in tried]
+            tried = [self._measure(m, planned).evaluation.result(bootstrap=0)["metrics"] for m, _ in self._models]
+            preferences = [preference(self._habit, metrics) for metrics in tried]
             model, epoch = self._models[preferences.index(max(preferences))]
-        rescale = self._measure(model, row).range if habit.min_max else None
-        whole, clock = Clock(self._memory.usage), Clock(self._memory.usage)
+        rescale = self._measure(model, planned).range if self._habit.min_max else None
+        whole, clock = Clock(self._cache.usage), Clock(self._cache.usage)
         with whole.running():
-            found = self._measure(model, row, clock=clock, keep_maps=row.keep_maps, rescale=rescale)
-            metrics = found.evaluation.result(bootstrap=job.recipe.bootstrap, seed=0)
+            found = self._measure(model, planned, clock=clock, keep_maps=planned.keep_maps, rescale=rescale)
+            measured = found.evaluation.result(bootstrap=self._job.recipe.bootstrap, seed=0)
         per_image = 1000 / len(found.lines)
-        facts = _base(job, row, peak) | metrics
-        facts["status"] = "ok"
-        facts["test"] |= {"left_out": found.left_out, "failed": found.failed}
-        facts["calibration"] = _calibration(model)
-        facts["fit"] = _fit_facts(model, epoch)
-        facts["timings"] = {
-            "adapt_seconds": round(self._fit_clock.seconds, 3),
-            "predict_ms": round(clock.seconds * per_image, 3),
-            "encode_ms": round(clock.encode * per_image, 3),
-            "evaluate_seconds": round(whole.seconds, 3),
+        timings = Timings(
+            adapt_seconds=round(self._clock.seconds, 3),
+            predict_ms=round(clock.seconds * per_image, 3),
+            encode_ms=round(clock.encode * per_image, 3),
+            evaluate_seconds=round(whole.seconds, 3),
+        )
+        id_ = planned.row.id
+        contents = {
+            "predictions": (f"{PREDICTIONS}/{id_}.jsonl", found.predictions()),
+            "pixels": (f"{PIXELS}/{id_}.npz", found.pixels()),
+            "maps": (f"{MAPS}/{id_}.npz", found.small_maps()),
         }
-        return _with_files(facts, row, found)
+        written = {key: (path, content) for key, (path, content) in contents.items() if content is not None}
+        paths = {key: path for key, (path, _) in written.items()}
+        row = _finished(
+            self._job,
+            planned,
+            peak,
+            status="ok",
+            test=planned.row.test.model_copy(update={"left_out": found.left_out, "failed": found.failed}),
+            calibration=_thresholds(model),
+            fit=_fit_facts(model, epoch),
+            timings=timings,
+            files=_files(**paths, pictures=f"{PICTURES}/{planned.row.test.key}.npz"),
+            **measured,
+        )
+        return Finished(row, dict(written.values()))
 
     def close(self) -> None:
         """Forget what only this job needed."""
-        self._tower.cache.clear()
+        self._backbone.cache.clear()
 
-    def _sharing(self) -> AbstractContextManager[None]:
-        return self._tower.caching(self._memory) if self._shared else nullcontext()
+    def _caching(self) -> AbstractContextManager[None]:
+        return self._backbone.caching(self._cache) if self._shared else nullcontext()
 
-    def _fitted(self, progress: Callable[[str, int, int], None] | None = None) -> Model:
-        job = self.job
-        with self._sharing(), self._fit_clock.running():
+    def _fit(self, progress: Callable[[str, int, int], None] | None = None) -> Model:
+        job, about = self._job, self._job.about
+        classes, normal_class = about.adapt.classes, about.adapt.normal_class
+        with self._caching(), self._clock.running():
             if job.support is None and job.auxiliary is None:
                 return zero_shot(
-                    backbone=self._tower,
-                    classes=job.classes,
-                    normal_class=job.normal_class,
-                    method=job.method,
-                    options=job.given,
-                    seed=job.seed,
+                    backbone=self._backbone,
+                    classes=classes,
+                    normal_class=normal_class,
+                    method=about.method,
+                    options=about.given,
+                    seed=about.seed,
                 )
             return adapt(
                 job.support,
                 auxiliary=job.auxiliary,
-                method=job.method,
-                backbone=self._tower,
-                options=job.given,
-                classes=job.classes if job.support is None else None,
-                normal_class=job.normal_class if job.support is None else None,
-                seed=job.seed,
+                method=about.method,
+                backbone=self._backbone,
+                options=about.given,
+                classes=classes if job.support is None else None,
+                normal_class=normal_class if job.support is None else None,
+                seed=about.seed,
                 calibrate=job.recipe.calibrate,
                 progress=progress,
             )
 
-    def _measure(self, model: Model, row: Planned, *, clock: Clock | None = None, **options: Any) -> Measured:  # noqa: ANN401
-        with self._sharing():
-            clock = clock or Clock(self._memory.usage)
-            return measure(model, row.test, clock=clock, batch_size=self.job.recipe.batch_size, **options)
+    def _measure(self, model: Model, planned: PlannedRow, *, clock: Clock | None = None, **options: Any) -> Measured:  # noqa: ANN401
+        clock = clock or Clock(self._cache.usage)
+        with self._caching():
+            return measure(model, planned.test, clock=clock, batch_size=self._job.recipe.batch_size, **options)
 
 
 @contextmanager
@@ -244,102 +247,49 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-# --- rows ------------------------------------------------------------------------------------------------------------
+def without_result(job: Job, planned: PlannedRow, reason: str, *, status: str = "error") -> Finished:
+    """A row that did not run here: its process was lost, or its test set is not public."""
+    return Finished(_finished(job, planned, None, status=status, reason=reason), {})
 
 
-def _base(job: Job, row: Planned, peak: PeakMemory | None) -> dict[str, Any]:
-    """Every key of a row, with what is known before anything runs."""
-    empty = dict.fromkeys(("calibration", "fit", "timings", "metrics", "subsets", "curves", "confusion", "n"))
-    return {
-        "format": FORMAT,
-        "id": row.id,
-        "job": job.id,
-        "status": "error",
-        "reason": None,
-        **job.facts,
-        "test": {**row.test.facts, "left_out": None, "failed": {}},
-        **empty,
-        "bootstrap": None,
+def _failed(job: Job, planned: PlannedRow, error: Exception, peak: PeakMemory) -> Finished:
+    path = f"{ERRORS}/{planned.row.id}.txt"
+    row = _finished(job, planned, peak, reason=f"{type(error).__name__}: {error}", files=_files(error=path))
+    return Finished(row, {path: "".join(traceback.format_exception(error)).encode()})
+
+
+def _finished(job: Job, planned: PlannedRow, peak: PeakMemory | None, **facts: Any) -> Row:  # noqa: ANN401
+    """The planned row with what is known now; every field is set, so that every key is written."""
+    memory = {
         "peak_memory_mb": None if peak is None else round(peak.megabytes(), 1),
         "peak_device_mb": None if peak is None else peak.device_megabytes(),
-        "files": {**dict.fromkeys(("predictions", "pixels", "maps", "error")), "pictures": None},
-        "versions": versions(),
-        "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "threads": job.recipe.threads,
-            "device": str(_device_name(job.tower.device)),
-        },
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    known = {**dict(planned.row), "files": _files(), **memory, **stamp(job.recipe.threads, job.device)}
+    return parse_row({**known, **facts})
 
 
-def not_public(job: Job, row: Planned) -> Finished:
-    """The row of a test set that nobody can have."""
-    facts = _base(job, row, None)
-    return Finished(parse_row({**facts, "status": "not_public", "reason": "the data set is not public"}), {})
+def _files(**paths: str) -> Files:
+    return Files(**{**dict.fromkeys(Files.model_fields), **paths})
 
 
-def died(job: Job, row: Planned, reason: str) -> Finished:
-    """The row of a job whose process was lost."""
-    return Finished(parse_row({**_base(job, row, None), "reason": reason}), {})
-
-
-def _failed(job: Job, row: Planned, error: Exception, peak: PeakMemory) -> Finished:
-    facts = _base(job, row, peak)
-    path = f"{ERRORS}/{row.id}.txt"
-    facts["files"]["error"] = path
-    facts["reason"] = f"{type(error).__name__}: {error}"
-    return Finished(parse_row(facts), {path: "".join(traceback.format_exception(error)).encode()})
-
-
-def _with_files(facts: dict[str, Any], row: Planned, found: Measured) -> Finished:
-    files = {f"{PREDICTIONS}/{row.id}.jsonl": found.predictions()}
-    facts["files"] |= {
-        "predictions": f"{PREDICTIONS}/{row.id}.jsonl",
-        "pictures": f"{PICTURES}/{row.test.facts['key']}.npz",
-    }
-    for key, folder, content in (("pixels", PIXELS, found.pixels()), ("maps", MAPS, found.small_maps())):
-        if content is not None:
-            facts["files"][key] = f"{folder}/{row.id}.npz"
-            files[f"{folder}/{row.id}.npz"] = content
-    return Finished(parse_row(facts), files)
-
-
-def _calibration(model: Model) -> dict[str, Any]:
+def _thresholds(model: Model) -> ThresholdFacts:
     c = model.calibration
-    return {
-        "calibrated": c.folds > 0,
-        "rule": c.rule,
-        "folds": c.folds,
-        "image_threshold": c.image_threshold,
-        "pixel_threshold": c.pixel_threshold,
-    }
+    return ThresholdFacts(
+        calibrated=c.folds > 0,
+        rule=c.rule,
+        folds=c.folds,
+        image_threshold=c.image_threshold,
+        pixel_threshold=c.pixel_threshold,
+    )
 
 
-def _fit_facts(model: Model, epoch: int | None) -> dict[str, Any]:
+def _fit_facts(model: Model, epoch: int | None) -> FitFacts:
     o = model.origin
-    return {
-        "selection": o.selection if epoch is None else "best epoch on the test set",
-        "epoch": epoch,
-        "loss": list(o.loss),
-        "learned": o.learned,
-        "parameters": sum(o.learned.values()),
-        "notes": list(o.notes),
-    }
-
-
-@lru_cache(maxsize=1)
-def _processor() -> str:
-    """The processor's name, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-@lru_cache(maxsize=4)
-def _device_name(device: str) -> str:
-    cuda = device != "cpu" and torch.cuda.is_available()
-    return torch.cuda.get_device_name() if cuda else "cpu" if device == "auto" else device
+    return FitFacts(
+        selection=o.selection if epoch is None else "best epoch on the test set",
+        epoch=epoch,
+        loss=o.loss,
+        learned=o.learned,
+        parameters=sum(o.learned.values()),
+        notes=o.notes,
+    )
