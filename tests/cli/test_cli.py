@@ -511,3 +511,20 @@ def test_ctrl_c_in_the_middle_of_a_long_run(cli: Cli, saved: Path, tmp_path: Pat
     again = cli(*words)
     assert again.code == 0
     assert set(done) <= {r["id"] for r in read_predictions(out)}
+
+
+def test_the_contributed_command_works_in_two_files(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    patches = re.findall(r"^```diff\n(.*?)^```$", page, flags=re.M | re.S)
+    (patch,) = [text for text in patches if "cli/papers.py" in text]
+    shutil.copytree(root / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run(["git", "apply", "-"], input=patch, text=True, cwd=tmp_path, check=True)
+
+    def run(*words: str) -> str:
+        command = [sys.executable, "-m", "ultraad.cli", *words]
+        env = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+        return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert "winclip: " in run("papers")
+    assert "List the paper of each method." in run("--help")
