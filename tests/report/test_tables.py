@@ -14,9 +14,9 @@ import pytest
 from tests.bench.fake import Spec, change, facts, write_bench
 from ultraad.bench.results import BenchFolder
 from ultraad.bench.row import Row
-from ultraad.bench.study import content, published
-from ultraad.bench.study.content import View, percent, shots_text, signed
+from ultraad.bench.study import published, tables
 from ultraad.bench.study.statistics import Key, Study
+from ultraad.bench.study.view import Scope, View, percent, shots_text, signed
 from ultraad.report.kit.tables import Table, TableCell, TableRow, csv_text, latex, markdown, rank_best
 from ultraad.report.kit.words import DASH
 
@@ -161,7 +161,7 @@ def line(table: Table, name: str) -> TableRow:
 
 
 def test_the_papers_tables(view: View) -> None:
-    first, second = content.paper_tables(view)
+    first, second = tables.paper_tables(view)
     assert first.heads[0] == ("BUSI", "4 shots", "binary")
     assert second.heads[3] == ("BUSI", "8 shots", "AP")
     assert [h[0] for h in first.heads] == ["BUSI"] * 4 + ["UDIAT"] * 4 + ["BUSZS"] * 4
@@ -178,7 +178,7 @@ def test_the_papers_tables(view: View) -> None:
 
 
 def test_optimism_is_published_minus_honest(view: View) -> None:
-    busi, _ = content.optimism(view)
+    busi, _ = tables.optimism(view)
     assert [x.name for x in busi.rows] == ["mvfa, 4 shots", "mvfa, 8 shots"]
     assert [h[0] for h in busi.heads[::3]] == ["Image AUROC", "Pixel AUROC", "Pixel AP"]  # it does not grade
     key = Key("embedded", "busi", "honest", "mvfa", 4)
@@ -189,18 +189,18 @@ def test_optimism_is_published_minus_honest(view: View) -> None:
 
 
 def test_metrics_at_a_threshold_are_flagged_unless_it_was_fitted(view: View, tmp_path: Path) -> None:
-    assert any("None was fitted" in note for note in content.everything(view, "busi", 4).notes)
+    assert any("None was fitted" in note for note in tables.everything(Scope(view, "busi", 4)).notes)
     spec = Spec(tests=("busi",), private=(), methods=("ultraad",), shots=(4,), seeds=(0,), images=6, calibrated=True)
     study = Study(BenchFolder.open(write_bench(tmp_path / "r", spec)), resamples=50)
     assert not any(
-        "None was fitted" in n for n in content.everything(View(study, "embedded", "honest"), "busi", 4).notes
+        "None was fitted" in n for n in tables.everything(Scope(View(study, "embedded", "honest"), "busi", 4)).notes
     )
 
 
 def test_differences_to_the_reference(view: View) -> None:
-    table = content.tests(view, "busi", 8)
+    table = tables.differences(Scope(view, "busi", 8))
     assert [x.name for x in table.rows] == ["tip_adapter", "mvfa"]
-    found = view.study.tests_of(view.key("ultraad", "busi", 8), "image_auroc")["mvfa"]
+    found = view.study.against_reference(view.key("ultraad", "busi", 8), "image_auroc")["mvfa"]
     difference, interval, p = line(table, "mvfa").cells[:3]
     assert difference.value == found.difference.value
     assert interval.value == found.difference.low
@@ -209,20 +209,20 @@ def test_differences_to_the_reference(view: View) -> None:
 
 
 def test_costs_and_ablation(view: View) -> None:
-    table = content.costs(view, "busi", 8)
+    table = tables.costs(Scope(view, "busi", 8))
     assert [e.text for e in line(table, "ultraad").cells] == ["1,536", "12.0", "40.0", "31.0", "812"]
-    assert content.ablation(view.study) is None
+    assert tables.ablation(view.study) is None
     bench = view.study.folder.bench
     view.study.folder.bench = bench.model_copy(
         update={"recipe": bench.recipe.model_copy(update={"name": "paper_ablation"})}
     )
-    printed = content.ablation(view.study)
+    printed = tables.ablation(view.study)
     view.study.folder.bench = bench
     assert [e.text for e in line(printed, "full model").cells] == ["82.3", "93.4"]
 
 
 def test_every_number_is_in_the_long_list(view: View) -> None:
-    rows = content.long_rows(view.study)
+    rows = tables.long_rows(view.study)
     wanted = {"test": "udiat", "protocol": "honest", "method": "mvfa", "shots": 8, "metric": "pixel_ap"}
     (found,) = (r for r in rows if wanted.items() <= r.items())
     cell = view.study.cell(Key("embedded", "udiat", "honest", "mvfa", 8), "pixel_ap")
@@ -237,6 +237,6 @@ def test_a_gpu_gets_a_column(tmp_path: Path) -> None:
     spec = Spec(tests=("busi",), private=(), methods=("ultraad",), shots=(4,), seeds=(0,), images=6, failing=())
     folder = write_bench(tmp_path / "r", spec)
     change(folder, lambda row: row.update(peak_device_mb=2048.0))
-    table = content.costs(View(Study(BenchFolder.open(folder), resamples=50), "embedded", "honest"), "busi", 4)
+    table = tables.costs(Scope(View(Study(BenchFolder.open(folder), resamples=50), "embedded", "honest"), "busi", 4))
     assert table.heads[-1] == ("GPU memory, MB",)
     assert table.rows[0].cells[-1].text == "2,048"

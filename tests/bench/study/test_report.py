@@ -22,9 +22,9 @@ from ultraad.bench.recipe import Recipe
 from ultraad.bench.results import BenchFolder
 from ultraad.bench.run.driver import run
 from ultraad.bench.study import breakdown, charts, gallery, words
-from ultraad.bench.study.content import View, percent
 from ultraad.bench.study.page import render
 from ultraad.bench.study.statistics import Study
+from ultraad.bench.study.view import Scope, View, percent
 from ultraad.errors import DataError
 from ultraad.metrics.curves import points
 from ultraad.metrics.ranking import Ranks
@@ -70,7 +70,7 @@ def test_it_says_what_was_compared_and_what_to_mind(page: Page) -> None:
     assert (
         "5 methods on the frozen backbone embedded, adapted on 4 and 8 images of each class from BUS-UCLM" in page.words
     )
-    assert "4 results are missing because something failed (mvfa)" in page.words  # two test sets, two protocols
+    assert "4 results are missing because of errors (mvfa)" in page.words  # two test sets, two protocols
     assert "BUSZS is not public" in page.words
     assert "1 file of BUSI is also among the adaptation images" in page.words
     assert "Patients are not known in BUSI" in page.words
@@ -95,7 +95,7 @@ def test_every_section_is_there(page: Page) -> None:
         "ultraad on BUSI, 8 shots", "The paper's tables", "Table 1: detection and grading", "Table 2: localisation",
         "More images per class", "BUSI in detail", "ROC and precision-recall curves", "Which class is it?",
         "Maps side by side", "Where ultraad fails", "How optimistic are published numbers?", "Ranks over data sets",
-        "Learned values and time", "Protocol", "How to read the numbers", "Not measured", "Kept apart",
+        "Learned values and time", "Protocol", "How to read the numbers", "Not measured", "Leakage",
         "By patient on UDIAT",
     }  # fmt: skip
     headings = set(page.headings) | set(re.findall(r"<summary>([^<:]*)", page.source))
@@ -141,7 +141,7 @@ def test_an_unfinished_folder_says_so(tmp_path: Path) -> None:
     (folder / "bench.json").write_text(json.dumps({**bench, "status": "interrupted"}))
     page = Page(render(folder, resamples=50))
     check(page, folder)
-    assert "The benchmark is interrupted: 1 row of the recipe is not there." in page.words
+    assert "The benchmark is interrupted: 1 row of the recipe is missing." in page.words
 
 
 def test_nothing_to_report(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_failures_are_the_worst(view: View) -> None:
 
 
 def test_scanners_and_patients(view: View) -> None:
-    table = breakdown.devices(view, "udiat", 8)
+    table = breakdown.devices(Scope(view, "udiat", 8))
     assert isinstance(table, Table)
     assert table.heads[0] == ("Acme 3 (12 images)", "image AUROC")
     rows = view.study.ok(view.key("patch_core", "udiat", 8))
@@ -247,17 +247,17 @@ def test_scanners_and_patients(view: View) -> None:
     expected = np.mean([roc_auc_score([x.anomalous for x in p], [x.score for x in p]) for p in parts])
     (line,) = (x for x in table.rows if x.name == "patch_core")
     assert line.cells[0].value == pytest.approx(expected)
-    assert "which scanner" in breakdown.devices(view, "busi", 8)
-    patients = breakdown.patients(view, "udiat", 8)
+    assert "which scanner" in breakdown.devices(Scope(view, "busi", 8))
+    patients = breakdown.patients(Scope(view, "udiat", 8))
     assert isinstance(patients, Table)
     assert len(patients.rows) == 6
     ap = [x.cells[4].value for x in patients.rows]
     assert ap == sorted(ap)
-    assert "too narrow" in breakdown.patients(view, "busi", 8)
+    assert "too narrow" in breakdown.patients(Scope(view, "busi", 8))
 
 
 def test_marks_compare_all_images_with_unmarked_ones(view: View) -> None:
-    table = breakdown.marks(view, "busi", 8)
+    table = breakdown.marks(Scope(view, "busi", 8))
     assert isinstance(table, Table)
     rows = view.study.ok(view.key("ultraad", "busi", 8)).values()
     expected = np.mean([r.value("image_auroc", subset="without_marks") for r in rows])
@@ -265,19 +265,19 @@ def test_marks_compare_all_images_with_unmarked_ones(view: View) -> None:
 
 
 def test_confusion_is_the_mean_over_seeds(view: View) -> None:
-    found = breakdown.confusion(view, "ultraad", "busi", 8)
+    found = breakdown.confusion(Scope(view, "busi", 8), "ultraad")
     matrices = [r.confusion.matrix for r in view.study.ok(view.key("ultraad", "busi", 8)).values()]
-    np.testing.assert_allclose([[n for n, _, _ in cells] for _, cells, _ in found["rows"]], np.mean(matrices, axis=0))
-    assert all(sum(part for _, part, _ in cells) == pytest.approx(1) for _, cells, _ in found["rows"])
-    assert breakdown.confusion(view, "patch_core", "busi", 8) is None
+    np.testing.assert_allclose([[n for n, _, _ in cells] for _, cells, _ in found.rows], np.mean(matrices, axis=0))
+    assert all(sum(part for _, part, _ in cells) == pytest.approx(1) for _, cells, _ in found.rows)
+    assert breakdown.confusion(Scope(view, "busi", 8), "patch_core") is None
 
 
 def test_headline_counts_wins_the_right_way_round(view: View) -> None:
-    (image, *_) = words.cards(view, "busi", 8)
-    found = view.study.tests_of(view.key("ultraad", "busi", 8), "image_auroc")
+    (image, *_) = words.headlines(Scope(view, "busi", 8))
+    found = view.study.against_reference(view.key("ultraad", "busi", 8), "image_auroc")
     verdicts = [t.verdict for t in found.values()]
-    assert (image["won"], image["lost"], image["open"]) == tuple(map(verdicts.count, ("worse", "better", "undecided")))
-    assert image["won"] + image["lost"] + image["open"] == 4
+    assert image.verdicts == {v: verdicts.count(v) for v in ("worse", "better", "undecided") if v in verdicts}
+    assert image.verdicts.total() == 4
 
 
 def curve(scores: list[float], positive: list[bool]) -> dict[str, Any]:

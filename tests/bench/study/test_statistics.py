@@ -157,7 +157,7 @@ def brute_delong(all_scores: list[np.ndarray], y: np.ndarray, contrast: np.ndarr
 
 def test_images_without_patients_are_tested_by_delong(study: Study) -> None:
     other = replace(KEY, label="patch_core")
-    found = study.tests_of(KEY, "image_auroc")["patch_core"]
+    found = study.against_reference(KEY, "image_auroc")["patch_core"]
     a, b = lines(study, other), lines(study, KEY)
     assert found.seeds == (0, 2)  # seed 1 failed: only what both have is paired
     value, variance = brute_delong(
@@ -171,7 +171,7 @@ def test_images_without_patients_are_tested_by_delong(study: Study) -> None:
 
 def test_patients_are_drawn_together_in_the_paired_bootstrap(study: Study) -> None:
     key = replace(KEY, test="udiat")
-    found = study.tests_of(key, "image_auroc")["tip_adapter"]
+    found = study.against_reference(key, "image_auroc")["tip_adapter"]
     assert found.how == "bootstrap of patients"
     a, b = (list(lines(study, replace(key, label=x)).values()) for x in ("tip_adapter", "ultraad"))
     (first, y), (second, _) = mann_whitney(a), mann_whitney(b)
@@ -181,7 +181,7 @@ def test_patients_are_drawn_together_in_the_paired_bootstrap(study: Study) -> No
 
 
 def test_pixel_differences_are_exact_and_their_images_paired(study: Study) -> None:
-    found = study.tests_of(KEY, "pixel_auroc")["patch_core"]
+    found = study.against_reference(KEY, "pixel_auroc")["patch_core"]
     rows = [study.ok(replace(KEY, label=x)) for x in ("patch_core", "ultraad")]
     exact = [np.mean([r[s].value("pixel_auroc") for s in (0, 2)]) for r in rows]
     assert found.difference.value == pytest.approx(exact[0] - exact[1])
@@ -197,7 +197,7 @@ def test_pixel_differences_are_exact_and_their_images_paired(study: Study) -> No
 
 
 def test_p_values_of_a_column_are_corrected_by_holm(study: Study) -> None:
-    found = study.tests_of(KEY, "image_auroc")
+    found = study.against_reference(KEY, "image_auroc")
     low, high = sorted(found.values(), key=lambda t: t.difference.p)
     assert low.adjusted == pytest.approx(min(1, 2 * low.difference.p))
     assert high.adjusted == pytest.approx(max(high.difference.p, low.adjusted))
@@ -228,7 +228,7 @@ def test_images_that_one_row_lacks_are_left_out_of_its_pairs(folder: Path, tmp_p
     kept = [line for line in path.read_text().splitlines() if json.loads(line)["id"] not in ("benign/benign (1).png",)]
     path.write_text("\n".join(reversed(kept)) + "\n")  # the order does not matter either
     study = Study(results)
-    found = study.test(replace(KEY, label="patch_core"), KEY, "image_auroc")
+    found = study.compare(replace(KEY, label="patch_core"), KEY, "image_auroc")
     some = {x.id: x for x in lines(study, replace(KEY, label="patch_core"))[0]}
     ours = lines(study, KEY)[0]
     y = truth(ours)
@@ -238,13 +238,13 @@ def test_images_that_one_row_lacks_are_left_out_of_its_pairs(folder: Path, tmp_p
 
 
 def test_what_cannot_be_paired_has_no_test(study: Study) -> None:
-    assert study.test(replace(KEY, label="tip_adapter"), KEY, "pixel_auroc") is None
-    assert study.tests_of(replace(KEY, test="buszs"), "image_auroc") == {}
-    assert study.tests_of(KEY, "class_auroc_macro").keys() == {"tip_adapter"}
+    assert study.compare(replace(KEY, label="tip_adapter"), KEY, "pixel_auroc") is None
+    assert study.against_reference(replace(KEY, test="buszs"), "image_auroc") == {}
+    assert study.against_reference(KEY, "class_auroc_macro").keys() == {"tip_adapter"}
 
 
 def test_calibration_errors_are_better_when_lower(study: Study) -> None:
-    found = study.tests_of(KEY, "ece")["tip_adapter"]
+    found = study.against_reference(KEY, "ece")["tip_adapter"]
     assert not found.higher_is_better
 
 

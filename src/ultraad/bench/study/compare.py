@@ -8,19 +8,19 @@ from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
 from ultraad.bench.results import BenchFolder
-from ultraad.bench.study.content import MAIN, percent, shots_text, signed
-from ultraad.bench.study.statistics import LOWER_IS_BETTER
-from ultraad.metrics.catalogue import spec
+from ultraad.bench.study.statistics import over_seeds
+from ultraad.bench.study.view import percent, shots_text, signed
+from ultraad.metrics.catalogue import MAIN, spec
 from ultraad.report.kit.page import environment
 from ultraad.report.kit.words import DASH, count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ultraad.bench.row import Bench, Row
 
-SHOWN = 200  # ours: lines of a kind in the text; the object has all
+SHOWN = 200  # lines of a kind in the text; the object has all
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Change:
         fits: Which fits, in words.
         metric: Key of the metric.
         first: Mean in A; None if it is missing there.
-        second: Mean in B.
+        second: Mean in B, likewise.
         sd: Standard deviation over seeds, pooled over both; None with one seed.
         identical: Whether all seeds have the same value to the last bit.
     """
@@ -45,7 +45,7 @@ class Change:
 
     @property
     def beyond(self) -> bool:
-        """Whether it moved by more than the seeds move it; with one seed any change counts."""
+        """Whether it changed by more than the standard deviation over seeds; with one seed, whether it changed."""
         if self.first is None or self.second is None:
             return not self.identical
         return not self.identical and abs(self.second - self.first) > (self.sd or 0.0)
@@ -53,7 +53,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something that is set or known differently: what, in A, in B."""
+    """Something other than a number that differs: what it is, in A, in B."""
 
     what: str
     first: str
@@ -69,7 +69,7 @@ class Comparison:
         second: Name of B.
         only_first: Rows that only A has.
         only_second: Rows that only B has.
-        facts: Differences in data, weights, options, outcome and versions.
+        facts: Differences in data, weights, options, status and versions.
         changes: Every number that both have rows for.
     """
 
@@ -87,7 +87,7 @@ class Comparison:
 
     @property
     def beyond(self) -> tuple[Change, ...]:
-        """Numbers that moved by more than the seeds move them, the farthest first."""
+        """Numbers that changed by more than the standard deviation over seeds, the largest change first."""
         return tuple(sorted((c for c in self.changes if c.beyond), key=_distance, reverse=True))
 
     def summary(self) -> str:
@@ -119,8 +119,8 @@ class Comparison:
 def compare(first: Path | str, second: Path | str) -> Comparison:
     """Compare two results folders.
 
-    Rows belong together if backbone, input side, number format, adapted data, test set, method label, shots, seed and
-    protocol are the same; options, weights and data behind those names may differ, and are then named.
+    Rows are paired if backbone, input side, number format, adapted data, test set, method label, shots, seed and
+    protocol are the same. Options, weights and data behind those names may differ, and are then listed.
 
     Args:
         first: A.
@@ -130,9 +130,8 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
         DataError: If one is no results folder.
     """
     a, b = BenchFolder.open(first), BenchFolder.open(second)
-    rows_a, rows_b = ({_identity(r): r for r in x.rows()} for x in (a, b))
-    both = [k for k in rows_a if k in rows_b]
-    pairs = [(rows_a[k], rows_b[k]) for k in both]
+    rows_a, rows_b = ({(*_fits(r), r.seed): r for r in folder.rows()} for folder in (a, b))
+    pairs = [(rows_a[k], rows_b[k]) for k in rows_a if k in rows_b]
     return Comparison(
         first=str(first),
         second=str(second),
@@ -141,13 +140,6 @@ def compare(first: Path | str, second: Path | str) -> Comparison:
         facts=tuple(dict.fromkeys([*_recipes(a.bench, b.bench), *(f for x, y in pairs for f in _facts(x, y))])),
         changes=tuple(_changes(pairs)),
     )
-
-
-# --- pieces ----------------------------------------------------------------------------------------------------------
-
-
-def _identity(row: Row) -> tuple[Any, ...]:
-    return (*_fits(row), row.seed)
 
 
 def _fits(row: Row) -> tuple[Any, ...]:
@@ -170,28 +162,21 @@ def _changes(pairs: Sequence[tuple[Row, Row]]) -> Iterator[Change]:
     for pair in pairs:
         together.setdefault(_fits(pair[0]), []).append(pair)
     for fits in together.values():
-        for metric in dict.fromkeys(m for pair in fits for side in pair for m in side.metrics or ()):
-            values = [(x.value(metric), y.value(metric)) for x, y in fits]
-            known = [(x, y) for x, y in values if x is not None and y is not None]
-            identical = all(x == y for x, y in values)
-            if not known:
-                if identical:
-                    continue  # undefined in both
-                means = [_mean(side) for side in zip(*values, strict=True)]
-                yield Change(_fits_name(fits[0][0]), metric, means[0], means[1], None, identical=False)
-                continue
-            sides = list(zip(*known, strict=True))
-            sd = math.sqrt(fmean(variance(s) for s in sides)) if len(known) > 1 else None
-            yield Change(_fits_name(fits[0][0]), metric, fmean(sides[0]), fmean(sides[1]), sd, identical=identical)
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return fmean(known) if known else None
+        name = _fits_name(fits[0][0])
+        for metric in dict.fromkeys(m for pair in fits for row in pair for m in row.metrics or ()):
+            cells = [over_seeds({row.seed: row for row in side}, metric) for side in zip(*fits, strict=True)]
+            a, b = (cell.values for cell in cells)
+            known = [(value, b[seed]) for seed, value in a.items() if seed in b]
+            if known:
+                sides = list(zip(*known, strict=True))
+                sd = math.sqrt(fmean(variance(s) for s in sides)) if len(known) > 1 else None
+                yield Change(name, metric, fmean(sides[0]), fmean(sides[1]), sd, identical=a == b)
+            elif a or b:  # defined in one folder only
+                yield Change(name, metric, cells[0].mean, cells[1].mean, None, identical=False)
 
 
 def _recipes(a: Bench, b: Bench) -> Iterator[Fact]:
-    """Keys of the recipes that say something else; the lists of what is compared show in the rows."""
+    """Keys of the recipes that differ, but for the lists of what is compared: the rows show those."""
     left_out = {"data", "test", "methods", "backbones", "shots", "seeds", "protocols"}
     x, y = (bench.recipe.model_dump(mode="json", exclude=left_out) for bench in (a, b))
     for key in x:
@@ -200,25 +185,23 @@ def _recipes(a: Bench, b: Bench) -> Iterator[Fact]:
 
 
 def _facts(a: Row, b: Row) -> Iterator[Fact]:
-    """What stands behind a row that both have; seeds and shots are named only where it depends on them."""
-    label, test = a.label, a.test.name
+    """What differs behind a row that both have; seed and shots are named only where it depends on them."""
     yield from _fact(f"result of {_row_name(a)}", _outcome(a), _outcome(b))
-    x, y = (dict(_leaves(r.options or {})) for r in (a, b))
+    x, y = (dict(_leaves(row.options)) for row in (a, b))
     for key in dict.fromkeys([*x, *y]):
-        yield from _fact(f"option {key} of {label}", x.get(key), y.get(key))
-    yield from _fact(f"images of {test}", _short(a.test.digest), _short(b.test.digest))
+        yield from _fact(f"option {key} of {a.label}", x.get(key), y.get(key))
+    yield from _fact(f"images of {a.test.name}", _short(a.test.digest), _short(b.test.digest))
     draw = f"adaptation images, {shots_text(a.shots)}, seed {a.seed}"
     yield from _fact(draw, _short(a.adapt.support), _short(b.adapt.support))
-    tower = f"weights of {a.backbone.name}"
-    yield from _fact(tower, _short(a.backbone.fingerprint), _short(b.backbone.fingerprint))
+    weights = (_short(row.backbone.fingerprint) for row in (a, b))
+    yield from _fact(f"weights of {a.backbone.name}", *weights)
     for name in dict.fromkeys([*a.versions, *b.versions]):
         yield from _fact(f"version of {name}", a.versions.get(name), b.versions.get(name))
-    yield from _fact("processor", a.machine.processor, b.machine.processor)  # these three may change the last bits
-    yield from _fact("threads", a.machine.threads, b.machine.threads)
-    yield from _fact("device", a.machine.device, b.machine.device)
+    for name in ("processor", "threads", "device"):  # they may change the last bits
+        yield from _fact(name, getattr(a.machine, name), getattr(b.machine, name))
 
 
-def _fact(what: str, a: Any, b: Any) -> Iterator[Fact]:  # noqa: ANN401  # whatever JSON holds
+def _fact(what: str, a: object, b: object) -> Iterator[Fact]:
     if a != b:
         yield Fact(what, *(DASH if v is None else str(v) for v in (a, b)))
 
@@ -240,22 +223,21 @@ def _short(code: str | None) -> str | None:
 
 
 def _distance(c: Change) -> float:
+    """For sorting: one point of a percentage weighs as much as 0.1 of an error; main metrics win ties."""
     if c.first is None or c.second is None:
         return math.inf
-    return abs(c.second - c.first) / (1 if c.metric in LOWER_IS_BETTER else 0.1) + (c.metric in MAIN) * 1e-9
+    return abs(c.second - c.first) / (0.1 if spec(c.metric).higher_is_better else 1) + (c.metric in MAIN) * 1e-9
 
 
 def _numbers(c: Change) -> tuple[str, str, str, str]:
-    """A, B, difference and standard deviation as they are printed; small differences with as many digits as needed."""
+    """A, B, difference and standard deviation as printed; a small difference has as many digits as it needs."""
+    first, second = (percent(v, c.metric) or DASH for v in (c.first, c.second))
     if c.first is None or c.second is None:
-        first, second = (DASH if v is None else percent(v, c.metric) for v in (c.first, c.second))
         return first, second, DASH, DASH
     change = signed(c.second - c.first, c.metric)
-    tiny = not any(d in change for d in "123456789")
-    scale = 1 if c.metric in LOWER_IS_BETTER else 100
-    told = f"{scale * (c.second - c.first):+.1g}" if tiny else change
-    sd = "one seed" if c.sd is None else percent(c.sd, c.metric)
-    return percent(c.first, c.metric), percent(c.second, c.metric), told, sd
+    if not any(d in change for d in "123456789"):
+        change = f"{(100 if spec(c.metric).higher_is_better else 1) * (c.second - c.first):+.1g}"
+    return first, second, change, percent(c.sd, c.metric) or "one seed"
 
 
 def _told(c: Change) -> str:

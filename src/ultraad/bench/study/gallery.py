@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ultraad.bench.pictures import Pictures, SmallMaps
     from ultraad.bench.row import ImageLine, MeasuredRow
-    from ultraad.bench.study.content import View
+    from ultraad.bench.study.view import View
 
 EACH = 2  # cases each of best, middle and worst
 MISTAKES = 4  # images for each kind of failure

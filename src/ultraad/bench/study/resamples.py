@@ -1,7 +1,8 @@
-"""Resamples of stored results: one draw of patients, the same for every row on a test set, so that rows can be paired.
+"""Resamples of stored results. All rows on a test set see the same patients drawn, so that rows can be paired.
 
-A row is three blocks of metrics: of images, of classes, and of pixels. Each is a function of weights of its entries
-(images, or patients for pixels); an entry belongs to a unit that is drawn as a whole: its patient, or itself.
+A row has three blocks of metrics: of images, of classes, and of pixels. The metrics of a block are functions of the
+weights of its entries (images, or patients for pixel metrics). Entries with the same unit are drawn together: the unit
+of an entry is its patient, or the entry itself if the patient is not known.
 """
 
 from __future__ import annotations
@@ -15,19 +16,13 @@ import numpy as np
 from ultraad.metrics import classes as grading
 from ultraad.metrics import image as detection
 from ultraad.metrics.bootstrap import Array, Compute, counts
-from ultraad.metrics.catalogue import spec
 
 if TYPE_CHECKING:
     from ultraad.bench.results import BenchFolder
     from ultraad.bench.row import ImageLine, MeasuredRow
+    from ultraad.metrics.catalogue import Kind
 
-IMAGE, CLASS, PIXEL = "image", "class", "pixel"
-_CHUNK = 500  # resamples at a time  # ours
-
-
-def kind(metric: str) -> str:
-    """Which block a metric is in."""
-    return spec(metric).kind
+_CHUNK = 500  # resamples that are computed at a time, to bound the memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,8 +30,8 @@ class Block:
     """Some metrics of one row as functions of weights.
 
     Attributes:
-        ids: Entries that are weighed.
-        units: What each entry is drawn with.
+        ids: Entries that are weighted.
+        units: For each entry, the unit that it is drawn with.
         open: Gives the metrics as a function of weights (b n); {metric: (b,)}. Large tables are read only then.
     """
 
@@ -44,7 +39,7 @@ class Block:
     units: tuple[str, ...]
     open: Callable[[], Compute]
 
-    def draw(self, ids: Sequence[str], *, resamples: int) -> dict[str, Array]:
+    def resample(self, ids: Sequence[str], *, resamples: int) -> dict[str, Array]:
         """Every metric on these entries alone: {metric: (1 + resamples,)}, the value itself first.
 
         Blocks with the same units for these entries see the same patients drawn.
@@ -65,54 +60,59 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """What tests need of one row.
+    """What paired tests need of one row.
 
     Attributes:
         scores: {id: anomaly score}.
         anomalous: {id: truth}, of the images whose truth is known.
-        grouped: Whether any image names its patient.
+        grouped: Whether the patient of any image is known.
         blocks: {kind: block}; those without entries are left out.
     """
 
     scores: Mapping[str, float]
     anomalous: Mapping[str, bool]
     grouped: bool
-    blocks: Mapping[str, Block]
+    blocks: Mapping[Kind, Block]
 
 
 def load(folder: BenchFolder, row: MeasuredRow) -> Scored:
     """The stored predictions of a row as blocks."""
     lines = folder.predictions(row)
-    blocks = {IMAGE: _images(row, lines), CLASS: _classes(row, lines), PIXEL: _pixels(folder, row)}
+    blocks: dict[Kind, Block | None] = {
+        "image": _images(row, lines),
+        "class": _classes(row, lines),
+        "pixel": _pixels(folder, row),
+    }
     return Scored(
         scores={x.id: x.score for x in lines},
         anomalous={x.id: x.anomalous for x in lines if x.anomalous is not None},
         grouped=any(x.group is not None for x in lines),
-        blocks={name: b for name, b in blocks.items() if b is not None and b.ids},
+        blocks={kind: b for kind, b in blocks.items() if b is not None and b.ids},
     )
 
 
-def _unit(line: ImageLine) -> str:
-    """As in the pixel table, so that all blocks draw alike."""
-    return f"image/{line.id}" if line.group is None else f"group/{line.group}"
+def _block(lines: Sequence[ImageLine], compute: Compute) -> Block:
+    """A block whose entries are images; its units are named as in the pixel table, so that all blocks draw alike."""
+    units = (f"image/{x.id}" if x.group is None else f"group/{x.group}" for x in lines)
+    return Block(tuple(x.id for x in lines), tuple(units), lambda: compute)
 
 
 def _images(row: MeasuredRow, lines: Sequence[ImageLine]) -> Block:
     known = [x for x in lines if x.anomalous is not None]
     cut = row.calibration.image_threshold
     block = detection.statistics([x.score for x in known], [x.anomalous is True for x in known], threshold=cut)
-    return Block(tuple(x.id for x in known), tuple(map(_unit, known)), lambda: block.compute)
+    return _block(known, block.compute)
 
 
 def _classes(row: MeasuredRow, lines: Sequence[ImageLine]) -> Block | None:
-    names, normal = row.adapt.classes, row.adapt.normal_class
-    graded = [x for x in lines if x.probs is not None and x.label in names]
+    names = row.adapt.classes
+    graded = [(x, x.probs, names.index(x.label)) for x in lines if x.probs is not None and x.label in names]
     if not graded:
         return None
-    probs = [[(x.probs or {}).get(c, 0.0) for c in names] for x in graded]
-    labels = [names.index(x.label) for x in graded]
-    block = grading.statistics(probs, labels, classes=names, normal_class=normal)
-    return Block(tuple(x.id for x in graded), tuple(map(_unit, graded)), lambda: block.compute)
+    probs = [[p.get(c, 0.0) for c in names] for _, p, _ in graded]
+    labels = [label for _, _, label in graded]
+    block = grading.statistics(probs, labels, classes=names, normal_class=row.adapt.normal_class)
+    return _block([x for x, _, _ in graded], block.compute)
 
 
 def _pixels(folder: BenchFolder, row: MeasuredRow) -> Block | None:

@@ -1,14 +1,14 @@
-"""What the rows of a results folder say together: means over seeds, intervals, paired tests, ranks, optimism.
+"""What the rows of a results folder say together: means over seeds, intervals, paired tests, ranks.
 
 The rules, which the report repeats:
 
 - A number is the mean over seeds. Its standard deviation is over seeds.
-- Its 95 % interval comes from a bootstrap of patients, or of images where patients are not known. Every seed sees the
-  same resample, and the resampled means over seeds give the percentiles; so it says how the number would move with
-  other patients, the standard deviation how it moves with other support sets.
-- A method is compared with the reference row seed by seed on the same images, and the differences are averaged. The
-  interval of the mean difference is DeLong's for the image AUROC where no patients are known, a bootstrap as above
-  otherwise.
+- Its 95 % interval comes from a bootstrap of patients, or of images where patients are not known. All seeds see the
+  same resample, and the means over seeds of the resampled values give the percentiles. The interval says how the number
+  would change with other patients; the standard deviation says how it changes with other support sets.
+- A method is compared with the reference seed by seed on the same images, and the differences are averaged. The
+  interval of the mean difference is DeLong's for the image AUROC where patients are not known, and a bootstrap as
+  above otherwise.
 - The p-values of one column of a table (one metric, test set and number of shots) are corrected by Holm. A method is
   marked better or worse only if the corrected p-value is below 0.05 and the interval excludes 0.
 """
@@ -23,22 +23,23 @@ import numpy as np
 
 from ultraad.bench.row import MeasuredRow
 from ultraad.bench.study import resamples
-from ultraad.bench.study.resamples import CLASS, PIXEL, Scored
 from ultraad.errors import DataError
 from ultraad.metrics.bootstrap import interval
+from ultraad.metrics.catalogue import MAIN, spec
 from ultraad.metrics.compare import Difference, delong_test, holm, resampled_difference
 from ultraad.metrics.ranking import FEWEST, Ranks, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ultraad.bench.results import BenchFolder
     from ultraad.bench.row import Row
+    from ultraad.bench.study.resamples import Scored
     from ultraad.metrics.bootstrap import Array
+    from ultraad.metrics.catalogue import Kind
 
-RESAMPLES = 2000  # ours; the smallest p-value is 0.001, so that forty methods can still be corrected
+RESAMPLES = 2000  # the smallest p-value is then 0.001, so that forty methods can still be corrected
 LEVEL = 0.05
-LOWER_IS_BETTER = frozenset({"brier", "ece"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,13 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One number of a table.
+    """A line of the long table: one metric of the fits of one key.
 
     Attributes:
         values: {seed: value} of the seeds that have one.
         low: Lower end of the 95 % interval of the mean; None if there is none.
-        high: Upper end.
-        n: Images it rests on.
+        high: Upper end, likewise.
+        n: Images behind it.
         reason: Why it is missing, or which seeds are.
     """
 
@@ -83,14 +84,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """One set of fits against another, on the same images and seeds.
+    """The fits of one key compared with those of another, on the same images and seeds.
 
     Attributes:
         difference: First minus second.
         adjusted: p-value after Holm's correction within its column.
         how: What the interval comes from.
-        seeds: That both have.
-        n: Images (or patients, for pixels) that both have.
+        seeds: Those that both have.
+        n: Images (patients, for pixel metrics) that both have.
         higher_is_better: False for errors.
     """
 
@@ -110,18 +111,32 @@ class Paired:
         return "better" if (d.value > 0) == self.higher_is_better else "worse"
 
 
+def over_seeds(fits: Mapping[int, Row], metric: str) -> Cell:
+    """One metric of some fits, {seed: row}, without an interval."""
+    values: dict[int, float] = {}
+    reasons: dict[str, list[int]] = {}
+    n = 0
+    for seed, row in sorted(fits.items()):
+        found = (row.metrics or {}).get(metric)
+        if found is not None and found.value is not None:
+            values[seed], n = found.value, max(n, found.n)
+        else:
+            reasons.setdefault(_reason(row, metric), []).append(seed)
+    return Cell(values, n=n, reason=_together(reasons, partly=bool(values)) if fits else "was not asked for")
+
+
 class Study:
-    """The rows of a results folder by what they are about.
+    """The rows of a results folder as one long table, with one line for each key and metric.
 
     Args:
         folder: The folder.
         resamples: Of every bootstrap.
 
     Attributes:
-        rows: Of the recipe.
-        backbones: Names, in order of appearance; several sizes of one name are told apart.
+        rows: Those that the recipe asks for.
+        backbones: Names, in order of appearance; several input sizes of one backbone get names of their own.
         tests: Names of test sets, in the recipe's order.
-        labels: Of methods, in the recipe's order.
+        labels: Labels of methods, in the recipe's order.
         shots: Rising.
         protocols: Honest first.
         reference: Label that the others are compared with.
@@ -132,23 +147,20 @@ class Study:
         self.resamples = resamples
         self.rows = folder.rows()
         bench = folder.bench
-        towers = bench.recipe.backbones
-        self._sized = len({t.name for t in towers}) < len(towers)
+        self._sized = len({b.name for b in bench.recipe.backbones}) < len(bench.recipe.backbones)
         self.backbones = list(dict.fromkeys(map(self.backbone, self.rows)))
         self.tests = _ordered((t.name for t in bench.tests), (r.test.name for r in self.rows))
         self.labels = _ordered((m.label for m in bench.methods), (r.label for r in self.rows))
         self.shots = sorted({r.shots for r in self.rows})
         self.protocols = sorted({r.protocol for r in self.rows})
-        named = bench.reference or bench.recipe.reference
-        self.reference: str = named or next(iter(self.labels), "")
+        self.reference = bench.reference or bench.recipe.reference or next(iter(self.labels), "")
         self._by_key: dict[Key, dict[int, Row]] = {}
         for row in self.rows:
             self._by_key.setdefault(self.key(row), {})[row.seed] = row
+        self._cells: dict[tuple[Key, str], Cell] = {}
         self._scored: dict[str, Scored] = {}
-        self._draws: dict[tuple[str, str, tuple[str, ...]], dict[str, Array]] = {}
-        self._tests: dict[tuple[str, str, str, int, str], dict[str, Paired]] = {}
-
-    # --- rows --------------------------------------------------------------------------------------------------------
+        self._resampled: dict[tuple[str, str, tuple[str, ...]], dict[str, Array]] = {}
+        self._columns: dict[tuple[Key, str], dict[str, Paired]] = {}
 
     def backbone(self, row: Row) -> str:
         """What the report calls the backbone of a row."""
@@ -161,16 +173,16 @@ class Study:
 
     @property
     def keys(self) -> list[Key]:
-        """All that rows are about, in the order of first finishing."""
+        """Every key that has rows, in the order of first finishing."""
         return list(self._by_key)
 
     def fits(self, key: Key) -> dict[int, Row]:
-        """{seed: row} of whatever status."""
+        """{seed: row}, of every status."""
         return self._by_key.get(key, {})
 
     def ok(self, key: Key) -> dict[int, MeasuredRow]:
-        """{seed: row} of the fits that have results."""
-        return {seed: row for seed, row in self.fits(key).items() if isinstance(row, MeasuredRow)}
+        """{seed: row} of the fits that have a result, by seed."""
+        return {seed: row for seed, row in sorted(self.fits(key).items()) if isinstance(row, MeasuredRow)}
 
     def scored(self, row: MeasuredRow) -> Scored:
         """The stored predictions of a row; read once."""
@@ -178,68 +190,64 @@ class Study:
             self._scored[row.id] = resamples.load(self.folder, row)
         return self._scored[row.id]
 
-    # --- numbers -----------------------------------------------------------------------------------------------------
-
     def cell(self, key: Key, metric: str) -> Cell:
-        """The mean of a metric over seeds, with its interval."""
-        values: dict[int, float] = {}
-        reasons: dict[str, list[int]] = {}
-        n = 0
-        for seed, row in sorted(self.fits(key).items()):
-            if (found := (row.metrics or {}).get(metric)) is not None and found.value is not None:
-                values[seed] = found.value
-                n = max(n, found.n)
-            else:
-                reasons.setdefault(_reason(row, metric), []).append(seed)
-        reason = _told(reasons, partly=bool(values)) if self.fits(key) else "was not asked for"
-        ends = self._interval([self.ok(key)[s] for s in values], metric) if values else None
-        low, high = ends or (None, None)
-        return Cell(values, low, high, n, reason)
+        """A line of the long table: the mean of a metric over seeds, with its interval."""
+        if (key, metric) not in self._cells:
+            cell, ok = over_seeds(self.fits(key), metric), self.ok(key)
+            ends = self._interval([ok[seed] for seed in cell.values], metric) if cell.values else None
+            self._cells[key, metric] = cell if ends is None else replace(cell, low=ends[0], high=ends[1])
+        return self._cells[key, metric]
 
-    def tests_of(self, key: Key, metric: str) -> dict[str, Paired]:
-        """Every other method against the reference, in the column that a key is in: {label: test}."""
-        column = (key.backbone, key.test, key.protocol, key.shots, metric)
-        if column not in self._tests:
-            reference = replace(key, label=self.reference)
+    def table(self) -> Iterator[tuple[Key, str, Cell]]:
+        """The long table: every key with every metric that it has, or with the main ones if it has none."""
+        for key in self.keys:
+            for metric in dict.fromkeys(m for row in self.ok(key).values() for m in row.metrics) or MAIN:
+                yield key, metric, self.cell(key, metric)
+
+    def against_reference(self, key: Key, metric: str) -> dict[str, Paired]:
+        """{label: comparison} of every other method with the reference, in the column that a key is in."""
+        reference = replace(key, label=self.reference)
+        if (reference, metric) not in self._columns:
             found = {
-                label: test
+                label: pair
                 for label in self.labels
                 if label != self.reference
-                and (test := self.test(replace(key, label=label), reference, metric)) is not None
+                and (pair := self.compare(replace(key, label=label), reference, metric)) is not None
             }
-            self._tests[column] = _corrected(found)
-        return self._tests[column]
+            adjusted = holm([pair.difference.p for pair in found.values()])
+            self._columns[reference, metric] = {
+                label: replace(found[label], adjusted=float(p)) for label, p in zip(found, adjusted, strict=True)
+            }
+        return self._columns[reference, metric]
 
-    def test(self, first: Key, second: Key, metric: str) -> Paired | None:
-        """One set of fits against another; None if they share no seed, no image or no value.
+    def compare(self, first: Key, second: Key, metric: str) -> Paired | None:
+        """The fits of two keys compared; None if they share no seed, no image or no value.
 
-        Fits without images (0 shots) have one seed, which is paired with the same seed of the other.
+        Zero-shot fits have one seed, which is paired with the same seed of the other key.
         """
-        a, b = self._with(first, metric), self._with(second, metric)
+        a, b = self._resampable(first, metric), self._resampable(second, metric)
         seeds = tuple(sorted(a.keys() & b.keys()))
-        if not seeds:
-            return None
-        rows = [a[s] for s in seeds], [b[s] for s in seeds]
-        part = resamples.kind(metric)
-        ids = self._common([*rows[0], *rows[1]], part)
+        sides = [a[s] for s in seeds], [b[s] for s in seeds]
+        kind = spec(metric).kind
+        ids = self._common([*sides[0], *sides[1]], kind) if seeds else ()
         if not ids:
             return None
-        grouped = any(self.scored(r).grouped for r in rows[0])
+        grouped = any(self.scored(row).grouped for row in sides[0])
         if metric == "image_auroc" and not grouped:
-            difference, how = self._delong(rows, ids), "DeLong"
+            difference, how = self._delong(sides, ids), "DeLong"
         else:
-            x, y = (np.mean([self._drawn(r, metric, ids) for r in side], axis=0) for side in rows)
+            x, y = (np.mean([self._replicates(row, metric, ids) for row in side], axis=0) for side in sides)
             difference = resampled_difference(float(x[0] - y[0]), x[1:] - y[1:])
             how = "bootstrap of patients" if grouped else "bootstrap of images"
         if not math.isfinite(difference.p):
             return None
-        return Paired(difference, difference.p, how, seeds, len(ids), metric not in LOWER_IS_BETTER)
+        return Paired(difference, difference.p, how, seeds, len(ids), spec(metric).higher_is_better)
 
     def ranks(self, backbone: str, protocol: str, shots: int, metric: str) -> Ranks | str:
         """Methods ranked over data sets, or why not.
 
-        One number per method and data set: of several test sets cut from one data set the first counts. Methods that
-        lack a number on any data set are left out.
+        There is one number per method and data set: of several test sets cut from one data set the first counts.
+        Methods that lack a number on any data set are left out.
         """
         sets: dict[str, str] = {}
         for row in self.rows:
@@ -248,7 +256,7 @@ class Study:
         if len(sets) < FEWEST:
             return f"needs {FEWEST} data sets or more, found {len(sets)}"
         means = {
-            label: [self._mean(Key(backbone, test, protocol, label, shots), metric) for test in sets.values()]
+            label: [over_seeds(self.fits(Key(backbone, t, protocol, label, shots)), metric).mean for t in sets.values()]
             for label in self.labels
         }
         full = {label: values for label, values in means.items() if None not in values}
@@ -256,63 +264,56 @@ class Study:
             return f"needs {FEWEST} methods or more that have a number on every data set, found {len(full)}"
         table = np.array(list(full.values()), dtype=np.float64).T
         try:
-            return rank(table, list(full), higher_is_better=metric not in LOWER_IS_BETTER)
+            return rank(table, list(full), higher_is_better=spec(metric).higher_is_better)
         except DataError as e:
             return str(e)
 
-    # --- pieces ------------------------------------------------------------------------------------------------------
-
-    def _mean(self, key: Key, metric: str) -> float | None:
-        values = [row.value(metric) for row in self._with(key, metric).values()]
-        return float(np.mean(np.array(values, dtype=np.float64))) if values else None
-
-    def _with(self, key: Key, metric: str) -> dict[int, MeasuredRow]:
-        """The fits that have this metric, and what is needed to resample it."""
+    def _resampable(self, key: Key, metric: str) -> dict[int, MeasuredRow]:
+        """The fits that have this metric, and the stored predictions to resample it."""
+        kind = spec(metric).kind
         return {
             seed: row
             for seed, row in self.ok(key).items()
-            if row.value(metric) is not None and resamples.kind(metric) in self.scored(row).blocks
+            if row.value(metric) is not None and kind in self.scored(row).blocks
         }
 
-    def _common(self, rows: Sequence[MeasuredRow], part: str) -> tuple[str, ...]:
+    def _common(self, rows: Sequence[MeasuredRow], kind: Kind) -> tuple[str, ...]:
         """Entries that all rows have, in the order of the first."""
-        others = [set(self.scored(r).blocks[part].ids) for r in rows[1:]]
-        return tuple(i for i in self.scored(rows[0]).blocks[part].ids if all(i in o for o in others))
+        first, *others = ([*self.scored(row).blocks[kind].ids] for row in rows)
+        there = set(first).intersection(*others)
+        return tuple(i for i in first if i in there)
 
-    def _drawn(self, row: MeasuredRow, metric: str, ids: tuple[str, ...]) -> Array:
+    def _replicates(self, row: MeasuredRow, metric: str, ids: tuple[str, ...]) -> Array:
         """(1 + resamples,) of a metric on these entries; coarse pixel metrics are shifted onto the exact value."""
-        part = resamples.kind(metric)
-        found = self._all_drawn(row, part, ids)
+        kind = spec(metric).kind
+        found = self._all_replicates(row, kind, ids)
         if metric not in found:
             return np.full(1 + self.resamples, np.nan)
-        if part != PIXEL:
+        if kind != "pixel":
             return found[metric]
-        block = self.scored(row).blocks[PIXEL]
-        coarse = found if ids == block.ids else self._all_drawn(row, part, block.ids)
-        exact = row.value(metric)
-        assert exact is not None  # only rows with a value are drawn
+        coarse, exact = self._all_replicates(row, kind, self.scored(row).blocks[kind].ids), row.value(metric)
+        assert exact is not None  # rows without a value are not resampled
         shifted: Array = found[metric] + (exact - coarse[metric][0])
         return shifted
 
-    def _all_drawn(self, row: MeasuredRow, part: str, ids: tuple[str, ...]) -> dict[str, Array]:
-        key = (row.id, part, ids)
-        if key not in self._draws:
-            self._draws[key] = self.scored(row).blocks[part].draw(ids, resamples=self.resamples)
-        return self._draws[key]
+    def _all_replicates(self, row: MeasuredRow, kind: Kind, ids: tuple[str, ...]) -> dict[str, Array]:
+        key = (row.id, kind, ids)
+        if key not in self._resampled:
+            self._resampled[key] = self.scored(row).blocks[kind].resample(ids, resamples=self.resamples)
+        return self._resampled[key]
 
     def _interval(self, rows: Sequence[MeasuredRow], metric: str) -> tuple[float, float] | None:
-        part = resamples.kind(metric)
-        if any(part not in self.scored(r).blocks for r in rows):
+        kind = spec(metric).kind
+        if any(kind not in self.scored(row).blocks for row in rows):
             return None
-        ids = self._common(rows, part)
+        ids = self._common(rows, kind)
         if len(ids) < 2:
             return None
-        drawn = np.mean([self._drawn(r, metric, ids) for r in rows], axis=0)
-        ends = interval(drawn[1:])
+        ends = interval(np.mean([self._replicates(row, metric, ids) for row in rows], axis=0)[1:])
         return None if ends is None else (max(ends[0], 0.0), ends[1] if metric == "brier" else min(ends[1], 1.0))
 
     def _delong(self, sides: tuple[Sequence[MeasuredRow], Sequence[MeasuredRow]], ids: tuple[str, ...]) -> Difference:
-        scores = [np.array([[self.scored(r).scores[i] for i in ids] for r in side]) for side in sides]
+        scores = [np.array([[self.scored(row).scores[i] for i in ids] for row in side]) for side in sides]
         truth = [self.scored(sides[0][0]).anomalous[i] for i in ids]
         try:
             return delong_test(scores[0], scores[1], truth)
@@ -321,32 +322,27 @@ class Study:
 
 
 def _ordered(wanted: Iterable[str], found: Iterable[str]) -> list[str]:
-    """Names that occur, in the wanted order, unforeseen ones last."""
-    there = set(found := list(found))
-    return [n for n in dict.fromkeys([*wanted, *found]) if n in there]
-
-
-def _corrected(found: dict[str, Paired]) -> dict[str, Paired]:
-    adjusted = holm([t.difference.p for t in found.values()])
-    return {label: replace(t, adjusted=float(p)) for (label, t), p in zip(found.items(), adjusted, strict=True)}
+    """Names that occur, in the wanted order; the others last."""
+    there = list(found)
+    return [n for n in dict.fromkeys([*wanted, *there]) if n in there]
 
 
 def _reason(row: Row, metric: str) -> str:
-    part, outputs = resamples.kind(metric), row.outputs
+    kind = spec(metric).kind
     if row.status == "not_public":
         return str(row.reason)
-    if part == CLASS and "classes" not in outputs:
+    if kind == "class" and "classes" not in row.outputs:
         return "the method does not grade"
-    if part == PIXEL and "map" not in outputs:
+    if kind == "pixel" and "map" not in row.outputs:
         return "the method draws no map"
     if row.status != "ok":
-        return str(row.reason or row.status)
+        return row.reason or row.status
     found = (row.metrics or {}).get(metric)
     return (found and found.reason) or "was not measured"
 
 
-def _told(reasons: Mapping[str, Sequence[int]], *, partly: bool) -> str | None:
-    """One sentence; which seeds it is about only if others have a value."""
+def _together(reasons: Mapping[str, Sequence[int]], *, partly: bool) -> str | None:
+    """One sentence; it names the seeds only if others have a value."""
     if not reasons:
         return None
     if not partly and len(reasons) == 1:
