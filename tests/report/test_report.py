@@ -184,7 +184,7 @@ def test_headline_names_model_data_and_baseline(page: Page, evaluated: Path) -> 
     metrics = json.loads((evaluated / "metrics.json").read_text())["metrics"]
     assert page.headings[0] == "ultraad, 8 images per class, evaluated on unseen"
     assert "adapted on 8 images of each class (normal, benign, malignant) from BUSI (busi)" in page.words
-    assert "24 images of 6 patients from unseen, split test: 16 with a lesion, 8 without" in page.words
+    assert "24 images of 6 patients from unseen, split test: 16 with a lesion, 8 without." in page.words
     assert f"the centre prior reaches {metrics['pixel_auroc_centre_prior']['value']:.3f}" in page.words
     assert "Image threshold is rough." in page.words
     assert "no image or patient that the model has learned from was evaluated" in page.words
@@ -493,7 +493,7 @@ def test_a_zero_shot_page_says_so(tmp_path: Path) -> None:
 def test_left_out_support_images_are_mentioned(tmp_path: Path) -> None:
     run = run_facts(leakage={"checked": True, "leaks": 3, "dropped": 3})
     page = Page(render(write_results(tmp_path, count=6, run=run)))
-    assert "3 images of the support set, or of its patients, also occurred in the data and were left out." in page.words
+    assert "3 images left out of the evaluation: in the support set, or of one of its patients." in page.words
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,7 @@ class Frame:
 
     Attributes:
         axes: The plotting area.
-        width: Of the chart, in SVG units.
-        height: Likewise.
+        width, height: Of the whole chart, in SVG units.
         parts: Grid and text.
         dot: Factor of all radii.
     """
@@ -64,33 +63,25 @@ class CurveType:
     """ROC or precision-recall: which lists of a stored curve are drawn.
 
     Attributes:
-        key: Second part of the curve's name in a file, after ``image_`` or ``pixel_``.
-        title: What it is called.
-        x: List for the horizontal axis.
-        y: List for the vertical axis.
-        label_x: What the horizontal axis shows.
-        label_y: What the vertical axis shows.
-        metric: Second part of the key of the metric that sums it up.
+        key, metric: Second part of the names of the curve and of its area, after ``image_`` or ``pixel_``.
+        title: Its name on the page.
+        x, y: The lists that are drawn.
+        label_x, label_y: What the axes show.
     """
 
     key: str
+    metric: str
     title: str
     x: str
     y: str
     label_x: str
     label_y: str
-    metric: str
-
-    @property
-    def diagonal(self) -> bool:
-        """Whether the diagonal is the line of no skill."""
-        return self.key == "roc"
 
 
 ROC = CurveType(
-    "roc", "ROC", "fpr", "tpr", "false positive rate (1 - specificity)", "true positive rate (sensitivity)", "auroc"
+    "roc", "auroc", "ROC", "fpr", "tpr", "false positive rate (1 - specificity)", "true positive rate (sensitivity)"
 )
-PR = CurveType("pr", "Precision-recall", "recall", "precision", "recall (sensitivity)", "precision", "ap")
+PR = CurveType("pr", "ap", "Precision-recall", "recall", "precision", "recall (sensitivity)", "precision")
 
 
 def large(label_x: str, label_y: str, keys: Sequence[tuple[str, str]]) -> Frame:

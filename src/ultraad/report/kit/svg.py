@@ -19,10 +19,7 @@ class Axes:
     """A plotting area and the values at its ends.
 
     Attributes:
-        left: In SVG units, like ``right``, ``top`` and ``bottom``.
-        right: Right end.
-        top: Upper end.
-        bottom: Lower end.
+        left, right, top, bottom: Ends in SVG units.
         across: Values at the left and right end.
         up: Values at the lower and upper end.
     """

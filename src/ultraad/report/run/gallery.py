@@ -38,7 +38,7 @@ class Album:
 
     Attributes:
         left_out: Examples that got no picture because the budget was spent.
-        missing: Files that are no longer where they were.
+        missing: Files that could not be read.
     """
 
     def __init__(self, folder: Path, *, budget: int = BUDGET) -> None:

@@ -44,17 +44,15 @@ def lead(data: RunData) -> list[str]:
     """What the model was adapted on, and what it was evaluated on."""
     name, origin, classes = method_name(data), data.origin, ", ".join(data.classes)
     on = f", on the frozen backbone {data.model.backbone.name}" if data.model else ""
-    if origin is None:
-        first = f"{name}{on}; how it was adapted is not recorded."
-    elif origin.setting == "zero-shot":
-        first = f"{name} zero-shot: no image was used to adapt it, only sentences about {classes}{on}."
-    elif origin.shots:
+    if origin and origin.setting == "zero-shot":
+        first = f"{name} was used zero-shot: it has seen no image, only text prompts about {classes}{on}."
+    elif origin and origin.shots:
         more = f" and trained on {_auxiliary(origin.auxiliary)}" if origin.auxiliary else ""
         first = (
             f"{name} was adapted on {count(origin.shots, 'image')} of each class ({classes}) "
             f"from {source_name(origin.source)}{more}{on}."
         )
-    elif origin.auxiliary:
+    elif origin and origin.auxiliary:
         first = f"{name} was trained only on {_auxiliary(origin.auxiliary)}{on}."
     else:
         first = f"{name}{on}; how it was adapted is not recorded."
@@ -94,10 +92,12 @@ def cautions(data: RunData) -> list[str]:
         found.append(f"{count(len(data.errors), 'file')} could not be used; see the list below.")
     if run and run.leakage and run.leakage.dropped:
         dropped = count(run.leakage.dropped, "image")
-        found.append(f"{dropped} of the support set, or of its patients, also occurred in the data and were left out.")
+        found.append(f"{dropped} left out of the evaluation: in the support set, or of one of its patients.")
     unknown = sum(r.verdict is None for r in data.rows)
     if data.measured and unknown:
-        found.append(f"{count(unknown, 'image')} have no known truth (normal or abnormal); detection leaves them out.")
+        found.append(
+            f"The truth of {count(unknown, 'image')} is unknown (normal or abnormal); detection leaves them out."
+        )
     notes = (*data.model.origin.notes, *data.model.calibration.notes) if data.model else ()
     return found + [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes]
 
@@ -119,11 +119,10 @@ def _measured_on(data: RunData) -> str:
     n = data.measured.n
     patients = f" of {count(n['groups'], 'patient')}" if n.get("groups") else ""
     split = f", split {data.data.split}" if data.data.split else ""
-    masks = n.get("masks", 0)
     return (
         f"It was evaluated on {count(n.get('images', 0), 'image')}{patients} from {data_name(data)}{split}: "
-        f"{n.get('lesions', 0)} with a lesion, {n.get('normals', 0)} without; {count(masks, 'lesion image')} "
-        f"{'has' if masks == 1 else 'have'} a usable mask."
+        f"{n.get('lesions', 0)} with a lesion, {n.get('normals', 0)} without. "
+        f"A usable mask is known for {count(n.get('masks', 0), 'lesion image')}."
     )
 
 
