@@ -404,7 +404,7 @@ def test_a_changed_file_is_read_again(path, rgb):
 @pytest.mark.parametrize("frame", [-1, 2, 99])
 def test_frame_out_of_range(path, rgb, frame):
     save(path, make(np.stack([rgb, rgb]), "RGB"))
-    with pytest.raises(DataError, match=rf"2 frame\(s\), and frame {frame} was asked for"):
+    with pytest.raises(DataError, match=rf"2 frame\(s\), but frame {frame} was requested"):
         read_image(path, frame=frame)
 
 
@@ -454,7 +454,7 @@ def test_damaged_files(path, rgb, tmp_path):
     with pytest.raises(DataError, match=r"text\.dcm"):
         read_image(tmp_path / "text.dcm")
     (tmp_path / "magic.dcm").write_bytes(b"\0" * 128 + b"DICM")
-    with pytest.raises(DataError, match="holds no DICOM data"):
+    with pytest.raises(DataError, match="contains no DICOM data"):
         read_image(tmp_path / "magic.dcm")
     torn = make(rgb, "RGB")
     torn.compress(RLELossless)

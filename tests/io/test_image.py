@@ -145,7 +145,7 @@ def test_pages_of_a_tiff(tmp_path):
     assert count_frames(path) == 3
     assert [int(read_image(path, frame=i)[0, 0, 0]) for i in range(3)] == [0, 40, 80]
     for frame in (3, -1):
-        with pytest.raises(DataError, match=rf"3 frame\(s\), and frame {frame} was asked for"):
+        with pytest.raises(DataError, match=rf"3 frame\(s\), but frame {frame} was requested"):
             read_image(path, frame=frame)
 
 

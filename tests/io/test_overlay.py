@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ultraad.errors import DataError
-from ultraad.io.overlay import OPACITY, THRESHOLD_COLOUR, TRUTH_COLOUR, colour_bar, heat, overlay
+from ultraad.io.overlay import OPACITY, THRESHOLD_COLOUR, TRUTH_COLOUR, heat, overlay
 
 H, W = 40, 60
 
@@ -76,12 +76,3 @@ def test_what_cannot_be_shown(image):
             heat(np.full((4, 4), bad))
     with pytest.raises(DataError, match="low must be below high"):
         heat(np.zeros((4, 4)), low=1, high=1)
-
-
-def test_colour_bar_runs_from_high_to_low():
-    bar = colour_bar(100, low=0, high=0.25)
-    assert bar.shape[0] == 100
-    np.testing.assert_array_equal(bar[:, 3], heat(np.linspace(1, 0, 100)[None])[0])
-    for half in (bar[:50, 16:], bar[50:, 16:]):
-        assert (half > 128).any()  # a number is written there
-    assert colour_bar(100, high=0.125).shape[1] > colour_bar(100, high=1).shape[1]

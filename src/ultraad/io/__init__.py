@@ -1,4 +1,4 @@
-"""Files in, arrays out: the only layer that knows about pictures, DICOM and folders."""
+"""Read and write picture files: images, masks, DICOM, maps."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Ultrasound DICOM: one frame to 8-bit RGB, and the few header facts the rest of ultraad needs.
+"""Ultrasound DICOM: one frame as 8-bit RGB, and the header facts that ultraad uses.
 
-The only module that imports pydicom. Grey goes through the standard's own chain (PS3.3 C.11): stored values, modality
-rescale or LUT, VOI window or LUT, then 8 bits, then inversion for MONOCHROME1. The 8-bit step maps the whole range the
-chain can produce, never the minimum and maximum of the picture at hand.
+The only module that imports pydicom. Grey values go through the steps of the standard (PS3.3 C.11): stored values,
+modality rescale or LUT, VOI window or LUT, then 8 bits, then inversion for MONOCHROME1. The 8-bit step scales the whole
+range that the steps can produce, not the minimum and maximum of the picture.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
 _CENTIMETRE = 3  # PhysicalUnitsXDirection, PS3.3 C.8.5.5.1.15
 _SPATIAL_2D = 1  # RegionSpatialFormat, PS3.3 C.8.5.5.1.1
-_SPACING_TOLERANCE = 0.01  # ours: two regions whose scales differ by less are one scale
+_SPACING_TOLERANCE = 0.01  # relative difference below which two regions have the same scale
 
 _ENCAPSULATED = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff"  # tag, VR and undefined length, PS3.5 A.4
 
-_TAGS = (  # all that is read and cached here; private tags can be larger than the picture
+_TAGS = (  # only these are read and cached; private tags can be larger than the picture
     *("SOPClassUID", "Modality", "Manufacturer", "ManufacturerModelName", "PatientID", "IssuerOfPatientID"),
     *("SequenceOfUltrasoundRegions", "PixelSpacing", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel"),
     *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation"),
@@ -84,7 +84,7 @@ _PLUGINS = (  # start of the transfer syntax UID, what to install
 
 
 class _Parsed(NamedTuple):
-    """What is kept of a file: its header, and (starts, lengths) of its frames if it has no table of them itself."""
+    """The cached part of a file: its header, and (starts, lengths) of its frames if the file has no offset table."""
 
     header: Dataset
     offsets: tuple[list[int], list[int]] | None
@@ -95,12 +95,12 @@ class Metadata(TypedDict):
 
     Attributes:
         modality: e.g. ``"US"``; None if absent.
-        patient: First 16 hex digits of sha256 over issuer and PatientID: a stable pseudonym that keeps the id itself
-            out of results. It is no anonymisation, short ids can be guessed. None if the file names no patient.
+        patient: First 16 hex digits of sha256 over issuer and PatientID: a stable pseudonym that keeps the ID out of
+            results. This is not anonymisation, since short IDs can be guessed. None if the file has no PatientID.
         frames: Number of frames.
         size: (height, width) in pixels.
-        spacing_mm: Pixel spacing (row, col) in mm; None if unknown or not trustworthy.
-        manufacturer: Scanner maker; None if absent.
+        spacing_mm: Pixel spacing (row, col) in mm; None if unknown or unreliable.
+        manufacturer: Manufacturer of the scanner; None if absent.
         model: Scanner model; None if absent.
         photometric: Photometric interpretation.
         transfer_syntax: Name of the encoding.
@@ -118,16 +118,10 @@ class Metadata(TypedDict):
 
 
 def metadata(path: Path) -> Metadata:
-    """Header facts of a DICOM image; no pixel is read.
-
-    Args:
-        path: A DICOM file.
-
-    Returns:
-        See :class:`Metadata`.
+    """Header facts of a DICOM image; no pixels are read.
 
     Raises:
-        DataError: If the file is no readable DICOM image.
+        DataError: If the file is not a readable DICOM image.
     """
     ds = _parsed(path).header
     with _damage_is_data_error(path, "header"):
@@ -145,10 +139,10 @@ def metadata(path: Path) -> Metadata:
 
 
 def read_frame(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
-    """Decode one frame; the others are not touched.
+    """Decode one frame without reading the others.
 
-    Any frame costs the same, wherever it stands in the file and whatever was read before. The exception are compressed
-    frames in several pieces without an offset table: nothing but a walk from the start tells where such a frame begins.
+    Every frame takes the same time, except in files with compressed frames in several fragments and no offset table:
+    there a frame can only be found by reading from the start.
 
     Args:
         path: A DICOM file with pixel data.
@@ -158,14 +152,14 @@ def read_frame(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
         uint8 (h w 3) RGB.
 
     Raises:
-        DataError: If there are no pixels, no such frame, or the encoding is not supported here.
+        DataError: If there are no pixels or no such frame, or the encoding is not supported.
     """
     ds, offsets = _parsed(path)
     with _damage_is_data_error(path, "header"):
         frames, size, syntax = _frames(ds), _size(ds), _transfer_syntax(ds)
     check_size(size, path)
     if not 0 <= frame < frames:
-        msg = f"{path} has {frames} frame(s), and frame {frame} was asked for; frames count from 0"
+        msg = f"{path} has {frames} frame(s), but frame {frame} was requested; frames count from 0"
         raise DataError(msg)
     _check_decodable(syntax, path)
     with _damage_is_data_error(path, f"pixel data ({syntax.name})"):
@@ -190,33 +184,33 @@ def _parsed(path: Path) -> _Parsed:
     missing = [name for name in ("Rows", "Columns", "PhotometricInterpretation") if name not in ds]
     if missing:
         what = _text(ds, "Modality") or "unknown modality"
-        msg = f"{path} is DICOM ({what}) without pixels: it lacks {', '.join(missing)}. Give an image or a cine"
+        msg = f"{path} is DICOM ({what}) without pixels: {', '.join(missing)} is missing. Give an image or a cine"
         raise DataError(msg)
     return parsed
 
 
-@lru_cache(maxsize=8)  # ours: the frames of a cine are read one after the other
-def _parse(path: Path, mtime_ns: int, size: int) -> _Parsed:  # noqa: ARG001  # part of the cache's key
+@lru_cache(maxsize=8)  # the frames of a cine are read one after the other
+def _parse(path: Path, mtime_ns: int, size: int) -> _Parsed:  # noqa: ARG001 - part of the cache's key
     with open_file(path) as file, _damage_is_data_error(path, "header"):
         ds = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
         offsets = _frame_offsets(file, ds) if ds else None
     if not ds:
-        msg = f"{path} is named like DICOM but holds no DICOM data"
+        msg = f"{path} is named like a DICOM file but contains no DICOM data; copy or export it again"
         raise DataError(msg)
     return _Parsed(ds, offsets)
 
 
 def _frame_offsets(file: BufferedReader, ds: Dataset) -> tuple[list[int], list[int]] | None:
-    """The extended offset table (PS3.3 C.7.6.3.1.8) of a compressed cine that brings no table.
+    """The extended offset table (PS3.3 C.7.6.3.1.8) for a compressed cine that has no offset table.
 
-    Without one, pydicom finds a frame by walking over all before it, and again for the next.
+    Without a table, pydicom reads over all earlier frames to find a frame, each time again.
 
     Args:
-        file: Behind the header, where the pixel data begin.
+        file: Positioned after the header, at the pixel data.
         ds: The header.
 
     Returns:
-        (starts, lengths) in bytes, starts counted from the first frame's item; None if the file does without.
+        (starts, lengths) in bytes, starts relative to the first frame's item; None if no table is needed.
     """
     if _frames(ds) == 1 or file.read(12) != _ENCAPSULATED:
         return None
@@ -225,20 +219,20 @@ def _frame_offsets(file: BufferedReader, ds: Dataset) -> tuple[list[int], list[i
             return None
         first = file.tell()
         _, starts = parse_fragments(file)
-    except (ValueError, struct.error):  # damaged: whoever reads a frame is told
+    except (ValueError, struct.error):  # damaged: reading a frame raises
         return None
     if len(starts) != _frames(ds):
         return None
     lengths = []
     for start in starts:
-        file.seek(start + 4)  # behind the item's tag
+        file.seek(start + 4)  # after the item's tag
         lengths.append(int.from_bytes(file.read(4), "little"))
     return [start - first for start in starts], lengths
 
 
 def _decode(path: Path, syntax: UID, frame: int, offsets: tuple[list[int], list[int]] | None) -> NDArray[Any]:
-    """Stored values (h w) or RGB (h w 3) of one frame; YBR is converted by pydicom, which knows what each codec did."""
-    if syntax != DeflatedExplicitVRLittleEndian:  # reads this frame's bytes only
+    """Stored values (h w) or RGB (h w 3) of one frame; pydicom converts YBR as the codec requires."""
+    if syntax != DeflatedExplicitVRLittleEndian:  # reads only the bytes of this frame
         table: dict[str, Any] = {} if offsets is None else {"extended_offsets": offsets}
         return pixel_array(path, index=frame, transfer_syntax_uid=syntax, **table)
     return pixel_array(pydicom.dcmread(path), index=frame)
@@ -261,13 +255,13 @@ def _palette_to_rgb8(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
     entries, first, _ = ds.RedPaletteColorLookupTableDescriptor
     index = np.arange(entries or 2**16)  # 0 entries mean 65536, PS3.3 C.7.6.3.1.5
     table = apply_color_lut(index + first, ds)[:, :3]  # (entries 3)
-    if table.max() > 255:  # else a writer said 16 bits and filled the lower byte
+    if table.max() > 255:  # else the table says 16 bits but uses only the lower byte
         table = table >> 8
     return np.asarray(table.astype(np.uint8)[np.clip(stored.astype(np.int64) - first, 0, index[-1])])
 
 
 def _grey_to_byte(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
-    """The grey chain, computed once for each stored value there can be instead of once for each pixel."""
+    """The grey steps, computed once for each possible stored value instead of once for each pixel."""
     low, high = int(stored.min()), int(stored.max())
     if stored.dtype.itemsize > 2 or high - low >= stored.size:
         return _grey_chain(stored, ds)
@@ -277,7 +271,7 @@ def _grey_to_byte(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
 
 def _grey_chain(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
     values = apply_modality_lut(stored, ds)
-    if ds.get("VOILUTSequence") or _window_width(ds) >= 1:  # some writers leave a window of width 0 behind
+    if ds.get("VOILUTSequence") or _window_width(ds) >= 1:  # some writers leave a window of width 0
         values = apply_voi_lut(values, ds)
     low, high = _display_range(ds)
     grey = np.rint(np.clip((values - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.uint8)
@@ -290,7 +284,7 @@ def _window_width(ds: Dataset) -> float:
 
 
 def _display_range(ds: Dataset) -> tuple[float, float]:
-    """Smallest and largest value the grey chain can produce: of the VOI LUT, the modality LUT, or the stored bits."""
+    """Smallest and largest value the grey steps can produce: of the VOI LUT, the modality LUT, or the stored bits."""
     for sequence in ("VOILUTSequence", "ModalityLUTSequence"):
         if ds.get(sequence):
             return 0.0, 2.0 ** int(ds[sequence].value[0].LUTDescriptor[2]) - 1
@@ -315,7 +309,7 @@ def _check_decodable(syntax: UID, path: Path) -> None:
 
 
 def _transfer_syntax(ds: Dataset) -> UID:
-    """The file's own, or what its bytes showed when it has no meta header."""
+    """The file's own transfer syntax, or the one found while parsing if there is no meta header."""
     if syntax := ds.file_meta.get("TransferSyntaxUID"):
         return UID(syntax)
     implicit, little = ds.original_encoding
@@ -347,8 +341,8 @@ def _patient(ds: Dataset) -> str | None:
 def _spacing_mm(ds: Dataset) -> tuple[float, float] | None:
     """(row, col) in mm: from the 2-D ultrasound regions, else PixelSpacing.
 
-    Regions that reach past the picture describe another pixel grid (the file was cropped or scaled after the scanner
-    wrote it), and regions of different scale give no one answer: both mean None rather than a wrong length.
+    The result is None, rather than a wrong length, for regions that exceed the picture (the file was cropped or resized
+    after the scanner wrote it) and for regions of different scale.
     """
     regions = [
         region
@@ -357,7 +351,7 @@ def _spacing_mm(ds: Dataset) -> tuple[float, float] | None:
         and region.get("PhysicalUnitsXDirection") == region.get("PhysicalUnitsYDirection") == _CENTIMETRE
     ]
     if regions:
-        inside = all(  # a last pixel given as the count, not the index, is common
+        inside = all(  # <=: many writers give the number of pixels instead of the last index
             region.RegionLocationMaxX1 <= ds.Columns and region.RegionLocationMaxY1 <= ds.Rows for region in regions
         )
         scales = np.abs([(float(r.PhysicalDeltaY), float(r.PhysicalDeltaX)) for r in regions]) * 10.0  # cm to mm

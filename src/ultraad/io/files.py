@@ -1,7 +1,7 @@
-"""Writing files so that a reader, or a run that was killed, never meets half of one.
+"""Write files completely or not at all, also if the process is killed.
 
-Every writer fills a temporary file in the target's own folder and renames it. There is no fsync: against a killed run
-this is enough, a power cut may still lose the last file.
+Every writer fills a temporary file in the target's folder and renames it. There is no fsync: a power cut may lose the
+last file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """Create or replace a file in one step; its folder must exist.
 
     Raises:
-        DataError: If the file cannot be written; an older file of that name is then untouched.
+        DataError: If the file cannot be written; an existing file is then unchanged.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -43,7 +43,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
             file.write(data)
         temporary.replace(path)
     except OSError as e:
-        msg = f"{path} cannot be written: {e.strerror or e}; choose another place or free it"
+        msg = f"{path} cannot be written: {e.strerror or e}; choose another folder, or free space and permissions there"
         raise DataError(msg) from e
     finally:
         if temporary.exists():
@@ -51,25 +51,25 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """UTF-8 text, line ends as given; see :func:`write_bytes`."""
+    """Write UTF-8 text with the given line ends; see :func:`write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, value: Any) -> None:  # noqa: ANN401  # anything json takes
-    """Indented JSON in the order given; see :func:`write_bytes`.
+    """Write indented JSON with the keys in the given order; see :func:`write_bytes`.
 
     Raises:
         DataError: If the file cannot be written.
-        ValueError: If ``value`` holds NaN or infinity, which JSON does not know.
+        ValueError: If ``value`` contains NaN or infinity, which JSON does not have.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
-    """An 8-bit PNG; see :func:`write_bytes`.
+    """Write an 8-bit PNG; see :func:`write_bytes`.
 
     Args:
-        path: Where.
+        path: File to write.
         image: uint8 (h w) or (h w 3).
 
     Raises:
@@ -77,31 +77,31 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
         ValueError: If ``image`` is not uint8.
     """
     if image.dtype != np.uint8:
-        msg = f"an 8-bit image was wanted, got {image.dtype}"
+        msg = f"got an image of {image.dtype}, wanted uint8"
         raise ValueError(msg)
     write_bytes(path, encode_png(image))
 
 
 def write_map(path: str | Path, map: NDArray[Any]) -> None:  # noqa: A002  # the noun of Scores
-    """A 16-bit grey PNG of a map, value * 65535, so that maps of different images stay comparable.
+    """Write a map as a 16-bit grey PNG, value * 65535, so that the maps of different images can be compared.
 
     Args:
-        path: Where.
+        path: File to write.
         map: float (h w) in [0, 1].
 
     Raises:
         DataError: If the file cannot be written.
-        ValueError: If a value lies outside [0, 1] or is NaN.
+        ValueError: If a value is outside [0, 1] or NaN.
     """
     if not (map.min() >= 0 and map.max() <= 1):  # also when NaN
-        msg = f"a map in [0, 1] was wanted, got {map.min():g}..{map.max():g}"
+        msg = f"got a map with values {map.min():g}..{map.max():g}, wanted values in [0, 1]"
         raise ValueError(msg)
     values = np.multiply(map, _MAP_SCALE, dtype=np.float64)
     write_bytes(path, encode_png(np.rint(values, out=values).astype(np.uint16)))
 
 
 def read_map(path: str | Path) -> NDArray[np.float32]:
-    """What :func:`write_map` wrote, within 1/131070.
+    """Read what :func:`write_map` wrote, exact to 1/131070.
 
     Returns:
         float32 (h w) in [0, 1].
@@ -111,47 +111,47 @@ def read_map(path: str | Path) -> NDArray[np.float32]:
     """
     with open_raster(Path(path)) as picture:
         if not picture.mode.startswith("I;16"):
-            msg = f"{path} is no map: a 16-bit grey PNG was wanted, found mode {picture.mode}"
+            msg = f"{path} is not a map: found mode {picture.mode}, wanted a 16-bit grey PNG"
             raise DataError(msg)
         return np.asarray(picture).astype(np.float32) / np.float32(_MAP_SCALE)
 
 
 def append_line(path: str | Path, line: str, *, durable: bool = False) -> None:
-    """Add one line to a file (JSONL) and flush it. A last line cut off by a kill is closed first, not continued.
+    """Append one line to a file (JSONL). If the last line is incomplete, a line break is added first.
 
     Args:
-        path: Made if needed; its folder must exist.
-        line: Without a line break.
-        durable: Wait until the disk has it, so that it survives a power cut too.
+        path: Created if needed; its folder must exist.
+        line: Text without a line break.
+        durable: Wait until the line is on the disk, so that it survives a power cut.
 
     Raises:
         DataError: If the file cannot be written.
         ValueError: If ``line`` contains a line break.
     """
     if "\n" in line:
-        msg = f"one line was wanted, got {line.count(chr(10)) + 1}"
+        msg = f"wanted one line, got {line.count(chr(10)) + 1}"
         raise ValueError(msg)
     path = Path(path)
     try:
         with path.open("ab+") as file:
             torn = file.tell() > 0 and _last_byte(file) != b"\n"
-            file.write(b"\n" * torn + line.encode() + b"\n")  # one write: readers see whole lines
+            file.write(b"\n" * torn + line.encode() + b"\n")  # one write, so that readers see whole lines
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
     except OSError as e:
-        msg = f"{path} cannot be appended to: {e.strerror or e}"
+        msg = f"{path} cannot be appended to: {e.strerror or e}; free space and permissions there"
         raise DataError(msg) from e
 
 
 def ensure_writable(folder: str | Path) -> Path:
-    """Make a folder (with parents) and prove that files can be written there, before hours of work are spent.
+    """Make a folder (with parents) and check that files can be written there.
 
     Returns:
         The folder.
 
     Raises:
-        DataError: If a file is in its place or it is read-only.
+        DataError: If there is a file of this name, or the folder is read-only.
     """
     folder = Path(folder)
     try:
@@ -163,23 +163,23 @@ def ensure_writable(folder: str | Path) -> Path:
         msg = f"{folder} cannot be made a folder: a file is in its place. Choose another name or move the file"
         raise DataError(msg) from None
     except OSError as e:
-        msg = f"{folder} cannot be written to: {e.strerror or e}. Choose a folder that you may write to"
+        msg = f"{folder} cannot be written to: {e.strerror or e}. Choose a folder with write permission"
         raise DataError(msg) from e
     return folder
 
 
 @contextmanager
 def whole_folder(folder: str | Path) -> Iterator[Path]:
-    """Fill a folder beside its place and rename it at the end, so that a reader never meets half of one.
+    """Write a folder completely or not at all: fill a temporary folder and rename it at the end.
 
     Args:
-        folder: What stands there is replaced; if filling fails, it stays as it was.
+        folder: An existing folder is replaced, or unchanged if an error occurs.
 
     Yields:
-        The folder to fill.
+        The temporary folder to fill.
 
     Raises:
-        DataError: If the place cannot be written to.
+        DataError: If the parent folder cannot be written to.
     """
     folder = Path(folder)
     ensure_writable(folder.parent)
@@ -200,7 +200,7 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def sha256(path: str | Path) -> str:
-    """Hex digest of a file's bytes.
+    """Hex digest of a file.
 
     Raises:
         DataError: If the file cannot be read.

@@ -1,4 +1,4 @@
-"""What a user typed (files, folders, patterns) to a list of image files."""
+"""Image files from the files, folders and patterns that a user names."""
 
 from __future__ import annotations
 
@@ -15,55 +15,54 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".dcm"})
-"""Lower-case suffixes of the files that folders are searched for."""
+"""Suffixes of the image files in a folder, in lower case."""
 
 
 def find_images(paths: Sequence[str | Path] | str | Path) -> list[Path]:
     """Expand files, folders and glob patterns.
 
-    A file is taken as named. A folder is searched with all its sub-folders for :data:`IMAGE_SUFFIXES` and for DICOM
-    files without a suffix. A path that does not exist is tried as a pattern (``**`` crosses folders). In folders and
-    patterns, hidden files and folders and masks (``*_mask*``) are skipped.
+    A named file is always taken. A folder is searched with all its sub-folders for :data:`IMAGE_SUFFIXES` and for DICOM
+    files without a suffix. A path that does not exist is used as a pattern (``**`` matches any number of folders). In
+    folders and patterns, hidden files and folders and masks (``*_mask*``) are skipped.
 
     Args:
         paths: One or more paths or patterns.
 
     Returns:
-        Files, each once, in the order asked for; within a folder or pattern sorted as people count (2 before 10).
+        Each file once, in the order of ``paths``; within a folder or pattern in natural order (2 before 10).
 
     Raises:
         DataError: If a path does not exist or nothing is found.
     """
     wanted = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    found: dict[Path, None] = {}
-    for item in wanted:
-        for path in _expand(Path(item).expanduser()):
-            found.setdefault(path)
+    found = list(dict.fromkeys(path for item in wanted for path in _expand(Path(item).expanduser())))
     if not found:
         msg = (
             f"no images in {', '.join(map(str, wanted)) or 'an empty list of paths'}; looked for "
             f"{' '.join(sorted(IMAGE_SUFFIXES))} and DICOM without suffix, skipping hidden files and *_mask*"
         )
         raise DataError(msg)
-    return list(found)
+    return found
 
 
-def natural_key(path: Path) -> list[list[tuple[int, int, str]]]:
-    """Sort key under which ``a (2).png`` comes before ``a (10).png``, folder by folder."""
-    return [
-        [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in re.split(r"(\d+)", part.casefold())]
-        for part in path.parts
-    ]
+def natural_pieces(text: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts ``a (2)`` before ``a (10)``; texts that differ only in case have the same key."""
+    pieces = re.split(r"(\d+)", text)
+    return [(0, int(p), p) if p.isdecimal() else (1, 0, p.casefold()) for p in pieces if p]
+
+
+def _by_folder(path: Path) -> list[list[tuple[int, int, str]]]:
+    return [natural_pieces(part) for part in path.parts]
 
 
 def _expand(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(filter(_is_image, _walk(path)), key=natural_key)
+        return sorted(filter(_is_image, _walk(path)), key=_by_folder)
     if path.exists():
         return [path]
     if glob.has_magic(str(path)):
         hits = (Path(hit) for hit in glob.iglob(str(path), recursive=True))  # noqa: PTH207  # takes absolute patterns
-        return sorted((p for p in hits if p.is_file() and _is_image(p)), key=natural_key)
+        return sorted((p for p in hits if p.is_file() and _is_image(p)), key=_by_folder)
     msg = f"{path} does not exist; give image files, folders or a pattern such as 'folder/*.png'"
     raise DataError(msg)
 

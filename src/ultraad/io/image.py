@@ -1,4 +1,4 @@
-"""One image of any kind, told apart by content: DICOM, or PNG, JPEG, BMP, TIFF, WebP."""
+"""Images of any kind, recognised by their content: DICOM, or PNG, JPEG, BMP, TIFF, WebP."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 def read_image(path: str | Path, *, frame: int = 0) -> NDArray[np.uint8]:
     """One frame of an image file as 8-bit RGB.
 
-    The rules for deeper pixels are in :func:`ultraad.io.raster.to_rgb8` and :func:`ultraad.io.dicom.read_frame`.
+    See :func:`ultraad.io.raster.to_rgb8` and :func:`ultraad.io.dicom.read_frame` for pixels of more than 8 bits.
 
     Args:
-        path: Any supported file; its content decides the format, the suffix only where content cannot
-            (a DICOM file without preamble).
+        path: Any supported file. The format is recognised by the content; the suffix matters only for a DICOM file
+            without preamble.
         frame: 0-based frame of a multi-frame DICOM, TIFF or WebP; only this frame is decoded.
 
     Returns:
         uint8 (h w 3), red green blue, upright.
 
     Raises:
-        DataError: If the file is missing, a folder, unreadable, empty, damaged, no image, smaller than 8 pixels on a
-            side, larger than 64 megapixels, or has no such frame.
+        DataError: If the file is missing, a folder, unreadable, empty, damaged, not an image, smaller than 8 pixels on
+            a side, larger than 64 megapixels, or has no such frame.
     """
     path = Path(path)
     if is_dicom(path):
@@ -38,7 +38,7 @@ def read_image(path: str | Path, *, frame: int = 0) -> NDArray[np.uint8]:
 
 
 def count_frames(path: str | Path) -> int:
-    """Frames in the file, from its header; 1 for a still.
+    """Number of frames in the file, from its header; 1 for a still.
 
     Raises:
         DataError: If the file cannot be opened as an image.
@@ -52,10 +52,10 @@ def count_frames(path: str | Path) -> int:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) in pixels of what :func:`read_image` would return, from the header only.
+    """(height, width) in pixels of the result of :func:`read_image`, from the header only.
 
     Raises:
-        DataError: If the file cannot be opened as an image. A size that cannot be read in full is no error here.
+        DataError: If the file cannot be opened as an image. Damaged pixels are not noticed here.
     """
     path = Path(path)
     if is_dicom(path):
@@ -66,7 +66,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: ``DICM`` at byte 128, or a ``.dcm`` name on bytes that are no other image.
+    """Whether a file is DICOM: ``DICM`` at byte 128, or the suffix ``.dcm`` and no other image format.
 
     Raises:
         DataError: If the file is missing, a folder, unreadable, or empty.

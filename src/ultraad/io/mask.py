@@ -1,4 +1,4 @@
-"""Lesion masks: picture files and COCO outlines to one boolean array."""
+"""Lesion masks: one boolean array from picture files and COCO outlines."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _PLAIN_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "F"})  # Pillow modes t
 
 
 class MaskSizeError(DataError):
-    """A mask does not lie on its image's pixel grid."""
+    """A mask has another size than its image."""
 
 
 def read_mask(masks: Sequence[Path | Region], *, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The union of several masks on the image's own pixel grid; a mask is never stretched.
+    """The union of several masks on the image's own pixel grid; masks are never resized.
 
-    Which pixels of a mask file are lesion: those where any colour channel is above 0, alpha ignored, so 0/1, 0/255,
-    grey labels, palettes and coloured classes all mean what they show. In a JPEG that would include the compression's
-    ripples, so there a pixel must be brighter than half of the file's brightest one (ours).
+    A pixel of a mask file is lesion if any colour channel is above 0; alpha is ignored. So 0/1, 0/255, grey labels,
+    palettes and coloured classes all work. In a JPEG this would include compression artefacts, so there a pixel must be
+    brighter than half of the file's brightest one.
 
     Args:
-        masks: Files and outlines; none at all gives an all-False mask.
+        masks: Files and outlines; an empty sequence gives an all-False mask.
         shape: (h, w) of the image in pixels.
 
     Returns:
@@ -60,7 +60,7 @@ def _check_shape(found: tuple[int, int], wanted: tuple[int, int], *, name: objec
     if found != wanted:
         msg = (
             f"{name} is {found[1]} x {found[0]} pixels but its image is {wanted[1]} x {wanted[0]}; masks are never "
-            "stretched. Export the mask again on the image's pixel grid"
+            "resized. Export the mask again in the image's size"
         )
         raise MaskSizeError(msg)
 
@@ -70,7 +70,7 @@ def _foreground(picture: ImageFile) -> NDArray[np.bool_]:
     pixels = np.asarray(picture if plain else picture.convert("RGBA"))
     level = pixels if pixels.ndim == 2 else pixels[..., 0]
     if pixels.ndim == 3 and pixels.shape[-1] >= 3:  # not grey with alpha
-        level = np.maximum(np.maximum(level, pixels[..., 1]), pixels[..., 2])  # max(axis=-1) takes 30 times as long
+        level = np.maximum(np.maximum(level, pixels[..., 1]), pixels[..., 2])  # 30 times as fast as max(axis=-1)
     floor = level.max() / 2 if picture.format == "JPEG" else 0
     return np.asarray(level > floor)
 
@@ -85,7 +85,7 @@ def _fill_region(region: Region) -> NDArray[np.bool_]:
 
 
 def _fill_polygon(polygon: tuple[float, ...], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels whose centre lies inside (even-odd rule); pixel (0, 0) covers [0, 1] x [0, 1], as in COCO."""
+    """Pixels whose centre is inside (even-odd rule); pixel (0, 0) covers [0, 1] x [0, 1], as in COCO."""
     if len(polygon) < 6 or len(polygon) % 2:
         msg = f"a polygon has {len(polygon)} numbers; wanted x, y pairs of at least 3 points"
         raise DataError(msg)

@@ -1,4 +1,4 @@
-"""Maps to colours: one fixed scale, so that two pictures can be compared and a normal image looks normal."""
+"""Maps as colours on one fixed scale, so that pictures can be compared and a normal image looks normal."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _CONTOUR_FRACTION = 300  # contours are 1/300 of the shorter side thick, at leas
 
 
 def heat(map: NDArray[Any], *, low: float = 0.0, high: float = 1.0) -> NDArray[np.uint8]:  # noqa: A002  # the noun of Scores
-    """Colour a map on the fixed scale; the picture's own minimum and maximum play no part.
+    """Colour a map on the fixed scale, whatever its own minimum and maximum.
 
     Args:
         map: float (h w).
-        low: Value of the darkest colour; what lies below gets it too.
-        high: Value of the brightest colour, likewise.
+        low: Value of the darkest colour, also given to all values below.
+        high: Value of the brightest colour, also given to all values above.
 
     Returns:
         uint8 (h w 3).
@@ -46,7 +46,7 @@ def overlay(
     high: float = 1.0,
     threshold: float | None = None,
 ) -> NDArray[np.uint8]:
-    """Lay a map over its image; opacity grows with the value, so nothing is drawn where nothing was found.
+    """Draw a map over its image; opacity grows with the value, so the lowest values leave the image unchanged.
 
     Args:
         image: uint8 (h w 3).
@@ -64,7 +64,7 @@ def overlay(
     """
     for name, array in (("map", map), ("mask", mask)):
         if array is not None and array.shape != image.shape[:2]:
-            msg = f"the {name} is {array.shape} and the image {image.shape[:2]} (h w); bring both to one pixel grid"
+            msg = f"the {name} is {array.shape} and the image {image.shape[:2]} (h w); give both on one pixel grid"
             raise DataError(msg)
     out = np.empty(image.shape, dtype=np.uint8)
     for top in range(0, len(image), _ROWS):
@@ -77,44 +77,19 @@ def overlay(
     return out
 
 
-def colour_bar(height: int, *, low: float = 0.0, high: float = 1.0) -> NDArray[np.uint8]:
-    """The legend of :func:`heat`: brightest colour at the top, ``high`` and ``low`` written beside it on black.
-
-    Args:
-        height: Pixels, at least 24.
-        low: Value at the bottom.
-        high: Value at the top.
-
-    Returns:
-        uint8 (height w 3); the width depends on the numbers.
-    """
-    from PIL import Image, ImageDraw
-
-    labels = (f"{high:g}", f"{low:g}")
-    bar = 16
-    width = bar + 8 + max(round(ImageDraw.Draw(Image.new("L", (1, 1))).textlength(text)) for text in labels)
-    canvas = np.zeros((max(height, 24), width, 3), dtype=np.uint8)
-    canvas[:, :bar] = heat(np.linspace(1.0, 0.0, len(canvas))[:, None])  # (h 1 3)
-    picture = Image.fromarray(canvas)
-    draw = ImageDraw.Draw(picture)
-    draw.text((bar + 4, 0), labels[0], fill="white")
-    draw.text((bar + 4, len(canvas)), labels[1], fill="white", anchor="ld")
-    return np.array(picture)
-
-
 def _level(map_: NDArray[Any], *, low: float, high: float) -> NDArray[np.float64]:
-    """Where each value lies between low and high, clipped to 0..1."""
+    """The position of each value between low and high, clipped to 0..1."""
     if not low < high:
         msg = f"low must be below high, got low={low:g} high={high:g}"
         raise DataError(msg)
     if not np.isfinite(map_).all():
-        msg = "the map holds NaN or infinity; it cannot be shown"
+        msg = "the map contains NaN or infinity; it cannot be shown"
         raise DataError(msg)
     return np.clip((np.asarray(map_, dtype=np.float64) - low) / (high - low), 0.0, 1.0)
 
 
 def _blend(image: NDArray[np.uint8], level: NDArray[np.float64], *, out: NDArray[np.uint8]) -> None:
-    """Image and colours by level, one channel at a time: five times faster than (h w 3) against (h w 1)."""
+    """Blend image and colours by level, one channel at a time: five times as fast as (h w 3) with (h w 1)."""
     index, alpha = _index(level), OPACITY * level
     rest = 1.0 - alpha
     for channel, colours in enumerate(_table().T.astype(np.float64)):
@@ -124,12 +99,12 @@ def _blend(image: NDArray[np.uint8], level: NDArray[np.float64], *, out: NDArray
 
 
 def _index(level: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Row of the colour scale for each value in 0..1."""
+    """The row of the colour scale for each value in 0..1."""
     return np.rint(level * 255.0).astype(np.uint8)
 
 
 def _contour(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The inner edge of a region, so that the outline never covers what lies outside; closed at the image border."""
+    """The inner edge of a region, so that the outline never covers pixels outside it; closed at the image border."""
     inner = np.pad(region, 1)
     for _ in range(max(1, round(min(region.shape) / _CONTOUR_FRACTION))):
         shrunk = inner.copy()

@@ -1,7 +1,7 @@
-"""Writing PNG where time matters: one filter for every row, and ISA-L's deflate.
+"""A fast PNG writer: the same filter for every row, and ISA-L's deflate.
 
-A picture is written in a quarter of the time that libpng's fastest compression takes, a map in an eighth, in files of
-about the same size. PNG: Portable Network Graphics (Third Edition), W3C Recommendation, 2025, sections 5, 9 and 11.2.
+It writes a picture in a quarter and a map in an eighth of the time of libpng's fastest compression, in files of about
+the same size. Format: Portable Network Graphics (Third Edition), W3C Recommendation, 2025, sections 5, 9 and 11.2.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB = 0, 2  # colour types
-_UP = 2  # the filter that stores what changes from the row above
+_UP = 2  # the filter that stores the difference from the row above
 _LEVEL = 1  # of ISA-L's 0 to 3
 
 
 def encode_png(array: NDArray[Any]) -> bytes:
-    """The file of a picture.
+    """The PNG file of a picture.
 
     Args:
         array: uint8 or uint16 (h w), or uint8 (h w 3) RGB.

@@ -1,8 +1,8 @@
-"""PNG, JPEG, BMP, TIFF and WebP through Pillow, with every way a file can be bad turned into a DataError.
+"""PNG, JPEG, BMP, TIFF and WebP through Pillow; every fault of a file becomes a DataError.
 
-The format is decided by the first bytes of the file, never by its name. Pillow's format classes are called directly,
-not through ``Image.open``: that function warns about large images, and a library must not change the warning filters
-or ``Image.MAX_IMAGE_PIXELS`` of its host. :func:`check_size` does that job before a pixel is decoded.
+The first bytes of a file decide its format, never its name. Pillow's format classes are called directly: ``Image.open``
+warns about large images, and a library must not change the warning filters or ``Image.MAX_IMAGE_PIXELS`` of its host.
+:func:`check_size` refuses large images before any pixel is decoded.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.ImageFile import ImageFile
 
-MIN_SIDE = 8  # pixels; ours: below this nothing can be called an ultrasound image
-MAX_PIXELS = 64_000_000  # ours: 8000 x 8000, far above any scanner, below what exhausts a laptop
-GREY_DEPTHS = (8, 12, 16)  # bits; what ultrasound scanners and exporters write
+MIN_SIDE = 8  # pixels; anything smaller is no ultrasound image
+MAX_PIXELS = 64_000_000  # 8000 x 8000: far more than any scanner writes, and still fits a laptop's memory
+GREY_DEPTHS = (8, 12, 16)  # bits that ultrasound scanners and exporters write
 
 _BROKEN = (  # what Pillow raises on damaged data
     EOFError,
@@ -45,7 +45,7 @@ _BROKEN = (  # what Pillow raises on damaged data
     struct.error,
 )
 
-HEADER_BYTES = 132  # enough for every magic here and for DICOM's at byte 128
+_HEADER_BYTES = 132  # contains the signature of every format here, and DICOM's at byte 128
 _ORIENTATION_TAG = 0x0112  # EXIF
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
@@ -61,7 +61,7 @@ def read_header(path: Path) -> bytes:
 
 
 def _header(file: BufferedReader, path: Path) -> bytes:
-    header = file.read(HEADER_BYTES)
+    header = file.read(_HEADER_BYTES)
     if not header:
         msg = f"{path} is empty (0 bytes); copy it again from its source"
         raise DataError(msg)
@@ -70,7 +70,7 @@ def _header(file: BufferedReader, path: Path) -> bytes:
 
 @contextmanager
 def open_file(path: Path) -> Iterator[BufferedReader]:
-    """Open for reading; every failure of the file system, then or while reading, becomes a DataError."""
+    """Open for reading; every error of the file system, now or while reading, becomes a DataError."""
     try:
         with path.open("rb") as file:
             yield file
@@ -78,12 +78,12 @@ def open_file(path: Path) -> Iterator[BufferedReader]:
         msg = f"{path} does not exist; check the path"
         raise DataError(msg) from None
     except IsADirectoryError:
-        msg = f"{path} is a folder, and one image file was wanted; name a file in it"
+        msg = f"{path} is a folder, wanted an image file; name a file in it"
         raise DataError(msg) from None
     except PermissionError:
-        # Windows says "permission denied" for folders as well
+        # Windows also says "permission denied" for folders.
         what = "is a folder" if path.is_dir() else "cannot be read: permission denied"
-        msg = f"{path} {what}; name a file that you may read"
+        msg = f"{path} {what}; name a file with read permission"
         raise DataError(msg) from None
     except OSError as e:
         msg = f"{path} cannot be read: {e}"
@@ -98,7 +98,7 @@ def check_size(hw: tuple[int, int], name: object) -> None:
         name: What the message calls the picture.
 
     Raises:
-        DataError: If a side is below MIN_SIDE or the area above MAX_PIXELS.
+        DataError: If a side is less than MIN_SIDE or the area more than MAX_PIXELS.
     """
     h, w = hw
     if min(h, w) < MIN_SIDE:
@@ -112,12 +112,12 @@ def check_size(hw: tuple[int, int], name: object) -> None:
 
 
 def is_raster(header: bytes) -> bool:
-    """Whether these first bytes begin one of the formats read here."""
+    """Whether a file with these first bytes has one of the formats read here."""
     return _format_of(header) is not None
 
 
 def read_raster(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
-    """One picture as 8-bit RGB; see :func:`to_rgb8` for the brightness rule.
+    """One picture as 8-bit RGB; see :func:`to_rgb8` for brightness.
 
     Args:
         path: The file.
@@ -135,7 +135,7 @@ def read_raster(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
 
 @contextmanager
 def open_raster(path: Path, *, frame: int = 0) -> Iterator[ImageFile]:
-    """A decoded, upright Pillow image in the file's own mode.
+    """A decoded, upright Pillow image in the mode of the file.
 
     Raises:
         DataError: As :func:`read_raster`.
@@ -143,7 +143,7 @@ def open_raster(path: Path, *, frame: int = 0) -> Iterator[ImageFile]:
     with _open_undecoded(path) as file:
         frames = int(getattr(file, "n_frames", 1))
         if not 0 <= frame < frames:
-            msg = f"{path} has {frames} frame(s), and frame {frame} was asked for; frames count from 0"
+            msg = f"{path} has {frames} frame(s), but frame {frame} was requested; frames count from 0"
             raise DataError(msg)
         if frame:
             file.seek(frame)
@@ -154,10 +154,10 @@ def open_raster(path: Path, *, frame: int = 0) -> Iterator[ImageFile]:
 
 
 def raster_size(path: Path) -> tuple[int, int]:
-    """(height, width) as the picture is shown, from the header only."""
+    """(height, width) of the upright picture, from the header only."""
     with _open_undecoded(path) as file:
         w, h = file.size
-        exif = Image.Image.getexif(file)  # the PNG class's own method would decode the whole picture
+        exif = Image.Image.getexif(file)  # the method of the PNG class would decode the whole picture
         return (w, h) if exif.get(_ORIENTATION_TAG) in _SIDEWAYS else (h, w)
 
 
@@ -168,16 +168,16 @@ def raster_frames(path: Path) -> int:
 
 
 def to_rgb8(picture: Image.Image, *, name: object) -> NDArray[np.uint8]:
-    """Bring any Pillow mode to 8-bit RGB without looking at the picture's own minimum and maximum.
+    """Convert any Pillow mode to 8-bit RGB, independent of the picture's own minimum and maximum.
 
-    Rules (ours). 16-bit grey: the depth is the smallest of 8, 12, 16 bits that holds the brightest pixel, because
-    scanners store 12 bits in 16 and say so nowhere in a PNG; the full range of that depth goes to 0..255. 16-bit
-    colour: the upper byte. Float: 0..1 goes to 0..255, anything else is refused. 1 bit: 0 and 255. Transparency: over
-    black, which is ultrasound's own background.
+    - 16-bit grey: the depth is the smallest of 8, 12, 16 bits that can represent the brightest pixel, since scanners
+      store 12 bits in 16 and a PNG does not say so; the full range of that depth is scaled to 0..255.
+    - 16-bit colour: the upper byte. Float: 0..1 is scaled to 0..255, other values are refused. 1 bit: 0 and 255.
+    - Transparency: over black, the background of ultrasound.
 
     Args:
         picture: A decoded image.
-        name: What messages call it.
+        name: What a message calls the picture.
 
     Returns:
         uint8 (h w 3).
@@ -197,7 +197,7 @@ def to_rgb8(picture: Image.Image, *, name: object) -> NDArray[np.uint8]:
 
 
 def scale_grey(values: NDArray[Any], *, name: object) -> NDArray[np.uint8]:
-    """Integer grey of unstated depth to 8 bits; the rule is in :func:`to_rgb8`.
+    """Integer grey of unknown depth to 8 bits; see :func:`to_rgb8`.
 
     Raises:
         DataError: If a value is negative or needs more than 16 bits.
@@ -205,7 +205,7 @@ def scale_grey(values: NDArray[Any], *, name: object) -> NDArray[np.uint8]:
     low, high = int(values.min()), int(values.max())
     depth = next((bits for bits in GREY_DEPTHS if high < 2**bits), None)
     if low < 0 or depth is None:
-        msg = f"{name} has grey values {low}..{high}; 0..65535 can be shown. Export it as 8- or 16-bit grey"
+        msg = f"{name} has grey values {low}..{high}, wanted 0..65535. Export it as 8- or 16-bit grey"
         raise DataError(msg)
     return np.asarray(np.rint(values * (255.0 / (2**depth - 1))), dtype=np.uint8)
 
@@ -214,7 +214,7 @@ def _unit_to_byte(values: NDArray[Any], *, name: object) -> NDArray[np.uint8]:
     low, high = float(values.min()), float(values.max())
     if not (low >= 0.0 and high <= 1.0):  # also when NaN
         msg = (
-            f"{name} has float pixels in {low:g}..{high:g}; only 0..1 has a defined brightness. "
+            f"{name} has float pixels in {low:g}..{high:g}, and only 0..1 has a defined brightness. "
             "Export it as 8- or 16-bit, or scale it to 0..1"
         )
         raise DataError(msg)
@@ -222,7 +222,7 @@ def _unit_to_byte(values: NDArray[Any], *, name: object) -> NDArray[np.uint8]:
 
 
 def _grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.stack([grey] * 3, axis=-1)  # (h w 3), thrice as fast as np.repeat
+    return np.stack([grey] * 3, axis=-1)  # (h w 3); three times as fast as np.repeat
 
 
 def _format_of(header: bytes) -> type[ImageFile] | None:
@@ -232,7 +232,7 @@ def _format_of(header: bytes) -> type[ImageFile] | None:
         return JpegImageFile
     if header.startswith(b"BM"):
         return BmpImageFile
-    if header.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):  # + is BigTIFF
+    if header.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):  # +: BigTIFF
         return TiffImageFile
     if header.startswith(b"RIFF") and header[8:12] == b"WEBP":
         return WebPImageFile
@@ -251,5 +251,5 @@ def _open_undecoded(path: Path) -> Iterator[ImageFile]:
             yield format_(stream, str(path))
         except _BROKEN as e:
             kind = format_.__name__.removesuffix("ImageFile").upper()
-            msg = f"{path} begins like a {kind} file but cannot be decoded: {e}. It may be cut short; copy it again"
+            msg = f"{path} begins like a {kind} file but cannot be decoded: {e}. It may be truncated; copy it again"
             raise DataError(msg) from e

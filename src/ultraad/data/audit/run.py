@@ -179,13 +179,13 @@ def _exact(measured: Sequence[Measured]) -> Iterator[Finding]:
         for kind in kinds - {"within_patient", "patient_unknown"} or {"otherwise"}:
             found.setdefault(kind, []).append(" = ".join(s.id for s in members))
     texts = {
-        "across_classes": "{n} identical file(s) in two classes; one of the labels is wrong",
-        "across_splits": "{n} identical file(s) in two published splits; the test set contains training images",
-        "across_patients": "{n} identical file(s) under two patients; a split by patient leaks",
+        "across_classes": "{n} picture(s) are in two classes as identical files; one of the labels is wrong",
+        "across_splits": "{n} picture(s) are in two published splits as identical files; the test set leaks",
+        "across_patients": "{n} picture(s) belong to two patients as identical files; a split by patient leaks",
     }
     for kind, text in texts.items():
         yield from _finding("error", f"duplicate_{kind}", text, found.get(kind, []))
-    text = "{n} identical file(s) occur more than once; keep one copy, or keep all copies in one split"
+    text = "{n} picture(s) occur more than once as identical files; keep one copy, or keep all copies in one split"
     yield from _finding("warning", "duplicate", text, found.get("otherwise", []))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ultraad import io
 from ultraad.errors import DataError
+from ultraad.io.find import natural_pieces
 from ultraad.io.image import is_dicom
 from ultraad.registry import did_you_mean
 from ultraad.types import Region, Sample
@@ -118,9 +119,7 @@ def _mark_alignment(samples: list[Sample]) -> list[Sample]:
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts ``a2`` before ``a10``; a total order that does not depend on the locale."""
-    parts = re.split(r"(\d+)", text)
-    key = [(0, int(p), p) if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p]
-    return (*key, (2, 0, text))
+    return (*natural_pieces(text), (2, 0, text))
 
 
 def plain(name: str) -> str:
