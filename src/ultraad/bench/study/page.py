@@ -191,7 +191,7 @@ def _curves(scope: Scope) -> list[tuple[str, str, list[Markup]]]:
                 f"{title}: {label}",
                 own,
                 bands.get(scope.reference) if label != scope.reference else None,
-                diagonal=curve.diagonal,
+                diagonal=curve is ROC,
                 head=label,
                 below=_below(scope, label, f"{what}_{curve.metric}"),
             )
