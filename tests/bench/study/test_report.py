@@ -28,6 +28,7 @@ from ultraad.bench.study.view import Scope, View, percent
 from ultraad.errors import DataError
 from ultraad.metrics.curves import points
 from ultraad.metrics.ranking import Ranks
+from ultraad.report.kit.charts import PR, ROC
 from ultraad.report.kit.tables import Table
 
 SPEC = Spec(shots=(4, 8), seeds=(0, 1), images=24, failing=(("mvfa", 8, 1),), protocols=("honest", "published"))
@@ -201,7 +202,7 @@ def test_a_real_run_can_be_reported(tmp_path: Path, data: Path, recipe: Callable
 
 
 def test_shown_cases_follow_the_rule(view: View) -> None:
-    grid = gallery.grid(view, "busi", 8)
+    grid = gallery.grid(Scope(view, "busi", 8))
     assert grid.heads == ("image", "lesion", "ultraad", "patch_core", "winclip", "mvfa")
     assert [c.kind for c in grid.cases] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
     own: dict[str, list[float]] = {}
@@ -226,7 +227,7 @@ def test_the_scale_of_maps_is_the_share_of_lower_pixels() -> None:
 
 
 def test_failures_are_the_worst(view: View) -> None:
-    name, kinds = gallery.mistakes(view, "busi", 8)
+    name, kinds = gallery.mistakes(Scope(view, "busi", 8))
     assert name == "ultraad, seed 0"
     lines = view.study.folder.predictions(view.study.ok(view.key("ultraad", "busi", 8))[0])
     missed = sorted((x for x in lines if x.anomalous), key=lambda x: x.score)
@@ -289,12 +290,12 @@ def curve(scores: list[float], positive: list[bool]) -> dict[str, Any]:
 def test_curves_are_averaged_over_seeds() -> None:
     one = curve([0.9, 0.8, 0.7, 0.6], [True, False, True, False])
     two = curve([0.9, 0.8, 0.7, 0.6], [True, True, False, False])
-    band = charts.roc_band([one["roc"], two["roc"]])
+    band = charts.average(ROC, [one["roc"], two["roc"]])
     assert (band.low <= band.mean).all()
     assert (band.mean <= band.high).all()
     assert band.mean[25] == pytest.approx((0.5 + 1.0) / 2)  # at a false positive rate of 0.25
     assert band.mean[-1] == 1
-    recall = charts.pr_band([one["pr"], two["pr"]])
+    recall = charts.average(PR, [one["pr"], two["pr"]])
     assert recall.mean[50] == 1.0  # the first positive is right in both
     assert recall.mean[-1] == pytest.approx((2 / 3 + 1) / 2)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from ultraad.report.kit.charts import Curve, cut, draw_curves, draw_reliability, small
+from ultraad.report.kit.charts import ROC, Curve, CurveType, cut, draw_curves, draw_reliability, small
 from ultraad.report.kit.svg import Axes, number, picture, shape, text, ticks
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ class Bar:
     Attributes:
         name: Of the method.
         value: In 0..1.
-        low: Lower end of the interval; None if there is none.
-        high: Upper end, likewise.
+        low, high: Ends of the interval; None if there is none.
         kind: ``"reference"``, ``"better"``, ``"worse"`` or nothing.
     """
 
@@ -61,9 +60,7 @@ class Band:
     """A curve averaged over seeds at :data:`STEPS`.
 
     Attributes:
-        mean: Over seeds.
-        low: The lowest seed.
-        high: The highest seed.
+        mean, low, high: Over seeds.
     """
 
     mean: NDArray[np.float64]
@@ -125,22 +122,24 @@ def over_shots(title: str, series: Sequence[Series]) -> Markup | None:
     return picture(title, f"{told}.", parts, width=420, height=306)
 
 
-def roc_band(curves: Sequence[Mapping[str, Any]]) -> Band:
-    """ROC curves of several seeds, averaged at equal false positive rates; straight between their points."""
-    # where the curve rises straight up, interp takes the last of the points, so it is the upper end
-    return _band([np.interp(STEPS, c["fpr"], c["tpr"]) for c in curves])
+def average(kind: CurveType, curves: Sequence[Mapping[str, Any]]) -> Band:
+    """Curves of several seeds, averaged at equal x: straight between the points of ROC, in steps for precision-recall.
+
+    ROC rises straight up where several points share an x; there ``interp`` takes the last, which is the upper end.
+    """
+    if kind is ROC:
+        found = [np.interp(STEPS, c[kind.x], c[kind.y]) for c in curves]
+    else:
+        found = [_steps(np.asarray(c[kind.x]), np.asarray(c[kind.y])) for c in curves]
+    together = np.stack(found)
+    return Band(together.mean(0), together.min(0), together.max(0))
 
 
-def pr_band(curves: Sequence[Mapping[str, Any]]) -> Band:
-    """Precision-recall curves of several seeds, averaged at equal recall; in steps, as average precision sums them."""
-    return _band([_steps(np.asarray(c["recall"]), np.asarray(c["precision"])) for c in curves])
-
-
-def small_curve(title: str, own: Band, behind: Band | None, *, diagonal: bool, head: str, below: str) -> Markup:
+def small_curve(kind: CurveType, title: str, own: Band, behind: Band | None, *, head: str, below: str) -> Markup:
     """One method's curve with its band over seeds, and the reference's behind it."""
     drawn = [behind.curve("back", shaded=False)] if behind is not None else []
-    frame = small(head, below)
-    return draw_curves(frame, title, f"{head}: {below}.", [*drawn, own.curve("s0", shaded=True)], diagonal=diagonal)
+    drawn.append(own.curve("s0", shaded=True))
+    return draw_curves(small(head, below), title, f"{head}: {below}.", drawn, diagonal=kind is ROC)
 
 
 def small_reliability(title: str, bins: Sequence[Sequence[Mapping[str, Any]]], *, head: str, below: str) -> Markup:
@@ -175,11 +174,6 @@ def critical_difference(title: str, ranks: Ranks) -> Markup:
         parts.append(shape("tie", f"M{number(a)} {number(level + 11 + 9 * i)}H{number(b)}"))
     told = "; ".join(f"{n} {r:.2f}" for n, r in ranks.mean.items())
     return picture(title, f"Mean ranks: {told}.", parts, width=width, height=first + 19 * half + 12)
-
-
-def _band(curves: Sequence[NDArray[np.float64]]) -> Band:
-    together = np.stack(curves)
-    return Band(together.mean(0), together.min(0), together.max(0))
 
 
 def _steps(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> NDArray[np.float64]:

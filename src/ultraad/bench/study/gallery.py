@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ultraad.bench.pictures import Pictures, SmallMaps
     from ultraad.bench.row import ImageLine, MeasuredRow
-    from ultraad.bench.study.view import View
+    from ultraad.bench.study.view import Scope
 
 EACH = 2  # cases each of best, middle and worst
 MISTAKES = 4  # images for each kind of failure
@@ -66,16 +66,15 @@ class Levels:
         return np.asarray((below + above) / 2 / self._sorted.size, dtype=np.float64)
 
 
-def grid(view: View, test: str, shots: int) -> Grid | str:
+def grid(scope: Scope) -> Grid | str:
     """The methods' maps of a few lesions, or why there are none."""
-    rows = {label: row for label in view.labels if (row := _first(view, label, test, shots)) is not None}
-    drawn = {label: row for label, row in rows.items() if row.files.maps is not None}
-    pictures = next((p for row in drawn.values() if (p := view.study.folder.pictures(row)) is not None), None)
+    folder = scope.view.study.folder
+    drawn = {x: row for x in scope.labels if (row := _first(scope, x)) is not None and row.files.maps is not None}
+    pictures = next((p for row in drawn.values() if (p := folder.pictures(row)) is not None), None)
     if pictures is None:
         return "no method has a map, or no map was kept"
     own = {
-        label: {x.id: x.own_ap for x in view.study.folder.predictions(row) if x.own_ap is not None}
-        for label, row in drawn.items()
+        label: {x.id: x.own_ap for x in folder.predictions(row) if x.own_ap is not None} for label, row in drawn.items()
     }
     at = {id_: i for i, id_ in enumerate(pictures.ids)}
     ids = [i for i in at if all(i in found for found in own.values()) and pictures.known[at[i]]]
@@ -86,7 +85,7 @@ def grid(view: View, test: str, shots: int) -> Grid | str:
     kinds = [("all", ranked)] if parts is None else list(zip(("best", "median", "worst"), parts, strict=True))
     tiles = {id_: _truth(pictures, at[id_]) for _, some in kinds for id_ in some}
     for label, row in drawn.items():
-        maps = view.study.folder.maps(row)
+        maps = folder.maps(row)
         assert maps is not None  # the row names the file
         levels = Levels(maps)
         for id_ in tiles:
@@ -104,17 +103,19 @@ def grid(view: View, test: str, shots: int) -> Grid | str:
     )
 
 
-def mistakes(view: View, test: str, shots: int) -> tuple[str, list[Strip]]:
+def mistakes(scope: Scope) -> tuple[str, list[Strip]]:
     """The reference method's worst failures on a test set: (which fit, kinds); no kinds if nothing was stored."""
-    row = _first(view, view.study.reference, test, shots)
-    pictures = None if row is None else view.study.folder.pictures(row)
+    study = scope.view.study
+    row = _first(scope, scope.reference)
+    pictures = None if row is None else study.folder.pictures(row)
     if row is None or pictures is None:
         return "", []
-    maps = view.study.folder.maps(row)
+    maps = study.folder.maps(row)
     levels = None if maps is None else Levels(maps)
-    lines = view.study.folder.predictions(row)
+    lines = study.folder.predictions(row)
     lesion, normal = ([x for x in lines if x.anomalous is truth] for truth in (True, False))
-    rank = _ranker(lines, {x.id for x in normal}, _other_scores(view, test, shots))
+    others = [study.scored(r).scores for x in scope.labels if x != scope.reference and (r := _first(scope, x))]
+    rank = _ranker(lines, {x.id for x in normal}, others)
     at = {id_: i for i, id_ in enumerate(pictures.ids)}  # images that could not be read are missing
 
     def example(x: ImageLine) -> Example:
@@ -177,14 +178,9 @@ def _ranker(
     return rank
 
 
-def _other_scores(view: View, test: str, shots: int) -> list[Mapping[str, float]]:
-    rows = [_first(view, x, test, shots) for x in view.labels if x != view.study.reference]
-    return [view.study.scored(r).scores for r in rows if r is not None]
-
-
-def _first(view: View, label: str, test: str, shots: int) -> MeasuredRow | None:
+def _first(scope: Scope, label: str) -> MeasuredRow | None:
     """The fit of the first seed that has a result; only its maps are kept."""
-    return next((row for _, row in sorted(view.study.ok(view.key(label, test, shots)).items())), None)
+    return next(iter(scope.rows(label)), None)
 
 
 def _truth(pictures: Pictures, at: int) -> list[tuple[Picture | None, str]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ultraad.bench.results import BenchFolder
 from ultraad.bench.study import breakdown, charts, gallery, tables, words
-from ultraad.bench.study.charts import Band, Bar, Series
+from ultraad.bench.study.charts import Bar, Series
 from ultraad.bench.study.published import paper
 from ultraad.bench.study.statistics import RESAMPLES, Study
 from ultraad.bench.study.view import Scope, View, percent, shots_text
@@ -23,12 +23,12 @@ from ultraad.errors import DataError
 from ultraad.io.files import ensure_writable, write_text
 from ultraad.metrics.catalogue import MAIN, short
 from ultraad.report.kit import tables as kit
-from ultraad.report.kit.charts import PR, ROC, CurveType
+from ultraad.report.kit.charts import PR, ROC
 from ultraad.report.kit.page import environment
 from ultraad.report.kit.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from markupsafe import Markup
 
@@ -118,7 +118,7 @@ def _detail(scope: Scope) -> dict[str, Any]:
         "metrics": tables.everything(scope),
         "tests": tables.differences(scope),
     }
-    fit, kinds = gallery.mistakes(scope.view, scope.test, scope.shots)
+    fit, kinds = gallery.mistakes(scope)
     return {
         "title": scope.title,
         "id": scope.file,
@@ -131,7 +131,7 @@ def _detail(scope: Scope) -> dict[str, Any]:
         "reliability": _reliability(scope),
         "confusion": [(x, c) for x in scope.labels if (c := breakdown.confusion(scope, x)) is not None],
         "several_seeds": any(len(scope.rows(x)) > 1 for x in scope.labels),
-        "grid": gallery.grid(scope.view, scope.test, scope.shots),
+        "grid": gallery.grid(scope),
         "mistakes_of": fit,
         "mistakes": kinds,
         "files": [t for t in found.values() if isinstance(t, Table)],
@@ -181,17 +181,17 @@ def _colours(scope: Scope) -> dict[str, str]:
 
 def _curves(scope: Scope) -> list[tuple[str, str, list[Markup]]]:
     """(what, how to read it, one small chart for each method)."""
-    kinds: tuple[tuple[CurveType, Callable[..., Band]], ...] = ((ROC, charts.roc_band), (PR, charts.pr_band))
     out = []
-    for what, (curve, band) in product(("image", "pixel"), kinds):
-        title = f"{curve.title} of {what}s"
-        bands = {x: band(found) for x in scope.labels if (found := _stored(scope, x, f"{what}_{curve.key}"))}
+    for what, curve in product(("image", "pixel"), (ROC, PR)):
+        title = f"{curve.title} curves of {what}s"
+        stored = {x: _stored(scope, x, f"{what}_{curve.key}") for x in scope.labels}
+        bands = {label: charts.average(curve, found) for label, found in stored.items() if found}
         small = [
             charts.small_curve(
+                curve,
                 f"{title}: {label}",
                 own,
                 bands.get(scope.reference) if label != scope.reference else None,
-                diagonal=curve is ROC,
                 head=label,
                 below=_below(scope, label, f"{what}_{curve.metric}"),
             )
