@@ -1,6 +1,11 @@
 """ultraad: few-shot CLIP for ultrasound. Localise lesions, detect abnormal images, grade them.
 
-Importing this package loads nothing heavy: each public name is resolved on first use.
+    support = ultraad.draw_support("DATA/BUS-UCLM", shots=16)
+    model = ultraad.adapt(support)
+    ultraad.predict(model, "scans", "predictions")
+    ultraad.evaluate(model, "DATA/BUSI")["metrics"]["image_auroc"]
+
+Importing the package loads nothing heavy: each public name is imported on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Options from files, dictionaries and ``key=value`` words to one frozen pydantic model; nothing unknown passes.
+"""Options from files, dictionaries and ``key=value`` words to one frozen pydantic model; an unknown key is an error.
 
 Keys are dotted: ``score.tau`` is the field ``tau`` of the field ``score``. A dictionary may nest, be dotted, or both.
 """
@@ -12,7 +12,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ultraad.errors import ConfigError
 from ultraad.registry import similar
@@ -25,17 +25,23 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 
+class Strict(BaseModel):
+    """A frozen model without unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option of a model, for lists and help pages.
 
     Attributes:
         key: Dotted key.
-        type: Its type as it is written in the code.
-        values: What it may be, in words: ``"number in [0, 1]"``, ``"mean | max"``.
+        type: Its type as written in the code.
+        values: The possible values in words: ``"number in [0, 1]"``, ``"mean | max"``.
         default: Value if it is not given.
-        description: What it means; may be empty.
-        section: What the options of its group are about; empty outside a group.
+        description: Its meaning; may be empty.
+        section: Title of its group of options; empty outside a group.
     """
 
     key: str
@@ -47,7 +53,7 @@ class Option:
 
 
 def options(model: type[BaseModel]) -> list[Option]:
-    """Every option of a model with its default, in the order of the code; nested models are flattened."""
+    """Every option of a model with its default, in the order of the code. Nested models are flattened."""
     return [
         Option(
             key=key,
@@ -62,17 +68,19 @@ def options(model: type[BaseModel]) -> list[Option]:
 
 
 def resolve(model: type[M], given: Mapping[str, Any] | None = None, *, where: str = "options") -> M:
-    """The model with these options set and defaults elsewhere.
+    """A model with the given options, and defaults for the others.
 
     Args:
-        model: The options' pydantic model.
+        model: The pydantic model of the options.
         given: Nested or dotted keys.
-        where: Named in messages: a file, or ``"--set"``.
+        where: Source of the options for messages: a file, or ``"--set"``.
 
     Raises:
-        ConfigError: If a key is unknown (the message names the nearest ones), given twice, or its value does not fit.
+        ConfigError: If a key is unknown (the message names similar ones) or given twice, or a value does not fit.
 
     Example:
+        >>> from pydantic import BaseModel
+        >>> from ultraad.config import resolve
         >>> class Score(BaseModel):
         ...     tau: float = 0.01
         >>> class Options(BaseModel):
@@ -93,7 +101,7 @@ def resolve(model: type[M], given: Mapping[str, Any] | None = None, *, where: st
 
 
 def dump(model: BaseModel) -> dict[str, Any]:
-    """The resolved options as plain JSON types, nested: the copy that is stored with every result."""
+    """The resolved options as plain JSON types, nested, as they are stored with every result."""
     return model.model_dump(mode="json")
 
 
@@ -102,8 +110,8 @@ def explain(error: ValidationError, *, where: str, known: Sequence[str] = ()) ->
 
     Args:
         error: From a failed validation.
-        where: Named in front.
-        known: Dotted keys; what pydantic adds behind one of them (the arm of a union) is left out.
+        where: Source of the values; begins the sentence.
+        known: Dotted keys. Anything that pydantic adds to one of them (the member of a union) is left out.
     """
     reasons: dict[str, dict[str, None]] = {}
     found: dict[str, str] = {}
@@ -123,7 +131,7 @@ def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
     """``["score.tau=0.07", "layers=[3, 6]"]`` to a dictionary; values are read as YAML.
 
     Raises:
-        ConfigError: If a word has no ``=``, a value is no YAML, or a key comes twice.
+        ConfigError: If a word has no ``=``, a value is not YAML, or a key is given twice.
     """
     found: dict[str, Any] = {}
     for word in words:
@@ -140,12 +148,12 @@ def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+    """Read a YAML file that holds a mapping.
 
     Numbers and booleans follow YAML 1.2: ``1e-3`` is a number, ``off`` and ``no`` are words.
 
     Raises:
-        ConfigError: If it cannot be read, is no YAML, holds no mapping, or has a key twice.
+        ConfigError: If the file cannot be read, is not YAML, holds no mapping, or has a key twice.
     """
     path = Path(path)
     try:
@@ -159,9 +167,6 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         msg = f"{path} holds {type(value).__name__}; wanted a mapping 'key: value'"
         raise ConfigError(msg)
     return value
-
-
-# --- keys ------------------------------------------------------------------------------------------------------------
 
 
 def _submodel(field: FieldInfo) -> type[BaseModel] | None:
@@ -186,7 +191,7 @@ def _type_name(field: FieldInfo) -> str:
 
 
 def _section(model: type[BaseModel], key: str) -> str:
-    """First line of the docstring of the group that holds a key."""
+    """First line of the docstring of the group that a key belongs to."""
     group = model
     for name in key.split(".")[:-1]:
         group = _submodel(group.model_fields[name]) or group
@@ -203,7 +208,7 @@ _WORDS: dict[Any, str] = {
 
 
 def _values(field: FieldInfo) -> str:
-    """What a field accepts, in words; bounds stand beside the number they are for."""
+    """The values that a field accepts, in words, with the bounds of numbers."""
     return " | ".join(dict.fromkeys(_kinds(field.annotation, _bounds(field.metadata))))
 
 
@@ -229,7 +234,7 @@ def _kinds(kind: Any, bounds: Mapping[str, float]) -> Iterator[str]:  # noqa: AN
         yield _WORDS[kind] + _range(**bounds)
     elif kind in _WORDS:
         yield _WORDS[kind]
-    else:  # a model or mapping of its own: TextBank is a text bank
+    else:  # any other class: TextBank is "text bank"
         yield re.sub(r"(?<=[a-z])(?=[A-Z])", " ", getattr(origin or kind, "__name__", str(kind))).lower()
 
 
@@ -245,7 +250,7 @@ def _range(
 
 
 def _leaves(given: Mapping[str, Any], known: Sequence[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value; a mapping is opened unless it is itself an option's value."""
+    """Dotted key and value; a mapping is flattened unless it is the value of an option."""
     for name, value in given.items():
         key = f"{prefix}{name}"
         if isinstance(value, dict) and key not in known and value:
@@ -279,11 +284,8 @@ def _unknown(key: str, known: Sequence[str], where: str) -> str:
     return f"{where}: unknown option {key!r}; {hint}"
 
 
-# --- YAML ------------------------------------------------------------------------------------------------------------
-
-
 class _Loader(yaml.SafeLoader):
-    """YAML with 1.2's booleans and floats, and no key twice."""
+    """YAML with the booleans and floats of version 1.2 and without duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         keys = [self.construct_object(k, deep=True) for k, _ in node.value]

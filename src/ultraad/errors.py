@@ -9,7 +9,16 @@ if TYPE_CHECKING:
 
 
 class UltraadError(Exception):
-    """Base of all errors raised on purpose by ultraad; the command line prints its text and exits with 1."""
+    """Base class of all errors of ultraad; the command line prints the message and exits with 1.
+
+    Example:
+        >>> import ultraad
+        >>> try:
+        ...     ultraad.load("nowhere")
+        ... except ultraad.UltraadError as e:
+        ...     print(e)
+        nowhere is not an ultraad model: there is no such folder. Wanted a folder written by 'ultraad adapt -o'
+    """
 
 
 class ConfigError(UltraadError):

@@ -51,9 +51,11 @@ def torch_seeded(seed: int, purpose: str) -> torch.Generator:
 
 @contextmanager
 def torch_forked(seed: int, purpose: str) -> Iterator[None]:
-    """Inside, torch's own initialisers draw from a stream of their own; the global state is as before afterwards.
+    """Inside, torch's own initialisers use a separate stream; afterwards the global state is as before.
 
     Example:
+        >>> import torch
+        >>> from ultraad.rng import torch_forked
         >>> with torch_forked(0, "init"):
         ...     layer = torch.nn.Linear(4, 2)
     """

@@ -57,8 +57,15 @@ class Sample:
         site: Hospital; None if unknown.
         device: Scanner; None if unknown.
         tags: Facts that evaluation can filter by, e.g. ``"doppler"``, ``"marks"``, ``"combined"``.
-        mask_aligned: False if the source knows that the masks do not lie on this image's pixel grid; such a
-            sample is never used for mask supervision or pixel metrics.
+        mask_aligned: False if the masks are known not to fit this image's pixel grid; such a sample is never used for
+            mask supervision or pixel metrics.
+
+    Example:
+        >>> import ultraad
+        >>> from pathlib import Path
+        >>> sample = ultraad.Sample("a.png", Path("a.png"), label="benign", anomalous=True, group="patient 7")
+        >>> sample.masks, sample.frame
+        ((), 0)
     """
 
     id: str
@@ -78,7 +85,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class SupportSet:
-    """The few labelled images a model is adapted on. Ids, not indices, so that it survives any re-scan.
+    """The few labelled images that a model is adapted to. It stores ids, not indices, so the data can be scanned again.
 
     Attributes:
         samples: Ordered by class, then by draw order: the first k of a class are its k-shot set.
@@ -87,7 +94,15 @@ class SupportSet:
         shots: Images per class.
         seed: Seed of the draw.
         source: ``"<layout>:<root>"`` of the folder it was drawn from.
-        digest: sha256 over ids and image bytes; two supports with one digest are the same pictures.
+        digest: sha256 over ids and image bytes; support sets with the same digest hold the same images.
+
+    Example:
+        >>> import ultraad
+        >>> from ultraad.simulate import write_dataset
+        >>> folder = write_dataset("simulated", n=6, size=64)
+        >>> support = ultraad.draw_support("simulated", shots=1)
+        >>> support.classes, support.normal_class, len(support.samples)
+        (('normal', 'benign', 'malignant'), 'normal', 3)
     """
 
     samples: tuple[Sample, ...]
@@ -256,7 +271,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What everyone after the method sees.
+    """The output for one image.
 
     Attributes:
         id: Sample id.
@@ -264,6 +279,12 @@ class Prediction:
         map: float32 (H W) on the ORIGINAL pixel grid of the file; None if the method has no map.
         probs: {class name: probability}, sums to 1; None if the method does not grade.
         method: Name of the method.
+
+    Example:
+        >>> import numpy as np, ultraad
+        >>> prediction = ultraad.zero_shot(backbone="tiny").predict(np.zeros((120, 160), np.uint8))
+        >>> prediction.map.shape, list(prediction.probs), prediction.method
+        ((120, 160), ['normal', 'benign', 'malignant'], 'ultraad')
     """
 
     id: str

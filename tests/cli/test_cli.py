@@ -127,7 +127,7 @@ def test_a_detector_from_an_auxiliary_set(cli: Cli, folder_dir: Path, busi_dir: 
 
 
 def test_what_cannot_be_adapted(cli: Cli, busi_dir: Path, tmp_path: Path) -> None:
-    refused(cli("adapt", "-o", tmp_path / "m"), "nothing to adapt ultraad to", "a support set, an auxiliary set")
+    refused(cli("adapt", "-o", tmp_path / "m"), "no images to adapt ultraad to", "a support set, an auxiliary set")
     refused(cli("adapt", "-o", tmp_path / "m", "--auxiliary", busi_dir), "cannot use an auxiliary set", "april_gan")
     words = ("--auxiliary", busi_dir / "normal", "--method", "april_gan")
     refused(cli("adapt", "-o", tmp_path / "m", *words), "normal")

@@ -141,7 +141,7 @@ def test_damage_is_noticed(folder: Path, tmp_path: Path) -> None:
         (tmp_path / "missing" / "exported.json").write_text(content)
         with pytest.raises(BundleError, match=complaint):
             load(tmp_path / "missing")
-    with pytest.raises(BundleError, match="is no exported model"):
+    with pytest.raises(BundleError, match="is not an exported model"):
         load(tmp_path)
 
 
@@ -160,8 +160,8 @@ def test_a_missing_runtime_is_named(folder: Path, monkeypatch: pytest.MonkeyPatc
         load(folder)
 
 
-def test_the_wrong_reader_points_to_the_right_one(onnx: Path) -> None:
-    with pytest.raises(BundleError, match=r"ultraad\.model\.exported\.load reads it"):
+def test_the_wrong_loader_names_the_right_one(onnx: Path) -> None:
+    with pytest.raises(BundleError, match=r"load it with ultraad\.model\.exported\.load\. Wanted"):
         ultraad.load(onnx)
 
 
@@ -196,7 +196,7 @@ def test_mistakes_on_the_command_line(onnx: Path, busi_dir: Path, tmp_path: Path
         assert run(["predict", str(onnx), images, "-o", out, *more]) == 1
         assert complaint in capsys.readouterr().err
     assert run(["export", str(busi_dir), "-o", out]) == 1
-    assert "is no ultraad model" in capsys.readouterr().err
+    assert "is not an ultraad model" in capsys.readouterr().err
     assert run(["export", str(onnx), "-o", out, "--format", "tensorrt"]) == 2
     assert "openvino" in capsys.readouterr().err
     assert not Path(out).exists()

@@ -114,7 +114,7 @@ def test_what_stands_in_the_place(model: Model, onnx: Path, tmp_path: Path, monk
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     (tmp_path / "file").write_text("keep")
     for name in ("mine", "file"):
-        with pytest.raises(BundleError, match="is no exported model; choose another folder"):
+        with pytest.raises(BundleError, match="is not an exported model; choose another folder"):
             export(model, tmp_path / name)
     (tmp_path / "empty").mkdir()
     for _ in range(2):  # the second replaces the first

@@ -68,7 +68,7 @@ def test_zero_shot_round_trip(tmp_path: Path, busi_dir: Path) -> None:
     path = busi_dir / "benign" / "benign (1).png"
     assert found.predict(path).score == model.predict(path).score
     card = (tmp_path / "zero" / "README.md").read_text(encoding="utf-8")
-    assert "from sentences alone" in card
+    assert "the model uses text alone" in card
     assert "fixed at 0.5" in card
 
 
@@ -84,9 +84,9 @@ def test_what_is_in_the_folder(saved: Path, model: Model) -> None:
     assert set(content["versions"]) >= {"ultraad", "torch", "open_clip_torch"}
 
 
-def test_the_card_tells_what_a_finder_must_know(saved: Path, model: Model) -> None:
+def test_the_card_says_what_the_model_is_and_its_limits(saved: Path, model: Model) -> None:
     card = (saved / "README.md").read_text(encoding="utf-8")
-    for text in ("2 images per class", "For research only", "tiny", "image AUROC", model.digest[:16]):
+    for text in ("2 images per class", "For research only", "tiny", "| Image AUROC |", model.digest[:16]):
         assert text in card
     assert f"{model.calibration.image_threshold:.4f}" in card
 
@@ -99,11 +99,11 @@ def test_saving_again_replaces_a_model_and_nothing_else(model: Model, saved: Pat
     other = tmp_path / "photos"
     other.mkdir()
     (other / "holiday.txt").write_text("keep me")
-    with pytest.raises(BundleError, match="no ultraad model"):
+    with pytest.raises(BundleError, match="not an ultraad model; choose another name"):
         model.save(other)
     assert (other / "holiday.txt").read_text() == "keep me"
     (tmp_path / "file").write_text("x")
-    with pytest.raises(BundleError, match="no ultraad model"):
+    with pytest.raises(BundleError, match="not an ultraad model; choose another name"):
         model.save(tmp_path / "file")
     with pytest.raises(DataError, match="a file is in its place"):
         model.save(tmp_path / "file" / "model")
@@ -173,7 +173,7 @@ def test_a_broken_config_is_explained(saved: Path) -> None:
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no such folder"):
         load(tmp_path / "nowhere")
-    with pytest.raises(BundleError, match=r"config\.json is missing"):
+    with pytest.raises(BundleError, match=r"it has no config\.json"):
         load(tmp_path)
 
 

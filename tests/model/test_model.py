@@ -208,11 +208,11 @@ def test_unreadable_auxiliary_images_are_left_out_of_the_record(tmp_path: Path) 
 
 
 def test_what_cannot_be_learned_from_is_refused_before_any_work(busi_dir: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing to adapt ultraad to"):
+    with pytest.raises(ConfigError, match="no images to adapt ultraad to"):
         adapt(backbone="never loaded")
-    with pytest.raises(ConfigError, match=r"ultraad learns from the support set alone.*those that can:.*april_gan"):
+    with pytest.raises(ConfigError, match=r"ultraad learns from the support set alone.*methods that can:.*april_gan"):
         adapt(auxiliary="never read", backbone="never loaded")
-    with pytest.raises(ConfigError, match="brings its own classes"):
+    with pytest.raises(ConfigError, match="has its own classes"):
         adapt("never read.json", classes=["a", "b"], backbone="never loaded")
     with pytest.raises(DataError, match="does not exist"):
         adapt(auxiliary="nowhere", method="april_gan", backbone="never loaded")

@@ -70,7 +70,7 @@ def test_every_frame_of_a_source_that_waits() -> None:
             asked.append(i)
             yield frame(i)
 
-    for one in stream(slow, source(), ahead=2):
+    for one in stream(slow, source(), prefetch=2):
         assert one.prediction.score == one.number
         assert one.stamp is None
         assert asked[-1] <= one.number + 4  # two wait, one is on its way, one may have been taken meanwhile
@@ -125,7 +125,7 @@ def test_errors_of_the_source_and_of_the_model_are_raised_in_the_loop() -> None:
 
     seen = []
     with pytest.raises(ConnectionError, match="cable"):
-        seen.extend(one.number for one in stream(slow, unplugged(), ahead=5))
+        seen.extend(one.number for one in stream(slow, unplugged(), prefetch=5))
     assert seen == [0, 1, 2]
     assert gone()
 
@@ -157,5 +157,5 @@ def test_leaving_the_loop_ends_the_thread(newest: bool) -> None:
 
 def test_an_empty_source_and_a_queue_of_nothing() -> None:
     assert list(stream(mean, [])) == []
-    with pytest.raises(ConfigError, match="ahead=0"):
-        stream(mean, [], ahead=0)
+    with pytest.raises(ConfigError, match="prefetch=0"):
+        stream(mean, [], prefetch=0)

@@ -208,5 +208,5 @@ def test_text_bank_is_complete_and_short(tmp_path):
     with pytest.raises(ConfigError, match="cannot read"):
         load_texts(tmp_path / "none.yaml")
     bad.write_text("a: [")
-    with pytest.raises(ConfigError, match="not YAML"):
+    with pytest.raises(ConfigError, match="not valid YAML"):
         load_texts(bad)

@@ -39,6 +39,13 @@ def load_backbone(
     Raises:
         ConfigError: If there is no such backbone, device or size.
         WeightsError: If the weights are missing or do not fit.
+
+    Example:
+        >>> import ultraad, torch
+        >>> backbone = ultraad.load_backbone("tiny")
+        >>> features = backbone.encode_image(torch.zeros(1, 3, backbone.size, backbone.size), layers=(2, 4))
+        >>> features.image.shape, features.patches[4].shape, features.grid
+        (torch.Size([1, 32]), torch.Size([1, 64, 64]), (8, 8))
     """
     if dtype == "auto":
         from ultraad.backbones._dtype import fastest

@@ -97,7 +97,7 @@ def load_batch(
         DataError: If a file cannot be read.
     """
     loaded = [_load(sample, preprocess, normal_class=normal_class) for sample in samples]
-    _warn_misaligned([item.decoded.sample.id for item in loaded if item.decoded.misaligned])
+    warn_misaligned([item.decoded.sample.id for item in loaded if item.decoded.misaligned])
     _warn_unknown_labels({sample.label for sample in samples}, classes)
     return _pack(loaded, preprocess, classes=classes, normal_class=normal_class)
 
@@ -120,7 +120,13 @@ def array_batch(images: Sequence[NDArray[Any]], ids: Sequence[str], preprocess: 
         msg = f"got {len(images)} images and {len(ids)} ids; give one id per image"
         raise DataError(msg)
     pairs = [preprocess.image(as_rgb8(image, id_)) for image, id_ in zip(images, ids, strict=True)]
-    return Batch(ids=tuple(ids), images=_stack([x for x, _ in pairs], preprocess), geometry=tuple(g for _, g in pairs))
+    return input_batch(pairs, ids, preprocess)
+
+
+def input_batch(inputs: Sequence[tuple[torch.Tensor, Geometry]], ids: Sequence[str], preprocess: Preprocess) -> Batch:
+    """An unlabelled batch from images that ``preprocess`` has prepared, one id per image."""
+    images = _stack([pixels for pixels, _ in inputs], preprocess)
+    return Batch(ids=tuple(ids), images=images, geometry=tuple(geometry for _, geometry in inputs))
 
 
 def iterate(
@@ -165,7 +171,7 @@ def iterate(
             yield [item.decoded for item in ready], batch
     finally:
         loading.close()
-        _warn_misaligned(misaligned)
+        warn_misaligned(misaligned)
         _warn_unknown_labels(labels, classes)
 
 
@@ -262,7 +268,8 @@ def as_rgb8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     return np.repeat(array[..., None], 3, axis=-1) if array.ndim == 2 else array
 
 
-def _warn_misaligned(ids: Sequence[str]) -> None:
+def warn_misaligned(ids: Sequence[str]) -> None:
+    """Log one warning that names the samples whose masks were refused."""
     if ids:
         named = first_names(ids, _NAMED_IN_WARNING)
         _log.warning("%d mask(s) do not fit their image's pixel grid and count as unknown: %s", len(ids), named)

@@ -23,7 +23,7 @@ from torch import nn
 from ultraad.data.support import write_fingerprints
 from ultraad.errors import BundleError, ConfigError, ExportError
 from ultraad.io.files import sha256, whole_folder, write_json, write_text
-from ultraad.model.exported import AUXILIARY, CONFIG, SUPPORT, About, Config, ExportedModel, is_exported, load
+from ultraad.model.exported import AUXILIARY, CONFIG, SUPPORT, Config, ExportedModel, ExportFacts, is_exported, load
 from ultraad.model.record import versions
 from ultraad.model.runtimes import GRAPHS, INPUT, open_session, require
 from ultraad.runs.evaluate import evaluate
@@ -101,7 +101,7 @@ def export(
         if model.auxiliary:
             write_text(fresh / AUXILIARY, write_fingerprints(model.auxiliary))
         files = {path.name: sha256(path) for path in sorted(fresh.iterdir())}
-        about = About(
+        about = ExportFacts(
             runtime=runtime,
             int8=int8,
             versions={**versions(), **{name: version(name) for name in names}},
@@ -184,7 +184,7 @@ def _check(model: Model, folder: Path, *, runtime: Runtime, int8: bool, check: o
         msg = "labelled images are for checking int8; ask for int8 too, or leave them out"
         raise ConfigError(msg)
     if folder.exists() and not is_exported(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        msg = f"{folder} exists and is no exported model; choose another folder, or move what is there"
+        msg = f"{folder} exists and is not an exported model; choose another folder, or move what is there"
         raise BundleError(msg)
 
 

@@ -1,4 +1,4 @@
-"""Make a model: adapt a frozen CLIP to a few labelled images, or use it with sentences alone."""
+"""Make a model: adapt a frozen CLIP to a few labelled images, or use it with text alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ultraad.types import FitReport, SupportSet
 
 _AUXILIARY_BATCH = 8
-"""Images per step for methods without a batch size of their own (APRIL-GAN, AnomalyCLIP: 8)."""
+"""Images per step for methods without an option for it (APRIL-GAN and AnomalyCLIP use 8)."""
 
 
 def adapt(
@@ -53,29 +53,38 @@ def adapt(
     """Adapt a frozen CLIP to a few labelled images, to a larger auxiliary set, or to both.
 
     Args:
-        support: A support set, or the JSON file of one. None for methods that an auxiliary set is enough for.
-        auxiliary: A second data set with lesion masks, or its folder, for methods that are trained on one; see
-            ``ultraad methods``. Its images are never evaluated either.
+        support: A support set, or its JSON file. None for methods that need only an auxiliary set.
+        auxiliary: A second data set with lesion masks, or its folder, for methods that train on one; see
+            ``ultraad methods``. Its images are never evaluated.
         auxiliary_layout: Layout of that folder.
-        method: A name from ``ultraad methods``.
-        backbone: A name from ``ultraad backbones``, or one that is loaded (then device, dtype and size are its own).
-        options: Of the method, nested or dotted, plus ``calibration.folds`` and ``calibration.rule``.
+        method: A name from ``ultraad methods``, or ``"package.module:NAME"``.
+        backbone: A name as in :func:`ultraad.load_backbone`, or a loaded backbone, which keeps its own device, dtype
+            and size.
+        options: Options of the method, nested or dotted, plus ``calibration.folds`` and ``calibration.rule``.
         classes: Without a support set: class names in label order; those of the text bank if None.
-        normal_class: Without a support set: the class that means "no lesion"; None takes the one named so.
-        seed: Same seed, same support, same model.
+        normal_class: Without a support set: the class that means "no lesion"; if None, it is recognised by its name.
+        seed: The same seed and support set give the same model.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
-        dtype: Of the image tower. ``"auto"`` takes bfloat16 where it is measurably faster; ``model.describe()`` says
-            which it was.
-        size: Input side in pixels; the weights' own if None.
-        calibrate: Fit thresholds by cross-validation (one more fit for each fold); otherwise they are 0.5. With an
-            auxiliary set they are 0.5, too: every fold would be trained on all of it again.
-        progress: Called with (what is being done, done, total).
+        dtype: Number type of the image tower. ``"auto"`` chooses bfloat16 where it is measurably faster;
+            ``model.describe()`` says which was chosen.
+        size: Input side in pixels; the default of the weights if None.
+        calibrate: Fit thresholds by cross-validation (one more fit for each fold); otherwise they are 0.5. They are
+            also 0.5 with an auxiliary set, because every fold would train on all of it again.
+        progress: Called with (step, done, total).
 
     Raises:
-        ConfigError: If a name or an option is unknown, nothing is given to learn from, or the method cannot use an
-            auxiliary set.
+        ConfigError: If a name or an option is unknown, no images are given, or the method cannot use an auxiliary set.
         DataError: If the support or the auxiliary set lacks something the method needs, or a file cannot be read.
         WeightsError: If the backbone's weights are missing.
+
+    Example:
+        >>> import ultraad
+        >>> from ultraad.simulate import write_dataset
+        >>> folder = write_dataset("simulated", n=6, size=64)
+        >>> support = ultraad.draw_support("simulated", shots=1)
+        >>> model = ultraad.adapt(support, backbone="tiny", options={"train.epochs": 1})
+        >>> model.classes
+        ('normal', 'benign', 'malignant')
     """
     chosen = methods.get(method)
     config, folds = _split_options(chosen, options)
@@ -96,7 +105,10 @@ def adapt(
     def make() -> Method:
         return chosen(used, config, classes=names, normal_class=normal)
 
-    tell = progress or _silent
+    def tell(step: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(step, done, total)
+
     fitted = make()
     fitted.progress = lambda done, total: tell("adapt", done, total)
     report = fitted.fit(batch, auxiliary=others, seed=seed)
@@ -113,7 +125,7 @@ def adapt(
     else:
         why = "calibration was turned off" if others is None else "trained on an auxiliary set, so no fold was held out"
         found = fixed(has_map="map" in chosen.info.outputs, note=why)
-    if isinstance(backbone, str):  # nobody else uses this backbone
+    if isinstance(backbone, str):  # loaded here, so nothing else uses it
         used.cache.clear()
     learned_from = fingerprints_of(others.samples, auxiliary.source) if auxiliary and others else ()
     return Model(
@@ -137,15 +149,15 @@ def zero_shot(
     dtype: DTypeChoice = "float32",
     size: int | None = None,
 ) -> Model:
-    """A model from sentences alone: no image is seen, and thresholds are 0.5.
+    """Make a model from text alone: no image is used, and thresholds are 0.5.
 
     Args:
         backbone: As in :func:`adapt`.
         classes: Class names in label order; those of the text bank if None (normal, benign, malignant).
-        normal_class: The class that means "no lesion"; None takes the one named so.
-        method: As in :func:`adapt`; it must accept an empty support set.
-        options: Of the method, e.g. other sentences.
-        seed: Of the method's random start.
+        normal_class: The class that means "no lesion"; if None, it is recognised by its name.
+        method: As in :func:`adapt`; it must work without images.
+        options: Options of the method, e.g. other sentences.
+        seed: Of the method's initial values.
         device: As in :func:`adapt`.
         dtype: As in :func:`adapt`.
         size: As in :func:`adapt`.
@@ -153,11 +165,17 @@ def zero_shot(
     Raises:
         ConfigError: If a name or an option is unknown, or the method needs images.
         WeightsError: If the backbone's weights are missing.
+
+    Example:
+        >>> import ultraad
+        >>> model = ultraad.zero_shot(backbone="tiny", classes=["normal", "cyst"])
+        >>> model.classes, model.calibration.image_threshold
+        (('normal', 'cyst'), 0.5)
     """
     chosen = methods.get(method)
     if not chosen.info.zero_shot:
         able = _names_of(lambda info: info.zero_shot)
-        msg = f"{method} learns from images and has no zero-shot form; adapt it, or take one of: {able}"
+        msg = f"{method} learns from images and has no zero-shot form; adapt it, or use one of: {able}"
         raise ConfigError(msg)
     config, _ = _split_options(chosen, options)
     names, normal = _class_names(config, classes, normal_class)
@@ -173,22 +191,20 @@ def zero_shot(
     )
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """No progress wanted."""
-
-
 def _check_sources(method: type[Method], support: object | None, auxiliary: object | None, *, named: bool) -> None:
-    """Refuse, before any work, what cannot be learned from."""
+    """Check, before any work, that the method can learn from the given data."""
     name = method.info.name
     if support is None and auxiliary is None:
-        msg = f"nothing to adapt {name} to: give a support set, an auxiliary set, or both; without images use zero_shot"
+        msg = (
+            f"no images to adapt {name} to: give a support set, an auxiliary set, or both; without images use zero_shot"
+        )
         raise ConfigError(msg)
     if auxiliary is not None and not method.info.auxiliary:
         able = _names_of(lambda info: info.auxiliary)
-        msg = f"{name} learns from the support set alone and cannot use an auxiliary set; those that can: {able}"
+        msg = f"{name} learns from the support set alone and cannot use an auxiliary set; methods that can: {able}"
         raise ConfigError(msg)
     if support is not None and named:
-        msg = "the support set brings its own classes; leave out classes and normal_class, or draw it with them"
+        msg = "the support set has its own classes; leave out classes and normal_class, or draw the set with them"
         raise ConfigError(msg)
 
 
@@ -198,23 +214,23 @@ def _names_of(wanted: Callable[[MethodInfo], bool]) -> str:
 
 
 def _class_names(config: Any, classes: Sequence[str] | None, normal: str | None) -> tuple[tuple[str, ...], str]:  # noqa: ANN401
-    """(classes, normal class) where no support set says them: as given, or from the text bank."""
+    """(classes, normal class) without a support set: as given, or from the text bank."""
     bank = getattr(config, "texts", None) or breast_texts()
     names = tuple(classes or bank.classes)
     normal = normal or next(filter(is_normal, names), None)
     if normal is None:
-        msg = f"none of the classes {', '.join(names)} is known to mean 'no lesion'; name it with normal_class="
+        msg = f"none of the classes {', '.join(names)} is known to mean 'no lesion'; name one with normal_class="
         raise ConfigError(msg)
     return names, normal
 
 
 def _batch_size(config: Any) -> int:  # noqa: ANN401
-    """The method's own, so that a step on the auxiliary set is as large as one on the support."""
+    """The method's batch size, so that steps on the auxiliary set are as large as on the support set."""
     return int(getattr(getattr(config, "train", config), "batch_size", _AUXILIARY_BATCH))
 
 
 def _split_options(method: type[Method], given: Mapping[str, Any] | None) -> tuple[Any, CalibrationConfig]:
-    """The method's options and, under ``calibration``, those of the thresholds."""
+    """The options of the method, and those of the thresholds, whose keys begin with ``calibration``."""
     own: dict[str, Any] = {}
     thresholds: dict[str, Any] = {}
     for key, value in (given or {}).items():

@@ -1,4 +1,4 @@
-"""A model as a folder that can be kept, sent and checked; nothing in it is ever executed.
+"""A model as a folder that can be kept, sent and checked. It holds no code.
 
     config.json           what the model is, its thresholds, its history, versions, and the sha256 of the other files
     adapter.safetensors   the learned values; the frozen backbone is named, not copied
@@ -6,7 +6,7 @@
     auxiliary.csv         the same of each auxiliary image, if there was an auxiliary set
     README.md             the model card
 
-The folder is written beside its place and renamed, so a reader never meets half of one.
+The folder is written under another name and then renamed, so a reader never sees an incomplete one.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ AUXILIARY = "auxiliary.csv"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """Everything that a folder holds.
+    """The content of a folder.
 
     Attributes:
-        about: What the model is and where it comes from.
-        digest: sha256 over all that fixes the results.
+        description: What the model is and where it comes from.
+        digest: sha256 over everything that determines the results.
         state: {name: learned values}.
         support: (fingerprint, label) of each support image.
         auxiliary: The same of each auxiliary image.
     """
 
-    about: Description
+    description: Description
     digest: str
     state: Mapping[str, torch.Tensor]
     support: tuple[tuple[Fingerprint, str], ...]
@@ -67,22 +67,22 @@ class _Config(Record):
 
 
 def write(parts: Parts, folder: str | Path) -> Path:
-    """Write a model; all or nothing. An older model at this place is replaced.
+    """Write a model completely or not at all. An older model in the folder is replaced.
 
     Args:
-        parts: Of any model.
+        parts: The parts of any model.
         folder: Made if needed.
 
     Returns:
         The folder.
 
     Raises:
-        BundleError: If the folder exists and is no model.
-        DataError: If the place cannot be written to.
+        BundleError: If the folder exists and is not a model.
+        DataError: If the folder cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and not _replaceable(folder):
-        msg = f"{folder} exists and is no ultraad model; choose another name for the model, or move what is there"
+        msg = f"{folder} exists and is not an ultraad model; choose another name for the model, or move that folder"
         raise BundleError(msg)
     state = {key: value.detach().cpu().contiguous() for key, value in parts.state.items()}
     files = {
@@ -96,24 +96,24 @@ def write(parts: Parts, folder: str | Path) -> Path:
         "versions": versions(),
         "digest": parts.digest,
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-        **parts.about.model_dump(mode="json"),
+        **parts.description.model_dump(mode="json"),
     }
     with whole_folder(folder) as fresh:
         for name, data in files.items():
             write_bytes(fresh / name, data)
-        write_text(fresh / CARD, model_card(config))
+        write_text(fresh / CARD, model_card(parts.description, digest=parts.digest, versions=config["versions"]))
         write_json(fresh / CONFIG, config)
     return folder
 
 
 def read(folder: str | Path) -> Parts:
-    """Read a folder and check that it is what was written.
+    """Read a folder and check its files.
 
     Args:
-        folder: What :func:`write` wrote.
+        folder: A folder written by :func:`write`.
 
     Raises:
-        BundleError: If a file is missing, damaged or from another format.
+        BundleError: If a file is missing or damaged, or has another format.
     """
     folder = Path(folder)
     config = _read_config(folder)
@@ -127,7 +127,7 @@ def read(folder: str | Path) -> Parts:
     origin = config.origin
     auxiliary = read_fingerprints(folder / AUXILIARY, origin.auxiliary.source) if origin.auxiliary else ()
     return Parts(
-        about=config,
+        description=config,
         digest=config.digest,
         state=state,
         support=tuple(read_fingerprints(folder / SUPPORT, origin.source)),
@@ -150,16 +150,20 @@ def _replaceable(folder: Path) -> bool:
 def _read_config(folder: Path) -> _Config:
     path = folder / CONFIG
     if not path.is_file():
-        found = "no such folder" if not folder.exists() else f"{CONFIG} is missing there"
+        found = f"it has no {CONFIG}" if folder.exists() else "there is no such folder"
         if is_exported(folder):
-            found = "it is an exported model; ultraad.model.exported.load reads it"
-        msg = f"{folder} is no ultraad model: {found}. Wanted a folder written by 'ultraad adapt -o'"
+            found = "it is an exported model; load it with ultraad.model.exported.load"
+        msg = f"{folder} is not an ultraad model: {found}. Wanted a folder written by 'ultraad adapt -o'"
         raise BundleError(msg)
     return read_record(path, _Config, wanted=FORMAT, what="model", remedy="make it again")
 
 
 def _warn_versions(config: _Config, folder: Path) -> None:
     here = versions()
-    others = [f"{name} {made} (here {here[name]})" for name, made in config.versions.items() if here.get(name) != made]
+    others = [
+        f"{name} {made} (here {here.get(name, 'not installed')})"
+        for name, made in config.versions.items()
+        if here.get(name) != made
+    ]
     if others:
-        _log.warning("the model %s was made with %s; results may differ a little", folder, ", ".join(others))
+        _log.warning("the model %s was made with %s; results may differ slightly", folder, ", ".join(others))

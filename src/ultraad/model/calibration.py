@@ -1,8 +1,8 @@
-"""Thresholds and an honest first estimate from the support set alone, by cross-validation.
+"""Thresholds and a first estimate of accuracy from the support set alone, by cross-validation.
 
-Each fold is held out in turn, a fresh method is fitted on the rest with the same seed, and the held-out images are
-scored. The out-of-fold scores give the thresholds that are stored with the model. They come from methods fitted on
-fewer images than the final one, so they are slightly pessimistic, and they never see evaluated data.
+Each fold is held out in turn: a new method is fitted on the rest with the same seed and scores the held-out images. The
+out-of-fold scores give the thresholds that are stored with the model. They come from methods fitted on fewer images
+than the final one, so the estimates are slightly pessimistic. Evaluated data is never used.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ultraad.config import Strict
 from ultraad.io import read_mask
 from ultraad.metrics import threshold
 from ultraad.metrics.summary import Evaluation
@@ -30,24 +31,18 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FIXED = 0.5
-"""Threshold where nothing could be fitted: scores and maps are probabilities."""
+"""Threshold where none could be fitted: scores and maps are probabilities."""
 
 
-class CalibrationConfig(BaseModel):
-    """How thresholds are fitted. Given as ``calibration.<key>`` among the options of a method."""
+class CalibrationConfig(Strict):
+    """How thresholds are fitted. Given as ``calibration.<key>`` with the options of a method."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    folds: int = Field(
-        default=4, ge=2, description="held-out parts; as many as images per class leaves one out"
-    )  # ours
-    rule: Literal["youden", "f1"] = Field(default="youden", description="what the image threshold maximises")  # ours
+    folds: int = Field(default=4, ge=2, description="held-out parts; as many as images per class leaves one out")
+    rule: Literal["youden", "f1"] = Field(default="youden", description="what the image threshold maximises")
 
 
-class Estimate(BaseModel):
+class Estimate(Strict):
     """One out-of-fold number with its 95 % interval."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float
     low: float | None = None
@@ -55,21 +50,19 @@ class Estimate(BaseModel):
     n: int
 
 
-class Calibration(BaseModel):
-    """What calibration found; stored in every bundle.
+class Calibration(Strict):
+    """The result of calibration, stored in every saved model.
 
     Attributes:
         image_threshold: An image is abnormal if its score is at least this.
         pixel_threshold: A pixel is lesion if its map value is at least this; None without maps.
-        rule: How the thresholds came about.
-        folds: Parts that were held out in turn; 0 if there was no cross-validation.
+        rule: How the thresholds were found.
+        folds: Number of folds; 0 if there was no cross-validation.
         grouped: True if no patient was on both sides of a fold.
-        images: Images that were scored out of fold.
-        estimates: {metric: out-of-fold value}: what the support set alone says about the model.
-        notes: Sentences a user should read.
+        images: Number of images that were scored out of fold.
+        estimates: {metric: out-of-fold value}.
+        notes: Notes for users.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_threshold: float
     pixel_threshold: float | None
@@ -77,12 +70,12 @@ class Calibration(BaseModel):
     folds: int = 0
     grouped: bool = False
     images: int = 0
-    estimates: dict[str, Estimate] = {}
+    estimates: dict[str, Estimate] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 def fixed(*, has_map: bool, note: str) -> Calibration:
-    """Thresholds at 0.5, and the reason why nothing better is known."""
+    """Thresholds at 0.5, with a note that says why."""
     return Calibration(
         image_threshold=FIXED, pixel_threshold=FIXED if has_map else None, rule=f"fixed at {FIXED}", notes=(note,)
     )
@@ -100,15 +93,15 @@ def cross_validate(
     """Cross-validate on the support set.
 
     Args:
-        make: Gives a fresh, unfitted method.
+        make: Returns a new, unfitted method.
         support: The labelled support.
-        samples: Its samples, in the same order: masks are compared on the original pixel grid.
+        samples: Its samples, in the same order; masks are compared on the original pixel grid.
         config: Folds and rule.
         seed: Of the folds and of every fit.
         progress: Called with (folds done, folds).
 
     Returns:
-        Thresholds and estimates; thresholds at 0.5, with a note, if the support is too small to be divided.
+        Thresholds and estimates; thresholds at 0.5, with a note, if the support is too small to be split.
     """
     method = make()
     has_map = "map" in method.info.outputs
@@ -158,7 +151,7 @@ def _estimates(
     *,
     seed: int,
 ) -> dict[str, Estimate]:
-    """Threshold-free metrics only: at thresholds fitted on the same scores a number would flatter itself."""
+    """Threshold-free metrics only: metrics at thresholds fitted on the same scores would be too optimistic."""
     evaluation = Evaluation(method.classes, method.normal_class)
     assert support.labels is not None  # folds exist only for labelled images
     for i, p in sorted(predictions.items()):
@@ -188,19 +181,19 @@ def _estimates(
 
 
 def folds(labels: Sequence[int], groups: Sequence[str | None], *, count: int, seed: int) -> list[list[int]]:
-    """Positions divided into parts: patients stay together, classes are spread evenly.
+    """Split positions into folds: patients stay together, and classes are spread evenly.
 
-    Patients are taken from the largest to the smallest, in random order among equals, each into the part where its
-    classes are rarest so far.
+    Patients are assigned from the one with most images to the one with fewest, in random order among equals, each to
+    the fold where its classes are rarest so far.
 
     Args:
-        labels: Label number of each image; an image with a negative one is in no part.
+        labels: Label number of each image; an image with a negative one is in no fold.
         groups: Patient of each image, None where unknown (then the image is its own patient); may be empty.
-        count: Parts wanted; fewer are made where a class has fewer patients.
+        count: Number of folds; fewer if a class has fewer patients.
         seed: Of the random order.
 
     Returns:
-        At least two parts, none empty, such that every class remains outside each of them; or no part at all if the
+        At least two folds, none empty, such that every class also occurs outside each of them; or an empty list if the
         images do not allow that.
     """
     members: dict[Hashable, list[int]] = {}

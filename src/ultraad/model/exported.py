@@ -1,4 +1,4 @@
-"""An exported model: reads and predicts like :class:`ultraad.Model`, without torch.
+"""An exported model: predicts like :class:`ultraad.Model`, without torch.
 
 The folder::
 
@@ -10,29 +10,26 @@ The folder::
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from ultraad.data.loader import decode, read_any
-from ultraad.data.prefetch import prefetch
+from ultraad.config import Strict
 from ultraad.data.preprocess import Preprocess
-from ultraad.data.samples import samples_of
 from ultraad.data.support import read_fingerprints
 from ultraad.errors import BundleError
-from ultraad.model.record import Description, Record, Strict, check_files, read_record
+from ultraad.model.predictor import Predictor
+from ultraad.model.record import Description, Record, check_files, read_record
 from ultraad.model.runtimes import open_session
-from ultraad.types import Prediction, Result
+from ultraad.types import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from ultraad.errors import DataError
-    from ultraad.types import Sample
+    from ultraad.types import Geometry
 
 CONFIG = "exported.json"
 FORMAT: Final = "ultraad.exported/1"
@@ -40,21 +37,21 @@ SUPPORT, AUXILIARY = "support.csv", "auxiliary.csv"
 
 
 def is_exported(folder: str | Path) -> bool:
-    """Whether this is a folder that ``ultraad export`` wrote."""
+    """Whether ``ultraad export`` wrote this folder."""
     return (Path(folder) / CONFIG).is_file()
 
 
-class About(Strict):
-    """The export itself.
+class ExportFacts(Strict):
+    """Facts about the export.
 
     Attributes:
-        runtime: What the graph is for.
+        runtime: The runtime of the graph.
         int8: Whether its matrix products are int8.
         versions: Packages that made it.
         source: Digest of the model it was made from.
-        parity: {output: largest difference from PyTorch on ``images`` pictures}, and the tolerance it was held to.
-        speed: Milliseconds per image, of the runtime and of PyTorch in turns, by batch size.
-        check: What the int8 form was held to on labelled images; empty if there were none.
+        parity: {output: largest difference from PyTorch on ``images`` pictures}, and the tolerance.
+        speed: Milliseconds per image, of the runtime and of PyTorch, by batch size.
+        check: The accuracy of the int8 graph on labelled images; empty if there were none.
     """
 
     runtime: Literal["onnx", "openvino"]
@@ -71,16 +68,16 @@ class Config(Record):
 
     format: Literal["ultraad.exported/1"] = FORMAT
     note: str = "For research only; no medical device."
-    exported: About
+    exported: ExportFacts
 
 
-class ExportedModel:
+class ExportedModel(Predictor):
     """A model whose graph runs in ONNX Runtime or OpenVINO. Made by :func:`load`.
 
     Args:
-        folder: What ``ultraad export`` wrote.
+        folder: A folder written by ``ultraad export``.
         config: Its ``exported.json``.
-        threads: Of the runtime; its own choice if None.
+        threads: Threads of the runtime; the runtime chooses if None.
     """
 
     def __init__(self, folder: Path, config: Config, *, threads: int | None = None) -> None:
@@ -109,83 +106,47 @@ class ExportedModel:
 
     @property
     def digest(self) -> str:
-        """sha256 over the graph and the model it was made from: one digest, one set of results."""
+        """sha256 over the graph and the model it was made from."""
         return self.config.digest
 
     def describe(self) -> Description:
-        """What the model is and where it comes from, the export included."""
+        """What the model is and where it comes from, including the export."""
         return self.config
 
-    def predict(self, x: str | Path | Sample | NDArray[Any], *, frame: int = 0) -> Prediction:
-        """One image; see :meth:`ultraad.model.model.Model.predict`.
+    def _prepare(self, image: NDArray[np.uint8]) -> tuple[Any, Geometry]:
+        return self.preprocess.picture(image)
 
-        Raises:
-            DataError: If the file or array cannot be used.
-        """
-        image, name = read_any(x, frame=frame)
-        return self._predict([image], [name])[0]
-
-    def predict_many(
-        self,
-        items: Iterable[str | Path | Sample],
-        *,
-        frame: int | None = None,
-        batch_size: int = 8,
-        on_error: Callable[[Sample, DataError], None] | None = None,
-    ) -> Iterator[Result]:
-        """Many images in a stream; see :meth:`ultraad.model.model.Model.predict_many`.
-
-        Raises:
-            DataError: If a file cannot be read and there is no ``on_error``.
-        """
-        loaded = prefetch(
-            samples_of(items, frame=frame),
-            lambda sample: decode(sample, normal_class=self.normal_class),
-            batch_size=batch_size,
-            on_error=on_error,
-        )
-        for batch in loaded:
-            predictions = self._predict([d.image for d in batch], [d.sample.id for d in batch])
-            for d, prediction in zip(batch, predictions, strict=True):
-                yield Result(d.sample, d.image, prediction, d.mask)
-
-    def is_abnormal(self, prediction: Prediction) -> bool:
-        """Whether the score reaches the stored threshold."""
-        return prediction.score >= self.calibration.image_threshold
-
-    def _predict(self, images: Sequence[NDArray[np.uint8]], ids: Sequence[str]) -> list[Prediction]:
-        """Predictions on the original pixel grid, of images uint8 (h w 3) of any sizes."""
-        pairs = [self.preprocess.picture(image) for image in images]
-        found = self.run(np.stack([picture for picture, _ in pairs]))
+    def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
+        found = self.run(np.stack([picture for picture, _ in inputs]))
         out = []
-        for i, (id_, (_, geometry)) in enumerate(zip(ids, pairs, strict=True)):
+        for i, (id_, (_, geometry)) in enumerate(zip(ids, inputs, strict=True)):
             grid = geometry.invert(found["map"][i]) if "map" in found else None
             probs = dict(zip(self.classes, found["probs"][i].tolist(), strict=True)) if "probs" in found else None
             out.append(Prediction(id_, float(found["score"][i]), map=grid, probs=probs, method=self.config.method))
         return out
 
     def run(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """The graph itself.
+        """Run the graph.
 
         Args:
             pictures: uint8 (b s s 3), from :meth:`Preprocess.picture`.
 
         Returns:
-            score (b,), map (b mh mw) on the model grid, and probs (b c), as far as the model has them.
+            score (b,) and, if the model has them, map (b mh mw) on the model grid and probs (b c).
         """
         if not self.config.exported.int8:
             return self._session(pictures)
-        # int8 scales its inputs by the largest value in the batch, so an image must be alone in it
+        # int8 scales its inputs by the largest value in the batch, so each image needs a batch of its own
         parts = [self._session(pictures[i : i + 1]) for i in range(len(pictures))]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def load(folder: str | Path, *, threads: int | None = None) -> ExportedModel:
-    """An exported model, checked against its own list of files.
+    """Load an exported model and check its files.
 
     Args:
-        folder: What ``ultraad export`` wrote.
-        threads: Of the runtime; its own choice if None.
+        folder: A folder written by ``ultraad export``.
+        threads: Threads of the runtime; the runtime chooses if None.
 
     Raises:
         BundleError: If a file is missing, damaged or from another format.
@@ -199,6 +160,6 @@ def load(folder: str | Path, *, threads: int | None = None) -> ExportedModel:
 
 def _read(path: Path) -> Config:
     if not path.is_file():
-        msg = f"{path.parent} is no exported model: {CONFIG} is missing there. 'ultraad export' makes one"
+        msg = f"{path.parent} is not an exported model: it has no {CONFIG}. Make one with 'ultraad export'"
         raise BundleError(msg)
     return read_record(path, Config, wanted=FORMAT, what="exported model", remedy="export the model again")

@@ -1,53 +1,54 @@
-"""The model card: what a bundle's README.md tells a person who finds the folder."""
+"""The model card: the README.md in a model's folder."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ultraad import methods
 from ultraad.data import sources
+from ultraad.metrics.catalogue import spec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from ultraad.model.calibration import Calibration
+    from ultraad.model.record import Description, Origin
+
 _LIMITS = """\
-- For research only. This is no medical device: it must not be used to diagnose, to treat, or to decide for a patient.
-- It has learned from few images or few sources. Scanners, settings, organs and populations that it has not seen can
-  give other scores at the same threshold; check it on labelled images of your own first.
-- Calipers, text and body markers inside a picture can act as a shortcut; compare results with and without them.
-- Scores rank images. Whether they are calibrated probabilities on your data has to be measured.
+- For research only. This is not a medical device: do not use it to diagnose, to treat, or to decide for a patient.
+- It has learned from few images or few sources. Other scanners, settings, organs and populations can give other scores
+  at the same threshold; check it on labelled images of your own first.
+- Calipers, text and body markers in an image can act as a shortcut; compare results with and without them.
+- Scores rank images. Measure on your own data whether they are calibrated probabilities.
 """
 
-_NAMES = {
-    "image_auroc": "image AUROC",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel average precision",
-    "class_auroc_macro": "class AUROC, macro one-vs-rest",
-    "benign_malignant_auroc": "benign vs malignant AUROC",
-    "balanced_accuracy": "balanced accuracy",
-}
 
+def model_card(model: Description, *, digest: str, versions: Mapping[str, str]) -> str:
+    """The card in Markdown.
 
-def model_card(config: Mapping[str, Any]) -> str:
-    """Markdown from the content of ``config.json``."""
-    info = methods.get(config["method"]).info
-    origin, calibration, tower = config["origin"], config["calibration"], config["backbone"]
+    Args:
+        model: What the model is and where it comes from.
+        digest: The model's digest.
+        versions: {package: version} that made it.
+    """
+    info = methods.get(model.method).info
+    origin, calibration, backbone = model.origin, model.calibration, model.backbone
     parts = [
-        f"# {info.title}, {_protocol(origin)}\n",
-        f"{_abilities(info.outputs, config['classes'])} ('{config['normal_class']}' means no lesion).\n\n"
+        f"# {info.title}, {_setting(origin)}\n",
+        f"{_abilities(info.outputs, model.classes)} ('{model.normal_class}' means no lesion).\n\n"
         f"- method: `{info.name}` ([paper]({info.url}): {info.paper})\n"
-        f"- backbone: `{tower['name']}`, frozen, {tower['size']} px, weights {tower['fingerprint'][:16]}\n"
-        f"- learned values: {sum(origin['learned'].values()):,}; selection: {origin['selection'] or 'none'}\n"
-        f"- seed: {origin['seed']}; model digest: {config['digest'][:16]}\n"
-        f"- made with {', '.join(f'{k} {v}' for k, v in config['versions'].items())}\n",
+        f"- backbone: `{backbone.name}`, frozen, {backbone.size} px, weights {backbone.fingerprint[:16]}\n"
+        f"- learned values: {sum(origin.learned.values()):,}; selection: {origin.selection or 'none'}\n"
+        f"- seed: {origin.seed}; model digest: {digest[:16]}\n"
+        f"- made with {', '.join(f'{k} {v}' for k, v in versions.items())}\n",
         f"## Data\n\n{_data(origin)}",
         f"## Thresholds\n\n{_thresholds(calibration)}",
-        f"## What the support set says\n\n{_estimates(calibration)}",
+        f"## Estimates from the support set\n\n{_estimates(calibration)}",
         f"## Limits\n\n{_LIMITS}",
         "## Use\n\n```\nultraad predict THIS_FOLDER IMAGES -o results\n"
         "ultraad evaluate THIS_FOLDER DATASET -o results\n```\n",
     ]
-    notes = [*origin["notes"], *calibration["notes"]]
+    notes = [*origin.notes, *calibration.notes]
     if notes:
         parts.insert(-2, "## Notes\n\n" + "".join(f"- {note}\n" for note in notes))
     return "\n".join(parts)
@@ -61,25 +62,24 @@ def _abilities(outputs: Collection[str], classes: Sequence[str]) -> str:
     return text[0].upper() + text[1:]
 
 
-def _protocol(origin: Mapping[str, Any]) -> str:
+def _setting(origin: Origin) -> str:
     named = {"zero-shot": "zero-shot", "auxiliary": "trained on another data set"}
-    return named.get(origin["protocol"], f"{origin['shots']} images per class")
+    return named.get(origin.setting, f"{origin.shots} images per class")
 
 
-def _data(origin: Mapping[str, Any]) -> str:
-    if origin["protocol"] == "zero-shot":
-        return "None: the model works from sentences alone.\n"
+def _data(origin: Origin) -> str:
+    if origin.setting == "zero-shot":
+        return "None: the model uses text alone.\n"
     parts = []
-    if origin["source"] is not None:
+    if origin.source is not None:
         parts.append(
-            f"{origin['shots']} images per class, listed in `support.csv` (no picture is stored here).\n\n"
-            f"- support digest: {origin['support_digest'][:16]}\n{_source(origin['source'])}"
+            f"{origin.shots} images per class, listed in `support.csv`. The folder holds no images.\n\n"
+            f"- support digest: {(origin.support_digest or '')[:16]}\n{_source(origin.source)}"
         )
-    if origin["auxiliary"] is not None:
-        auxiliary = origin["auxiliary"]
+    if origin.auxiliary is not None:
         parts.append(
-            f"An auxiliary set of {auxiliary['images']} images, listed in `auxiliary.csv`.\n\n"
-            f"- auxiliary digest: {auxiliary['digest'][:16]}\n{_source(auxiliary['source'])}"
+            f"An auxiliary set of {origin.auxiliary.images} images, listed in `auxiliary.csv`.\n\n"
+            f"- auxiliary digest: {origin.auxiliary.digest[:16]}\n{_source(origin.auxiliary.source)}"
         )
     return "\n".join(parts)
 
@@ -94,26 +94,26 @@ def _source(source: str) -> str:
     return text
 
 
-def _thresholds(calibration: Mapping[str, Any]) -> str:
-    pixel = calibration["pixel_threshold"]
-    folds = f"; {calibration['folds']} folds" if calibration["folds"] else ""
-    patients = ", patients kept together" if calibration["grouped"] else ""
+def _thresholds(calibration: Calibration) -> str:
+    pixel = calibration.pixel_threshold
+    folds = f"; {calibration.folds} folds" if calibration.folds else ""
+    patients = ", patients kept together" if calibration.grouped else ""
     return (
-        f"- image: {calibration['image_threshold']:.4f}\n"
+        f"- image: {calibration.image_threshold:.4f}\n"
         f"- pixel: {'-' if pixel is None else format(pixel, '.4f')}\n"
-        f"- rule: {calibration['rule']}{folds}{patients}\n"
+        f"- rule: {calibration.rule}{folds}{patients}\n"
     )
 
 
-def _estimates(calibration: Mapping[str, Any]) -> str:
-    if not calibration["estimates"]:
-        return "Nothing: no image was held out.\n"
+def _estimates(calibration: Calibration) -> str:
+    if not calibration.estimates:
+        return "None: no image was held out.\n"
     rows = []
-    for key, e in calibration["estimates"].items():
-        interval = "-" if e["low"] is None else f"{e['low']:.3f} to {e['high']:.3f}"
-        rows.append(f"| {_NAMES.get(key, key)} | {e['value']:.3f} | {interval} | {e['n']} |\n")
+    for key, e in calibration.estimates.items():
+        interval = "-" if e.low is None or e.high is None else f"{e.low:.3f} to {e.high:.3f}"
+        rows.append(f"| {spec(key).title} | {e.value:.3f} | {interval} | {e.n} |\n")
     return (
-        f"Scores of {calibration['images']} support images, each held out once. Few images: the intervals are wide, "
+        f"Scores of {calibration.images} support images, each held out once. With few images the intervals are wide, "
         "and they say nothing about other scanners.\n\n"
         "| metric | value | 95 % interval | images |\n| --- | --- | --- | --- |\n" + "".join(rows)
     )

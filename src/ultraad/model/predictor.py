@@ -1,48 +1,138 @@
-"""What the long jobs need of a model, whether torch or another runtime computes it."""
+"""A model that predicts, whether torch or another runtime computes it; importing this loads nothing heavy."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ultraad.data.loader import Decoded
+    from ultraad.data.preprocess import Preprocess
     from ultraad.data.support import Fingerprint
     from ultraad.errors import DataError
     from ultraad.model.calibration import Calibration
     from ultraad.model.record import Description, Origin
-    from ultraad.types import Result, Sample
+    from ultraad.types import Geometry, Prediction, Result, Sample
 
 
-class Predictor(Protocol):
-    """What :class:`~ultraad.model.model.Model` and :class:`~ultraad.model.exported.ExportedModel` have in common."""
+class Predictor(ABC):
+    """What :class:`~ultraad.model.model.Model` and :class:`~ultraad.model.exported.ExportedModel` have in common.
+
+    Attributes:
+        calibration: Its thresholds.
+        origin: Its history.
+        support: (fingerprint, label) of each support image.
+        auxiliary: The same of each auxiliary image.
+        preprocess: How pixels become the model's input.
+    """
 
     calibration: Calibration
     origin: Origin
     support: tuple[tuple[Fingerprint, str], ...]
     auxiliary: tuple[tuple[Fingerprint, str], ...]
+    preprocess: Preprocess
 
     @property
+    @abstractmethod
     def classes(self) -> tuple[str, ...]:
         """Class names in label order."""
 
     @property
+    @abstractmethod
     def normal_class(self) -> str:
         """The class that means "no lesion"."""
 
     @property
+    @abstractmethod
     def digest(self) -> str:
-        """One digest, one set of results."""
+        """sha256 over everything that determines the results: models with one digest give the same results."""
 
+    @abstractmethod
     def describe(self) -> Description:
         """What the model is and where it comes from."""
+
+    @abstractmethod
+    def _prepare(self, image: NDArray[np.uint8]) -> tuple[Any, Geometry]:
+        """The model's input of an image uint8 (h w 3), made in a thread."""
+
+    @abstractmethod
+    def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
+        """Predictions on the original pixel grid."""
+
+    def predict(self, x: str | Path | Sample | NDArray[Any], *, frame: int = 0) -> Prediction:
+        """Predict one image.
+
+        Args:
+            x: A file, a sample, or an array: uint8 (h w) or (h w 3), or float of these shapes in 0..1.
+            frame: 0-based frame, for files with several.
+
+        Returns:
+            Score, map on the original pixel grid, and class probabilities.
+
+        Raises:
+            DataError: If the file or array cannot be used.
+
+        Example:
+            >>> import numpy as np, ultraad
+            >>> model = ultraad.zero_shot(backbone="tiny")
+            >>> model.predict(np.zeros((120, 160), np.uint8)).map.shape
+            (120, 160)
+        """
+        from ultraad.data.loader import read_any
+
+        image, name = read_any(x, frame=frame)
+        return self._predict([self._prepare(image)], [name])[0]
 
     def predict_many(
         self,
         items: Iterable[str | Path | Sample],
         *,
+        frame: int | None = None,
         batch_size: int = 8,
         on_error: Callable[[Sample, DataError], None] | None = None,
     ) -> Iterator[Result]:
-        """Many images in a stream."""
+        """Predict many images in a stream. Images are decoded in advance, by threads; memory use stays constant.
+
+        Args:
+            items: Samples, or files, folders and patterns (see :func:`~ultraad.data.samples.samples_of`).
+            frame: Only this 0-based frame of multi-frame files; None takes all.
+            batch_size: Images per forward pass; changes speed, not results.
+            on_error: Called for each sample that cannot be read, which is then skipped. If None, the error is raised.
+
+        Yields:
+            Results in the order of the items.
+
+        Raises:
+            DataError: If a file cannot be read and there is no ``on_error``.
+        """
+        from ultraad.data.loader import decode, warn_misaligned
+        from ultraad.data.prefetch import prefetch
+        from ultraad.data.samples import samples_of
+        from ultraad.types import Result
+
+        def load(sample: Sample) -> tuple[Decoded, tuple[Any, Geometry]]:
+            decoded = decode(sample, normal_class=self.normal_class)
+            return decoded, self._prepare(decoded.image)
+
+        samples = samples_of(items, frame=frame)
+        loading = prefetch(samples, load, batch_size=batch_size, on_error=on_error)
+        misaligned: list[str] = []
+        try:
+            for batch in loading:
+                misaligned += [d.sample.id for d, _ in batch if d.misaligned]
+                predictions = self._predict([x for _, x in batch], [d.sample.id for d, _ in batch])
+                for (d, _), prediction in zip(batch, predictions, strict=True):
+                    yield Result(d.sample, d.image, prediction, d.mask)
+        finally:
+            loading.close()
+            warn_misaligned(misaligned)
+
+    def is_abnormal(self, prediction: Prediction) -> bool:
+        """Whether the score reaches the stored threshold."""
+        return prediction.score >= self.calibration.image_threshold

@@ -1,4 +1,4 @@
-"""What a model is and where it comes from, as the JSON that every model folder and every result carries. No torch."""
+"""What a model is and where it comes from: the JSON in every model folder and every result. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
-from ultraad.config import explain
+from ultraad.config import Strict, explain
 from ultraad.errors import BundleError
 from ultraad.io.files import sha256
 from ultraad.model.calibration import Calibration
@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound="Record")
 
 Setting = Literal["few-shot", "zero-shot", "auxiliary"]
-"""What a model has learned from; the key ``protocol`` in the JSON."""
-
-
-class Strict(BaseModel):
-    """Frozen, and nothing unknown passes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+"""The data a model was made with; the key ``protocol`` in the JSON."""
 
 
 class BackboneRecord(Strict):
@@ -45,7 +39,7 @@ class Auxiliary(Strict):
 
     Attributes:
         source: ``"<layout>:<root>"``.
-        images: Images that could be read.
+        images: Number of readable images.
         digest: sha256 over their ids and bytes.
     """
 
@@ -58,9 +52,9 @@ class Origin(Strict):
     """Where a model comes from.
 
     Attributes:
-        setting: ``"few-shot"`` with a support set, ``"auxiliary"`` if images of another data set alone were used,
-            ``"zero-shot"`` if no image was used.
-        seed: Of the fit, the folds and the method's random start.
+        setting: ``"few-shot"`` with a support set, ``"auxiliary"`` with images of another data set only,
+            ``"zero-shot"`` without images.
+        seed: Of the fit, the folds and the initial values.
         shots: Images per class; 0 without a support set.
         source: ``"<layout>:<root>"`` of the support images; None without a support set.
         support_digest: sha256 over ids and bytes of the support images; None without a support set.
@@ -69,7 +63,7 @@ class Origin(Strict):
         loss: Mean training loss per epoch.
         seconds: Wall time of the final fit.
         learned: {parameter: number of values}.
-        notes: What the method wants a user to read.
+        notes: Notes of the method for users.
     """
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
@@ -83,7 +77,7 @@ class Origin(Strict):
     selection: str = ""
     loss: tuple[float, ...] = ()
     seconds: float = 0.0
-    learned: dict[str, int] = {}
+    learned: dict[str, int] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -107,7 +101,7 @@ class Record(Description):
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that results depend on, as far as they are installed."""
+    """Versions of the installed packages that results depend on."""
     found = {}
     for name in ("ultraad", "torch", "open_clip_torch", "timm", "numpy", "pillow"):
         try:
@@ -121,14 +115,14 @@ def read_record(path: Path, kind: type[R], *, wanted: str, what: str, remedy: st
     """Read and check a record.
 
     Args:
-        path: The file, which exists.
-        kind: What it should hold.
+        path: An existing file.
+        kind: Type of the record.
         wanted: Its format.
-        what: "model" or the like, for messages.
-        remedy: What helps against a record of another version, for messages.
+        what: ``"model"`` or ``"exported model"``, for messages.
+        remedy: What to do with a record of another version, for messages.
 
     Raises:
-        BundleError: If it is damaged or from another format.
+        BundleError: If it is damaged or has another format.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -147,12 +141,12 @@ def read_record(path: Path, kind: type[R], *, wanted: str, what: str, remedy: st
 
 
 def check_files(folder: Path, files: Mapping[str, str], *, what: str) -> None:
-    """Hold the files of a folder to their record.
+    """Check the files of a folder against their record.
 
     Args:
-        folder: The model's.
+        folder: The model's folder.
         files: {name: sha256}.
-        what: "model" or the like, for messages.
+        what: ``"model"`` or ``"exported model"``, for messages.
 
     Raises:
         BundleError: If one is missing or damaged.

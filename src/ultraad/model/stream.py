@@ -1,9 +1,8 @@
-"""Frames that arrive one after the other, from a scanner or a camera, predicted with a bounded delay.
+"""Predict frames that arrive one by one from a scanner or a camera, with a bounded delay.
 
-    source -> (a thread) -> at most ``ahead`` waiting frames -> predict -> the caller's loop
+    source -> (a thread) -> at most ``prefetch`` waiting frames -> predict -> the caller's loop
 
-A display and a recorder want different things when frames come faster than they can be predicted: a display drops what
-it is too late for, a recorder makes the source wait.
+If frames arrive faster than they can be predicted, a display drops the late ones and a recorder makes the source wait.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ class Live:
     """One predicted frame.
 
     Attributes:
-        number: Place in the source, from 0; numbers are missing where frames were dropped.
-        stamp: What came with the frame, e.g. its time; None if it came alone.
-        image: The frame, as it came.
-        prediction: What the model says; its id is the number.
+        number: Position in the source, from 0; the numbers of dropped frames are missing.
+        stamp: The value that came with the frame, e.g. its time; None if there was none.
+        image: The frame, unchanged.
+        prediction: The prediction; its id is the number.
         delay: Seconds from the frame's arrival to its prediction, waiting included.
     """
 
@@ -50,31 +49,31 @@ def stream(
     frames: Iterable[NDArray[Any] | tuple[NDArray[Any], Any]],
     *,
     newest: bool = False,
-    ahead: int = 1,
+    prefetch: int = 1,
 ) -> Iterator[Live]:
-    """Predict frames as they come; see :meth:`ultraad.model.model.Model.stream` for the arguments.
+    """Predict frames as they arrive; see :meth:`ultraad.model.model.Model.stream` for the arguments.
 
     Args:
         predict: One frame to its prediction; called in the caller's thread, one frame at a time.
-        frames: The source, iterated in a thread of its own.
-        newest: Drop waiting frames for newer ones.
-        ahead: Most frames that wait.
+        frames: The source, iterated in a separate thread.
+        newest: Replace waiting frames by newer ones.
+        prefetch: Most frames that wait.
 
     Returns:
-        Predicted frames in the order of the source. What the source or ``predict`` raises is raised from here.
+        Predicted frames in the order of the source. Errors of the source and of ``predict`` are raised here.
 
     Raises:
-        ConfigError: If ``ahead`` is below 1.
+        ConfigError: If ``prefetch`` is below 1.
     """
-    if ahead < 1:
-        msg = f"ahead={ahead}; at least 1 frame must be able to wait for the model"
+    if prefetch < 1:
+        msg = f"prefetch={prefetch}: at least 1 frame must be able to wait for the model; give a number >= 1"
         raise ConfigError(msg)
-    return _predicted(predict, frames, _Waiting(ahead, newest=newest))
+    return _predicted(predict, frames, _Waiting(prefetch, newest=newest))
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """A frame that waits; ``arrived`` in seconds of ``time.monotonic``."""
+    """A waiting frame; ``arrived`` in seconds of ``time.monotonic``."""
 
     number: int
     stamp: Any
@@ -83,10 +82,10 @@ class _Frame:
 
 
 class _Waiting(AbstractContextManager["_Waiting"]):
-    """The frames between the source's thread, which holds it open with ``with``, and the caller's.
+    """The frames between the source's thread, which keeps the queue open with ``with``, and the caller's thread.
 
     Attributes:
-        error: What the source raised, once it has ended.
+        error: The error that ended the source; None if there was none.
     """
 
     error: BaseException | None = None
@@ -98,7 +97,7 @@ class _Waiting(AbstractContextManager["_Waiting"]):
         self._ended = self._left = False
 
     def put(self, frame: _Frame) -> bool:
-        """Let a frame wait, in the place of the oldest if only the newest count; False if nobody takes any more."""
+        """Add a frame, in place of the oldest if only the newest count; False if the caller takes no more frames."""
         with self._changed:
             if self._newest and len(self._frames) == self._most:
                 self._frames.popleft()
@@ -108,7 +107,7 @@ class _Waiting(AbstractContextManager["_Waiting"]):
             return not self._left
 
     def take(self) -> _Frame | None:
-        """The oldest frame, as soon as there is one; None behind the last."""
+        """The oldest frame, as soon as there is one; None after the last."""
         with self._changed:
             self._changed.wait_for(lambda: self._frames or self._ended)
             frame = self._frames.popleft() if self._frames else None
@@ -124,7 +123,7 @@ class _Waiting(AbstractContextManager["_Waiting"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """The source has ended; what it raised is for the caller, not for a thread nobody sees."""
+        """End the source; its error is kept for the caller and does not end up in the log of a thread."""
         with self._changed:
             self._ended, self.error = True, error
             self._changed.notify_all()
@@ -143,7 +142,7 @@ def _predicted(
                 if not waiting.put(_Frame(number, stamp, image, time.monotonic())):
                     break
 
-    # A daemon: a source that never gives another frame cannot be interrupted, and must not keep the program alive.
+    # A daemon thread: a source that gives no more frames cannot be interrupted, and must not keep the program alive.
     Thread(target=grab, name="ultraad-grabber", daemon=True).start()
     try:
         while (frame := waiting.take()) is not None:

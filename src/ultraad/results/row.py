@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ultraad.model.exported import About
-from ultraad.model.record import Description, Setting, Strict
+from ultraad.config import Strict
+from ultraad.model.exported import ExportFacts
+from ultraad.model.record import Description, Setting
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 
@@ -87,7 +88,7 @@ class ModelFacts(Description, _Digest):  # in this order, the digest is the firs
 
     model_config = ConfigDict(extra="ignore")
 
-    exported: About | None = None
+    exported: ExportFacts | None = None
 
 
 class DataFacts(Facts):

@@ -58,7 +58,16 @@ def evaluate(
     Raises:
         DataError: If there is nothing to evaluate, or the folder cannot be used.
         LeakageError: If the data holds images or patients the model has learned from and ``leaks="refuse"``.
-        KeyboardInterrupt: As it came.
+        KeyboardInterrupt: If the run is interrupted.
+
+    Example:
+        >>> import ultraad
+        >>> from ultraad.simulate import write_dataset
+        >>> folder = write_dataset("simulated", n=6, size=64)
+        >>> found = ultraad.evaluate(ultraad.zero_shot(backbone="tiny"), "simulated", bootstrap=100)
+        >>> auroc = found["metrics"]["image_auroc"]
+        >>> auroc["n"], 0 <= auroc["low"] <= auroc["value"] <= auroc["high"] <= 1
+        (6, True)
     """
     samples, about = _samples(data, layout=layout, split=split)
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)

@@ -44,7 +44,15 @@ def predict(
 
     Raises:
         DataError: If nothing is found, or the folder cannot be used. Files that cannot be read are listed instead.
-        KeyboardInterrupt: As it came; everything done by then is in the folder.
+        KeyboardInterrupt: If the run is interrupted; finished images are in the folder.
+
+    Example:
+        >>> import ultraad
+        >>> from ultraad.simulate import write_dataset
+        >>> folder = write_dataset("simulated", n=6, size=64)
+        >>> done = ultraad.predict(ultraad.zero_shot(backbone="tiny"), "simulated/benign", "predictions")
+        >>> done.predicted
+        2
     """
     wanted = [paths] if isinstance(paths, (str, Path)) else list(paths)
     samples = samples_of(wanted, frame=frame)

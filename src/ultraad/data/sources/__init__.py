@@ -109,6 +109,14 @@ def scan(root: Path | str, *, layout: str = "auto") -> list[Sample]:
     Raises:
         ConfigError: If the layout's name is unknown.
         DataError: If the folder does not exist, has another layout, or contains no images.
+
+    Example:
+        >>> import ultraad
+        >>> from ultraad.simulate import write_dataset
+        >>> folder = write_dataset("simulated", n=6, size=64)
+        >>> samples = ultraad.scan("simulated")
+        >>> len(samples), samples[0].label, samples[0].anomalous
+        (6, 'benign', True)
     """
     _check_exists(Path(root))
     return get(detect(root) if layout == "auto" else layout).scan(root)

@@ -62,6 +62,14 @@ def draw_support(
     Raises:
         ConfigError: If ``shots`` or ``seed`` is out of range.
         DataError: If the normal class is unknown, a class, tag or patient does not exist, or a class is too small.
+
+    Example:
+        >>> import ultraad
+        >>> from ultraad.simulate import write_dataset
+        >>> folder = write_dataset("simulated", n=6, size=64)
+        >>> support = ultraad.draw_support("simulated", shots=2)
+        >>> [sample.label for sample in support.samples]
+        ['normal', 'normal', 'benign', 'benign', 'malignant', 'malignant']
     """
     if shots < 1 or seed < 0:
         msg = f"got shots={shots}, seed={seed}; wanted shots >= 1 and seed >= 0"

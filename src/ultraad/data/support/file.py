@@ -116,6 +116,16 @@ def load_support(path: Path | str, *, root: Path | str | None = None) -> Support
 
     Raises:
         DataError: If the file is not a support set, or a picture or mask is missing or changed; names them.
+
+    Example:
+        >>> import ultraad
+        >>> from ultraad.data.support import save_support
+        >>> from ultraad.simulate import write_dataset
+        >>> folder = write_dataset("simulated", n=6, size=64)
+        >>> support = ultraad.draw_support("simulated", shots=1)
+        >>> save_support(support, "support.json")
+        >>> ultraad.load_support("support.json") == support
+        True
     """
     content = _parse(Path(path))
     old = source_root(content.source)
