@@ -67,10 +67,12 @@ class BenchFolder:
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as e:
-            msg = f"{path} holds no benchmark results ({file.name}: {e}); make some with 'ultraad bench run'"
+            msg = (
+                f"{path} is not the results folder of a benchmark ({file.name}: {e}); make one with 'ultraad bench run'"
+            )
             raise DataError(msg) from e
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-            msg = f"{file} was not written by this version of ultraad; wanted format {FORMAT}"
+            msg = f"{file} is not of the format {FORMAT}, which this version of ultraad reads; run the recipe again"
             raise DataError(msg)
         with _understood(file):
             return cls(Path(path), Bench.model_validate(facts))

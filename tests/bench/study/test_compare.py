@@ -122,7 +122,7 @@ def test_the_page(folders: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no benchmark results"):
+    with pytest.raises(DataError, match="is not the results folder of a benchmark"):
         compare(folders[0], tmp_path)
 
 

@@ -166,7 +166,7 @@ def test_a_reference_without_map_or_classes(tmp_path: Path) -> None:
         folder = small(tmp_path / method, methods=(method, "ultraad"))
         page = Page(render(folder, resamples=50))
         check(page, folder)
-        assert ("the method draws no map" if method == "tip_adapter" else "the method does not grade") in page.words
+        assert ("the method has no map" if method == "tip_adapter" else "the method does not grade") in page.words
 
 
 def test_several_backbones_are_parts(tmp_path: Path) -> None:

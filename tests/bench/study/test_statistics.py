@@ -78,12 +78,12 @@ def test_what_is_missing_has_a_reason(study: Study) -> None:
     def reason(label: str, metric: str, test: str = "busi") -> str | None:
         return study.cell(replace(KEY, label=label, test=test), metric).reason
 
-    assert reason("tip_adapter", "pixel_auroc") == "the method draws no map"
+    assert reason("tip_adapter", "pixel_auroc") == "the method has no map"
     assert reason("patch_core", "class_auroc_macro") == "the method does not grade"
     assert reason("ultraad", "image_auroc", "buszs") == "the data set is not public"
     assert reason("patch_core", "image_auroc") == "seed 1: MemoryError: 3 GB <wanted>"
     assert study.cell(replace(KEY, label="patch_core"), "image_auroc").values.keys() == {0, 2}
-    assert study.cell(replace(KEY, shots=99), "image_auroc").reason == "was not asked for"
+    assert study.cell(replace(KEY, shots=99), "image_auroc").reason == "not in the recipe"
 
 
 # --- intervals -------------------------------------------------------------------------------------------------------

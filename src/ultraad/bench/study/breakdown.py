@@ -41,7 +41,7 @@ def devices(scope: Scope) -> Table | str:
         cells: list[TableCell] = []
         for name in names:
             parts = [[x for x in fit if x.device == name] for fit in fits]
-            cells.append(_mean([_auroc(p) for p in parts], "this scanner has not both normal images and lesions"))
+            cells.append(_mean([_auroc(p) for p in parts], "no normal image or no lesion from this scanner"))
             cells.append(_mean([_own_ap(p) for p in parts], _NO_AP))
         rows.append(TableRow(label, tuple(cells), kind(scope.view, label)))
     return Table(
@@ -61,8 +61,8 @@ def patients(scope: Scope) -> Table | str:
     groups = list(dict.fromkeys(x.group for x in fits[0] if x.group is not None)) if fits else []
     if not groups:
         return (
-            "The data set does not say which images are of one patient. Intervals then treat every image as a patient "
-            "of its own and may be too narrow."
+            "The data set does not say which images are of the same patient. Intervals treat every image as a separate "
+            "patient and may be too narrow."
         )
     names = public_names(groups)
     rows = []
@@ -82,10 +82,9 @@ def patients(scope: Scope) -> Table | str:
     return Table(
         f"patients-{scope.file}",
         f"By patient on {scope.title}",
-        f"{scope.reference}, {shots_text(scope.shots)}, mean over seeds; the patients whose lesions the map finds "
-        "worst come first.",
+        f"{scope.reference}, {shots_text(scope.shots)}, mean over seeds. Patients with the worst maps come first.",
         "Patient",
-        (("images",), ("with lesion",), ("mean score",), ("class right",), ("map AP",)),
+        (("images",), ("with lesion",), ("mean score",), ("correct class",), ("map AP",)),
         tuple(rows),
     )
 
@@ -95,7 +94,7 @@ def marks(scope: Scope) -> Table | str:
     found = {label: scope.rows(label) for label in scope.labels}
     names = list(dict.fromkeys(n for rows in found.values() for row in rows for n in row.subsets or ()))
     if not names:
-        return "No image of the data set is known to carry calipers, text or other marks."
+        return "No image of the data set is known to have calipers, text or other marks."
     rows = []
     for label, measured in found.items():
         cells = [
@@ -108,8 +107,8 @@ def marks(scope: Scope) -> Table | str:
     return Table(
         f"marks-{scope.file}",
         f"With and without marked images on {scope.title}",
-        f"{shots_text(scope.shots, long=True)}. Percent, mean over seeds ± standard deviation. A method that reads the "
-        "marks instead of the tissue loses when they are gone.",
+        f"{shots_text(scope.shots, long=True)}. Percent, mean over seeds ± standard deviation. A method that relies on "
+        "marks instead of tissue gets worse without them.",
         "Method",
         tuple((name, short(m)[0].lower() + short(m)[1:]) for name in titles for m in _IN_SUBSETS),
         tuple(rows),

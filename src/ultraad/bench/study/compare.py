@@ -95,7 +95,8 @@ class Comparison:
         n, moved = len(self.changes), sum(not c.identical for c in self.changes)
         if self.identical:
             return f"Same rows, and all {count(n, 'number')} the same to the last bit."
-        shared = f"Of {count(n, 'number')} in both, {moved} moved, {len(self.beyond)} by more than the seeds move them"
+        beyond = f"{len(self.beyond)} by more than the standard deviation over seeds"
+        shared = f"Of {count(n, 'number')} in both, {moved} changed, {beyond}"
         return f"{shared}; {count(len(self.only_first), 'row')} only in A, {len(self.only_second)} only in B."
 
     def __str__(self) -> str:
@@ -103,8 +104,8 @@ class Comparison:
         lines = [f"A: {self.first}", f"B: {self.second}", self.summary()]
         for title, rows in (("Only in A", self.only_first), ("Only in B", self.only_second)):
             lines += _some(title, rows)
-        lines += _some("Set or known differently", [f"{f.what}: {f.first} -> {f.second}" for f in self.facts])
-        lines += _some("Moved by more than the seeds move them", [_told(c) for c in self.beyond])
+        lines += _some("Other differences", [f"{f.what}: {f.first} -> {f.second}" for f in self.facts])
+        lines += _some("Changed by more than the standard deviation over seeds", [_told(c) for c in self.beyond])
         return "\n".join(lines)
 
     def html(self) -> str:
@@ -181,7 +182,7 @@ def _recipes(a: Bench, b: Bench) -> Iterator[Fact]:
     x, y = (bench.recipe.model_dump(mode="json", exclude=left_out) for bench in (a, b))
     for key in x:
         yield from _fact(f"recipe {key}", x[key], y[key])
-    yield from _fact("compared with", a.reference, b.reference)
+    yield from _fact("reference method", a.reference, b.reference)
 
 
 def _facts(a: Row, b: Row) -> Iterator[Fact]:

@@ -122,7 +122,7 @@ def over_seeds(fits: Mapping[int, Row], metric: str) -> Cell:
             values[seed], n = found.value, max(n, found.n)
         else:
             reasons.setdefault(_reason(row, metric), []).append(seed)
-    return Cell(values, n=n, reason=_together(reasons, partly=bool(values)) if fits else "was not asked for")
+    return Cell(values, n=n, reason=_together(reasons, partly=bool(values)) if fits else "not in the recipe")
 
 
 class Study:
@@ -334,11 +334,11 @@ def _reason(row: Row, metric: str) -> str:
     if kind == "class" and "classes" not in row.outputs:
         return "the method does not grade"
     if kind == "pixel" and "map" not in row.outputs:
-        return "the method draws no map"
+        return "the method has no map"
     if row.status != "ok":
         return row.reason or row.status
     found = (row.metrics or {}).get(metric)
-    return (found and found.reason) or "was not measured"
+    return (found and found.reason) or "not measured"
 
 
 def _together(reasons: Mapping[str, Sequence[int]], *, partly: bool) -> str | None:

@@ -31,7 +31,7 @@ _COLUMNS = (  # of the table of everything: what fits side by side; results.csv 
     "balanced_accuracy", "macro_f1", "ece", "pixel_auroc", "pixel_ap", "aupro", "dice", "iou", "dice_oracle",
     "pixel_auroc_centre_prior",
 )  # fmt: skip
-_MARKS = "▲ better, ▼ worse than {}: the corrected paired test decides (see How to read the numbers)."
+_MARKS = "▲ better, ▼ worse than {} by the corrected paired test (see How to read the numbers)."
 
 
 def number(cell: Cell, metric: str, pair: Paired | None = None) -> TableCell:
@@ -72,7 +72,7 @@ def paper_tables(view: View) -> list[Table]:
 
 
 def ablation(study: Study) -> Table | None:
-    """What the paper prints for its ablation, beside a recipe that repeats it."""
+    """The paper's own ablation, for a recipe that repeats it; None for others."""
     if "ablation" not in study.folder.bench.recipe.name:
         return None
     rows = [
@@ -82,7 +82,7 @@ def ablation(study: Study) -> Table | None:
     return Table(
         "ablation-paper",
         "The paper's ablation (section 3.3)",
-        "4 images of each class, tested on BUSZS, which is not public: compare the drops, not the numbers. Percent.",
+        "Percent. 4 images of each class, tested on BUSZS, which is not public: compare the drops, not the values.",
         "Variant",
         (("multi-class AUROC (most likely)",), ("pixel AUROC",)),
         tuple(rows),
@@ -102,8 +102,9 @@ def everything(scope: Scope) -> Table:
     ]
     if not all(row.calibration.calibrated for row in measured) and any(spec(m).at_threshold for m in metrics):
         notes.append(
-            "Dice and intersection over union hold at a threshold. None was fitted for these rows: it is 0.5 for every "
-            "method, which says more about the scale of a map than about its quality. Compare the best-threshold Dice."
+            "Dice and intersection over union depend on a threshold. None was fitted for these rows: it is 0.5 for "
+            "every method, so these numbers say more about the scale of a map than about its quality. Compare the "
+            "best-threshold Dice instead."
         )
     return Table(
         f"metrics-{scope.file}",
@@ -130,8 +131,8 @@ def differences(scope: Scope) -> Table | None:
     return Table(
         f"tests-{scope.file}",
         f"Each method minus {scope.reference} on {scope.title}",
-        f"{shots_text(scope.shots, long=True)}. Differences in points with 95 % intervals; p-values are corrected by "
-        "Holm over the methods of a column.",
+        f"{shots_text(scope.shots, long=True)}. Differences in percentage points with 95 % intervals; p-values are "
+        "corrected by Holm's method over the methods of a column.",
         "Method",
         tuple((short(m), head) for m in found for head in ("difference", "95 %", "p")),
         tuple(rows),
@@ -140,7 +141,7 @@ def differences(scope: Scope) -> Table | None:
 
 
 def optimism(view: View) -> list[Table]:
-    """What the references' own habits with the test set are worth, for methods that were run both ways."""
+    """How much the references gain from looking at the test set, for methods that were run under both protocols."""
     study = view.study
     if set(study.protocols) != {"honest", "published"}:
         return []
@@ -170,8 +171,8 @@ def optimism(view: View) -> list[Table]:
 
 
 def costs(scope: Scope) -> Table:
-    """What each method learns, takes and needs."""
-    heads = ["learned values", "adapting, s", "per image, ms", "of it encoding, ms", "memory, MB"]
+    """Learned values, times and memory of each method."""
+    heads = ["learned values", "adaptation, s", "per image, ms", "of which encoding, ms", "memory, MB"]
     on_device = any(row.peak_device_mb for row in scope.view.study.rows)
     heads += ["GPU memory, MB"] if on_device else []
     table_rows = []
@@ -196,14 +197,14 @@ def costs(scope: Scope) -> Table:
         tuple((h,) for h in heads),
         tuple(table_rows),
         (
-            "Images are encoded once for all methods; the times are given as if each method had done it alone. Several "
-            "jobs at a time slow each other down: compare times within this table only.",
+            "Images are encoded once for all methods; times are given as if each method had encoded them itself. "
+            "Concurrent jobs slow each other down, so compare times only within this table.",
         ),
     )
 
 
 def long_rows(study: Study) -> list[dict[str, Any]]:
-    """The long table as it is written to ``results.csv``: every number of the folder, one a line."""
+    """The long table as it is written to ``results.csv``."""
     out = []
     for key, metric, cell in study.table():
         pair = study.against_reference(key, metric).get(key.label) if metric in MAIN else None
@@ -250,7 +251,7 @@ def _printed(scope: Scope, label: str, metric: str) -> TableCell:
 
 def _paper_cell(value: float | None) -> TableCell:
     if value is None:
-        return TableCell(reason="the paper prints no such number")
+        return TableCell(reason="not in the paper")
     return TableCell(text=f"{100 * value:.1f}", value=value)
 
 
@@ -260,7 +261,7 @@ def _difference(scope: Scope, label: str, metric: str, pair: Paired | None) -> t
         missing = TableCell(reason=next(filter(None, reasons), "no seed or image in common"))
         return missing, missing, missing
     d = pair.difference
-    part = None if len(pair.seeds) == len(scope.rows(label)) else "only seeds that both have"
+    part = None if len(pair.seeds) == len(scope.rows(label)) else "only seeds that both methods have"
     return (
         TableCell(signed(d.value, metric), d.value, mark=pair.verdict.replace("undecided", ""), reason=part),
         TableCell(f"{signed(d.low, metric)} to {signed(d.high, metric)}", d.low),
@@ -284,6 +285,6 @@ def _gap(study: Study, honest: Key, metric: str) -> tuple[TableCell, TableCell, 
 def _amount(values: Sequence[float | None], form: str, reason: str | None) -> TableCell:
     known = [v for v in values if v is not None]
     if not known:
-        return TableCell(reason=reason or "was not recorded")
+        return TableCell(reason=reason or "not recorded")
     mean = float(np.mean(known))
     return TableCell(format(mean, form), mean)

@@ -134,7 +134,7 @@ def test_title(study: Study, test: str) -> str:
 def shots_text(shots: int, *, long: bool = False) -> str:
     """``"4 shots"``, or what that means."""
     if shots == 0:
-        return "No image to adapt on (zero-shot)" if long else "zero-shot"
+        return "No adaptation images (zero-shot)" if long else "zero-shot"
     return f"Adapted on {count(shots, 'image')} of each class" if long else count(shots, "shot")
 
 
