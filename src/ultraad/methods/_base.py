@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
+from ultraad.backbones._door import Backbone
 from ultraad.errors import ConfigError, DataError, NotFittedError
 from ultraad.rng import torch_forked
-from ultraad.types import Prediction
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from ultraad.backbones._door import Backbone
-    from ultraad.types import Batch, FitReport, Scores
+from ultraad.types import Batch, FitReport, Prediction, Scores
 
 
 class MethodConfig(BaseModel):

@@ -17,8 +17,9 @@ Deviations INFO.deviations
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -28,19 +29,13 @@ from ultraad.errors import ConfigError
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.deep_prompts import Replace, text_layers
 from ultraad.nn.frozen import after_first_block, from_second_block, stream
-from ultraad.nn.labelled import TrainingSet
+from ultraad.nn.labelled import Labelled, TrainingSet
 from ultraad.nn.losses import focal, segmentation
 from ultraad.nn.maps import smooth, to_probability
 from ultraad.nn.prompts import unit
 from ultraad.nn.templates import TEMPLATES_35, States, both_sides
 from ultraad.texts.bank import TextBank
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ultraad.nn.labelled import Labelled
-    from ultraad.types import Batch
+from ultraad.types import Batch, FitReport, Scores
 
 INFO = MethodInfo(
     name="ada_clip",
@@ -150,8 +145,6 @@ class AdaCLIP(Method):
         self.patch_heads = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})  # A_l
         self.token_head = nn.Linear(b.dim, b.dim)  # A_c
 
-    # ---- fit
-
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train on the auxiliary set if there is one, otherwise on the support."""
         c = self.config
@@ -186,8 +179,6 @@ class AdaCLIP(Method):
                 probs = to_probability(logits, self.backbone.grid, size=size)
                 total = total + segmentation(probs, masks, both=True, reduction=self.config.dice_reduction)
         return total
-
-    # ---- forward
 
     def look(self, images: torch.Tensor, frozen: torch.Tensor, *, tokens: torch.Tensor | None = None) -> Seen:
         """Both towers with prompts.

@@ -16,8 +16,9 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,12 +35,7 @@ from ultraad.nn.prompts import Template, together, unit
 from ultraad.nn.templates import States
 from ultraad.nn.value_path import ValuePath
 from ultraad.texts.bank import TextBank, breast_texts
-from ultraad.types import Features, FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from ultraad.types import Batch
+from ultraad.types import Batch, Features, FitReport, Scores
 
 INFO = MethodInfo(
     name="anomaly_clip",
@@ -148,8 +144,6 @@ class AnomalyCLIP(Method):
         name = (c.texts or breast_texts()).object
         self.templates = [Template(b, f"{{}} {text.format(name)}") for text in WORDS[c.states]]
 
-    # ---- state
-
     def build(self, *, seed: int) -> None:
         """Fresh words and deep tokens."""
         c, width = self.config, self.backbone.text_width
@@ -168,8 +162,6 @@ class AnomalyCLIP(Method):
         found = super().load_state_dict(state_dict, strict=strict, assign=assign)
         self._encode()
         return found
-
-    # ---- fit
 
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train on the auxiliary set if there is one, otherwise on the support."""
@@ -225,8 +217,6 @@ class AnomalyCLIP(Method):
             for probs in self.layer_maps(seen.features.select(known), text):
                 total = total + self.config.seg_weight * segmentation(probs, masks, both=True)
         return total
-
-    # ---- forward
 
     def encode_text(self) -> torch.Tensor:
         """t_n and t_a, unit f32 (2 d)."""

@@ -14,7 +14,8 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Iterable
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -28,12 +29,7 @@ from ultraad.nn.maps import largest, to_probability
 from ultraad.nn.prompts import unit
 from ultraad.nn.templates import TEMPLATES_35, States, both_sides, encode_pair
 from ultraad.texts.bank import TextBank
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ultraad.types import Batch, Features
+from ultraad.types import Batch, Features, FitReport, Scores
 
 INFO = MethodInfo(
     name="april_gan",
@@ -106,8 +102,6 @@ class AprilGAN(Method):
         self.adapters = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})
         self.register_buffer("memory", torch.zeros(len(self.layers), 0, b.width))  # (l m w)
 
-    # ---- fit
-
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train on the auxiliary set if there is one, otherwise on the support; store the support's normal images.
 
@@ -140,8 +134,6 @@ class AprilGAN(Method):
         f = self.backbone.cache.encode(normal, layers=self.layers)
         self.memory = self._raw(f).flatten(1, 2)  # (l m*n w)
         return ()
-
-    # ---- inference
 
     def score(self, images: torch.Tensor) -> Scores:
         """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""

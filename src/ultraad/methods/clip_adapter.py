@@ -11,8 +11,10 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable
+from typing import ClassVar
 
+import torch
 from pydantic import Field
 
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
@@ -21,14 +23,7 @@ from ultraad.nn.class_texts import TextSource, class_texts
 from ultraad.nn.class_tokens import ClassTokens, epochs_by_shots, grade
 from ultraad.nn.prompts import unit
 from ultraad.texts.bank import TextBank
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import torch
-
-    from ultraad.types import Batch
+from ultraad.types import Batch, FitReport, Scores
 
 INFO = MethodInfo(
     name="clip_adapter",

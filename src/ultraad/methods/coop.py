@@ -10,7 +10,8 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -22,12 +23,7 @@ from ultraad.nn.class_tokens import ClassTokens, epochs_by_shots, grade
 from ultraad.nn.prompts import starting_words, unit
 from ultraad.rng import torch_seeded
 from ultraad.texts.bank import TextBank, breast_texts
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ultraad.types import Batch
+from ultraad.types import Batch, FitReport, Scores
 
 INFO = MethodInfo(
     name="coop",

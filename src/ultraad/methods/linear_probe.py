@@ -10,7 +10,8 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Iterable
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -19,12 +20,7 @@ from ultraad.errors import DataError
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.class_tokens import ClassTokens, grade
 from ultraad.nn.prompts import unit
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ultraad.types import Batch
+from ultraad.types import Batch, FitReport, Scores
 
 INFO = MethodInfo(
     name="linear_probe",

@@ -11,7 +11,8 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Iterable
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +25,7 @@ from ultraad.nn.class_tokens import ClassTokens, grade
 from ultraad.nn.loop import EnoughEpochs
 from ultraad.nn.prompts import unit
 from ultraad.texts.bank import TextBank
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ultraad.types import Batch
+from ultraad.types import Batch, FitReport, Scores
 
 INFO = MethodInfo(
     name="lp_plus_plus",

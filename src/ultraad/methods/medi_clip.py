@@ -13,13 +13,15 @@ Deviations see ``INFO.deviations``. The synthesis is in nn/synthesis.py, with pi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from ultraad.backbones._door import Backbone
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.augment import from_intensity, to_intensity
 from ultraad.nn.loop import train
@@ -28,13 +30,7 @@ from ultraad.nn.maps import largest, to_probability
 from ultraad.nn.prompts import unit
 from ultraad.nn.synthesis import FAMILIES, apply, draw
 from ultraad.rng import seeded
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from ultraad.backbones._door import Backbone
-    from ultraad.types import Batch, Features
+from ultraad.types import Batch, Features, FitReport, Scores
 
 INFO = MethodInfo(
     name="medi_clip",
@@ -142,8 +138,6 @@ class MediCLIP(Method):
         )
         self.register_buffer("text", torch.zeros(2, b.dim))  # t_n, t_a once the contexts are learned
 
-    # ---- fit
-
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train on the normal images of the support; other images are not used."""
         assert support.labels is not None  # check_needs
@@ -171,8 +165,6 @@ class MediCLIP(Method):
     def _loss(self, patches: Mapping[int, torch.Tensor], masks: torch.Tensor) -> torch.Tensor:
         """Focal + dice, patches {layer: (b n w)}, masks bool (b s s)."""
         return segmentation(self.anomaly_map(patches, self.text_pair()), masks, both=False)
-
-    # ---- forward
 
     def text_pair(self) -> torch.Tensor:
         """t_n and t_a: unit f32 (2 d), the mean of the words' raw features; gradients flow to the contexts."""

@@ -17,7 +17,8 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Callable, Iterable
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,12 +38,7 @@ from ultraad.nn.maps import largest, to_probability
 from ultraad.nn.prompts import unit
 from ultraad.nn.templates import TEMPLATES_35, States, both_sides, encode_pair
 from ultraad.texts.bank import TextBank
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ultraad.types import Batch
+from ultraad.types import Batch, FitReport, Scores
 
 INFO = MethodInfo(
     name="mvfa",
@@ -134,8 +130,6 @@ class MVFA(Method):
         self.register_buffer("memory", torch.zeros(2, len(self.layers), 0, b.dim))  # (seg|det l m d)
         self.register_buffer("has_map", torch.tensor(True))  # noqa: FBT003  whether masks taught the map
 
-    # ---- fit
-
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train on the auxiliary set if there is one, otherwise on the support; store the support's normal images.
 
@@ -200,8 +194,6 @@ class MVFA(Method):
         parts = [self.tokens(part, frozen=True)[:, :, :, skip:] for part in torch.split(images, 16)]
         self.memory = unit(torch.cat(parts, dim=2).flatten(2, 3))  # (2 l b 1+n d) -> (2 l m d)
         return []
-
-    # ---- inference
 
     def score(self, images: torch.Tensor) -> Scores:
         """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""

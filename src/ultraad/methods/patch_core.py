@@ -15,7 +15,8 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +28,7 @@ from ultraad.nn.labelled import normals
 from ultraad.nn.maps import resize, smooth
 from ultraad.nn.prompts import unit
 from ultraad.rng import seeded
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from ultraad.types import Batch, Features
+from ultraad.types import Batch, Features, FitReport, Scores
 
 INFO = MethodInfo(
     name="patch_core",

@@ -12,7 +12,8 @@ Deviations none
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Iterable
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +25,7 @@ from ultraad.nn.augment import apply_view, sample_views
 from ultraad.nn.labelled import labelled
 from ultraad.nn.maps import largest, resize, smooth
 from ultraad.nn.prompts import unit
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ultraad.types import Batch, Features
+from ultraad.types import Batch, Features, FitReport, Scores
 
 INFO = MethodInfo(
     name="patch_probe",

@@ -12,7 +12,8 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -26,12 +27,7 @@ from ultraad.nn.key_value import cache_logits
 from ultraad.nn.loop import train
 from ultraad.nn.prompts import unit
 from ultraad.texts.bank import TextBank
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from ultraad.types import Batch
+from ultraad.types import Batch, FitReport, Scores
 
 INFO = MethodInfo(
     name="tip_adapter",

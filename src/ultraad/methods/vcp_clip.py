@@ -19,31 +19,26 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Iterable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveFloat
 from torch import nn
 
+from ultraad.backbones._door import Around
 from ultraad.errors import ConfigError
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.blocks import PatchFusion
 from ultraad.nn.deep_prompts import Replace, text_layers
-from ultraad.nn.labelled import TrainingSet
+from ultraad.nn.labelled import Labelled, TrainingSet
 from ultraad.nn.losses import segmentation
 from ultraad.nn.maps import largest, smooth, to_probability
 from ultraad.nn.prompts import Template, together, unit
 from ultraad.nn.templates import States
 from ultraad.rng import torch_seeded
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ultraad.backbones._door import Around
-    from ultraad.nn.labelled import Labelled
-    from ultraad.types import Batch, Features
+from ultraad.types import Batch, Features, FitReport, Scores
 
 INFO = MethodInfo(
     name="vcp_clip",
@@ -123,8 +118,6 @@ class VCPCLIP(Method):
             raise ConfigError(msg + f"try {math.gcd(c.heads, b.width)}")
         self.templates = [Template(b, text) for text in SENTENCES[c.states]]
 
-    # ---- state
-
     def build(self, *, seed: int) -> None:
         """Fresh prompts, adapters and attention."""
         c, b = self.config, self.backbone
@@ -139,8 +132,6 @@ class VCPCLIP(Method):
         self.adapters = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})  # A_l
         self.post = PatchFusion(b.dim, b.width, heads=c.heads, scale="none", out_proj=True, init="default")
         self.log_scales = nn.Parameter(torch.full((2,), -math.log(c.tau)))  # tau_1 of raw, tau_2 of new
-
-    # ---- fit
 
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train on the auxiliary set if there is one, otherwise on the support.
@@ -171,8 +162,6 @@ class VCPCLIP(Method):
         target = batch.masks.to(self.backbone.device)
         branches = self.branch_maps(f, self.encode_text(f.image, noise=noise))
         return torch.stack([segmentation(probs, target, both=False) for probs in branches.flatten(0, 1)]).sum()
-
-    # ---- forward
 
     def words(self, tokens: torch.Tensor) -> torch.Tensor:
         """v(x): raw class tokens (b d) to words (b r text_width)."""

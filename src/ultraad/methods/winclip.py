@@ -16,7 +16,8 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,12 +31,7 @@ from ultraad.nn.maps import largest, resize
 from ultraad.nn.prompts import unit
 from ultraad.nn.templates import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES_22, States, compose, encode_pair
 from ultraad.texts.bank import TextBank, breast_texts
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ultraad.types import Batch
+from ultraad.types import Batch, FitReport, Scores
 
 INFO = MethodInfo(
     name="winclip",
@@ -181,8 +177,6 @@ class WinCLIP(Method):
         self.register_buffer("patches", torch.zeros(0, gh * gw, b.width))  # of r references, (r n w)
         self.register_buffer("windows", torch.zeros(0, sum(self.counts), b.dim))  # all sizes in turn, (r m d)
 
-    # ---- fit
-
     @torch.no_grad()
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Store the windows and patches of the normal images."""
@@ -191,8 +185,6 @@ class WinCLIP(Method):
             parts = [self._encode(images.to(self.backbone.device)) for images in torch.split(references, 8)]
             _, self.patches, self.windows = (torch.cat(x) for x in zip(*parts, strict=True))
         return FitReport("nothing is learned")
-
-    # ---- inference
 
     def score(self, images: torch.Tensor) -> Scores:
         """Scores in [0, 1] and maps (b s s) in [0, 1] of images f32 (b 3 s s)."""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 
+from ultraad.backbones._door import Backbone
 from ultraad.errors import ConfigError, DataError
 from ultraad.nn.prompts import encode_ensemble, word_embeddings
-from ultraad.texts.bank import breast_texts
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ultraad.backbones._door import Backbone
-    from ultraad.texts.bank import TextBank
+from ultraad.texts.bank import TextBank, breast_texts
 
 TextSource = Literal["bank", "template"]
 Position = Literal["end", "middle", "front"]

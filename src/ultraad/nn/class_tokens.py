@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 
+from ultraad.backbones._door import Backbone
 from ultraad.nn.augment import apply_view, sample_views
 from ultraad.nn.loop import train
 from ultraad.nn.prompts import unit
 from ultraad.rng import seeded
-from ultraad.types import Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ultraad.backbones._door import Backbone
-    from ultraad.types import Batch
+from ultraad.types import Batch, Scores
 
 
 class SGDOptions(Protocol):

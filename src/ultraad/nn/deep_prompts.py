@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from ultraad.backbones._door import Backbone
+from ultraad.backbones._door import Backbone
 
 
 @dataclass(slots=True, eq=False)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
-if TYPE_CHECKING:
-    from ultraad.types import Batch
+from ultraad.types import Batch
 
 MOVES: tuple[tuple[float, float, float], ...] = (
     (-22.5, 0.0, 0.0),

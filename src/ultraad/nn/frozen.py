@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ultraad.backbones._door import Around, Backbone
-    from ultraad.types import Features
+from ultraad.backbones._door import Around, Backbone
+from ultraad.types import Features
 
 
 def stream(f: Features, layer: int) -> torch.Tensor:

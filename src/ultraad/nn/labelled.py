@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
 from ultraad.errors import DataError
 from ultraad.nn.loop import Optimiser, minimise, permutations
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any
-
-    from ultraad.types import Batch
+from ultraad.types import Batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sized
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from ultraad.rng import seeded
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 T = TypeVar("T", bound=Sized)
 Optimiser = Literal["adamw", "adam", "sgd"]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ultraad.backbones._door import Backbone
+from ultraad.backbones._door import Backbone
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:

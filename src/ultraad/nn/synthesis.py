@@ -222,9 +222,6 @@ def _draw_change(
     return Deformation((centre[0], centre[1]), float(2 ** rng.uniform(0.5, 2)), outwards=family == "source")
 
 
-# ---- shapes
-
-
 def noise_shape(rng: np.random.Generator, size: NDArray[np.integer]) -> Mask:
     """Where one cell of gradient noise (Perlin), rotated by up to 90 degrees, exceeds 0.3: bool (h w) = ``size``.
 
@@ -281,9 +278,6 @@ def rim_distance(mask: Mask, centre: tuple[int, int], direction: NDArray[np.floa
     rim = np.argmin(inside, axis=1) / 2  # the first radius outside
     angles = np.arange(rays + 1) * 2 * np.pi / rays
     return np.asarray(np.interp(direction % (2 * np.pi), angles, np.append(rim, rim[0])))
-
-
-# ---- pieces
 
 
 def _rotation(degrees: float) -> NDArray[np.floating]:

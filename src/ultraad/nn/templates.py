@@ -8,15 +8,13 @@ Both lists are the field's own (methods.md 0.4): the states and the 22 templates
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
+from ultraad.backbones._door import Backbone
 from ultraad.nn.prompts import encode_ensemble, unit
 from ultraad.texts.bank import TextBank, breast_texts
-
-if TYPE_CHECKING:
-    from ultraad.backbones._door import Backbone
 
 States = Literal["medical", "industrial"]
 

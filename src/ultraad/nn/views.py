@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 
+from ultraad.backbones._door import Backbone
 from ultraad.nn.augment import apply_view, sample_views
 from ultraad.nn.prompts import unit
 from ultraad.rng import seeded
-from ultraad.types import Features
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ultraad.backbones._door import Backbone
-    from ultraad.types import Batch
+from ultraad.types import Batch, Features
 
 
 class SupportViews:

@@ -15,30 +15,26 @@ Deviations see ``INFO.deviations``; every reading of an ambiguous sentence is an
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from ultraad.errors import ConfigError
-from ultraad.methods import Method, MethodInfo, Needs
+from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.methods.ultraad.config import CLASS_WORTH, MAP_WORTH, UltraADConfig
+from ultraad.methods.ultraad.readout import image_score, pixel_map, prior_weight, refine
 from ultraad.methods.ultraad.zero_shot import ZeroShot
 from ultraad.nn.blocks import MiniNet, PatchFusion
 from ultraad.nn.key_value import cache_logits
 from ultraad.nn.loop import train
 from ultraad.nn.losses import dice, focal
-from ultraad.nn.maps import largest, resize, smooth, to_probability
+from ultraad.nn.maps import to_probability
 from ultraad.nn.prompts import starting_words, together, unit
 from ultraad.nn.views import SupportViews
 from ultraad.texts.bank import breast_texts
-from ultraad.types import FitReport, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ultraad.methods import MethodConfig
-    from ultraad.types import Batch, Features
+from ultraad.types import Batch, Features, FitReport, Scores
 
 INFO = MethodInfo(
     name="ultraad",
@@ -81,8 +77,6 @@ class UltraAD(Method):
             b, self.texts, classes=self.classes, normal_class=self.normal_class, memory=c.memory, proto=c.proto
         )
         self.notes = self.zero_shot.notes
-
-    # ---- state
 
     def build(self, *, seed: int) -> None:
         """Fresh prompts, networks and an empty memory."""
@@ -142,8 +136,6 @@ class UltraAD(Method):
         device = self.backbone.device
         self.keys = nn.Parameter(keys.to(device), requires_grad=self.keys.requires_grad)
         self.values = values.to(device)
-
-    # ---- fit
 
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train map and classes; without lesion masks the classes only, and the report says so."""
@@ -228,8 +220,6 @@ class UltraAD(Method):
     def _loss_size(self) -> int:
         up = self.config.loss.upsample
         return min(self.backbone.size, self.backbone.grid[0] * up) if up else self.backbone.size
-
-    # ---- forward
 
     def _class_token(self, f0: torch.Tensor) -> torch.Tensor:
         """The class token fh that both tasks share, unit (b d) (section 2.4)."""
@@ -346,8 +336,6 @@ class UltraAD(Method):
             return self.log_tau.exp()
         return 1 / self.backbone.logit_scale if tau == "backbone" else float(tau)
 
-    # ---- inference
-
     def score(self, images: torch.Tensor) -> Scores:
         """Score, map and class logits of images f32 (b 3 s s); the map has the model input's resolution."""
         return self.score_features(self.backbone.encode_image(images, layers=self.layers))
@@ -355,7 +343,9 @@ class UltraAD(Method):
     def score_features(self, f: Features) -> Scores:
         """The same from features that already exist."""
         c = self.config
-        maps, a = self._map(self._mixed_patch_logits(f), f.grid)
+        mixed, size = self._mixed_patch_logits(f), self.backbone.size
+        stacked = torch.stack([mixed[layer] for layer in self.layers])  # (l b n 2)
+        maps, a = pixel_map(stacked, f.grid, size=size, tau=self._tau(), c=c.map, post=c.post)
         if not c.cls.enabled:
             return Scores(score=a, map=maps)
         logits = self._mixed_class_logits(f.image, a)
@@ -369,7 +359,7 @@ class UltraAD(Method):
 
     def _mixed_patch_logits(self, f: Features) -> dict[int, torch.Tensor]:
         """{layer: (b n 2)}: adapted logits, drawn toward zero-shot by ``prior.map``."""
-        w = _weight(self.config.prior.map, int(self.lesion_masks) / (len(self.classes) - 1), MAP_WORTH)
+        w = prior_weight(self.config.prior.map, int(self.lesion_masks) / (len(self.classes) - 1), MAP_WORTH)
         if w == 1:
             return self._patch_logits(f)
         scale = self._zero_scale()
@@ -382,34 +372,15 @@ class UltraAD(Method):
         tau = self.config.score.tau
         return 1 / tau if isinstance(tau, float) else self.backbone.logit_scale
 
-    def _map(self, logits: dict[int, torch.Tensor], grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Final map (b s s), in [0, 1] (``sum``: [0, layers]), and its image statistic a(x) (b,) in [0, 1]."""
-        c, size = self.config, self.backbone.size
-        sigma = c.post.sigma * size / 336
-        share = c.post.topk if c.post.map_stat == "topk" else 0.0
-        stacked = torch.stack([logits[layer] for layer in self.layers])  # (l b n 2)
-        if c.map.layer_reduce == "mean_logit":
-            maps = to_probability(stacked.mean(0), grid, size=size, up=c.map.up)
-        else:
-            each = to_probability(stacked.flatten(0, 1), grid, size=size, up=c.map.up)  # (l*b s s)
-            maps = each.view(len(stacked), -1, size, size).mean(0)
-        maps = smooth(maps, sigma).clamp(0, 1)
-        if c.post.a_space == "logit":
-            margin = (stacked[..., 1] - stacked[..., 0]).mean(0) * self._tau()  # cosine difference in [-2, 2]
-            up = resize(margin.reshape(-1, *grid), size, align_corners=c.map.up == "logits")
-            a = (largest(smooth(up, sigma), share=share) / 4 + 0.5).clamp(0, 1)
-        else:
-            a = largest(maps, share=share)
-        return maps * len(self.layers) if c.map.layer_reduce == "sum" else maps, a
-
     def _mixed_class_logits(self, f0: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (b c): adapted, refined by a map that masks taught, drawn to zero-shot (``prior.cls``)."""
-        w = _weight(self.config.prior.cls, len(self.keys) / len(self.classes), CLASS_WORTH)
+        w = prior_weight(self.config.prior.cls, len(self.keys) / len(self.classes), CLASS_WORTH)
         zero = self.zero_shot.class_logits(f0)
         if w == 0:
             return zero.log_softmax(-1)
         own = self._class_logits(self._class_token(f0))
-        own = self._refine(own, a) if self.lesion_masks else own
+        if self.lesion_masks:
+            own = refine(own, a, normal_index=self.normal_index, post=self.config.post)
         return ((1 - w) * zero + w * own).log_softmax(-1)
 
     def _binary(self, cls: torch.Tensor, a: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
@@ -419,34 +390,4 @@ class UltraAD(Method):
             cosines = torch.einsum("bd,brd->br", self._class_token(f0), unit(self._prototypes(f0)))
             pair = (self._pair_logits(cosines[:, None])[:, 0] / self._tau()).softmax(-1)[:, 1]
             cls = pair if c.cls == "clip_pair" else (cls + pair) / 2
-        fused = {
-            "mean": (cls + a) / 2,
-            "cls_only": cls,
-            "map_only": a,
-            "product": cls * a,
-            "max": torch.maximum(cls, a),
-        }
-        return fused[c.fuse]
-
-    def _refine(self, logits: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-        """Mask-guided refinement of the class probabilities; returns log-probabilities (b c)."""
-        c, i = self.config.post, self.normal_index
-        abnormal = torch.ones_like(logits)
-        abnormal[:, i] = 0
-        if c.refine == "logit":
-            return (logits + c.gamma * a[:, None] * abnormal).log_softmax(-1)
-        p = logits.softmax(-1)
-        if c.refine == "poe":
-            p = p * torch.where(abnormal.bool(), a[:, None], 1 - a[:, None]).clamp(min=1e-6)
-        elif c.refine == "mix":
-            q = ((1 - p[:, i]) + a) / 2
-            share = p * abnormal / (1 - p[:, i : i + 1]).clamp(min=1e-12)
-            p = torch.where(abnormal.bool(), q[:, None] * share, 1 - q[:, None])
-        return p.clamp(min=1e-12).log().log_softmax(-1)
-
-
-def _weight(prior: float | Literal["shots"], shots: float, worth: int) -> float:
-    """Weight in [0, 1] of what ``shots`` images per class have taught; 0 without any (:class:`PriorConfig`)."""
-    if not shots:
-        return 0.0
-    return shots / (shots + worth) if prior == "shots" else prior
+        return image_score(cls, a, c)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 
+from ultraad.backbones._door import Backbone
+from ultraad.methods.ultraad.config import MemoryConfig, ProtoConfig
 from ultraad.nn.class_texts import missing_sentences
 from ultraad.nn.prompts import Template, encode_ensemble, unit, word_embeddings
 from ultraad.rng import seeded
 from ultraad.texts.bank import TextBank
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ultraad.backbones._door import Backbone
-    from ultraad.methods.ultraad.config import MemoryConfig, ProtoConfig
-    from ultraad.types import Features
+from ultraad.types import Features
 
 
 class ZeroShot:

@@ -1,0 +1,77 @@
+"""The last step of UltraAD: from logits to the map, the refined classes and the image score (sections 2.3, 2.4)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from ultraad.methods.ultraad.config import BinaryConfig, MapConfig, PostConfig
+from ultraad.nn.maps import largest, resize, smooth, to_probability
+
+
+def prior_weight(prior: float | Literal["shots"], shots: float, worth: int) -> float:
+    """Weight in [0, 1] of what ``shots`` images per class have taught; 0 without any (:class:`PriorConfig`)."""
+    if not shots:
+        return 0.0
+    return shots / (shots + worth) if prior == "shots" else prior
+
+
+def pixel_map(
+    logits: torch.Tensor, grid: tuple[int, int], *, size: int, tau: float | torch.Tensor, c: MapConfig, post: PostConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The smoothed map and its image statistic a(x).
+
+    Args:
+        logits: Of (normal, abnormal), f32 (l b n 2).
+        grid: (gh, gw), n == gh * gw.
+        size: Side of the map in pixels.
+        tau: Temperature of the logits; only ``post.a_space=logit`` uses it.
+        c: Upsampling and reduction over layers.
+        post: Smoothing and statistic.
+
+    Returns:
+        f32 (b size size) in [0, 1] (``layer_reduce=sum``: [0, layers]), and f32 (b,) in [0, 1].
+    """
+    sigma = post.sigma * size / 336
+    share = post.topk if post.map_stat == "topk" else 0.0
+    if c.layer_reduce == "mean_logit":
+        maps = to_probability(logits.mean(0), grid, size=size, up=c.up)
+    else:
+        each = to_probability(logits.flatten(0, 1), grid, size=size, up=c.up)  # (l*b s s)
+        maps = each.view(len(logits), -1, size, size).mean(0)
+    maps = smooth(maps, sigma).clamp(0, 1)
+    if post.a_space == "logit":
+        margin = (logits[..., 1] - logits[..., 0]).mean(0) * tau  # cosine difference in [-2, 2]
+        up = resize(margin.reshape(-1, *grid), size, align_corners=c.up == "logits")
+        a = (largest(smooth(up, sigma), share=share) / 4 + 0.5).clamp(0, 1)
+    else:
+        a = largest(maps, share=share)
+    return maps * len(logits) if c.layer_reduce == "sum" else maps, a
+
+
+def refine(logits: torch.Tensor, a: torch.Tensor, *, normal_index: int, post: PostConfig) -> torch.Tensor:
+    """Log-probabilities (b c) of class logits (b c), refined by the map's statistic a(x) (b,)."""
+    abnormal = torch.ones_like(logits)
+    abnormal[:, normal_index] = 0
+    if post.refine == "logit":
+        return (logits + post.gamma * a[:, None] * abnormal).log_softmax(-1)
+    p = logits.softmax(-1)
+    if post.refine == "poe":
+        p = p * torch.where(abnormal.bool(), a[:, None], 1 - a[:, None]).clamp(min=1e-6)
+    elif post.refine == "mix":
+        p_normal = p[:, normal_index : normal_index + 1]
+        q = ((1 - p_normal) + a[:, None]) / 2
+        p = torch.where(abnormal.bool(), q * (p * abnormal / (1 - p_normal).clamp(min=1e-12)), 1 - q)
+    return p.clamp(min=1e-12).log().log_softmax(-1)
+
+
+def image_score(cls: torch.Tensor, a: torch.Tensor, how: BinaryConfig) -> torch.Tensor:
+    """Image-level score (b,) in [0, 1] from the class side and the map side, (b,) each."""
+    if how.fuse == "mean":
+        return (cls + a) / 2
+    if how.fuse == "product":
+        return cls * a
+    if how.fuse == "max":
+        return torch.maximum(cls, a)
+    return a if how.fuse == "map_only" else cls
