@@ -138,7 +138,7 @@ def test_epochs_depend_on_what_is_trained_on(tiny, monkeypatch):
 
 
 def test_refusals(tiny):
-    with pytest.raises(ValidationError, match="length=4 deep tokens would replace more than the words=3"):
+    with pytest.raises(ValidationError, match="length=4 deep tokens do not fit into words=3; set length"):
         AnomalyCLIPConfig(words=3)
     with pytest.raises(ConfigError, match=r"layers 1\.\.4, but \[5\]"):
         build(tiny, value_from=5)

@@ -52,10 +52,10 @@ def test_training_lowers_the_loss(tiny):
     assert report.loss[-1] < 0.8 * report.loss[0]
 
 
-def test_auxiliary_set_trains_and_support_is_only_remembered(tiny):
+def test_auxiliary_set_trains_and_support_is_only_stored(tiny):
     auxiliary = [make_batch(tiny, seed=7), make_batch(tiny, seed=8)]
     alone, report = fitted(tiny, empty_batch(tiny), auxiliary=auxiliary)
-    assert report.notes == ("no normal image is remembered: map and score are those of the zero-shot branch",)
+    assert report.notes == ("no normal image is stored: map and score are those of the zero-shot branch",)
     both, report = fitted(tiny, make_batch(tiny), auxiliary=auxiliary)
     assert report.notes == ()
     for name, value in alone.named_parameters():

@@ -45,7 +45,7 @@ def test_only_normal_images_are_used(tiny):
     normal = batch.select([0, 1])
     with_all, alone = build(tiny, views=1, epochs=2), build(tiny, views=1, epochs=2)
     report = with_all.fit(batch, seed=0)
-    assert report.notes == ("4 abnormal support images were not used: it learns from normal ones",)
+    assert report.notes == ("4 abnormal support images were not used: medi_clip learns from normal ones",)
     assert alone.fit(replace(normal, masks=None, mask_known=None), seed=0).notes == ()
     for a, b in zip(with_all.state_dict().values(), alone.state_dict().values(), strict=True):
         assert torch.equal(a, b)

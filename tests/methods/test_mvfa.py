@@ -85,10 +85,10 @@ def test_what_follows_the_deepest_adapter_does_not_run(tiny, monkeypatch):
     assert ran == [1, 2]
 
 
-def test_auxiliary_set_trains_and_support_is_only_remembered(tiny):
+def test_auxiliary_set_trains_and_support_is_only_stored(tiny):
     auxiliary = [make_batch(tiny, seed=7), make_batch(tiny, seed=8)]
     alone, report = fitted(tiny, empty_batch(tiny), auxiliary=auxiliary)
-    assert report.notes == ("no normal image is remembered: map and score are those of the zero-shot branch",)
+    assert report.notes == ("no normal image is stored: map and score are those of the zero-shot branch",)
     both, report = fitted(tiny, make_batch(tiny), auxiliary=auxiliary)
     assert report.notes == ()
     for name, value in alone.named_parameters():

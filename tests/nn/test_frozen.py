@@ -9,7 +9,7 @@ from tests.methods.conftest import make_batch
 from ultraad.backbones import load_backbone
 from ultraad.errors import ConfigError
 from ultraad.nn.deep_prompts import Replace
-from ultraad.nn.frozen import after_first_block, from_second_block, stream
+from ultraad.nn.frozen import after_first_block, from_second_block, tokens_after
 from ultraad.nn.prompts import Template, together
 
 CLOSE = {"atol": 1e-6, "rtol": 1e-5}
@@ -23,9 +23,9 @@ def backbone(request):
 def test_the_stream_is_what_the_next_block_sees(backbone):
     images, seen = make_batch(backbone, per_class=1).images, {}
     f = backbone.encode_image(images, layers=(0, 2), around=lambda layer, x, block: block(seen.setdefault(layer, x)))
-    assert torch.equal(stream(f, 0), backbone.embed_image(images))
-    assert torch.equal(stream(f, 0), seen[1])
-    assert torch.equal(stream(f, 2), seen[3])
+    assert torch.equal(tokens_after(f, 0), backbone.embed_image(images))
+    assert torch.equal(tokens_after(f, 0), seen[1])
+    assert torch.equal(tokens_after(f, 2), seen[3])
 
 
 def test_tokens_at_hand_are_not_made_again(backbone, monkeypatch):

@@ -271,7 +271,7 @@ class Method(ABC, nn.Module):
         if needs.normal_images and not bool((labels == self.normal_index).any()):
             msg = (
                 f"{name} needs support images of the normal class {self.normal_class!r} and found none: "
-                "without them 'abnormal' has no opposite. Add normal images or name another normal class"
+                "'abnormal' is learned in contrast to normal. Add normal images or name another normal class"
             )
             raise DataError(msg)
         if needs.abnormal_images and not bool((labels != self.normal_index).any()):

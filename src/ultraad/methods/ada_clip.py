@@ -1,18 +1,18 @@
-"""AdaCLIP: static and image-made prompts in both towers, trained on images with masks.
+"""AdaCLIP: static and image-dependent prompts in both towers, trained on images with masks.
 
 Paper      Cao et al., AdaCLIP: Adapting CLIP with Hybrid Learnable Prompts for Zero-Shot Anomaly Detection, ECCV 2024.
 Equations  f            class token of the frozen tower (projected, not normalised)
            v_i          V_i + G_v(f)   r tokens after the patches of image block i = 1..J, passed on after block J
-           w_i          W_i + G_t(f)   written over words 1..r before text block i = 2..J
+           w_i          W_i + G_t(f)   replace words 1..r before text block i = 2..J
            t_n, t_a     n(mean_j n(E_t(sentence_j; w)))   one pair per image
            z_l          100 n(A_l P_l) [t_n t_a]          A_l linear; P_l patch tokens of the prompted tower, no ln_post
            map          softmax(U(mean_l z_l))_a          bilinear, corners aligned, then smoothed
            h            hybrid semantic fusion: the most abnormal patches in k clusters; n(mean over the centres)
            score        softmax(100 n(0.2 h + 0.8 n(A_c f')) [t_n t_a])_a     f' class token of the prompted tower
 Loss       focal(score) + sum_l (focal + dice_a + dice_n)(softmax(U(z_l)))
-Reference  caoyunkang/AdaCLIP, commit e27ee32 (MIT)
-Learned    V, W, G_v, G_t, A_l, A_c; nothing else
-Deviations INFO.deviations
+Reference  caoyunkang/AdaCLIP e27ee32 (MIT).
+Learned    V, W, G_v, G_t, A_l, A_c; both towers stay frozen.
+Deviations see ``INFO.deviations``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import nn
 from ultraad.errors import ConfigError
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.deep_prompts import Replace, text_layers
-from ultraad.nn.frozen import after_first_block, from_second_block, stream
+from ultraad.nn.frozen import after_first_block, from_second_block, tokens_after
 from ultraad.nn.labelled import Labelled, TrainingSet
 from ultraad.nn.losses import focal, segmentation
 from ultraad.nn.maps import smooth, to_probability
@@ -39,39 +39,39 @@ from ultraad.types import Batch, FitReport, Scores
 
 INFO = MethodInfo(
     name="ada_clip",
-    title="AdaCLIP: static and image-made prompts in both towers",
+    title="AdaCLIP: static and image-dependent prompts in both towers",
     paper="Cao et al., ECCV 2024",
     url="https://arxiv.org/abs/2407.15795",
     reference="caoyunkang/AdaCLIP e27ee32",
     licence="MIT",
     outputs=frozenset({"score", "map"}),
     needs=Needs(normal_images=True, abnormal_images=True, masks=True),
-    idea="learns prompts for both towers, a fixed part and a part made from each image, and reads patches with them",
-    learned="prompt tokens, the linear maps that make them from an image, projections of patches and class token",
+    idea="learns prompts for both towers, each with a fixed part and a part computed from the image",
+    learned="prompt tokens, the linear maps from image to prompts, projections of patches and class token",
     auxiliary=True,
     auxiliary_alone=True,
     deviations=(
-        "few shots train longer and slower (epochs, lr): at the reference's rate their training loss does not fall",
-        "with an auxiliary set the support images are not used",
-        "the temperature is the backbone's own; it is the reference's 100 for OpenAI's weights (scale=100)",
-        "sentences say normal and abnormal in medical words (states=industrial: the reference's)",
-        "dice per image; the reference's batch of one makes it per row (dice_reduction=row)",
-        "prompts keep float32; the reference rounds them to float16 (rounding=float16)",
-        "k-means has a fixed seed; the reference's is unseeded, so that its scores change from run to run",
-        "any batch size; the reference works for one image at a time only (batch_size=1 is its training)",
-        "the reference's text prompt of the first block is never used and does not exist here",
-        "smoothing is scaled with the input: sigma is meant at the reference's 518 px",
+        "more epochs at a lower rate on the support (epochs, lr); at the reference's rate the loss does not fall",
+        "with an auxiliary set, the support images are not used",
+        "the logit scale is that of the backbone; the reference has 100, the value of OpenAI's weights (scale=100)",
+        "sentences use medical words (states=industrial: the reference's words)",
+        "dice is per image; the reference computes it per row, as its batch size is one (dice_reduction=row)",
+        "prompts are float32; the reference rounds them to float16 (rounding=float16)",
+        "k-means has a fixed seed; that of the reference is unseeded, so its scores change from run to run",
+        "any batch size; the reference only supports one image at a time (batch_size=1)",
+        "no text prompt for the first block; that of the reference is never used",
+        "smoothing is scaled with the input; sigma is given for 518 px, as in the reference",
         "float32 instead of float16 autocast without a scaler; no mosaic of four images (reference: MVTec only)",
-        "the last epoch is the result; the reference keeps the best one on the test set",
-        "exact GELU on OpenAI's weights, positions resized without antialiasing (reference): here the backbone's own",
+        "the last epoch is kept; the reference keeps the best one on the test set",
+        "activation and positions as in the backbone; the reference has exact GELU and resizes without antialiasing",
     ),
 )
 PATCHES_PER_CLUSTER = 5  # reference method/adaclip.py: the top 5 k patches are clustered
-ROWS = 384  # sentences in one call of the text tower: bounds the memory, not the result
+ROWS = 384  # sentences per call of the text tower; limits memory use and does not change the result
 
 
 class AdaCLIPConfig(MethodConfig):
-    """All options of AdaCLIP."""
+    """Every option of AdaCLIP."""
 
     layers: tuple[int, ...] | None = Field(None, description="tapped layers; None: quarters of the tower (reference)")
     texts: TextBank | None = Field(None, description="text bank, for the object's words; None: breast ultrasound")
@@ -95,7 +95,7 @@ class AdaCLIPConfig(MethodConfig):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What the two prompted towers say about some images.
+    """Output of the two prompted towers for some images.
 
     Attributes:
         patches: Unit f32 (b l n d), the projected patch tokens n(A_l P_l).
@@ -131,7 +131,7 @@ class AdaCLIP(Method):
         self._first = after_first_block(b, self._words, self._eot)  # no prompt reaches block 1
         shortest = int(self._eot.min()) - 1
         if c.length > shortest:
-            msg = f"length={c.length} prompt tokens overwrite a whole sentence of {shortest}; set {shortest} or less"
+            msg = f"length={c.length} prompt tokens replace a whole sentence of {shortest}; set {shortest} or less"
             raise ConfigError(msg)
 
     def build(self, *, seed: int) -> None:
@@ -164,11 +164,11 @@ class AdaCLIP(Method):
     def loss(self, batch: Labelled, *, keep: bool = False) -> torch.Tensor:
         """The loss of the header, f32 (), mean over images; an unknown mask is left out of the pixel terms.
 
-        ``keep`` takes the tokens before the first block from the cache, too: right for few images, too large for many.
+        ``keep`` also caches the tokens before the first block, which takes too much memory for many images.
         """
         device, size = self.backbone.device, self.backbone.size
         f = self.backbone.cache.encode(batch.images, layers=(0,) if keep else (), batch_size=1)
-        tokens = stream(f, 0).to(self.backbone.dtype) if keep else None  # (b 1+n w)
+        tokens = tokens_after(f, 0).to(self.backbone.dtype) if keep else None  # (b 1+n w)
         seen = self.look(batch.images, f.image, tokens=tokens)
         score, anomalous = self.image_probability(seen).view(-1, 1, 1), batch.anomalous.to(device).view(-1, 1, 1)
         total = focal(score, anomalous).mean()
@@ -186,7 +186,7 @@ class AdaCLIP(Method):
         Args:
             images: f32 (b 3 s s).
             frozen: f32 (b d), f: their class tokens from the tower without prompts.
-            tokens: (b 1+n w), what ``backbone.embed_image`` made of the images; None: do it here.
+            tokens: (b 1+n w), the result of ``backbone.embed_image``; None: computed here.
         """
         kept, image = self._encode_image(images, self.image_dynamic(frozen), tokens=tokens)
         heads = self.patch_heads.values()
@@ -251,7 +251,7 @@ class AdaCLIP(Method):
 
 
 def cluster(members: torch.Tensor, k: int) -> torch.Tensor:
-    """K-means labels int64 (m,) of tokens (l m d), all layers together; at most m clusters, always the same seed."""
+    """K-means labels int64 (m,) of tokens (l m d), all layers together; at most m clusters, with a fixed seed."""
     from sklearn.cluster import KMeans
 
     x = members.transpose(0, 1).flatten(1).cpu().numpy()  # (m l*d)

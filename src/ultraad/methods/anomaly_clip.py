@@ -1,15 +1,15 @@
-"""AnomalyCLIP: two learned sentences without an object, read by patches that attend value to value.
+"""AnomalyCLIP: two learned sentences, compared with patches from a value-value attention path.
 
 Paper      Zhou et al., AnomalyCLIP: Object-agnostic Prompt Learning for Zero-shot Anomaly Detection, ICLR 2024.
 Equations  g_n, g_a   sentences      "V_1 .. V_12 object." and "W_1 .. W_12 damaged object.", V and W learned
-           u_l        deep tokens    4 learned vectors over words 1..4 before text block l = 2..9
+           u_l        deep tokens    4 learned vectors replace words 1..4 before text block l = 2..9
            a_l        value path     a_l = a_(l-1) + Attn(v, v, v)(ln_1(h_(l-1))), beside the blocks h_l of the tower
            P_l        patches        n(proj(ln_post(a_l)))
            map        mean over layers of U(softmax(P_l [t_n t_a] / 0.07))_a, then smoothed; t = n(E_t(g; u))
            score      softmax(n(proj(h_L[class])) [t_n t_a] / 0.07)_a
 Loss       CE(score) + 4 sum_l (focal + dice_a + dice_n)(map_l)
-Reference  zqhang/AnomalyCLIP, commit 45ed4dd (MIT)
-Learned    V, W and u; both towers stay frozen, so that each image is encoded once.
+Reference  zqhang/AnomalyCLIP 45ed4dd (MIT).
+Learned    V, W and u; both towers stay frozen, so each image is encoded once.
 Deviations see ``INFO.deviations``.
 """
 
@@ -39,29 +39,29 @@ from ultraad.types import Batch, Features, FitReport, Scores
 
 INFO = MethodInfo(
     name="anomaly_clip",
-    title="AnomalyCLIP: object-agnostic prompts, and patches that attend value to value",
+    title="AnomalyCLIP: object-agnostic prompts and value-value attention of patches",
     paper="Zhou et al., ICLR 2024",
     url="https://arxiv.org/abs/2310.18961",
     reference="zqhang/AnomalyCLIP 45ed4dd",
     licence="MIT",
     outputs=frozenset({"score", "map"}),
     needs=Needs(normal_images=True, abnormal_images=True, masks=True),
-    idea="learns one sentence for anything normal and one for anything abnormal, and reads patches with them",
+    idea="learns one sentence for normal and one for abnormal, and compares patches with both",
     learned="the words of two sentences, and text tokens of the first blocks",
     auxiliary=True,
     auxiliary_alone=True,
     deviations=(
-        "sentences name the organ and say normal and abnormal (states=industrial brings the reference's words back)",
-        "without an auxiliary set it is trained on the support images (epochs); with one these are not used",
-        "the map is the mean over layers; the reference's is the sum",
-        "four layers are tapped, as in the paper; the reference's scripts pass the last alone (layers)",
-        "the value-value path starts a quarter into the tower; that is the reference's block 6 of 24 (value_from)",
-        "as in the reference the class token is projected without ln_post (class_token=ln_post adds it)",
-        "deep text tokens keep float32; the reference rounds them to float16 (rounding=float16)",
-        "the reference's unused projections of the deep tokens do not exist here",
-        "smoothing is scaled with the input: sigma is meant at the reference's 518 px",
-        "dice is per image for a batch of one, too; the reference's becomes per row there",
-        "the backbone resizes position embeddings, once; the reference bilinearly, overwriting what it resizes",
+        "sentences name the object and say normal and abnormal (states=industrial: the reference's words)",
+        "without an auxiliary set it is trained on the support (epochs); with one, the support is not used",
+        "the map is the mean over layers; that of the reference is their sum",
+        "four layers are tapped, as in the paper; the scripts of the reference use the last one alone (layers)",
+        "the value-value path starts after a quarter of the tower; block 6 of 24 in the reference (value_from)",
+        "the class token is projected without ln_post, as in the reference (class_token=ln_post: with it)",
+        "deep text tokens are float32; the reference rounds them to float16 (rounding=float16)",
+        "no projections of the deep tokens; the reference has some that are never used",
+        "smoothing is scaled with the input; sigma is given for 518 px, as in the reference",
+        "dice is always per image; the reference computes it per row for a batch of one",
+        "position embeddings are resized once, by the backbone; the reference overwrites its own, bilinearly",
     ),
 )
 
@@ -69,7 +69,7 @@ WORDS: dict[States, tuple[str, str]] = {
     "industrial": ("object.", "damaged object."),
     "medical": ("normal {}.", "abnormal {}."),
 }
-"""What follows the learned words; ``{}`` is the text bank's object (ours). The reference knows no object."""
+"""The end of both sentences; ``{}`` is the object of the text bank. The reference names no object."""
 
 
 class AnomalyCLIPConfig(MethodConfig):
@@ -79,7 +79,7 @@ class AnomalyCLIPConfig(MethodConfig):
         None, description="tapped layers, 1-based; None: quarters of the tower (paper: 6 12 18 24 of 24)"
     )
     value_from: int | None = Field(
-        None, ge=1, description="first block of the value-value path; None: a quarter into it (reference: 6 of 24)"
+        None, ge=1, description="first block of the value-value path; None: after a quarter (reference: 6 of 24)"
     )
     texts: TextBank | None = Field(None, description="text bank that names the object; None: breast ultrasound (ours)")
     states: States = Field("medical", description="words for normal and abnormal (ours); 'industrial': the reference's")
@@ -88,10 +88,12 @@ class AnomalyCLIPConfig(MethodConfig):
     length: int = Field(4, ge=1, description="deep tokens per block; they replace the first words (paper: 4)")
     rounding: Literal["none", "float16"] = Field("none", description="of deep tokens (reference: float16)")
     class_token: Literal["raw", "ln_post"] = Field(
-        "raw", description="class token projected as it is (reference), or after the tower's last norm as in CLIP"
+        "raw", description="project the class token as it is (reference), or after the last norm as in CLIP"
     )
     tau: PositiveFloat = Field(0.07, description="temperature (reference: 0.07)")
-    seg_weight: float = Field(4.0, ge=0, description="weight of focal and dice beside cross-entropy (reference: 4)")
+    seg_weight: float = Field(
+        4.0, ge=0, description="weight of focal and dice relative to cross-entropy (reference: 4)"
+    )
     sigma: float = Field(4.0, ge=0, description="smoothing in pixels at 518, scaled with the input (reference: 4)")
     epochs: int | None = Field(
         None, ge=0, description="None: 15 on an auxiliary set (reference), 50 on the support (ours)"
@@ -103,18 +105,18 @@ class AnomalyCLIPConfig(MethodConfig):
     @model_validator(mode="after")
     def _fits_together(self) -> AnomalyCLIPConfig:
         if self.length > self.words:
-            msg = f"length={self.length} deep tokens would replace more than the words={self.words} learned words"
+            msg = f"length={self.length} deep tokens do not fit into words={self.words}; set length to at most that"
             raise ValueError(msg)
         return self
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """Training images that the frozen tower has read.
+    """Training images with their frozen features.
 
     Attributes:
         features: From :meth:`AnomalyCLIP.encode`.
-        truth: What is known of the images.
+        truth: Their labels and masks.
     """
 
     features: Features
@@ -150,7 +152,7 @@ class AnomalyCLIP(Method):
         depth = min(c.depth, text_layers(self.backbone))
         self.words = nn.Parameter(0.02 * torch.randn(2, c.words, width))  # V and W (2 r text_width)
         self.deep = nn.Parameter(0.02 * torch.randn(depth - 1, c.length, width))  # u, from block 2 on
-        self.register_buffer("text", torch.zeros(2, self.backbone.dim), persistent=False)  # derived, see _encode
+        self.register_buffer("text", torch.zeros(2, self.backbone.dim), persistent=False)  # set by _encode
 
     @torch.no_grad()
     def _encode(self) -> None:

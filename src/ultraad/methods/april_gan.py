@@ -1,4 +1,4 @@
-"""APRIL-GAN (VAND): a linear layer per tapped layer turns patch tokens into text space; normal images are remembered.
+"""APRIL-GAN (VAND): one linear layer per tapped layer maps patches to text space; normal images are stored.
 
 Paper      Chen, Han, Zhang, VAND challenge at CVPR 2023, arXiv 2305.17382.
 Equations  t_n, t_a   sentences         n(mean n(E_t(.))) over states x 35 templates
@@ -8,7 +8,7 @@ Equations  t_n, t_a   sentences         n(mean n(E_t(.))) over states x 35 templ
            map        M_text, with a memory M_text + M_few;  score s, with a memory (s + max map) / 2
            loss       sum_l focal + dice of the abnormal side
 Reference  ByChelsea/VAND-APRIL-GAN f13b8a6 (MIT).
-Learned    A_l; the normal images' patches are kept.
+Learned    A_l; the patches of the normal images are stored.
 Deviations see ``INFO.deviations``.
 """
 
@@ -44,18 +44,18 @@ INFO = MethodInfo(
     learned="one linear layer per tapped layer",
     auxiliary=True,
     deviations=(
-        "sentences speak of lesions, not of flaws (states=industrial brings the reference's words back)",
-        "without an auxiliary set the linear layers are trained on the support itself, for more epochs (epochs)",
-        "the temperature is the backbone's own; it is the reference's 100 for OpenAI's weights (scale=100)",
-        "maps are divided by the number of layers; the reference sums them",
-        "the few-shot map is half text, half distance, a distance above 1 counting as 1; the reference adds both",
-        "the few-shot image score takes the map's maximum as it is; the reference min-maxes it over the test set",
-        "the support's normal images are the memory; the reference draws them with replacement, so some count twice",
-        "the class token alone scores the image if there is no memory, as in the reference; training does not move it",
-        "dice is per image for a batch of one, too; the reference's becomes per row there",
-        "no mosaics of four training images; the reference makes them of MVTec only",
-        "the last epoch is kept, in float32; the reference trains with autocast and its numbers pick an epoch",
-        "the reference ran OpenAI's weights with exact GELU at 518 px; here the activation is the backbone's own",
+        "sentences name lesions instead of flaws (states=industrial: the reference's words)",
+        "without an auxiliary set, the linear layers are trained on the support, for more epochs (epochs)",
+        "the logit scale is that of the backbone; the reference has 100, the value of OpenAI's weights (scale=100)",
+        "maps are averaged over layers; the reference sums them",
+        "the few-shot map is the mean of text map and distance (clipped at 1); the reference adds both",
+        "the few-shot image score uses the maximum of the map; the reference min-max normalises it over the test set",
+        "all normal support images are stored; the reference draws them with replacement, so some count twice",
+        "without a memory, the class token alone gives the image score, as in the reference; training does not move it",
+        "dice is always per image; the reference computes it per row for a batch of one",
+        "no mosaics of four training images; the reference uses them for MVTec only",
+        "the last epoch is kept, in float32; the reference trains with autocast and selects an epoch for its numbers",
+        "the activation is that of the backbone; the reference ran OpenAI's weights with exact GELU at 518 px",
     ),
 )
 
@@ -69,9 +69,9 @@ class AprilGANConfig(MethodConfig):
     texts: TextBank | None = Field(None, description="text bank that names the object; None: breast ultrasound (ours)")
     states: States = Field("medical", description="words for normal and abnormal (ours); 'industrial': the reference's")
     scale: PositiveFloat | Literal["backbone"] = Field(
-        "backbone", description="logits per unit of cosine; the backbone's own, or a number (reference: 100)"
+        "backbone", description="logits per unit of cosine: that of the backbone, or a number (reference: 100)"
     )
-    memory: bool = Field(default=True, description="remember the normal images (paper, few-shot track)")
+    memory: bool = Field(default=True, description="store the normal images (paper, few-shot track)")
     epochs: int | None = Field(
         None, ge=0, description="None: 15 on an auxiliary set (reference, VisA), 50 on the support (ours)"
     )
@@ -128,9 +128,9 @@ class AprilGAN(Method):
         return torch.stack([segmentation(probs, target, both=False) for probs in self.text_maps(f)]).sum()
 
     def _remember(self, normal: torch.Tensor) -> tuple[str, ...]:
-        """Keep every patch of the normal images (m 3 s s); returns what a user should know."""
+        """Store every patch of the normal images (m 3 s s); returns notes for the user."""
         if not self.config.memory or len(normal) == 0:
-            return ("no normal image is remembered: map and score are those of the zero-shot branch",)
+            return ("no normal image is stored: map and score are those of the zero-shot branch",)
         f = self.backbone.cache.encode(normal, layers=self.layers)
         self.memory = self._raw(f).flatten(1, 2)  # (l m*n w)
         return ()
@@ -140,13 +140,13 @@ class AprilGAN(Method):
         f = self.backbone.encode_image(images, layers=self.layers)
         score, maps = self.class_score(f), self.text_maps(f).mean(0)
         if self.memory.shape[1]:
-            near = self.memory_maps(f).mean(0).clamp(0, 1)  # cosines of raw tokens are hardly ever negative
+            near = self.memory_maps(f).mean(0).clamp(0, 1)  # cosines of raw tokens are rarely negative
             maps = (maps + near) / 2
             score = (score + largest(maps)) / 2
         return Scores(score=score, map=maps)
 
     def class_score(self, f: Features) -> torch.Tensor:
-        """Probability (b,) that the class token is abnormal; nothing learned takes part."""
+        """Abnormal probability (b,) of the class token; it uses no learned values."""
         return (self.scale * unit(f.image) @ self.text.T).softmax(-1)[:, 1]
 
     def patch_logits(self, f: Features) -> torch.Tensor:

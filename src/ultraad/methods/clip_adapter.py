@@ -1,8 +1,8 @@
-"""CLIP-Adapter: a small network behind the image tower, mixed with what it was given.
+"""CLIP-Adapter: a small network after the image tower, whose output is mixed with its input.
 
 Paper      Gao et al., CLIP-Adapter: Better Vision-Language Models with Feature Adapters, IJCV 2024, arXiv 2110.04544.
 Equations  A(f)     adapter      ReLU(W_2 ReLU(W_1 f)), d -> d/4 -> d, no biases
-           f'       mixture      ratio A(f) + (1 - ratio) f, f as the tower gives it
+           f'       mixture      ratio A(f) + (1 - ratio) f, f as the tower returns it
            p(c|x)   classes      softmax_c(<n(f'), w_c> / tau), tau the frozen tower's own;   loss = CE
 Reference  gaopengcuhk/CLIP-Adapter 08d07f8 (no licence; written from the paper), trained with KaiyangZhou/CoOp (MIT).
 Learned    W_1, W_2; both towers and the class texts w stay frozen.
@@ -32,19 +32,19 @@ INFO = MethodInfo(
     url="https://arxiv.org/abs/2110.04544",
     reference="gaopengcuhk/CLIP-Adapter 08d07f8",
     licence="none stated; written from the paper",
-    idea="bends the image feature with a small network",
+    idea="changes the image feature with a small network",
     learned="a two-layer adapter on the class token",
     outputs=frozenset({"score", "classes"}),
     needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
     zero_shot=True,
     deviations=(
         "several sentences per class (text=template: the reference's single template)",
-        "the paper's second adapter, on the texts, is left out, as in the reference code",
-        "class texts are encoded once; the reference encodes them in every step, to the same numbers",
-        "SGD 2e-3 as the reference's instructions to train like CoOp have it (lr); the paper says 1e-5",
-        "views move, turn and mirror the image; random crops from 8 % of its area (reference) would cut lesions out",
-        "views are encoded once (views); the reference draws new ones in every epoch",
-        "the cosine counts the warm-up epoch; in the reference it starts behind it",
+        "the paper's second adapter, for texts, is not implemented, as in the reference code",
+        "class texts are encoded once; the reference encodes them in every step, with the same result",
+        "SGD at 2e-3, because the reference says to train like CoOp (lr); the paper says 1e-5",
+        "views are shifted, rotated and mirrored; the reference crops to as little as 8 % of the area",
+        "views are drawn and encoded once (views); the reference draws new ones in every epoch",
+        "the cosine schedule includes the warm-up epoch; in the reference it starts after it",
     ),
 )
 
@@ -56,7 +56,7 @@ class CLIPAdapterConfig(MethodConfig):
     text: TextSource = Field("bank", description="the bank's sentences (ours), or 'a photo of a ...' (reference)")
     ratio: float = Field(0.2, ge=0, le=1, description="share of the adapter in the mixture (paper sec. 4, reference)")
     epochs: int | None = Field(
-        None, ge=0, description="None: 50 for 1 shot, 100 below 8, 200 from there (reference: as CoOp)"
+        None, ge=0, description="None: 50 for 1 shot, 100 for 2 to 7, 200 for more (reference: as CoOp)"
     )
     batch_size: int = Field(32, ge=1, description="images per step (paper sec. 4)")
     lr: float = Field(2e-3, gt=0, description="of SGD, cosine per epoch (reference: as CoOp)")
@@ -64,7 +64,7 @@ class CLIPAdapterConfig(MethodConfig):
     weight_decay: float = Field(5e-4, ge=0, description="of SGD (reference: Dassl's default)")
     warmup_epochs: int = Field(1, ge=0, description="epochs at warmup_lr (reference: as CoOp)")
     warmup_lr: float = Field(1e-5, gt=0, description="rate of the warm-up (reference: as CoOp)")
-    views: int = Field(8, ge=1, description="views per image, each encoded once (ours, as in UltraAD)")
+    views: int = Field(8, ge=1, description="augmented views per image, each encoded once (ours, as for UltraAD)")
 
 
 class CLIPAdapter(Method):
@@ -80,7 +80,7 @@ class CLIPAdapter(Method):
         self.text, self.notes = class_texts(self.backbone, self.classes, c.texts, source=c.text)  # (c d)
 
     def build(self, *, seed: int) -> None:
-        """A fresh adapter."""
+        """Fresh adapter."""
         d = self.backbone.dim
         self.adapter = MiniNet(d, d, kind="clip_adapter")
 

@@ -1,4 +1,4 @@
-"""CoCoOp: learned words that a small network shifts for every image.
+"""CoCoOp: learned context words, shifted for every image by a small network.
 
 Paper      Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022, arXiv 2203.05557.
 Equations  pi       shift        meta-net(n(f)), d -> d/16 -> text width, ReLU
@@ -34,16 +34,16 @@ INFO = MethodInfo(
     url="https://arxiv.org/abs/2203.05557",
     reference="KaiyangZhou/CoOp ff61507",
     licence="MIT",
-    idea="learns the words in front of the class name, and shifts them for every image",
+    idea="learns the words in front of the class name and shifts them for every image",
     learned="context words, meta-net",
     outputs=frozenset({"score", "classes"}),
     needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
     zero_shot=True,
     deviations=(
-        "a class is called '<class> <object of the text bank>'; the reference has the class name alone",
-        "views move, turn and mirror the image; random crops from 8 % of its area (reference) would cut lesions out",
-        "views are encoded once (views); the reference draws new ones in every epoch",
-        "the cosine counts the warm-up epoch; in the reference it starts behind it",
+        "a class is called '<class> <object of the text bank>'; the reference uses the class name alone",
+        "views are shifted, rotated and mirrored; the reference crops to as little as 8 % of the area",
+        "views are drawn and encoded once (views); the reference draws new ones in every epoch",
+        "the cosine schedule includes the warm-up epoch; in the reference it starts after it",
         "float32 words and meta-net; the reference trains them in float16",
     ),
 )
@@ -55,16 +55,16 @@ class CoCoOpConfig(MethodConfig):
     texts: TextBank | None = Field(None, description="text bank that names the object; None: breast ultrasound (ours)")
     context: int = Field(4, ge=1, le=32, description="learned words M (paper sec. 4)")
     words: str = Field(
-        "a photo of a", description="words they start at (paper sec. 4); N(0, 0.02) beyond them, or if empty"
+        "a photo of a", description="initial words (paper sec. 4); further or missing words start at N(0, 0.02)"
     )
     epochs: int = Field(10, ge=0, description="passes over the support (paper sec. 4)")
-    batch_size: int = Field(1, ge=1, description="images per step; each needs its own texts (paper sec. 4)")
+    batch_size: int = Field(1, ge=1, description="images per step; each image has its own texts (paper sec. 4)")
     lr: float = Field(2e-3, gt=0, description="of SGD, cosine per epoch (paper sec. 4)")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD (reference: Dassl's default)")
     weight_decay: float = Field(5e-4, ge=0, description="of SGD (reference: Dassl's default)")
     warmup_epochs: int = Field(1, ge=0, description="epochs at warmup_lr (reference configs)")
     warmup_lr: float = Field(1e-5, gt=0, description="rate of the warm-up (reference configs)")
-    views: int = Field(8, ge=1, description="views per image, each encoded once (ours, as in UltraAD)")
+    views: int = Field(8, ge=1, description="augmented views per image, each encoded once (ours, as for UltraAD)")
 
 
 class CoCoOp(Method):

@@ -1,4 +1,4 @@
-"""CoOp: learned words in front of the class name.
+"""CoOp: learned context words in front of the class name.
 
 Paper      Zhou et al., Learning to Prompt for Vision-Language Models, IJCV 2022, arXiv 2109.01134.
 Equations  t_c      class text   E_t([v_1] ... [v_M] <class>.), M learned words, shared by all classes or one set each
@@ -38,13 +38,13 @@ INFO = MethodInfo(
     needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
     zero_shot=True,
     deviations=(
-        "starts at the four words 'a photo of a', as in the CoCoOp paper's comparison; the repository's default is "
-        "sixteen random ones (words='', context=16)",
-        "with class_specific every class starts at the words; the reference then ignores class_specific",
-        "a class is called '<class> <object of the text bank>'; the reference has the class name alone",
-        "views move, turn and mirror the image; random crops from 8 % of its area (reference) would cut lesions out",
-        "views are encoded once (views); the reference draws new ones in every epoch",
-        "the cosine counts the warm-up epoch; in the reference it starts behind it",
+        "starts from the words 'a photo of a', as in the comparison of the CoCoOp paper; the repository's default is "
+        "sixteen random words (words='', context=16)",
+        "with class_specific every class starts from these words; the reference ignores class_specific then",
+        "a class is called '<class> <object of the text bank>'; the reference uses the class name alone",
+        "views are shifted, rotated and mirrored; the reference crops to as little as 8 % of the area",
+        "views are drawn and encoded once (views); the reference draws new ones in every epoch",
+        "the cosine schedule includes the warm-up epoch; in the reference it starts after it",
         "float32 words; the reference trains them in float16",
     ),
 )
@@ -56,12 +56,12 @@ class CoOpConfig(MethodConfig):
     texts: TextBank | None = Field(None, description="text bank that names the object; None: breast ultrasound (ours)")
     context: int = Field(4, ge=1, le=32, description="learned words M (CoCoOp paper sec. 4; CoOp's default: 16)")
     words: str = Field(
-        "a photo of a", description="words they start at (CoCoOp paper sec. 4); N(0, 0.02) beyond them, or if empty"
+        "a photo of a", description="initial words (CoCoOp paper sec. 4); further or missing words start at N(0, 0.02)"
     )
-    class_specific: bool = Field(default=False, description="own words for each class (reference default: shared)")
+    class_specific: bool = Field(default=False, description="separate words for each class (reference default: shared)")
     position: Position = Field("end", description="place of the class name (reference default: end)")
     epochs: int | None = Field(
-        None, ge=0, description="None: 50 for 1 shot, 100 below 8, 200 from there (reference scripts)"
+        None, ge=0, description="None: 50 for 1 shot, 100 for 2 to 7, 200 for more (reference scripts)"
     )
     batch_size: int = Field(32, ge=1, description="images per step (reference configs)")
     lr: float = Field(2e-3, gt=0, description="of SGD, cosine per epoch (reference configs)")
@@ -69,7 +69,7 @@ class CoOpConfig(MethodConfig):
     weight_decay: float = Field(5e-4, ge=0, description="of SGD (reference: Dassl's default)")
     warmup_epochs: int = Field(1, ge=0, description="epochs at warmup_lr (reference configs)")
     warmup_lr: float = Field(1e-5, gt=0, description="rate of the warm-up (reference configs)")
-    views: int = Field(8, ge=1, description="views per image, each encoded once (ours, as in UltraAD)")
+    views: int = Field(8, ge=1, description="augmented views per image, each encoded once (ours, as for UltraAD)")
 
 
 class CoOp(Method):

@@ -1,9 +1,9 @@
-"""Linear probe: logistic regression on the frozen class token; it reads no texts.
+"""Linear probe: logistic regression on the frozen class token, without texts.
 
 Paper      Radford et al., Learning Transferable Visual Models From Natural Language Supervision (CLIP), ICML 2021,
            arXiv 2103.00020, sec. 3.2 and appendix A.3.
 Equations  p(c|x)   classes      softmax_c(w_c . f + b_c);   loss = sum of CE + |w|^2 / (2 C), solved by L-BFGS
-Reference  KaiyangZhou/CoOp ff61507, lpclip (MIT), which calls scikit-learn, as this does.
+Reference  KaiyangZhou/CoOp ff61507, lpclip (MIT); both use scikit-learn.
 Learned    w, b; the image tower stays frozen.
 Deviations see ``INFO.deviations``.
 """
@@ -29,14 +29,14 @@ INFO = MethodInfo(
     url="https://arxiv.org/abs/2103.00020",
     reference="KaiyangZhou/CoOp ff61507, lpclip",
     licence="MIT",
-    idea="puts logistic regression on the image feature, without texts",
+    idea="fits a logistic regression to the image feature, without texts",
     learned="linear weights",
     outputs=frozenset({"score", "classes"}),
     needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
     baseline=True,
     deviations=(
-        "C is fixed; the reference searches it on further labelled images (C)",
-        "features as the tower gives them; LP++'s code normalises them (features=unit)",
+        "C is fixed; the reference searches for it on a validation set (C)",
+        "features are not normalised; the code of LP++ normalises them (features=unit)",
     ),
 )
 
@@ -45,9 +45,13 @@ class LinearProbeConfig(MethodConfig):
     """Every option of the linear probe."""
 
     C: float = Field(0.316, gt=0, description="inverse strength of the penalty (CLIP's own example code)")
-    features: Literal["raw", "unit"] = Field("raw", description="class tokens as they are (CLIP, lpclip), or unit ones")
-    max_iterations: int = Field(1000, ge=1, description="of L-BFGS, at most (CLIP appendix A.3)")
-    views: int = Field(1, ge=1, description="views per image, each a training example (ours; reference: the image)")
+    features: Literal["raw", "unit"] = Field(
+        "raw", description="class tokens as they are (CLIP, lpclip), or normalised"
+    )
+    max_iterations: int = Field(1000, ge=1, description="limit for L-BFGS (CLIP appendix A.3)")
+    views: int = Field(
+        1, ge=1, description="augmented views per image, each a training example (ours; reference: the image)"
+    )
 
 
 class LinearProbe(Method):
@@ -86,7 +90,7 @@ class LinearProbe(Method):
             tokens.labels.repeat(c.views).cpu().numpy(),
         )
         weight, bias = torch.from_numpy(solver.coef_), torch.from_numpy(solver.intercept_)
-        if len(self.classes) == 2:  # scikit-learn keeps the difference of the two logits only
+        if len(self.classes) == 2:  # scikit-learn returns the difference of the two logits
             weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
         self.weight.copy_(weight)
         self.bias.copy_(bias)

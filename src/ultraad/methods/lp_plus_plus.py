@@ -1,11 +1,11 @@
-"""LP++: a linear probe whose logits are mixed with those of the class texts, one learned share per class.
+"""LP++: a linear probe plus the logits of the class texts, with one learned weight per class.
 
 Paper      Huang et al., LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP, CVPR 2024, arXiv 2404.02285.
 Equations  S_c(x)   classes      w_c . n(f) + b_c + alpha_c n(f) . t_c;   loss = CE over the whole support
            start                 w_c = sum of the class's n(f),  alpha_c = 250 mean over classes of the mean n(f) . t_c
            rates                 of w, b: 4 m / lambda_max(F^T F), SGD;  of alpha: m / (4 max_c sum_i (n(f_i) . t_c)^2)
 Reference  FereshteShakeri/FewShot-CLIP-Strong-Baseline f81054f (no licence; written from the paper).
-Learned    w, b, alpha; both towers and the class texts t stay frozen. No rate is searched.
+Learned    w, b, alpha; both towers and the class texts t stay frozen. No learning rate is searched.
 Deviations see ``INFO.deviations``.
 """
 
@@ -34,24 +34,24 @@ INFO = MethodInfo(
     url="https://arxiv.org/abs/2404.02285",
     reference="FereshteShakeri/FewShot-CLIP-Strong-Baseline f81054f",
     licence="none stated; written from the paper",
-    idea="blends the class texts into a linear probe, at rates computed from the data",
-    learned="linear weights, and the texts' share per class",
+    idea="adds the class texts to a linear probe, with learning rates computed from the data",
+    learned="linear weights, and the weight of the texts per class",
     outputs=frozenset({"score", "classes"}),
     needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
     zero_shot=True,
     deviations=(
-        "the gradient of alpha is summed up since the first step, as the reference does by leaving it in place "
-        "(alpha_grad=last: the current one alone)",
+        "the gradient of alpha accumulates from the first step, because the reference never resets it "
+        "(alpha_grad=last: the current gradient alone)",
         "weights start as class sums, as in the reference, so they grow with the shots (start=mean: class means)",
         "the last step is kept; the reference chooses one on a validation set of the same size as the support",
-        "one plain view per image (views); the reference trains on one random crop of each",
+        "trains on the image itself (views); the reference trains on one random crop of each image",
         "several sentences per class (text=template: the reference's single template)",
-        "classes may differ in size or have no image; the reference counts classes as images / shots",
+        "classes may differ in size or have no image; the reference computes their number as images / shots",
     ),
 )
 
 START_SCALE = 250.0
-"""Of the first alpha (reference; the paper derives the mean similarity that it multiplies)."""
+"""Factor of the initial alpha (reference; the paper derives the mean similarity that it multiplies)."""
 
 
 class LPPlusPlusConfig(MethodConfig):
@@ -59,25 +59,25 @@ class LPPlusPlusConfig(MethodConfig):
 
     texts: TextBank | None = Field(None, description="text bank; None: breast ultrasound (ours)")
     text: TextSource = Field("bank", description="the bank's sentences (ours), or 'a photo of a ...' (reference)")
-    start: Literal["sum", "mean"] = Field("sum", description="first weights: class sums (reference) or means (ours)")
+    start: Literal["sum", "mean"] = Field("sum", description="initial weights: class sums (reference) or means (ours)")
     alpha_grad: Literal["accumulate", "last"] = Field(
-        "accumulate", description="alpha follows all gradients since the start (reference), or the current one"
+        "accumulate", description="gradient of alpha: the sum of all steps so far (reference), or the current one"
     )
-    alpha_every: int = Field(10, ge=1, description="steps of the weights for one of alpha (reference)")
+    alpha_every: int = Field(10, ge=1, description="steps of the weights per step of alpha (reference)")
     steps: int = Field(300, ge=0, description="full-batch steps (reference)")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD (reference)")
-    views: int = Field(1, ge=1, description="views per image, all of them in the batch (ours; reference: one crop)")
+    views: int = Field(1, ge=1, description="augmented views per image, all in the batch (ours; reference: one crop)")
 
 
 def first_alpha(f: torch.Tensor, labels: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-    """Where alpha starts, one number for all classes: f32 ().
+    """Initial alpha, one number for all classes: f32 ().
 
     Args:
         f: Unit class tokens f32 (m d).
         labels: int64 (m,).
         text: Unit class texts f32 (c d).
     """
-    own = (f * text[labels]).sum(1)  # (m,), each image and its own class
+    own = (f * text[labels]).sum(1)  # (m,), each image with its own class
     return START_SCALE * torch.stack([own[labels == c].mean() for c in sorted(set(labels.tolist()))]).mean()
 
 
@@ -123,7 +123,7 @@ class LPPlusPlus(Method):
 
     @torch.no_grad()
     def start(self, f: torch.Tensor, labels: torch.Tensor) -> None:
-        """Weights and alpha from unit class tokens (m d) and labels int64 (m,); the bias stays random."""
+        """Set weights and alpha from unit class tokens (m d) and labels int64 (m,); the bias stays random."""
         member = F.one_hot(labels, len(self.classes)).float()  # (m c)
         sums = member.T @ f
         counts = member.sum(0).clamp(min=1)[:, None]
@@ -131,7 +131,7 @@ class LPPlusPlus(Method):
         self.alpha.fill_(float(first_alpha(f, labels, self.text)))
 
     def descend(self, f: torch.Tensor, labels: torch.Tensor) -> tuple[float, ...]:
-        """Full-batch descent from where the state is.
+        """Full-batch gradient descent from the current state.
 
         Args:
             f: Unit class tokens f32 (m d).

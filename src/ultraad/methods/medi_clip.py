@@ -1,4 +1,4 @@
-"""MediCLIP: a detector learned from normal images and anomalies drawn into them.
+"""MediCLIP: a detector trained on normal images with synthetic anomalies.
 
 Paper      Zhang et al., MICCAI 2024, arXiv 2405.11315.
 Equations  t_n, t_a   learned prompts   n(mean_j E_t([V_j] word_j .)) over words for "normal" and "abnormal", m learned
@@ -6,7 +6,7 @@ Equations  t_n, t_a   learned prompts   n(mean_j E_t([V_j] word_j .)) over words
            L          patch logits      mean over layers of n(A_l F_l) [t_n t_a]: cosines, no temperature
            map        softmax of the upsampled logits, abnormal side;   score = its maximum
            loss       focal + dice(map, mask of the synthetic anomaly)
-Reference  github.com/cnulab/MediCLIP at ca99858, MIT (models/, medsyn/, train.py, config/busi.yaml); re-written.
+Reference  cnulab/MediCLIP ca99858 (MIT): models/, medsyn/, train.py, config/busi.yaml.
 Learned    A_l (a 1x1 adapter for each tapped layer) and the contexts V; both CLIP towers stay frozen.
 Deviations see ``INFO.deviations``. The synthesis is in nn/synthesis.py, with pictures in docs/medi-clip-synthesis.md.
 """
@@ -42,24 +42,24 @@ INFO = MethodInfo(
     outputs=frozenset({"score", "map"}),
     needs=Needs(normal_images=True),
     deviations=(
-        "the text tower keeps its causal mask; the reference drops it, so its published prompts do not fit here",
-        "16 synthetic views of each image are drawn once, so that the frozen tower runs once (views; the reference "
+        "the text tower keeps its causal mask; the reference removes it, so its published prompts cannot be used here",
+        "16 synthetic views of each image are drawn once, so the frozen tower runs once per view (views; the reference "
         "draws new ones in every epoch: views=0)",
-        "test images are made grey like the training images (grey; the reference tests in colour: grey=false)",
-        "pasted tissue is compared in signed numbers; the reference's unsigned 8-bit difference wraps around",
-        "the label of pasted tissue is binary and within the patch; the reference's is soft, but practically 0 or 1",
-        "warped tissue keeps the range of its patch; the reference does not clip what its splines overshoot",
-        "blur radii of the synthesis grow with the image; the reference's are pixels at 224",
-        "all chance comes from the seed; the reference leaves three sources of the synthesis unseeded",
-        "the last epoch is the result; the reference keeps the epoch that is best on its test set",
+        "test images are made grey like the training images (grey=false: in colour, as in the reference)",
+        "pasted tissue is compared in signed numbers; the unsigned 8-bit difference of the reference wraps around",
+        "the label of pasted tissue is binary and inside the patch; that of the reference is soft, but almost 0 or 1",
+        "warped tissue keeps the range of its patch; the reference does not clip the overshoot of its splines",
+        "blur radii of the synthesis scale with the image; those of the reference are pixels at 224",
+        "all randomness comes from the seed; three sources in the reference's synthesis are unseeded",
+        "the last epoch is kept; the reference keeps the best one on the test set",
     ),
-    idea="draws anomalies into normal images, and learns to find them with learned words",
+    idea="adds synthetic anomalies to normal images and learns to find them with learned words",
     learned="one linear layer per tapped layer, context words",
 )
 
 
 class MixConfig(MethodConfig):
-    """How often each family of synthetic anomalies is drawn, in relation to the others."""
+    """Relative frequency of each family of synthetic anomalies."""
 
     cutpaste: float = Field(0.25, ge=0, description="tissue of another image (reference config/busi.yaml)")
     gauss_intensity: float = Field(0.25, ge=0, description="brighter or darker with a texture (config/busi.yaml)")
@@ -77,7 +77,7 @@ class MixConfig(MethodConfig):
 
 
 class MediCLIPConfig(MethodConfig):
-    """All options of MediCLIP."""
+    """Every option of MediCLIP."""
 
     layers: tuple[int, ...] | None = Field(
         None,
@@ -91,7 +91,7 @@ class MediCLIPConfig(MethodConfig):
             "in good health", "no evidence of disease",
         ),
         min_length=1,
-        description="what a normal image is called (config/busi.yaml)",
+        description="words for a normal image (config/busi.yaml)",
     )  # fmt: skip
     abnormal_words: tuple[str, ...] = Field(
         (
@@ -99,10 +99,10 @@ class MediCLIPConfig(MethodConfig):
             "evidence of disease", "abnormal finding", "pathological condition", "pathological abnormality",
         ),
         min_length=1,
-        description="what an abnormal image is called (config/busi.yaml)",
+        description="words for an abnormal image (config/busi.yaml)",
     )  # fmt: skip
-    scale: float = Field(1.0, gt=0, description="factor on the cosines; 1 is no temperature (reference MapMaker.py)")
-    grey: bool = Field(default=True, description="turn test images grey like the training images (ours)")
+    scale: float = Field(1.0, gt=0, description="factor on the cosines; 1: no temperature (reference MapMaker.py)")
+    grey: bool = Field(default=True, description="make test images grey like the training images (ours)")
     mix: MixConfig = MixConfig()
     views: int = Field(16, ge=0, description="synthetic views per image, drawn once (ours); 0: new in every epoch")
     epochs: int = Field(200, ge=0, description="passes over the normal images (config/busi.yaml)")
@@ -125,7 +125,7 @@ class MediCLIP(Method):
         self.layers = b.check_layers(self.config.layers or b.default_layers[-3:])
         words = (*self.config.normal_words, *self.config.abnormal_words)
         tokens = b.tokenize([f"{'X ' * self.config.context}{word}." for word in words])
-        self._embeds = b.embed_text(tokens)  # (t ctx text_width), the X are replaced by the contexts
+        self._embeds = b.embed_text(tokens)  # (t ctx text_width); the contexts replace the X
         self._ends = b.end_of_text(tokens)
 
     def build(self, *, seed: int) -> None:
@@ -136,7 +136,7 @@ class MediCLIP(Method):
             nn.Parameter(0.02 * torch.randn(len(words), c.context, b.text_width))  # (t m text_width)
             for words in (c.normal_words, c.abnormal_words)
         )
-        self.register_buffer("text", torch.zeros(2, b.dim))  # t_n, t_a once the contexts are learned
+        self.register_buffer("text", torch.zeros(2, b.dim))  # t_n, t_a, set after training
 
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train on the normal images of the support; other images are not used."""
@@ -159,7 +159,9 @@ class MediCLIP(Method):
         with torch.no_grad():
             self.text.copy_(self.text_pair())
         unused = len(support) - len(normal)
-        notes = (f"{unused} abnormal support images were not used: it learns from normal ones",) if unused else ()
+        notes = (
+            (f"{unused} abnormal support images were not used: medi_clip learns from normal ones",) if unused else ()
+        )
         return FitReport("last epoch", history, notes=notes)
 
     def _loss(self, patches: Mapping[int, torch.Tensor], masks: torch.Tensor) -> torch.Tensor:
@@ -185,7 +187,7 @@ class MediCLIP(Method):
         return to_probability(logits, self.backbone.grid, size=self.backbone.size, up="logits")
 
     def score(self, images: torch.Tensor) -> Scores:
-        """Map and its maximum; without a temperature both stay between 0.12 and 0.88."""
+        """Map and its maximum; without a temperature both are between 0.12 and 0.88."""
         if self.config.grey:
             images = _without_colour(images, self.backbone)
         maps = self.anomaly_map(self.backbone.encode_image(images, layers=self.layers).patches, self.text)
@@ -193,13 +195,13 @@ class MediCLIP(Method):
 
 
 class _SyntheticViews:
-    """Normal images with anomalies drawn into them, seen by the frozen tower.
+    """Frozen features of normal images with synthetic anomalies.
 
     Args:
         backbone: The tower.
         normal: Normal images.
         layers: Tapped layers.
-        config: Says how many views and of which families.
+        config: Number of views and mix of families.
         seed: Of the anomalies; they depend on it, the image's id and the view's number.
     """
 
@@ -230,7 +232,7 @@ class _SyntheticViews:
         return patches, torch.stack([self._masks[v][i] for v, i in rows]).to(device)
 
     def _paint(self, index: Iterable[int], view: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """A numbered view of the images at these positions: normalised f32 (b 3 s s), masks bool (b s s)."""
+        """View number ``view`` of the images at these positions: normalised f32 (b 3 s s), masks bool (b s s)."""
         painted, masks = [], []
         for i in index:
             rng = seeded(self._seed, f"synthesis/{view}/{self._ids[i]}")
@@ -250,7 +252,7 @@ def _grey(images: torch.Tensor, backbone: Backbone) -> torch.Tensor:
 
 
 def _without_colour(images: torch.Tensor, backbone: Backbone) -> torch.Tensor:
-    """Images (b 3 s s) made grey; what is grey is returned bit for bit, so that features kept of it serve here, too."""
+    """Images (b 3 s s) made grey; grey images are returned bit for bit, so that cached features remain valid."""
     intensity = to_intensity(images, backbone.preprocess)
     coloured = (intensity.amax(1) - intensity.amin(1)).flatten(1).amax(1) > 0.5 / 255  # (b,), half a grey level
     grey = from_intensity(_grey(images, backbone).expand_as(images), backbone.preprocess)

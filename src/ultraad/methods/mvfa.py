@@ -3,7 +3,7 @@
 Paper      Huang et al., CVPR 2024, arXiv 2403.12570.
 Equations  h_l        stream after block l, all tokens
            m_l, o_l   adapter           m = lrelu(W1 h), o = lrelu(W2 m): one for segmentation (s), one for detection
-           h_l'       adapted stream    0.8 h + 0.1 o_s + 0.1 o_d, what block l + 1 sees
+           h_l'       adapted stream    0.8 h + 0.1 o_s + 0.1 o_d, the input of block l + 1
            M_text     zero-shot map     sum_l softmax(U(scale <n(m_s), (t_n, t_a)>))_a; U upsamples, corners aligned
            D_text     zero-shot score   sum_l mean over patches of softmax(scale <n(m_d), (t_n, t_a)>)_a
            M_few      few-shot map      sum_l U(min_b (1 - cos(m_s, b))) over the tokens b of the normal images
@@ -11,7 +11,7 @@ Equations  h_l        stream after block l, all tokens
            map        M_text, with a memory half M_text and half M_few;  score: image_score
            loss       sum_l focal + dice of the abnormal side + BCE of the mean patch probability
 Reference  MediaBrain-SJTU/MVFA-AD a30bf7b (MIT).
-Learned    W1 and W2 of both sets (the deepest level has no W2: nothing would read it); the normal images' n(m) stay.
+Learned    W1 and W2 of both sets (the last level has no W2, as nothing would read it); n(m) of normal images is stored.
 Deviations see ``INFO.deviations``.
 """
 
@@ -30,7 +30,7 @@ from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.augment import to_intensity
 from ultraad.nn.blocks import ResidualAdapter
 from ultraad.nn.fixed_views import fixed_views, with_fixed_views
-from ultraad.nn.frozen import stream
+from ultraad.nn.frozen import tokens_after
 from ultraad.nn.key_value import distance_maps
 from ultraad.nn.labelled import Labelled, TrainingSet, normals
 from ultraad.nn.losses import segmentation
@@ -49,23 +49,23 @@ INFO = MethodInfo(
     licence="MIT",
     outputs=frozenset({"score", "map"}),
     needs=Needs(normal_images=True),
-    idea="puts adapters into the image tower, read by sentences and by a memory of normal images",
+    idea="adds adapters to the image tower and compares their output with sentences and with normal images",
     learned="two adapters at each tapped layer",
     auxiliary=True,
     deviations=(
-        "images are normalised as the tower expects; the reference feeds 0..1 intensities (normalise=false)",
-        "sentences speak of lesions, not of flaws (states=industrial brings the reference's words back)",
-        "the temperature is the backbone's own; it is the reference's 100 for OpenAI's weights (scale=100)",
-        "maps and detection scores are divided by the number of layers, distances above 1 count as 1, and both halves "
-        "are added as they are; the reference sums over layers and min-maxes each half over the test set",
-        "up-down mirrored views are kept, though ultrasound has an up and a down (augment=false: no views)",
-        "the reference's detection loss is a sigmoid of a probability: kept (det_loss=bce repairs it)",
-        "the reference's memory holds class tokens, though only patches are looked up: kept (memory_class_token=false)",
-        "steps of 8 images; the reference's tower takes one image at a time (batch_size=1)",
-        "without masks the map is withheld, since its adapters are then random, as in the reference",
-        "the deepest adapters have no second layer; the reference's has one that no gradient and no score reaches",
+        "images are normalised as the tower expects; the reference uses 0..1 intensities (normalise=false)",
+        "sentences name lesions instead of flaws (states=industrial: the reference's words)",
+        "the logit scale is that of the backbone; the reference has 100, the value of OpenAI's weights (scale=100)",
+        "maps and detection scores are averaged over layers, distances are clipped at 1, and both halves are added "
+        "directly; the reference sums over layers and min-max normalises each half over the test set",
+        "images are also mirrored up-down, as in the reference, although ultrasound images have a top (augment=false)",
+        "the detection loss applies a sigmoid to a probability, as in the reference (det_loss=bce: without)",
+        "the memory holds class tokens, as in the reference, but only patches use it (memory_class_token=false)",
+        "steps of 8 images; the reference takes one image at a time (batch_size=1)",
+        "without masks there is no map, because its adapters are not trained then; the reference returns one",
+        "the last adapters have no second layer; that of the reference has no effect",
         "the last epoch is kept; the reference keeps the best one on the test set",
-        "the reference ran OpenAI's weights with exact GELU at 240 px; here the activation is the backbone's own",
+        "the activation is that of the backbone; the reference ran OpenAI's weights with exact GELU at 240 px",
     ),
 )
 
@@ -79,21 +79,23 @@ class MVFAConfig(MethodConfig):
     texts: TextBank | None = Field(None, description="text bank that names the object; None: breast ultrasound (ours)")
     states: States = Field("medical", description="words for normal and abnormal (ours); 'industrial': the reference's")
     scale: PositiveFloat | Literal["backbone"] = Field(
-        "backbone", description="logits per unit of cosine; the backbone's own, or a number (reference: 100)"
+        "backbone", description="logits per unit of cosine: that of the backbone, or a number (reference: 100)"
     )
-    normalise: bool = Field(default=True, description="images as the tower expects (ours), or as 0..1 (reference)")
+    normalise: bool = Field(
+        default=True, description="normalise images as the tower expects (ours), or use 0..1 intensities (reference)"
+    )
     residual: float = Field(0.1, gt=0, le=0.5, description="share of each adapter in the stream (reference: 0.1)")
     det_loss: Literal["double_sigmoid", "bce"] = Field(
-        "double_sigmoid", description="probability through one more sigmoid (reference), or as it is (ours)"
+        "double_sigmoid", description="sigmoid of the probability (reference), or the probability itself (ours)"
     )
     augment: bool = Field(default=True, description="11 fixed views per support image (reference)")
     memory: bool = Field(
-        default=True, description="remember normal images (reference); ViT-L-14-336: 156 MB each, 14 without augment"
+        default=True, description="store normal images (reference); ViT-L-14-336: 156 MB each, 14 MB without augment"
     )
-    memory_class_token: bool = Field(default=True, description="class tokens in the memory, too (reference)")
+    memory_class_token: bool = Field(default=True, description="also store class tokens (reference)")
     memory_weight: float = Field(0.5, ge=0, le=1, description="share of the memory in map and score (reference: 0.5)")
     image_score: Literal["reference", "map", "detection"] = Field(
-        "reference", description="largest map value, detection adapters, or 'reference': the map if there is a memory"
+        "reference", description="largest map value, detection adapters, or reference: the map if there is a memory"
     )
     epochs: int = Field(50, ge=0, description="passes over the training images and their views (reference: 50)")
     batch_size: int = Field(8, ge=1, description="images per step from the support (ours; reference: 1)")
@@ -128,7 +130,7 @@ class MVFA(Method):
             for _ in range(2)
         )
         self.register_buffer("memory", torch.zeros(2, len(self.layers), 0, b.dim))  # (seg|det l m d)
-        self.register_buffer("has_map", torch.tensor(True))  # noqa: FBT003  whether masks taught the map
+        self.register_buffer("has_map", torch.tensor(True))  # noqa: FBT003  whether masks trained the map
 
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train on the auxiliary set if there is one, otherwise on the support; store the support's normal images.
@@ -152,7 +154,7 @@ class MVFA(Method):
         return FitReport("last epoch", history, notes=tuple(notes))
 
     def _check_support(self, support: Batch) -> list[str]:
-        """Refuse a support that cannot train; without masks only the detection adapters learn (and a note says so)."""
+        """Refuse a support without abnormal images; without masks only the detection adapters are trained."""
         assert support.labels is not None  # check_needs
         abnormal = support.labels != self.normal_index
         if not bool(abnormal.any()):
@@ -185,10 +187,10 @@ class MVFA(Method):
 
     @torch.no_grad()
     def _remember(self, normal: torch.Tensor) -> list[str]:
-        """Keep n(m) of the normal images (m 3 s s) and their views; returns what a user should know."""
+        """Store n(m) of the normal images (m 3 s s) and their views; returns notes for the user."""
         c = self.config
         if not c.memory or len(normal) == 0:
-            return ["no normal image is remembered: map and score are those of the zero-shot branch"]
+            return ["no normal image is stored: map and score are those of the zero-shot branch"]
         images = fixed_views(normal).flatten(0, 1) if c.augment else normal
         skip = 0 if c.memory_class_token else 1
         parts = [self.tokens(part, frozen=True)[:, :, :, skip:] for part in torch.split(images, 16)]
@@ -214,7 +216,7 @@ class MVFA(Method):
     def tokens(self, images: torch.Tensor, *, frozen: bool = False) -> torch.Tensor:
         """Tokens m f32 (2 l b 1+n d) of images f32 (b 3 s s): segmentation first, class token first.
 
-        ``frozen`` takes the blocks up to the first adapter, which nothing learned changes, from the cache.
+        ``frozen`` takes the output of the blocks before the first adapter, which is not learned, from the cache.
         """
         b, r, first, deepest = self.backbone, self.config.residual, self.layers[0], self.layers[-1]
         images = images if self.config.normalise else to_intensity(images, b.preprocess)
@@ -231,7 +233,7 @@ class MVFA(Method):
                     x = ((1 - 2 * r) * h + r * o_s + r * o_d).to(x.dtype)
             return x
 
-        start = stream(b.cache.encode(images, layers=(first,)), first) if frozen else b.embed_image(images)
+        start = tokens_after(b.cache.encode(images, layers=(first,)), first) if frozen else b.embed_image(images)
         b.encode_tokens(start.to(b.dtype), around=around)
         return torch.stack(kept, dim=1)
 
@@ -249,7 +251,7 @@ class MVFA(Method):
         return self.patch_logits(patches).softmax(-1)[..., 1].mean(-1)
 
     def memory_maps(self, patches: torch.Tensor, which: int) -> torch.Tensor:
-        """Distance (l b s s) in [0, 2] to segmentation's (0) or detection's (1) memory; the reference sums layers."""
+        """Distance (l b s s) in [0, 2] to the memory of segmentation (0) or detection (1); the reference sums them."""
         b = self.backbone
         return distance_maps(patches, self.memory[which], b.grid, size=b.size, unit_bank=True)
 

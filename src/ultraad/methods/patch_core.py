@@ -1,15 +1,15 @@
-"""PatchCore on the backbone's own patch tokens: how far is a patch from every normal one?
+"""PatchCore on CLIP's patch tokens: the distance of each patch to the nearest normal patch.
 
-Paper      Roth et al., CVPR 2022, arXiv 2106.08265; there on a convolutional network, here on the tokens of a ViT.
+Paper      Roth et al., CVPR 2022, arXiv 2106.08265; on a convolutional network; here on the tokens of a ViT.
 Equations  f_l        local patch feature   tokens of a tapped layer, averaged over their 3 x 3 neighbours (sec. 3.1)
-           f          one row per patch     n(f_l) of all taps side by side, normalised
+           f          one row per patch     n(f_l) of all tapped layers, concatenated, normalised
            M          memory                rows of all normal images, thinned by a greedy coreset (sec. 3.2)
            d(f, m)    distance              1 - cos(f, m), which is the mean of the taps' own cosine distances
            map        per patch             min_m d(f, m) / 2, upsampled and smoothed (sec. 3.3)
            (6) s*     image score           the largest min_m d(f, m); its patch is f*, the row nearest to it m*
            (7) s      re-weighted           (1 - exp d(f*, m*) / sum_m exp d(f*, m)) s*, m over the b rows nearest to m*
-Reference  none was run: tests compare with the equations in plain numpy.
-Learned    nothing; the memory M is kept.
+Reference  none; the tests compare with the equations in plain numpy.
+Learned    nothing; the memory M is stored.
 Deviations see ``INFO.deviations``.
 """
 
@@ -35,7 +35,7 @@ INFO = MethodInfo(
     title="PatchCore: nearest normal patch, on CLIP's patch tokens",
     paper="Roth et al., CVPR 2022",
     url="https://arxiv.org/abs/2106.08265",
-    reference="none run; re-derived from the paper",
+    reference="none; written from the paper",
     licence="Apache-2.0",
     outputs=frozenset({"score", "map"}),
     needs=Needs(normal_images=True),
@@ -44,16 +44,16 @@ INFO = MethodInfo(
     baseline=True,
     deviations=(
         "tokens of the tapped layers of a ViT instead of blocks 2 and 3 of a WideResNet-50 (layers)",
-        "cosine instead of Euclidean distances, halved: scores and maps stay in [0, 1]",
-        "cosine distances are small, so that Eq. 7 scales almost all images alike (neighbours=0 leaves it out)",
-        "every row is kept, as the images are few (coreset=0.1 thins them as the paper does)",
+        "cosine distances, halved, instead of Euclidean ones, so that scores and maps are in [0, 1]",
+        "cosine distances are small, so Eq. 7 scales almost all images alike (neighbours=0 leaves it out)",
+        "all rows are kept, because there are few images (coreset=0.1 keeps a tenth, as in the paper)",
         "the coreset is chosen on the rows themselves, not on random projections of them",
     ),
 )
 
 
 class PatchCoreConfig(MethodConfig):
-    """Every option."""
+    """Every option of PatchCore."""
 
     layers: tuple[int, ...] | None = Field(
         None, min_length=1, description="tapped layers, 1-based; None: quarters of the tower (ours)"
@@ -65,7 +65,7 @@ class PatchCoreConfig(MethodConfig):
 
 
 def local_rows(features: Features, layers: Sequence[int], *, radius: int) -> torch.Tensor:
-    """f, unit (b n l*w): each layer's neighbourhood means, normalised, side by side."""
+    """f, unit (b n l*w): the normalised neighbourhood means of all layers, concatenated."""
     taps = []
     for layer in layers:
         x = features.patches[layer].mT  # (b w n)
@@ -76,7 +76,7 @@ def local_rows(features: Features, layers: Sequence[int], *, radius: int) -> tor
 
 
 def greedy_coreset(rows: torch.Tensor, count: int, *, seed: int) -> torch.Tensor:
-    """Rows that leave none far away: again and again the one farthest from all chosen so far (paper, Algorithm 1).
+    """A subset of rows that covers all: each time the row farthest from those chosen so far (paper, Algorithm 1).
 
     Args:
         rows: Unit f32 (m w).
@@ -90,7 +90,7 @@ def greedy_coreset(rows: torch.Tensor, count: int, *, seed: int) -> torch.Tensor
     nearest = rows.new_full((len(rows),), torch.inf)  # distance to the nearest chosen row
     while len(chosen) < count:
         nearest = torch.minimum(nearest, 1 - rows @ rows[chosen[-1]])
-        nearest[chosen[-1]] = -torch.inf  # never again, not even among equal rows
+        nearest[chosen[-1]] = -torch.inf  # never chosen again, even among equal rows
         chosen.append(int(nearest.argmax()))
     return torch.tensor(chosen, device=rows.device)
 
@@ -110,7 +110,7 @@ class PatchCore(Method):
         self.layers = self.backbone.check_layers(self.config.layers or self.backbone.default_layers)
 
     def build(self, *, seed: int) -> None:
-        """An empty memory."""
+        """Empty memory."""
         self.register_buffer("memory", torch.zeros(0, len(self.layers) * self.backbone.width))  # M (m l*w)
 
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:

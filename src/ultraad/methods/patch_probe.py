@@ -1,12 +1,12 @@
-"""Patch probe: logistic regression on frozen patch tokens, the plain answer that any adapter has to beat.
+"""Patch probe: logistic regression on frozen patch tokens, a baseline for every adapter.
 
 Paper      none of its own: CLIP's linear probe (Radford et al., ICML 2021, sec. 3.2) moved from images to patches.
 Equations  x_p    n(ln_post(P_l)) of each tapped layer l, concatenated        one row per patch p
-           y_p    1 if at least half of the patch is lesion                   or both labels, weighted by the share
+           y_p    1 if at least half of the patch is lesion                   or both labels, weighted by lesion share
            w, b   argmin |w|^2 / 2 + C sum_p v_p log(1 + exp(-(2 y_p - 1) (w x_p + b)))
            map    sigma(w x_p + b), upsampled and smoothed; score: its largest values
 Reference  scikit-learn's LogisticRegression is the solver
-Learned    w, b (convex: nothing is drawn, no epoch is chosen)
+Learned    w, b; the problem is convex
 Deviations none
 """
 
@@ -36,27 +36,29 @@ INFO = MethodInfo(
     licence="Apache-2.0",
     outputs=frozenset({"score", "map"}),
     needs=Needs(abnormal_images=True, masks=True),
-    idea="tells lesion patches from the others by logistic regression on frozen features",
+    idea="separates lesion patches from the others by logistic regression on frozen features",
     learned="one weight per token channel of each tapped layer, and a bias",
     baseline=True,
 )
 
-TOLERANCE = 1e-6  # of the solver; its default, 1e-4, leaves several thousandths of probability open
+TOLERANCE = 1e-6  # of the solver; with its default, 1e-4, probabilities are off by several thousandths
 
 
 class PatchProbeConfig(MethodConfig):
-    """All options of the patch probe."""
+    """Every option of the patch probe."""
 
     layers: tuple[int, ...] | None = Field(None, description="tapped layers, 1-based; None: quarters of the tower")
     C: float = Field(0.316, gt=0, description="inverse strength of the L2 penalty (CLIP's linear probe: 0.316)")
-    balanced: bool = Field(default=False, description="lesion and background patches weigh the same in total (ours)")
+    balanced: bool = Field(default=False, description="equal total weight for lesion and background patches (ours)")
     labels: Literal["hard", "soft"] = Field(
-        "hard", description="a patch is lesion from half of its pixels on, or by its share of lesion pixels (ours)"
+        "hard", description="a patch is lesion if half of it is, or in proportion to its lesion pixels (ours)"
     )
-    views: int = Field(1, ge=1, description="augmented views per image, the first is the image itself (ours)")
-    max_iter: int = Field(1000, ge=1, description="of the solver, L-BFGS (CLIP's linear probe: 1000)")
+    views: int = Field(1, ge=1, description="augmented views per image; the first is the image itself (ours)")
+    max_iter: int = Field(1000, ge=1, description="limit for L-BFGS (CLIP's linear probe: 1000)")
     sigma: float = Field(4.0, ge=0, description="smoothing in pixels at 336, scaled with the input (as UltraAD's)")
-    topk: float = Field(0.0, ge=0, le=1, description="score: mean of this share of the map; 0 is its maximum (ours)")
+    topk: float = Field(
+        0.0, ge=0, le=1, description="score: mean of this share of the largest map values; 0: the maximum (ours)"
+    )
 
 
 class PatchProbe(Method):
@@ -80,7 +82,7 @@ class PatchProbe(Method):
 
     @torch.no_grad()
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
-        """Solve for the weights; the seed draws the views beyond the first.
+        """Solve for the weights. The seed only affects the views after the first.
 
         Raises:
             DataError: If no patch, or every patch, counts as lesion.
@@ -88,7 +90,7 @@ class PatchProbe(Method):
         from sklearn.linear_model import LogisticRegression
 
         x, share = self._patches(support, seed=seed)
-        if self.config.labels == "soft":  # a patch on the border is there twice, its two weights add up to one
+        if self.config.labels == "soft":  # a border patch counts twice; its two weights add up to 1
             back, lesion = share < 1, share > 0
             x, weight = torch.cat([x[back], x[lesion]]), torch.cat([1 - share[back], share[lesion]])
             y = torch.arange(2).repeat_interleave(torch.stack([back.sum(), lesion.sum()]))
@@ -97,8 +99,8 @@ class PatchProbe(Method):
         if bool((y == y[0]).all()):
             what = "no patch is" if int(y[0]) == 0 else "all patches are"
             msg = (
-                f"{what} lesion in the {len(support)} support images, so there is nothing to tell apart; "
-                "check the masks, and for lesions smaller than a patch set labels=soft"
+                f"{what} lesion in the {len(support)} support images, and the patch probe needs both kinds; "
+                "check the masks, and set labels=soft if lesions are smaller than a patch"
             )
             raise DataError(msg)
         if self.config.balanced:
@@ -129,7 +131,7 @@ class PatchProbe(Method):
         return torch.cat(tokens), torch.cat(shares)
 
     def tokens(self, features: Features) -> torch.Tensor:
-        """What the probe reads: f32 (b n l*w)."""
+        """Input of the probe: f32 (b n l*w)."""
         return torch.cat([unit(self.backbone.post_norm(features.patches[layer])) for layer in self.layers], -1)
 
     def score(self, images: torch.Tensor) -> Scores:

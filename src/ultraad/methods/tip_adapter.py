@@ -1,10 +1,10 @@
-"""Tip-Adapter: the support images as a memory beside the class texts, as it is or fine-tuned (Tip-Adapter-F).
+"""Tip-Adapter: a memory of support images beside the class texts, frozen or fine-tuned (Tip-Adapter-F).
 
 Paper      Zhang et al., Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification, ECCV 2022,
            arXiv 2207.09519.
 Equations  K, Y     memory       n(mean over views of f) and one-hot labels of the support images
            S(x)     classes      n(f) W^T / tau + alpha exp(-beta (1 - n(f) K^T)) Y, tau the frozen tower's own
-           F        fine-tuning  loss = CE of S; K moves and is not normalised again
+           F        fine-tuning  loss = CE of S; K is trained and not normalised again
 Reference  gaopengcuhk/Tip-Adapter d0e2d6f (no licence; written from the paper).
 Learned    K with ``finetune``, otherwise nothing; both towers, W and Y stay frozen.
 Deviations see ``INFO.deviations``.
@@ -36,26 +36,26 @@ INFO = MethodInfo(
     url="https://arxiv.org/abs/2207.09519",
     reference="gaopengcuhk/Tip-Adapter d0e2d6f",
     licence="none stated; written from the paper",
-    idea="asks the most similar support images, beside the class texts",
-    learned="the memory's keys (finetune=false: nothing)",
+    idea="combines the class texts with the labels of similar support images",
+    learned="the keys of the memory (finetune=false: nothing)",
     outputs=frozenset({"score", "classes"}),
     needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
     zero_shot=True,
     deviations=(
-        "Tip-Adapter-F is the default, the like of UltraAD's learned memory (finetune=false: the training-free one)",
-        "alpha 1 and beta 5.5 as in the paper; the reference starts at 1 to 2 and 1 and searches (alpha, beta, search)",
-        "the search sees the support with one image left out (search); the reference searches on a validation set",
+        "Tip-Adapter-F is the default, as UltraAD's memory is learned, too (finetune=false: the training-free version)",
+        "alpha is 1 and beta 5.5 (paper); the reference starts at 1 to 2 and 1 and searches (alpha, beta, search)",
+        "the search uses leave-one-out on the support (search); the reference searches on a validation set",
         "the last epoch is kept; the reference chooses its best epoch, and the better of two results, on the test set",
         "several sentences per class (text=template: one; the reference has one to seven templates)",
-        "the temperature is the tower's own; the reference writes 100, which is CLIP's",
-        "views move, turn and mirror the image; the reference crops from half of its area and mirrors",
-        "views are encoded once (views); the reference's fine-tuning draws new ones in every epoch",
-        "a class without support images only loses its memory; in the reference it breaks shapes",
+        "the temperature is that of the backbone; the reference has 100, the value of CLIP",
+        "views are shifted, rotated and mirrored; the reference crops down to half of the area and mirrors",
+        "views are drawn and encoded once (views); the reference draws new ones in every epoch of fine-tuning",
+        "a class without support images has no keys but still has its texts; the reference fails",
     ),
 )
 
 SEARCH_STEPS = (200, 20)
-"""Values of beta and alpha that are tried (reference configs)."""
+"""Number of values of beta and alpha to try (reference configs)."""
 
 
 class TipAdapterConfig(MethodConfig):
@@ -63,7 +63,7 @@ class TipAdapterConfig(MethodConfig):
 
     texts: TextBank | None = Field(None, description="text bank; None: breast ultrasound (ours)")
     text: TextSource = Field("bank", description="the bank's sentences (ours), or 'a photo of a ...' (reference)")
-    finetune: bool = Field(default=True, description="learn the keys: Tip-Adapter-F (ours), or keep them")
+    finetune: bool = Field(default=True, description="train the keys: Tip-Adapter-F (ours); false: keep them")
     alpha: float = Field(1.0, ge=0, description="weight of the memory (paper sec. 4)")
     beta: float = Field(5.5, gt=0, description="sharpness of the memory (paper sec. 4)")
     search: Literal["off", "leave_one_out"] = Field(
@@ -82,7 +82,7 @@ class TipAdapterConfig(MethodConfig):
 
 
 def search_values(end: float, steps: int) -> list[float]:
-    """The reference's grid: ``steps`` values from 0.1 on; ``end`` itself is not among them."""
+    """The reference's grid: ``steps`` values from 0.1, without ``end`` itself."""
     return [0.1 + i * (end - 0.1) / steps for i in range(steps)]
 
 
@@ -107,7 +107,7 @@ def accuracy_grid(
         labels: int64 (b,).
         betas: Sharpnesses.
         alphas: Weights.
-        own: int64 (b,), each query's own key, which it does not see.
+        own: int64 (b,), each query's own key, which is left out.
 
     Returns:
         f32 (betas alphas).
@@ -136,7 +136,7 @@ class TipAdapter(Method):
         self.text, self.notes = class_texts(self.backbone, self.classes, c.texts, source=c.text)  # W (c d)
 
     def build(self, *, seed: int) -> None:
-        """An empty memory."""
+        """Empty memory."""
         c = self.config
         self.register_buffer("values", torch.zeros(0, len(self.classes)))  # Y (m c)
         self.register_buffer("blend", torch.tensor([c.alpha, c.beta]))

@@ -1,17 +1,17 @@
-"""VCP-CLIP: the image says what the sentence speaks of, and the sentence looks at the image again.
+"""VCP-CLIP: words made from the image complete the sentences, and the sentences attend to the image patches.
 
 Paper      Qu et al., VCP-CLIP: A visual context prompting model for zero-shot anomaly segmentation, ECCV 2024.
-Equations  v_i(x)     Pre-VCP words     q_i + conv_i(f)   i = 1..r, in the place of the object's name; f class token
-           e_l        deep token        G(d_l) after the start token, anew before every text block, without a position
+Equations  v_i(x)     Pre-VCP words     q_i + conv_i(f)   i = 1..r, in place of the object's name; f class token
+           e_l        deep token        G(d_l) after the start token, replaced before every text block, no position
            T(x)       texts             n(E_t("a photo of a good v_1 .. v_r"; e)) and damaged, one pair per image,
-                                        a layer norm of their own before the tower's last
+                                        with a layer norm before the tower's last one
            raw_l      Pre-VCP map       softmax(U(exp(tau_1) n(A_l F_l) T^T))_a, A_l linear, F_l patches without ln_post
            T'_l       Post-VCP          n(O sum_n softmax(W_Q T . W_K n(F_l)) W_V n(F_l)), 8 heads, no scaling
            new_l      Post-VCP map      softmax(U(exp(tau_2) n(F_l) T'^T))_a, in the width of the image tower
            map        mean over layers of 0.2 raw + 0.8 new, smoothed
            score      mean of the largest 0.75 % of raw and of new
 Loss       sum over layers and both branches of focal + dice_a
-Reference  xiaozhen228/VCP-CLIP, commit 4dd96ec; it has no licence file, so this was written from the facts alone.
+Reference  xiaozhen228/VCP-CLIP 4dd96ec (no licence file; written from the paper and facts, nothing copied).
 Learned    q, conv, d, G, the layer norm, A_l, W_Q, W_K, W_V, O, tau_1 and tau_2; both towers stay frozen.
 Deviations see ``INFO.deviations``.
 """
@@ -49,22 +49,22 @@ INFO = MethodInfo(
     licence="no licence file (MIT according to its readme)",
     outputs=frozenset({"score", "map"}),
     needs=Needs(abnormal_images=True, masks=True),
-    idea="puts words made from the image into the sentences, then lets the sentences attend to the patches",
+    idea="inserts words made from the image into the sentences, and lets the sentences attend to the patches",
     learned="prompt words, text tokens, one linear layer per tapped layer, one attention layer, two temperatures",
     auxiliary=True,
     auxiliary_alone=True,
     deviations=(
         "sentences say normal and abnormal (states=industrial: the reference's good and damaged)",
-        "without an auxiliary set it is trained on the support images, longer and faster (epochs, lr)",
-        "scores and maps are taken as they are; the reference min-maxes both over the test set",
-        "the score is the mean of both branches; the reference's is their sum",
-        "the score averages a share of the pixels; the reference 2000 whatever the map's size (top)",
-        "smoothing is scaled with the input: sigma is meant at the reference's 518 px",
-        "biases whose gradient vanishes (of the convolution, of W_K) and a projection never used do not exist here",
-        "where joint and text width differ, a linear map stands between class token and convolution",
+        "without an auxiliary set it is trained on the support, for more epochs at a higher rate (epochs, lr)",
+        "scores and maps are not normalised; the reference min-max normalises both over the test set",
+        "the score is the mean of both branches; that of the reference is their sum",
+        "the score averages a share of the pixels; the reference averages 2000 for any map size (top)",
+        "smoothing is scaled with the input; sigma is given for 518 px, as in the reference",
+        "no biases whose gradient vanishes (of the convolution and of W_K), and no unused projection",
+        "a linear layer maps the class token to the text width where it differs from the joint dimension",
         "images are not augmented; the reference rotates, blurs, brightens and tiles them",
-        "dice is per image for a batch of one, too; the reference's becomes per row there",
-        "the reference ran OpenAI weights with exact GELU in both towers; here the backbone's own activation runs",
+        "dice is always per image; the reference computes it per row for a batch of one",
+        "the activation is that of the backbone; the reference ran OpenAI's weights with exact GELU in both towers",
         "float32 and the last epoch; the reference trains with autocast and saves every epoch",
     ),
 )
@@ -73,7 +73,7 @@ SENTENCES: dict[States, tuple[str, str]] = {
     "industrial": ("a photo of a good {}", "a photo of a damaged {}"),
     "medical": ("a photo of a normal {}", "a photo of an abnormal {}"),
 }
-"""Normal and abnormal; ``{}`` is where the words made from the image stand. No object is named."""
+"""Normal and abnormal; ``{}`` stands for the words made from the image. No object is named."""
 
 
 class VCPCLIPConfig(MethodConfig):
@@ -85,9 +85,9 @@ class VCPCLIPConfig(MethodConfig):
     states: States = Field("medical", description="words for normal and abnormal (ours); 'industrial': the reference's")
     words: int = Field(2, ge=1, description="words made from the image (reference: 2)")
     deep: int = Field(1, ge=1, description="deep text tokens before each block (reference: 1)")
-    dropout: float = Field(0.1, ge=0, lt=1, description="of deep text tokens, in training only (reference: 0.1)")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of deep text tokens during training (reference: 0.1)")
     heads: int = Field(8, ge=1, description="of Post-VCP; must divide the tower's width (reference: 8)")
-    tau: PositiveFloat = Field(0.07, description="temperature at which both branches start (reference: 0.07)")
+    tau: PositiveFloat = Field(0.07, description="initial temperature of both branches (reference: 0.07)")
     new_weight: float = Field(0.8, ge=0, le=1, description="share of the Post-VCP branch in the map (reference: 0.8)")
     top: float = Field(0.0075, gt=0, le=1, description="share of pixels in the score (reference: 2000 of 518^2)")
     sigma: float = Field(8.0, ge=0, description="smoothing in pixels at 518, scaled with the input (reference: 8)")
@@ -157,7 +157,7 @@ class VCPCLIP(Method):
         return FitReport("last epoch", history)
 
     def loss(self, batch: Labelled, *, noise: torch.Generator | None = None) -> torch.Tensor:
-        """The loss of the header, f32 (); every mask is known. ``noise`` drops deep tokens; None keeps them all."""
+        """The loss of the header, f32 (); every mask is known. ``noise`` draws the dropout; None: no dropout."""
         f = self.backbone.cache.encode(batch.images, layers=self.layers)
         target = batch.masks.to(self.backbone.device)
         branches = self.branch_maps(f, self.encode_text(f.image, noise=noise))
@@ -171,14 +171,14 @@ class VCPCLIP(Method):
         """T(x) of raw class tokens (b d): unit (b 2 d), normal first."""
         words, deep = self.words(tokens), self.config.deep
         embeds, eot = together([template.fill(words) for template in self.templates])  # (2*b length text_width)
-        embeds = F.pad(embeds, (0, 0, 0, deep))  # (2*b length+deep text_width): the tokens move into it in block 1
+        embeds = F.pad(embeds, (0, 0, 0, deep))  # (2*b length+deep text_width): room for the deep tokens
         texts = self.backbone.encode_prompts(embeds, eot + deep, around=self._deep_tokens(tokens.shape[0], noise))
         return unit(texts.view(2, tokens.shape[0], -1).transpose(0, 1))
 
     def _deep_tokens(self, rows: int, noise: torch.Generator | None, *, sides: int = 2) -> Around:
-        """Around the text tower: deep tokens after the start token, and a layer norm after the last block.
+        """An ``around`` of the text tower: deep tokens after the start token, and a layer norm after the last block.
 
-        For ``sides`` times ``rows`` sentences: all images' first ones, then their second ones, with the same tokens.
+        For ``sides`` times ``rows`` sentences: the first of all images, then the second of all, with the same tokens.
         """
         deep = self.deep_proj(self.deep)[:, None].expand(-1, rows, -1, -1)  # (l b r text_width)
         if noise is not None and self.config.dropout:
@@ -187,7 +187,7 @@ class VCPCLIP(Method):
         replace, count = Replace(dict(enumerate(deep.repeat(1, sides, 1, 1), start=1))), self.config.deep
 
         def around(layer: int, x: torch.Tensor, block: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-            if layer == 1:  # make room after the start token, with words at the positions that they have without it
+            if layer == 1:  # insert after the positions were added, so that words keep theirs
                 x = torch.cat([x[:, :1], x[:, -count:], x[:, 1:-count]], dim=1)
             x = replace(layer, x, block)
             return torch.as_tensor(self.prompt_norm(x)) if layer == len(deep) else x
@@ -203,7 +203,7 @@ class VCPCLIP(Method):
         return torch.stack([scale[0] * adapted @ text.mT, scale[1] * unit(tokens) @ seen.mT])
 
     def seen_text(self, tokens: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """T'_l (b 2 w), unit: the texts (b 2 d) after they attended to the patches (b n w) of one layer."""
+        """T'_l (b 2 w), unit: the texts (b 2 d) after attending to the patches (b n w) of one layer."""
         return unit(self.post(text, unit(tokens)))
 
     def branch_maps(self, f: Features, text: torch.Tensor) -> torch.Tensor:

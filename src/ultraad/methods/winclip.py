@@ -1,4 +1,4 @@
-"""WinCLIP and WinCLIP+: windows of patches read by CLIP, against sentences and against normal images.
+"""WinCLIP and WinCLIP+: windows of patches, compared with sentences and with windows of normal images.
 
 Paper      Jeong et al., CVPR 2023, arXiv 2303.14814. The authors released no code.
 Equations  w          a window          class token + s x s patch tokens, each at its own position, through the tower
@@ -9,8 +9,8 @@ Equations  w          a window          class token + s x s patch tokens, each a
            M_visual   few-shot map      mean over scales (single patches and each window size) of v, spread likewise
            WinCLIP    score p(image), map M_text
            WinCLIP+   score (p(image) + max M_visual) / 2, map (M_text + M_visual) / 2
-Reference  anomalib 161bb36 (Apache-2.0) and caoyunkang/WinClip 0818c9d (MIT), two re-implementations that disagree.
-Learned    nothing; the windows and patches of the normal references are kept.
+Reference  anomalib 161bb36 (Apache-2.0) and caoyunkang/WinClip 0818c9d (MIT), two re-implementations that differ.
+Learned    nothing; the windows and patches of the normal references are stored.
 Deviations see ``INFO.deviations``.
 """
 
@@ -43,18 +43,18 @@ INFO = MethodInfo(
     outputs=frozenset({"score", "map"}),
     needs=Needs(normal_images=True),
     zero_shot=True,
-    idea="reads small windows with CLIP, compares them with sentences and with windows of normal images",
+    idea="encodes small windows with CLIP and compares them with sentences and with windows of normal images",
     learned="nothing",
     deviations=(
-        "sentences speak of lesions, not of flaws (states=industrial brings the paper's words back)",
-        "anomalib has temperature 0.07 and lost a template (tau=0.07, templates=anomalib)",
-        "caoyunkang averages p(normal), and windows only, and ignores the class token "
+        "sentences name lesions instead of flaws (states=industrial: the paper's words)",
+        "anomalib has temperature 0.07 and lacks a template (tau=0.07, templates=anomalib)",
+        "caoyunkang averages p(normal) over windows only and ignores the class token "
         "(harmonic_of=normal, scales=windows, spread=mean, fuse=harmonic, score=map)",
-        "caoyunkang compares the first window of a later scale with the previous scale's gallery: fixed",
-        "caoyunkang's maps are half of ours (zero-shot t / 2, few-shot 1 / (1/t + 1/v)): ours stay in [0, 1]",
-        "caoyunkang keeps the last batch of references and swaps their colours: here all are kept as they are",
+        "caoyunkang compares the first window of each later scale with the gallery of the previous scale: fixed here",
+        "caoyunkang's maps are half of ours (zero-shot t / 2, few-shot 1 / (1/t + 1/v)); ours are in [0, 1]",
+        "caoyunkang keeps only the last batch of references and swaps their colours; all are kept unchanged here",
         "single patches are those of the last block after ln_post (anomalib; the paper says penultimate features)",
-        "the published tower is ViT-B-16-plus-240 of LAION-400M: any tower here, at its own size",
+        "any backbone at its own size; the published one is ViT-B-16-plus-240 of LAION-400M",
     ),
 )
 
@@ -63,31 +63,32 @@ ANOMALIB_TEMPLATES: tuple[str, ...] = tuple(
     for template in TEMPLATES_22
     if template != "a cropped photo of a {}"
 )
-"""anomalib's 21: one is missing, one stands twice, and each ends in a full stop."""
+"""anomalib's 21: one is missing, one is duplicated, and each ends in a full stop."""
 
 WINDOWS_PER_PASS = 2048
-"""Windows that go through the tower together; bounds the memory, not the result."""
+"""Windows per pass through the tower; limits memory use and does not change the result."""
 
 
 class WinCLIPConfig(MethodConfig):
-    """Every option; the defaults are the paper's structure."""
+    """Every option of WinCLIP; the defaults follow the paper."""
 
     texts: TextBank | None = Field(None, description="text bank that names the object; None: breast ultrasound (ours)")
     states: States = Field("medical", description="words for normal and abnormal (ours); 'industrial': the paper's")
     templates: Literal["paper", "anomalib"] = Field(
-        "paper", description="22 photo templates (paper), or anomalib's faulty 21"
+        "paper", description="22 photo templates (paper), or the 21 of anomalib"
     )
     text_average: Literal["raw", "unit"] = Field(
-        "raw", description="mean of raw sentence embeddings (both re-implementations), or of unit ones"
+        "raw", description="mean of raw sentence embeddings (both re-implementations), or of normalised ones"
     )
     tau: PositiveFloat | Literal["backbone"] = Field(
-        "backbone", description="temperature; the backbone's own (paper; CLIP: 0.01); anomalib: 0.07"
+        "backbone", description="temperature: that of the backbone (paper; CLIP: 0.01), or a number (anomalib: 0.07)"
     )
     windows: tuple[PositiveInt, ...] = Field(
         (2, 3), min_length=1, description="sides of the windows in patches, stride 1 (paper: 2 and 3)"
     )
     scales: Literal["all", "windows"] = Field(
-        "all", description="text map with the whole image, visual map with single patches (paper), or windows alone"
+        "all",
+        description="include the whole image in the text map and single patches in the visual map (paper), or not",
     )
     harmonic_of: Literal["abnormal", "normal"] = Field(
         "abnormal", description="text map: harmonic mean of p(abnormal) (paper), or one minus that of p(normal)"
@@ -118,7 +119,7 @@ def spread(values: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def inverse(x: torch.Tensor) -> torch.Tensor:
-    """1 / x for x >= 0, finite, so that a harmonic mean with a zero in it is zero: ``inverse(mean(inverse(x)))``."""
+    """1 / x for x >= 0, but finite: a harmonic mean ``inverse(mean(inverse(x)))`` that contains a zero is zero."""
     return 1 / x.clamp(min=1e-12)
 
 
@@ -128,9 +129,9 @@ def fuse(text: torch.Tensor, visual: torch.Tensor, how: Literal["mean", "harmoni
 
 
 def class_token_alone(block: Any, x: torch.Tensor) -> torch.Tensor:  # noqa: ANN401  an open_clip block
-    """A block of which only the class token is read: tokens (b 1+m w) to (b 1 w), the same as ``block(x)[:, :1]``.
+    """``block(x)[:, :1]``, tokens (b 1+m w) to (b 1 w), without computing the other tokens.
 
-    Keys and values come from all tokens; the query, the output projection and the MLP act per token, so one is enough.
+    Keys and values come from all tokens; query, output projection and MLP act per token and need the class token only.
     """
     if not hasattr(block, "attention"):  # open_clip's custom blocks take no separate query
         return torch.as_tensor(block(x)[:, :1])
@@ -145,7 +146,7 @@ class WinCLIP(Method):
     info: ClassVar[MethodInfo] = INFO
     Config: ClassVar[type[MethodConfig]] = WinCLIPConfig
     resizable: ClassVar[tuple[str, ...]] = ("patches", "windows")
-    untraceable: ClassVar[str] = "it takes its windows in passes, and their number depends on the number of images"
+    untraceable: ClassVar[str] = "it encodes its windows in passes, whose number depends on the number of images"
     seedless: ClassVar[bool] = True
     config: WinCLIPConfig
     patches: torch.Tensor
@@ -163,7 +164,7 @@ class WinCLIP(Method):
         self.counts = [(gh - size + 1) * (gw - size + 1) for size in c.windows]  # windows per size
         name = (c.texts or breast_texts()).object
         templates = TEMPLATES_22 if c.templates == "paper" else ANOMALIB_TEMPLATES
-        abnormal = [state for state in ABNORMAL_STATES[c.states] if state != "broken {}"]  # not among WinCLIP's
+        abnormal = [state for state in ABNORMAL_STATES[c.states] if state != "broken {}"]  # WinCLIP does not use it
         self.pair = encode_pair(
             b,
             compose(name, NORMAL_STATES[c.states], templates),
@@ -172,7 +173,7 @@ class WinCLIP(Method):
         )  # t_n, t_a (2 d)
 
     def build(self, *, seed: int) -> None:
-        """An empty memory."""
+        """Empty memory."""
         b, (gh, gw) = self.backbone, self.backbone.grid
         self.register_buffer("patches", torch.zeros(0, gh * gw, b.width))  # of r references, (r n w)
         self.register_buffer("windows", torch.zeros(0, sum(self.counts), b.dim))  # all sizes in turn, (r m d)
@@ -200,13 +201,13 @@ class WinCLIP(Method):
     def _encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Class token (b d), last patch tokens after ln_post (b n w), all windows (b m d); nothing is unit."""
         b, last = self.backbone, self.backbone.layers
-        tokens = b.embed_image(images)  # positions and ln_pre are already in: both act per token
+        tokens = b.embed_image(images)  # with positions and ln_pre, which act per token
         f = b.encode_tokens(tokens, layers=(last,))
         windows = [self._encode_windows(tokens, size) for size in self.config.windows]
         return f.image, b.post_norm(f.patches[last]), torch.cat(windows, 1)
 
     def _encode_windows(self, tokens: torch.Tensor, size: int) -> torch.Tensor:
-        """Every window of one size alone through the whole tower: tokens (b 1+n w) to (b m d)."""
+        """Encode every window of one size separately: tokens (b 1+n w) to (b m d)."""
         index = 1 + window_index(self.backbone.grid, size).to(tokens.device)  # (m size*size)
         index = F.pad(index, (1, 0))  # the class token first, (m 1+size*size)
         b, m = len(tokens), len(index)

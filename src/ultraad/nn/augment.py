@@ -1,6 +1,6 @@
-"""Views of the support images: sample first, then apply.
+"""Augmented views of the support images: parameters are sampled first, then applied.
 
-Ultrasound has an up and a down: the probe is at the top, so images are mirrored left-right only (UltraAD section 8.1).
+The probe is at the top of an ultrasound image, so images are mirrored left-right only.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class ViewParams:
 def sample_views(id_: str, count: int, *, seed: int) -> list[ViewParams]:
     """``count`` views of one image; the first is the image itself.
 
-    Depends on seed and id only, so the same image has the same views in every support set and cross-validation fold.
-    Ranges: mirror 1/2, rotation +-22.5 degrees, shift +-10 % (MVFA's, methods.md 6); gain +-20 %, gamma exp(N(0, 0.15))
-    (ours: two machines rarely agree on either).
+    They depend on seed and id only, so an image has the same views in every support set and cross-validation fold.
+    Ranges: rotation +-22.5 degrees and shift +-10 % (of MVFA, dataset/medical_few.py), mirrored with probability 1/2;
+    gain +-20 % and gamma exp(N(0, 0.15)), because brightness and contrast differ between scanners.
     """
     rng = seeded(seed, f"augment/{id_}")
     views = [ViewParams()]
@@ -57,7 +57,7 @@ def apply_view(
         image: Normalised f32 (3 s s).
         mask: bool (s s); moved with nearest neighbour.
         view: From :func:`sample_views`.
-        preprocess: Tells mean and std, to act on real intensities.
+        preprocess: Mean and std, to act on intensities in 0..1.
     """
     if view == ViewParams():
         return image, mask

@@ -1,4 +1,4 @@
-"""Small learnable blocks."""
+"""Small trainable blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class MiniNet(nn.Module):
         out: Output dimension.
         kind: ``"cocoop"``: d -> d/16 -> out, ReLU, biases (CoCoOp's meta-net, 74,544 values at d = 768);
             ``"clip_adapter"``: d -> d/4 -> out, ReLU after both, no biases (CLIP-Adapter); ``"linear"``: one layer.
-        zero_init: Start at zero output (not possible behind the final ReLU of ``"clip_adapter"``, where it is ignored).
+        zero_init: Start at zero output; ignored for ``"clip_adapter"``, whose final ReLU would block the gradient.
     """
 
     def __init__(self, dim: int, out: int, *, kind: MiniNetType = "cocoop", zero_init: bool = False) -> None:
@@ -48,14 +48,14 @@ class MiniNet(nn.Module):
 
 @torch.no_grad()
 def silence(net: MiniNet) -> None:
-    """Zero the last linear layer: zero comes out whatever goes in, behind a final ReLU, too."""
+    """Zero the last linear layer, so that the output is zero for every input."""
     last = [layer for layer in net.layers if isinstance(layer, nn.Linear)][-1]
     for values in last.parameters():
         nn.init.zeros_(values)
 
 
 class PatchFusion(nn.Module):
-    """Multi-head attention of text rows over patch tokens: three projections, no more (UltraAD Eq. 3, VCP's Post-VCP).
+    """Multi-head attention of text rows over patch tokens with three projections (UltraAD Eq. 3, VCP-CLIP's Post-VCP).
 
     ``O_h = softmax(Q_h K_h^T / sqrt(d_h)) V_h``, heads concatenated.
 
@@ -65,9 +65,8 @@ class PatchFusion(nn.Module):
         heads: Must divide ``patch_dim``.
         scale: ``"sqrt_d"``, or ``"none"`` as in VCP-CLIP.
         out_proj: Add a fourth, output projection.
-        init: ``"zero_v"``: W_V = 0, so a residual path starts as the identity (ours); ``"identity"``: W near identity,
-            for the literal form without a residual, where random rows would be near-identical mixtures;
-            ``"default"``: torch's.
+        init: ``"zero_v"``: W_V = 0, so that a residual path starts as the identity; ``"identity"``: W near identity,
+            for the form without a residual, where random rows would give almost equal mixtures; ``"default"``: torch's.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class PatchFusion(nn.Module):
         self.heads = heads
         self.scale = 1 / math.sqrt(patch_dim // heads) if scale == "sqrt_d" else 1.0
         self.q = nn.Linear(text_dim, patch_dim)
-        self.k = nn.Linear(patch_dim, patch_dim, bias=False)  # a bias here drops out of the softmax
+        self.k = nn.Linear(patch_dim, patch_dim, bias=False)  # a bias would cancel in the softmax
         self.v = nn.Linear(patch_dim, patch_dim)
         self.out = nn.Linear(patch_dim, patch_dim) if out_proj else nn.Identity()
         if init == "zero_v":
@@ -100,10 +99,10 @@ class PatchFusion(nn.Module):
                         layer.bias.zero_()
 
     def forward(self, text: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-        """Rows (b t d) look at patches (b n w); returns (b t w).
+        """Rows (b t d) attend to patches (b n w); returns (b t w).
 
-        There are few rows and many patches, so W_K is folded into the rows and W_V applied after the average:
-        ``Q (P W_K)^T = (Q W_K^T) P^T`` and ``A (P W_V) = (A P) W_V``: the same numbers for a fraction of the work.
+        There are few rows and many patches, so W_K is folded into the rows and W_V is applied after the average:
+        ``Q (P W_K)^T = (Q W_K^T) P^T`` and ``A (P W_V) = (A P) W_V``: the same result for a fraction of the work.
         """
         b, t, _ = text.shape
         w = patches.shape[-1]
@@ -122,7 +121,7 @@ class ResidualAdapter(nn.Module):
     Args:
         width: Tower width w.
         dim: Joint dimension d.
-        deepest: Nothing reads o any more: W2 does not exist and o is None.
+        deepest: Last level, where nothing reads o: W2 does not exist and o is None.
     """
 
     def __init__(self, width: int, dim: int, *, deepest: bool = False) -> None:

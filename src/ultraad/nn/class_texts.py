@@ -1,4 +1,4 @@
-"""Texts of the few-shot classifiers: a frozen classifier made of sentences, and sentences with learnable words."""
+"""Texts of the few-shot classifiers: frozen class sentences, and class sentences with learnable words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TextSource = Literal["bank", "template"]
 Position = Literal["end", "middle", "front"]
 
 TEMPLATE = "a photo of a {}."
-"""CLIP's plainest sentence, the generic one of CoOp, CLIP-Adapter, Tip-Adapter and LP++."""
+"""CLIP's generic sentence, used by CoOp, CLIP-Adapter, Tip-Adapter and LP++."""
 
 
 def class_phrase(bank: TextBank, class_name: str) -> str:
@@ -25,7 +25,7 @@ def class_phrase(bank: TextBank, class_name: str) -> str:
 
 
 def class_sentences(bank: TextBank, class_name: str, *, source: TextSource) -> tuple[str, ...]:
-    """The sentences of a class: the bank's own, or the one plain template of the references."""
+    """The sentences of a class: those of the bank, or the single template of the references."""
     if source == "template":
         return (TEMPLATE.format(class_phrase(bank, class_name)),)
     return bank.sentences(class_name)
@@ -57,7 +57,7 @@ def class_texts(
 
 
 def missing_sentences(bank: TextBank, classes: Sequence[str], *, source: TextSource = "bank") -> tuple[str, ...]:
-    """A note for the user if the bank does not know a class; empty if it knows all."""
+    """A note for the user if a class is not in the bank; otherwise empty."""
     unknown = [name for name in classes if name not in bank.classes]
     if source == "template" or not unknown:
         return ()
@@ -71,18 +71,18 @@ class ClassPrompts:
     """``"<learnable words> <class>."``, one sentence per class (CoOp, CoCoOp).
 
     Args:
-        backbone: Gives tokenizer and text tower.
-        phrases: What each class is called.
+        backbone: Its tokenizer and text tower are used.
+        phrases: The name of each class.
         count: Learnable words m.
-        position: Where the class stands: behind the words, between their halves, or before them.
+        position: Place of the class name: after the words, between their halves, or before them.
 
     Raises:
-        ConfigError: If a sentence is longer than the text tower takes.
+        ConfigError: If a sentence is longer than the context of the text tower.
     """
 
     def __init__(self, backbone: Backbone, phrases: Sequence[str], *, count: int, position: Position = "end") -> None:
         tokens = backbone.tokenize([f"{phrase}." for phrase in phrases])  # (c ctx)
-        self.end = backbone.end_of_text(tokens) + count  # (c,), where the tower reads the sentence out
+        self.end = backbone.end_of_text(tokens) + count  # (c,), end of each sentence, where the tower is read
         length = int(self.end.max()) + 1
         if length > backbone.context:
             msg = (
@@ -109,15 +109,15 @@ class ClassPrompts:
 
 
 def require_words(backbone: Backbone, words: str, count: int, *, method: str) -> None:
-    """Refuse a model without images whose context would be partly random.
+    """Refuse a zero-shot model whose context words would be partly random.
 
     Raises:
-        DataError: If ``words`` have fewer tokens than the context.
+        DataError: If ``words`` has fewer tokens than the context.
     """
     known = len(word_embeddings(backbone, words)) if words else 0
     if known < count:
         msg = (
             f"{method} got no images, and {count - known} of its {count} context words would stay random; "
-            "give it a support set, or words for the whole context"
+            "give it a support set, or set words for the whole context"
         )
         raise DataError(msg)

@@ -1,4 +1,4 @@
-"""The support set as the few-shot classifiers see it: class tokens of its views, each encoded once."""
+"""The support set of the few-shot classifiers: class tokens of augmented views, each encoded once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ultraad.types import Batch, Scores
 
 
 class SGDOptions(Protocol):
-    """The options of a method that is trained by CoOp's recipe."""
+    """The options of a method that is trained with CoOp's recipe."""
 
     @property
     def batch_size(self) -> int: ...  # noqa: D102
@@ -40,7 +40,7 @@ class ClassTokens:
         backbone: Its cache encodes each view once, also across the folds of a cross-validation.
         support: Labelled, at least one image.
         count: Views per image; the first is the image itself.
-        epochs: For how many epochs views are drawn.
+        epochs: Number of epochs that views are drawn for.
         seed: Of the augmentation and of the draws.
 
     Attributes:
@@ -77,13 +77,13 @@ class ClassTokens:
         seed: int,
         progress: Callable[[int, int], None] | None,
     ) -> tuple[float, ...]:
-        """Cross-entropy by CoOp's recipe: SGD, a constant warm-up, a cosine that moves once per epoch.
+        """Cross-entropy with CoOp's recipe: SGD, a constant warm-up, a cosine that is updated once per epoch.
 
         Args:
             logits: Class logits (b c) of raw class tokens (b d).
-            parameters: What is learned.
+            parameters: Trained parameters.
             options: Of the method.
-            epochs: At most those that views were drawn for.
+            epochs: At most the number that views were drawn for.
             seed: Of the image order.
             progress: Called with (epochs done, epochs).
 

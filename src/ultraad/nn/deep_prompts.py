@@ -1,4 +1,4 @@
-"""Learned vectors in the place of tokens, block after block: deep prompts."""
+"""Deep prompts: learned vectors that replace tokens before a block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ultraad.backbones._door import Backbone
 class Replace:
     """An ``around`` of either tower: before block l, the tokens from ``start`` on are ``vectors[l]``.
 
-    What follows them stays; the next blocks see what became of the vectors, unless they are replaced again.
+    Later tokens are kept. The next blocks see the output for these vectors, unless they are replaced again.
 
     Attributes:
         vectors: {layer: f32 (r w) for all rows, or (b r w)}; layers are 1-based.
@@ -35,7 +35,7 @@ class Replace:
 
 @torch.no_grad()
 def text_layers(backbone: Backbone) -> int:
-    """Number of blocks of the text tower."""
+    """Number of blocks in the text tower."""
     seen = [0]
 
     def count(layer: int, x: torch.Tensor, block: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:  # noqa: ARG001

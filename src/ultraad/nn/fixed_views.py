@@ -43,7 +43,7 @@ def fixed_views(images: torch.Tensor) -> torch.Tensor:
 
 
 def with_fixed_views(batch: Batch) -> Batch:
-    """Every image of a batch in its views, neighbours of each other; masks (b s s) move along and stay bool."""
+    """All views of every image, those of one image in a row; masks (b s s) are moved with it and stay bool."""
     copies = batch.select([i for i in range(len(batch)) for _ in range(VIEWS)])
     masks = None if batch.masks is None else fixed_views(batch.masks[:, None].float()).flatten(0, 1)[:, 0] > 0.5
     return replace(copies, images=fixed_views(batch.images).flatten(0, 1), masks=masks)

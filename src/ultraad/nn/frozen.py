@@ -1,4 +1,4 @@
-"""Where a learned part begins: what a frozen tower makes before it is computed once."""
+"""Tokens of a frozen tower before its first learned part, so that they are computed once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ultraad.backbones._door import Around, Backbone
 from ultraad.types import Features
 
 
-def stream(f: Features, layer: int) -> torch.Tensor:
-    """Tokens f32 (b 1+n w) after a block, class token first; layer 0 is what the first block sees."""
+def tokens_after(f: Features, layer: int) -> torch.Tensor:
+    """Tokens f32 (b 1+n w) after a block, class token first; layer 0 is the input of the first block."""
     return torch.cat([f.cls[layer][:, None], f.patches[layer]], dim=1)
 
 
 @torch.no_grad()
 def after_first_block(backbone: Backbone, embeds: torch.Tensor, eot: torch.Tensor) -> torch.Tensor:
-    """What the text tower's first block makes of word embeddings: f32 (t m text_width), m up to the last ``eot``.
+    """Output of the text tower's first block for word embeddings: f32 (t m text_width), m up to the last ``eot``.
 
     Args:
-        backbone: Whose text tower.
+        backbone: Its text tower is used.
         embeds: f32 (t m text_width), as for ``encode_prompts``.
         eot: int64 (t,), as for ``encode_prompts``.
     """
@@ -36,9 +36,9 @@ def after_first_block(backbone: Backbone, embeds: torch.Tensor, eot: torch.Tenso
 
 
 def from_second_block(first: torch.Tensor, around: Around) -> Around:
-    """An ``around`` that takes ``first`` (t m w) for what block 1 gives, and leaves the other blocks to ``around``.
+    """An ``around`` that returns ``first`` (t m w) in place of block 1 and passes the other blocks to ``around``.
 
-    Of the embeddings that the tower is run with, only the shape matters then.
+    Only the shape of the embeddings that enter the tower then matters.
     """
 
     def skip(layer: int, x: torch.Tensor, block: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:

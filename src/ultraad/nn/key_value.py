@@ -1,4 +1,4 @@
-"""Key-value memory of the support images (Tip-Adapter, the second term of UltraAD's Eq. 2)."""
+"""Lookups in stored features: key-value votes (Tip-Adapter, UltraAD Eq. 2) and nearest-neighbour distances."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def cache_logits(
         values: One-hot f32 (m c).
         beta: Sharpness; 5.5 in Tip-Adapter's paper.
         norm: ``"sum"`` (Tip-Adapter) or ``"mean"`` over each class's members, for classes of different size.
-        own: int64 (b,), each query's own row in the memory, whose vote is dropped; -1 keeps all. Training only:
-            an image that finds itself teaches nothing.
+        own: int64 (b,), each query's own row in the memory, whose vote is dropped; -1 keeps all. For training,
+            where a support image would otherwise find itself.
 
     Returns:
         f32 (b c).
@@ -44,13 +44,13 @@ def cache_logits(
 def distance(query: torch.Tensor, bank: torch.Tensor, *, unit_bank: bool = False, chunk: int = 1024) -> torch.Tensor:
     """Cosine distance to the nearest row of a memory bank: min_m (1 - cos(q, m)), in [0, 2].
 
-    The few-shot branch of APRIL-GAN, MVFA and WinCLIP, and PatchCore with cosines.
+    Used by the few-shot branches of APRIL-GAN, MVFA and WinCLIP, and by PatchCore.
 
     Args:
         query: f32 (... w), any length.
         bank: f32 (m w), any length, m >= 1.
-        unit_bank: The rows of the bank have length 1 already, so that a large bank is not normalised at every query.
-        chunk: Rows of the bank at a time; bounds the memory, not the result.
+        unit_bank: The rows of the bank have length 1, so a large bank need not be normalised for every query.
+        chunk: Rows of the bank at a time; limits memory use and does not change the result.
 
     Returns:
         f32 (...).
@@ -65,7 +65,7 @@ def distance(query: torch.Tensor, bank: torch.Tensor, *, unit_bank: bool = False
 def distance_maps(
     query: torch.Tensor, bank: torch.Tensor, grid: tuple[int, int], *, size: int, unit_bank: bool = False
 ) -> torch.Tensor:
-    """:func:`distance` of every patch to the bank of its own layer, upsampled: the memory branch of APRIL-GAN and MVFA.
+    """:func:`distance` of every patch to the bank of its layer, upsampled: the memory branch of APRIL-GAN and MVFA.
 
     Args:
         query: f32 (l b n w).

@@ -1,4 +1,4 @@
-"""What a detector is trained on: the few support images, or an auxiliary set that is read batch by batch."""
+"""Training data of a detector: the few support images, or an auxiliary set that is read batch by batch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ultraad.types import Batch
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
-    """Images and what a detector may know of them.
+    """Images with the labels that a detector may use.
 
     Attributes:
         images: f32 (b 3 s s), normalised.
         anomalous: bool (b,).
         masks: bool (b s s), True on lesion; all False where unknown.
-        known: bool (b,), whether the mask is known (a normal image's empty mask is).
+        known: bool (b,), whether the mask is known; it is for a normal image, whose mask is empty.
     """
 
     images: torch.Tensor
@@ -43,10 +43,10 @@ def labelled(batch: Batch, *, normal_index: int | None = None) -> Labelled:
 
     Args:
         batch: With labels, or with ``anomalous``.
-        normal_index: Label of the normal class; None uses ``batch.anomalous`` alone (auxiliary classes are others).
+        normal_index: Label of the normal class; None uses ``batch.anomalous``, as auxiliary sets have other classes.
 
     Raises:
-        DataError: If it is unknown for an image whether it is normal.
+        DataError: If the batch does not say which images are normal.
     """
     if normal_index is not None and batch.labels is not None:
         anomalous = batch.labels != normal_index
@@ -54,7 +54,7 @@ def labelled(batch: Batch, *, normal_index: int | None = None) -> Labelled:
         anomalous = batch.anomalous
     else:
         msg = (
-            f"it is unknown which of these images are normal: {', '.join(batch.ids[:5])}; "
+            f"these images are labelled neither normal nor abnormal: {', '.join(batch.ids[:5])}; "
             "training a detector needs images labelled normal or abnormal"
         )
         raise DataError(msg)
@@ -72,14 +72,14 @@ def normals(support: Batch, *, normal_index: int) -> torch.Tensor:
 
 
 def with_known_masks(batches: Iterable[Labelled], *, name: str) -> Iterator[Labelled]:
-    """The images whose mask is known, batch by batch, for a loss on pixels; a batch without any is dropped.
+    """The images with a known mask, batch by batch, for a loss on pixels; a batch without any is dropped.
 
     Args:
         batches: Of one epoch.
         name: Of the method, for the error.
 
     Raises:
-        DataError: At the end, if no mask had a lesion: a map cannot be learned from that.
+        DataError: At the end, if no mask had a lesion; a map cannot be learned without one.
     """
     lesions = False
     for batch in batches:
@@ -93,21 +93,21 @@ def with_known_masks(batches: Iterable[Labelled], *, name: str) -> Iterator[Labe
 
 
 class TrainingSet:
-    """One face over both kinds of training data.
+    """The support set or an auxiliary set, with one interface for both.
 
     Args:
         support: The few labelled images; used if there is no auxiliary set.
-        auxiliary: Batches of a larger data set; iterated once per epoch, ``len`` is its number of batches.
+        auxiliary: Batches of a larger data set, iterated once per epoch; ``len`` gives their number.
         normal_index: Label of the normal class in the support.
-        batch_size: Images per step from the support (an auxiliary set brings its own batches).
-        seed: Of the order.
+        batch_size: Images per step from the support; an auxiliary set has its own batches.
+        seed: Of the image order.
 
     Attributes:
         steps: Batches per epoch.
-        auxiliary: Whether the auxiliary set is what is trained on.
+        auxiliary: Whether the auxiliary set is used.
 
     Raises:
-        DataError: If the auxiliary set has no length, or an image's normality is unknown.
+        DataError: If the auxiliary set has no length, or an image is labelled neither normal nor abnormal.
     """
 
     def __init__(
@@ -122,7 +122,9 @@ class TrainingSet:
         elif isinstance(auxiliary, Sized):
             self.steps = len(auxiliary)
         else:
-            msg = "the auxiliary set must tell its number of batches (len); wrap a plain iterator in a list"
+            msg = (
+                "the auxiliary set has no len(), which must give its number of batches; wrap a plain iterator in a list"
+            )
             raise DataError(msg)
 
     def train(

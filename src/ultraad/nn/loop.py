@@ -1,4 +1,4 @@
-"""The one training loop: a loss over batches, parameter groups, epochs. No engine, no callbacks but one."""
+"""The training loop of all methods: a loss over batches, parameter groups, epochs, one progress callback."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T", bound=Sized)
 Optimiser = Literal["adamw", "adam", "sgd"]
 
 
-class EnoughEpochs(Exception):  # noqa: N818  no error: a wish
-    """Raised by ``progress`` to make this epoch the last; ``fit`` then goes on as after its own last epoch.
+class EnoughEpochs(Exception):  # noqa: N818  control flow, not an error
+    """Raised by ``progress`` to make this epoch the last; ``fit`` then continues as after its own last epoch.
 
-    The schedule keeps its length, so the state is the one that the whole training passes through.
+    The schedule keeps its length, so the state is that of the full training at this epoch.
     """
 
 
@@ -45,7 +45,7 @@ def minimise(
         loss: Takes a batch and the epoch, returns a scalar.
         groups: ``{"params": [...], "lr": ...}``; groups without parameters are dropped.
         batches: The batches of an epoch (0-based).
-        steps: Batches per epoch; shapes the schedule.
+        steps: Batches per epoch; the schedule depends on it.
         epochs: At least 0.
         optimiser: ``"adamw"`` (decoupled decay), ``"adam"`` (decay in the gradient) or ``"sgd"``.
         betas: Of Adam.
@@ -53,13 +53,13 @@ def minimise(
         momentum: Of SGD.
         weight_decay: 0 makes Adam and AdamW the same.
         schedule: ``"cosine"`` to 0 over all steps, or ``"constant"``.
-        per_epoch: The cosine moves at the end of an epoch (CoOp) instead of at every step.
-        warmup_epochs: At the start: linear from 0, or constant at ``warmup_lr``.
-        warmup_lr: A constant rate during warm-up (CoOp: 1e-5).
+        per_epoch: The cosine is updated once per epoch (CoOp) instead of at every step.
+        warmup_epochs: Epochs of warm-up: linear from 0, or constant at ``warmup_lr``.
+        warmup_lr: Constant rate during warm-up (CoOp: 1e-5); None: linear.
         progress: Called with (epochs done, epochs); may raise :class:`EnoughEpochs`.
 
     Returns:
-        Mean loss of each epoch, over its items.
+        Mean loss per item of each epoch.
     """
     groups = [g for g in groups if g["params"]]
     if not groups or epochs == 0:
@@ -103,10 +103,10 @@ def minimise(
 
 
 def permutations(count: int, batch_size: int, *, seed: int) -> Callable[[int], Iterator[torch.Tensor]]:
-    """Indices int64 (b,) of ``count`` items in a fresh order at every call; the last batch may be smaller."""
+    """Batches of indices int64 (b,) of ``count`` items, in a new order at every call; the last may be smaller."""
     rng = seeded(seed, "order")
 
-    def batches(epoch: int) -> Iterator[torch.Tensor]:  # noqa: ARG001  epochs are asked for in order
+    def batches(epoch: int) -> Iterator[torch.Tensor]:  # noqa: ARG001  epochs come in order
         order = torch.from_numpy(rng.permutation(count))
         yield from torch.split(order, batch_size)
 

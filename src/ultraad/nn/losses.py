@@ -1,4 +1,4 @@
-"""Losses on probability maps, in the form the whole field uses (methods.md section 0.3)."""
+"""Losses on probability maps, as in APRIL-GAN's loss.py, which the other methods use, too."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Literal
 
 import torch
 
-SMOOTH = 1e-5  # methods.md 0.3: VAND's focal smoothing
+SMOOTH = 1e-5  # of the focal loss, APRIL-GAN loss.py
 
 
 def focal(probs: torch.Tensor, target: torch.Tensor, *, gamma: float = 2.0) -> torch.Tensor:
     """Focal loss per image, averaged over pixels.
 
-    ``q = (1 - s) p_y + s p_(1-y) + s``; loss ``-(1 - q)^gamma log q`` with s = 1e-5 (methods.md 0.3).
+    ``q = (1 - s) p_y + s p_(1-y) + s``; loss ``-(1 - q)^gamma log q`` with s = 1e-5 (APRIL-GAN, loss.py).
 
     Args:
         probs: f32 (b h w), probability of class 1 in [0, 1].
@@ -28,7 +28,7 @@ def focal(probs: torch.Tensor, target: torch.Tensor, *, gamma: float = 2.0) -> t
 
 
 def dice(probs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Dice loss per image: ``1 - (2 sum(p y) + 1) / (sum p + sum y + 1)`` (methods.md 0.3; per image, never per row).
+    """Dice loss per image: ``1 - (2 sum(p y) + 1) / (sum p + sum y + 1)`` (APRIL-GAN, loss.py).
 
     Args:
         probs: f32 (b h w) in [0, 1].
@@ -42,10 +42,10 @@ def dice(probs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def row_dice(probs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Dice per image row, averaged over the rows of each image.
+    """Dice loss per image row, averaged over the rows of each image.
 
-    What the references compute for a batch of one, because their target loses its batch dimension (methods.md 0.3);
-    kept for parity with AdaCLIP, whose only batch size is one.
+    The references compute this for a batch of one, because ``squeeze()`` removes the batch dimension of their target.
+    AdaCLIP always has a batch of one.
 
     Args:
         probs: f32 (b h w) in [0, 1].
@@ -61,16 +61,16 @@ def row_dice(probs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def segmentation(
     probs: torch.Tensor, target: torch.Tensor, *, both: bool, reduction: Literal["image", "row"] = "image"
 ) -> torch.Tensor:
-    """Focal and dice of one map, the segmentation loss of the whole field.
+    """Focal and Dice loss of one map.
 
     ``focal + dice(p_a, y)`` (APRIL-GAN, MVFA, VCP-CLIP, MediCLIP) or, with ``both``, ``+ dice(p_n, 1 - y)``
-    (AnomalyCLIP, AdaCLIP, UltraAD). methods.md 0.3.
+    (AnomalyCLIP, AdaCLIP, UltraAD).
 
     Args:
         probs: f32 (b h w), abnormal probability in [0, 1].
         target: bool (b h w).
-        both: Add the dice of the normal side.
-        reduction: Of the dice: per image, or per row (:func:`row_dice`).
+        both: Add the Dice loss of the normal side.
+        reduction: Dice per image, or per row (:func:`row_dice`).
 
     Returns:
         f32 (), mean over the batch.

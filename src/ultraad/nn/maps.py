@@ -20,8 +20,8 @@ def to_probability(
         logits: f32 (b n 2).
         grid: (gh, gw), n == gh * gw.
         size: Output side in pixels.
-        up: ``"logits"``: upsample, then softmax, corners aligned (VAND); ``"probs"``: softmax, then upsample,
-            corners not aligned (AnomalyCLIP). methods.md T7.
+        up: ``"logits"``: upsample, then softmax, corners aligned (APRIL-GAN, test.py);
+            ``"probs"``: softmax, then upsample, corners not aligned (AnomalyCLIP, test.py).
 
     Returns:
         f32 (b size size) in [0, 1].
@@ -44,9 +44,9 @@ def _grid(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 
 
 def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Gaussian filter cut at 4 sigma, mirrored at the border with the edge pixel itself (d c b a | a b c d | d c b a).
+    """Gaussian filter cut at 4 sigma; borders are mirrored including the edge pixel (d c b a | a b c d | d c b a).
 
-    Equals ``scipy.ndimage.gaussian_filter``, which the references use, for whole sigmas.
+    For integer sigmas it equals ``scipy.ndimage.gaussian_filter``, which the references use.
 
     Args:
         maps: f32 (b h w).
@@ -60,13 +60,13 @@ def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def _gaussian(side: int, sigma: float, *, like: torch.Tensor) -> torch.Tensor:
-    """The filter along one axis as a matrix (side side): two products are faster than a convolution of one channel."""
+    """The filter along one axis as a matrix (side side): two matrix products are faster than a convolution."""
     radius = math.ceil(4 * sigma)
     x = torch.arange(-radius, radius + 1, device=like.device, dtype=like.dtype)
     kernel = torch.exp(-0.5 * (x / sigma) ** 2)
     kernel = kernel / kernel.sum()
     place = torch.arange(-radius, side + radius, device=like.device) % (2 * side)
-    place = torch.minimum(place, 2 * side - 1 - place)  # mirrored: the pixel that each tap falls on
+    place = torch.minimum(place, 2 * side - 1 - place)  # the pixel that each tap reads, mirrored at the borders
     taps = place.unfold(0, len(kernel), 1)  # (side taps)
     return torch.zeros(side, side, device=like.device, dtype=like.dtype).scatter_add_(1, taps, kernel.expand_as(taps))
 
@@ -76,7 +76,7 @@ def largest(maps: torch.Tensor, *, share: float = 0.0) -> torch.Tensor:
 
     Args:
         maps: (b h w).
-        share: Fraction of pixels to average; 0 means the single maximum. VCP's 2000 of 518^2 pixels are 0.0075.
+        share: Fraction of pixels to average; 0: the maximum. VCP-CLIP's 2000 of 518^2 pixels are 0.0075.
 
     Returns:
         (b,).

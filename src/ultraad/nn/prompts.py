@@ -17,7 +17,7 @@ def unit(x: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_ensemble(backbone: Backbone, sentences: Sequence[str]) -> torch.Tensor:
-    """n(mean_j n(E_t(sentence_j))), f32 (d,): the prompt ensemble of CLIP (methods.md 0.4)."""
+    """n(mean_j n(E_t(sentence_j))), f32 (d,): the prompt ensemble of CLIP (Radford et al., 2021, sec. 3.1.4)."""
     return unit(unit(backbone.encode_text(list(sentences))).mean(0))
 
 
@@ -29,10 +29,10 @@ def word_embeddings(backbone: Backbone, words: str) -> torch.Tensor:
 
 
 class Template:
-    """Frozen words with a place for learnable ones, e.g. ``"A photo of a normal {}"``.
+    """Frozen words with a slot for learnable ones, e.g. ``"A photo of a normal {}"``.
 
     Args:
-        backbone: Gives tokenizer and word embeddings.
+        backbone: Its tokenizer and word embeddings are used.
         text: Contains ``{}`` exactly once.
     """
 
@@ -61,7 +61,7 @@ class Template:
 
 
 def together(sides: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Several results of :meth:`Template.fill` as one, for one run of the text tower; shorter ones are padded with 0.
+    """Several results of :meth:`Template.fill` in one batch, for one run of the text tower, padded with zeros.
 
     Args:
         sides: Embeddings f32 (b length text_width) and read-out positions int64 (b,), each.

@@ -1,11 +1,11 @@
-"""Synthetic anomalies for training on normal images only: draw what will happen, then apply it.
+"""Synthetic anomalies for training on normal images only: parameters are drawn first, then applied.
 
     steps = draw("source", rng, shape=image.shape, sources=len(images));  changed, mask = apply(image, steps, images)
 
-The families are those of MediCLIP (Zhang et al., MICCAI 2024; methods.md 7): a random patch of the image is replaced
-by another image's tissue (``cutpaste``), made brighter or darker with a texture (``gauss_intensity``) or a smooth rim
-(``smooth_intensity``), or warped from a point within it outwards (``source``) or inwards (``sink``). ``identity``
-changes nothing. Lengths that the reference gives in pixels of its 224-pixel images grow with the image here.
+The families are those of MediCLIP (Zhang et al., MICCAI 2024; reference medsyn/tasks.py): a random patch of the image
+is replaced by tissue of another image (``cutpaste``), made brighter or darker with a texture (``gauss_intensity``) or a
+smooth rim (``smooth_intensity``), or warped outwards (``source``) or inwards (``sink``) from a point in it.
+``identity`` changes nothing. Lengths that the reference gives in pixels of 224-pixel images scale with the image here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REFERENCE_SIDE = 224
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
-    """A place and a shape: ``mask`` bool (h w) with its corner at row ``top``, column ``left`` of the image."""
+    """Position and shape: ``mask`` bool (h w) with its corner at row ``top``, column ``left`` of the image."""
 
     top: int
     left: int
@@ -56,18 +56,18 @@ class Patch:
 
 
 class Change(Protocol):
-    """What happens inside a patch."""
+    """A change inside a patch."""
 
     def new(self, image: Image, patch: Patch, sources: Sequence[Image]) -> Image:
-        """The patch's box (h w) after the change; only the pixels of its mask will be used."""
+        """The patch's box (h w) after the change; only pixels inside the mask are used."""
 
 
 @dataclass(frozen=True, slots=True)
 class CutPaste:
-    """Tissue from elsewhere.
+    """Tissue from another place.
 
     Attributes:
-        source: Which image it comes from.
+        source: Index of the image it is taken from.
         angle: Clockwise, in degrees.
         scale: Magnification.
         place: (row, col) of its centre, 0..1 over the places where it fits.
@@ -108,7 +108,7 @@ class GaussIntensity:
 class SmoothIntensity:
     """``change`` in -1..1 is added, rising linearly over ``ramp`` pixels from the patch's rim.
 
-    Where the box cuts the shape off there is no rim, and the change starts at once (as in the reference).
+    Where the box cuts the shape off there is no rim, and the full change starts at once, as in the reference.
     """
 
     change: float
@@ -152,10 +152,10 @@ def draw(family: Family, rng: np.random.Generator, *, shape: tuple[int, int], so
     """One anomaly of a family, or two with probability 1/2; none for ``identity``.
 
     Args:
-        family: Which.
-        rng: The only source of chance.
+        family: Kind of anomaly.
+        rng: The only source of randomness.
         shape: (h, w) of the image in pixels.
-        sources: Number of images that ``cutpaste`` may take from.
+        sources: Number of images that ``cutpaste`` may use.
     """
     if family == "identity":
         return ()
@@ -168,10 +168,10 @@ def apply(image: Image, steps: Steps, sources: Sequence[Image]) -> tuple[Image, 
     Args:
         image: f32 (h w), intensities in 0..1; not changed.
         steps: From :func:`draw`.
-        sources: As many images of that shape as were announced to :func:`draw`; the image itself may be among them.
+        sources: Images of the same shape, as many as were given to :func:`draw`; the image itself may be one of them.
 
     Returns:
-        f32 (h w) in 0..1, and the mask bool (h w): the patches, but of pasted tissue only where it shows.
+        f32 (h w) in 0..1, and the mask bool (h w): all patches; for pasted tissue, only its visible pixels.
     """
     out, mask = image.copy(), np.zeros(image.shape, bool)
     for patch, change in steps:
@@ -198,7 +198,7 @@ def _draw_step(family: Family, rng: np.random.Generator, shape: tuple[int, int],
 def _draw_change(
     family: Family, rng: np.random.Generator, patch: Patch, shape: tuple[int, int], sources: int
 ) -> Change:
-    """Every range is the reference's (medsyn/tasks.py, methods.md 7)."""
+    """All ranges are those of the reference (medsyn/tasks.py)."""
     side = min(shape)
     if family == "cutpaste":
         scale = 1 + rng.exponential(0.1)
@@ -247,7 +247,7 @@ def deformed_shape(
     """A sheared and rotated rectangle or ellipse that fits into ``high`` pixels, bool (h w).
 
     Args:
-        rng: The only source of chance.
+        rng: The only source of randomness.
         sides: (h, w) of the image.
         low: Smallest sides before shear and rotation.
         high: Largest sides, before and after.

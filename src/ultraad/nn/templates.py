@@ -1,8 +1,8 @@
-"""Sentences of the anomaly detectors: states of an object, wrapped in photo templates.
+"""Sentences of the anomaly detectors: states of an object, inserted into photo templates.
 
-Both lists are the field's own (methods.md 0.4): the states and the 22 templates are WinCLIP's (Jeong et al., CVPR
-2023), the 35 templates are CLIP's as APRIL-GAN uses them. The references ask whether a breast is "flawless" or
-"damaged"; ``"medical"`` says the same in words that belong to a body (ours), and is the default of every method here.
+The states and the 22 templates are those of WinCLIP (Jeong et al., CVPR 2023), the 35 templates those of CLIP as
+APRIL-GAN uses them. The references call a breast "flawless" or "damaged"; ``"medical"`` has medical words instead and
+is the default of every method here.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ NORMAL_STATES: dict[States, tuple[str, ...]] = {
         "{} without abnormality",
     ),
 }
-"""Each with one ``{}`` for the object."""
+"""Each has one ``{}`` for the object."""
 ABNORMAL_STATES: dict[States, tuple[str, ...]] = {
     "industrial": ("damaged {}", "broken {}", "{} with flaw", "{} with defect", "{} with damage"),
     "medical": ("abnormal {}", "{} of abnormal tissue", "{} with lesion", "{} with mass", "{} with abnormality"),
 }
-"""WinCLIP leaves out the second industrial one ("broken")."""
+"""WinCLIP does not use "broken"."""
 
 TEMPLATES_35: tuple[str, ...] = (
     "a bad photo of a {}.",
@@ -112,7 +112,7 @@ TEMPLATES_22: tuple[str, ...] = (
 
 
 def compose(name: str, states: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Every state of an object in every template, states outside: ``compose("x", ["big {}"], ["a {}."])``: a big x."""
+    """Every state of an object in every template, by state: ``compose("x", ["big {}"], ["a {}."])`` is ["a big x."]."""
     return [template.format(state.format(name)) for state in states for template in templates]
 
 
@@ -137,7 +137,7 @@ def encode_pair(
         normal: Sentences of the normal side.
         abnormal: Sentences of the other.
         average: ``"unit"``: each sentence normalised before the mean (APRIL-GAN, MVFA, AdaCLIP); ``"raw"``: not
-            (WinCLIP, MediCLIP). methods.md 0.4.
+            (WinCLIP, MediCLIP).
     """
     if average == "unit":
         return torch.stack([encode_ensemble(backbone, s) for s in (normal, abnormal)])

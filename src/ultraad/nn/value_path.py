@@ -1,4 +1,4 @@
-"""Patches that attend value to value, beside the blocks of a frozen tower (CLIP Surgery; AnomalyCLIP's DPAM)."""
+"""Value-value attention of patches, beside the blocks of a frozen tower (CLIP Surgery; AnomalyCLIP's DPAM)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ultraad.errors import ConfigError
 
 
 def value_attention(block: Any, x: torch.Tensor) -> torch.Tensor:  # noqa: ANN401  an open_clip block
-    """Attention of a block with queries and keys replaced by its values; x (b m w), not added to it.
+    """Attention of a block with its values as queries and keys; x (b m w), the residual is not added.
 
     Raises:
-        ConfigError: If the block keeps its projections in another way than torch's ``MultiheadAttention``.
+        ConfigError: If the block's attention is not torch's ``MultiheadAttention``.
     """
     attention = block.attn
     if not isinstance(attention, nn.MultiheadAttention):
@@ -30,13 +30,13 @@ def value_attention(block: Any, x: torch.Tensor) -> torch.Tensor:  # noqa: ANN40
 
 
 class ValuePath:
-    """An ``around`` of the image tower: a second stream beside its stream h, to which it never feeds back.
+    """An ``around`` of the image tower: a second stream a beside its stream h. It never feeds back into h.
 
-    ``a_l = a_(l-1) + Attn(v, v, v)(ln_1(h_(l-1)))`` from block ``first`` on, where a starts as h; no MLP.
+    ``a_l = a_(l-1) + Attn(v, v, v)(ln_1(h_(l-1)))`` from block ``first`` on, where a starts as h; there is no MLP.
 
     Args:
-        first: Block at which the path leaves the tower; a tap before it is the tower's own.
-        layers: Blocks after which the path is kept.
+        first: First block with a second stream; before it, the taps are those of the tower.
+        layers: Blocks after which the stream is kept.
 
     Attributes:
         kept: {layer: (b 1+n w)}, class token first, in the tower's dtype.

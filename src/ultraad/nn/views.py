@@ -1,4 +1,4 @@
-"""The support set as a training loop sees it: every view encoded once by the frozen tower."""
+"""The support set of UltraAD: features and masks of augmented views, each encoded once."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class SupportViews:
         normal_index: Label of the normal class.
         layers: Tapped layers.
         count: Views per image; the first is the image itself.
-        mask_size: Side of the masks in pixels, the resolution of the loss.
-        epochs: For how many epochs views are drawn.
+        mask_size: Side of the masks in pixels: the resolution of the loss.
+        epochs: Number of epochs that views are drawn for.
         seed: Of the augmentation and of the draws.
 
     Attributes:

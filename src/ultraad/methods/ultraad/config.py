@@ -1,7 +1,7 @@
-"""Every option of UltraAD, each with its range, its source, and the row of the ambiguity register it settles.
+"""Every option of UltraAD with its range and source.
 
-The paper gives no code and few numbers; docs/ultraad.md explains every reading (A1-A22) and shows what was measured.
-``# ours`` marks what no source gives. ``paper`` below is the most literal reading, kept for the record.
+The paper gives no code and few numbers. A1 to A22 are the ambiguous sentences that docs/ultraad.md explains, together
+with the measurements behind our choices.
 """
 
 from __future__ import annotations
@@ -156,16 +156,16 @@ class BinaryConfig(MethodConfig):
     )
 
 
-MAP_WORTH, CLASS_WORTH = 2, 8  # images per class that zero-shot counts for (ours, measured)
+MAP_WORTH, CLASS_WORTH = 2, 8  # the zero-shot model weighs as much as this many images per class (measured)
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
 
 class PriorConfig(MethodConfig):
-    """How far a few shots may move the frozen model: log-odds are (1 - w) zero-shot + w adapted (ours).
+    """Weight w of the adapted model against zero-shot: log-odds are (1 - w) zero-shot + w adapted (ours).
 
-    ``shots`` weighs by images: w = k / (k + z), k the mean number per class, z how many zero-shot counts for. It is the
-    weight of a mean of k observations beside z earlier ones; z was measured (docs/ultraad.md, seventh round).
+    ``shots``: w = k / (k + z), k the mean number of images per class; the zero-shot model counts as z images. z was
+    measured (docs/ultraad.md, seventh round).
     """
 
     map: Weight | Literal["shots"] = Field(
@@ -179,7 +179,7 @@ class PriorConfig(MethodConfig):
 
 
 class TrainConfig(MethodConfig):
-    """A18: the paper gives none of these; sources in the descriptions."""
+    """Training (A18); the paper gives none of these numbers."""
 
     epochs: int = Field(50, ge=0, description="MVFA few-shot: 50")
     batch_size: int = Field(8, ge=1, description="VAND, AnomalyCLIP: 8")
@@ -209,7 +209,7 @@ PAPER: dict[str, Any] = {
     "prior": {"map": 1.0, "cls": 1.0},
     "train": {"lr": 1e-3, "views": 10},
 }
-"""The most literal reading of the text."""
+"""The most literal reading of the paper."""
 
 
 class UltraADConfig(MethodConfig):

@@ -1,6 +1,6 @@
 """UltraAD: few-shot CLIP for ultrasound anomaly localisation and grading.
 
-Paper      Zhou et al., MICCAI 2025, arXiv 2506.19694. No code was released; this is a re-implementation from the text.
+Paper      Zhou et al., MICCAI 2025, arXiv 2506.19694. No code was released; written from the paper.
 Equations  t_n, t_a   image-aware prompts          "A photo of a normal|abnormal" + (g_i + s(x)),  s = MiniNet(n(f0))
            fh         shared class token           n((1 - rho) n(f0) + rho MiniNet(n(f0)))
            (1) T, M   memory                       class sentences (frozen), support images (refined)
@@ -9,7 +9,7 @@ Equations  t_n, t_a   image-aware prompts          "A photo of a normal|abnormal
            (3) Pi_l'  patch-wise fusion            prototypes attend to the adapted patches P_l = A_l F_l
            map        softmax over <n(P_l), Pi_l'> / tau, mean over layers;   loss = focal + dice + dice + CE
 Learned    A_l, g, MiniNet, W_Q W_K W_V, image keys M; both CLIP towers, T and Y stay frozen.
-Deviations see ``INFO.deviations``; every reading of an ambiguous sentence is an option (config.py, docs/ultraad.md).
+Deviations see ``INFO.deviations``; each reading of an ambiguous sentence is an option (config.py, docs/ultraad.md).
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ INFO = MethodInfo(
     title="UltraAD: fine-grained ultrasound anomaly classification via few-shot CLIP adaptation",
     paper="Zhou et al., MICCAI 2025",
     url="https://arxiv.org/abs/2506.19694",
-    reference="none released; re-derived from the paper",
+    reference="none released; written from the paper",
     licence="Apache-2.0",
     outputs=frozenset({"score", "map", "classes"}),
     needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
     zero_shot=True,
-    idea="asks image and patches whether they are nearer to normal or abnormal prompts and memories",
-    learned="prompt words, a small network behind the class token, patch adapters, their fusion, and image keys",
+    idea="compares image and patches with normal and abnormal prompts and with a memory of texts and images",
+    learned="prompt words, a small network after the class token, patch adapters, their fusion, and image keys",
     deviations=(
-        "adapters start as the tower's own projection instead of random (adapter.*)",
-        "fusion keeps the prototypes beside what they attend to (pif.residual=add)",
+        "adapters start as the projection of the tower instead of random (adapter.*)",
+        "fusion adds to the prototypes what they attend to (pif.residual=add)",
         "adapted and zero-shot logits are averaged (prior.*); the paper has no zero-shot share",
-        "segmentation losses at four pixels per patch, the Dice of the lesion only where there is one (loss.*)",
+        "segmentation losses at four pixels per patch, the Dice of the lesion only in images with one (loss.*)",
     ),
 )
 
@@ -69,7 +69,7 @@ class UltraAD(Method):
     lesion_masks: torch.Tensor
 
     def prepare(self) -> None:
-        """Tapped layers and the zero-shot half."""
+        """Tapped layers and the zero-shot model."""
         c, b = self.config, self.backbone
         self.layers = b.check_layers(c.layers or b.default_layers)
         self.texts = c.texts or breast_texts()
@@ -79,7 +79,7 @@ class UltraAD(Method):
         self.notes = self.zero_shot.notes
 
     def build(self, *, seed: int) -> None:
-        """Fresh prompts, networks and an empty memory."""
+        """Fresh prompts and networks, and an empty memory."""
         c, b = self.config, self.backbone
         width, d = b.width, b.dim
         kind, zero = c.mininet.type, c.mininet.zero_init or c.mininet.residual == "add_zero_init"
@@ -104,7 +104,7 @@ class UltraAD(Method):
         self.log_ab = nn.Parameter(ab) if c.cls.learn_ab else None
         self.register_buffer("values", torch.zeros(0, len(self.classes)))  # Y, one-hot (m c)
         self.register_buffer("text", self.zero_shot.text.clone())  # T (c d)
-        self.register_buffer("lesion_masks", torch.tensor(0))  # how many taught the map
+        self.register_buffer("lesion_masks", torch.tensor(0))  # number of masks that trained the map
         self.keys = nn.Parameter(torch.zeros(0, d), requires_grad=c.memory.keys == "param" and c.cls.enabled)
         in_prompts = (
             c.proto.mode != "text_only" and c.prompt.instance != "none" and (c.prompt.instance == "fh" or not own)
@@ -222,7 +222,7 @@ class UltraAD(Method):
         return min(self.backbone.size, self.backbone.grid[0] * up) if up else self.backbone.size
 
     def _class_token(self, f0: torch.Tensor) -> torch.Tensor:
-        """The class token fh that both tasks share, unit (b d) (section 2.4)."""
+        """The shared class token fh, unit (b d) (section 2.4)."""
         c, u = self.config.mininet, unit(f0)
         if not self.adapted:
             return u
@@ -298,7 +298,7 @@ class UltraAD(Method):
         return out
 
     def _sharing(self) -> list[tuple[nn.Module | None, tuple[int, ...]]]:
-        """The fusion and the layers that share it; those go through in one pass. None: no fusion."""
+        """Each fusion (None: no fusion) with the layers that share it, which are computed in one pass."""
         if self.fusion is None:
             return [(None, self.layers)]
         share = self.config.pif.share_layers
@@ -312,7 +312,7 @@ class UltraAD(Method):
     def _fuse(
         self, net: nn.Module | None, protos: torch.Tensor, patches: torch.Tensor, raw: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pi_l' (b rows d|w) and the patches it is compared with (b n d|w); raw patches need not be unit."""
+        """Pi_l' (b rows d|w) and the patches that it is compared with (b n d|w); raw patches need not be unit."""
         c = self.config.pif
         if net is None:
             return unit(protos), patches
@@ -323,7 +323,7 @@ class UltraAD(Method):
         return unit(protos + attended if c.residual == "add" else attended), patches
 
     def _pair_logits(self, cosines: torch.Tensor) -> torch.Tensor:
-        """(b n rows) to (b n 2): rows of one side are reduced in ``concat_rows``."""
+        """(b n rows) to (b n 2); ``concat_rows`` has several rows per side, which are reduced."""
         if cosines.shape[-1] == 2:
             return cosines
         sides = cosines[..., :2], cosines[..., 2:]
@@ -341,7 +341,7 @@ class UltraAD(Method):
         return self.score_features(self.backbone.encode_image(images, layers=self.layers))
 
     def score_features(self, f: Features) -> Scores:
-        """The same from features that already exist."""
+        """:meth:`score` from encoded features."""
         c = self.config
         mixed, size = self._mixed_patch_logits(f), self.backbone.size
         stacked = torch.stack([mixed[layer] for layer in self.layers])  # (l b n 2)
@@ -354,11 +354,11 @@ class UltraAD(Method):
 
     @property
     def adapted(self) -> bool:
-        """Whether a support set was seen; if not, everything below is zero-shot."""
+        """Whether there is a support set; if not, the model is zero-shot."""
         return len(self.keys) > 0
 
     def _mixed_patch_logits(self, f: Features) -> dict[int, torch.Tensor]:
-        """{layer: (b n 2)}: adapted logits, drawn toward zero-shot by ``prior.map``."""
+        """{layer: (b n 2)}: adapted logits, averaged with zero-shot by ``prior.map``."""
         w = prior_weight(self.config.prior.map, int(self.lesion_masks) / (len(self.classes) - 1), MAP_WORTH)
         if w == 1:
             return self._patch_logits(f)
@@ -373,7 +373,7 @@ class UltraAD(Method):
         return 1 / tau if isinstance(tau, float) else self.backbone.logit_scale
 
     def _mixed_class_logits(self, f0: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities (b c): adapted, refined by a map that masks taught, drawn to zero-shot (``prior.cls``)."""
+        """Log-probabilities (b c): adapted, refined by a trained map, averaged with zero-shot by ``prior.cls``."""
         w = prior_weight(self.config.prior.cls, len(self.keys) / len(self.classes), CLASS_WORTH)
         zero = self.zero_shot.class_logits(f0)
         if w == 0:
@@ -384,7 +384,7 @@ class UltraAD(Method):
         return ((1 - w) * zero + w * own).log_softmax(-1)
 
     def _binary(self, cls: torch.Tensor, a: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
-        """Image-level score in [0, 1] from the class side and the map side."""
+        """Image-level score (b,) in [0, 1] from 1 - p(normal) and the statistic of the map, (b,) each."""
         c = self.config.bin
         if c.cls != "memory":
             cosines = torch.einsum("bd,brd->br", self._class_token(f0), unit(self._prototypes(f0)))

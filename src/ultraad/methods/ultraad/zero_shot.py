@@ -1,4 +1,4 @@
-"""The frozen half of UltraAD: templates, memory texts, prototypes; together, the zero-shot model."""
+"""The frozen part of UltraAD, which is its zero-shot model: templates, memory texts, prototypes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ultraad.types import Features
 
 
 class ZeroShot:
-    """What never learns.
+    """The zero-shot model.
 
     Args:
-        backbone: The frozen towers.
+        backbone: The frozen backbone.
         bank: Sentences and object words.
         classes: Class names in label order.
         normal_class: The one that means "no lesion".
-        memory: Text switches.
-        proto: Prototype switches.
+        memory: Options of the texts.
+        proto: Options of the prototypes.
 
     Attributes:
         text: T f32 (c d), the class texts of the memory.
         pair: t_n, t_a f32 (2 d) of "A photo of a normal|an abnormal <object>".
-        templates: The same sentences with a place for learnable words.
-        notes: What a user should know, e.g. that a class has no sentences.
+        templates: The same sentences with a slot for learnable words.
+        notes: For the user, e.g. that a class has no sentences.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ZeroShot:
         self.notes = missing_sentences(bank, self.classes)
 
     def sentences(self, class_name: str) -> tuple[str, ...]:
-        """The sentences of one class under the text switches (docs/ultraad.md, A5 and the ablation of section 3.3)."""
+        """The sentences of one class under the options of the texts (A5; the ablation of section 3.3)."""
         if self.memory.text == "generic":
             return (f"A photo of a {class_name} object.",)
         if self.memory.text == "generic_image":
@@ -70,7 +70,7 @@ class ZeroShot:
 
     @torch.no_grad()
     def support_text(self, labels: torch.Tensor, *, seed: int) -> torch.Tensor:
-        """T (c d) for a support: the class texts, or with ``text_per=image`` the mean of one drawn sentence each."""
+        """T (c d) for a support: class texts, or with ``text_per=image`` the mean of one drawn sentence per image."""
         if self.memory.text_per == "class":
             return self.text
         rng = seeded(seed, "texts")
@@ -86,7 +86,7 @@ class ZeroShot:
         return self.backbone.logit_scale * unit(f0) @ self.text.T
 
     def patch_cosines(self, f: Features) -> dict[int, torch.Tensor]:
-        """Zero-shot {layer: (b n rows)}: the tower's own projection of each patch against the prototypes."""
+        """Zero-shot {layer: (b n rows)}: cosines of the projected patches with the prototypes."""
         rows = unit(self.prototypes(self.pair.expand(f.image.shape[0], -1, -1), self.text, f.image))
         return {layer: unit(self.backbone.project(tokens)) @ rows.mT for layer, tokens in f.patches.items()}
 
@@ -96,7 +96,7 @@ class ZeroShot:
         Args:
             pair: t_n, t_a, unit (b 2 d).
             text: T (c d).
-            f0: Raw class tokens (b d); only ``abn=max`` looks at them.
+            f0: Raw class tokens (b d), for ``abn=max`` only.
 
         Returns:
             Normal rows first; one row per side except in ``concat_rows`` (2 normal rows, then c abnormal ones).
