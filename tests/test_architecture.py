@@ -79,13 +79,18 @@ def part(path: Path) -> str:
     return path.relative_to(SRC).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Absolute names of all modules a file imports at run time, wherever the import stands."""
+def imports(path: Path, *, types: bool = False) -> Iterator[str]:
+    """Absolute names of everything that a file imports, at its top or inside functions.
+
+    Args:
+        path: The file.
+        types: Also what is imported for type checkers only.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types_only = {
         id(inner)
         for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        if not types and isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
         for branch in node.body
         for inner in ast.walk(branch)
     }
@@ -95,7 +100,7 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name(path)}: relative import"
+            assert node.level == 0, f"{path}: relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
@@ -106,6 +111,7 @@ def test_the_reader_of_imports_sees_all_kinds(tmp_path: Path) -> None:
         "def f():\n    from c import d as e\n"
     )
     assert list(imports(path)) == ["typing.TYPE_CHECKING", "a.b", "c.d"]
+    assert list(imports(path, types=True)) == ["typing.TYPE_CHECKING", "a.b", "hidden", "c.d"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -149,18 +155,16 @@ def test_nothing_in_the_package_imports_what_lies_outside() -> None:
         assert not {m.split(".")[0] for m in imports(path)} & outside, name(path)
 
 
-def modules() -> dict[str, set[str]]:
-    """{module: the modules of the package it imports at run time}."""
-    found = {"ultraad." + name(p).removesuffix(".py").replace("/", ".").removesuffix(".__init__"): p for p in FILES}
-    found["ultraad"] = found.pop("ultraad.__init__", SRC / "__init__.py")
-    graph: dict[str, set[str]] = {}
-    for module, path in found.items():
-        wanted = set()
-        for one in imports(path):
-            known = one if one in found else one.rpartition(".")[0]
-            if known in found and known != module:
-                wanted.add(known)
-        graph[module] = wanted
+def modules(src: Path = SRC) -> dict[str, set[str]]:
+    """{module: the modules of the package that it names in any import, those for types included}."""
+    files = {}
+    for path in src.rglob("*.py"):
+        module = ".".join(("ultraad", *path.relative_to(src).with_suffix("").parts))
+        files[module.removesuffix(".__init__")] = path
+    graph = {}
+    for module, path in files.items():
+        wanted = (one if one in files else one.rpartition(".")[0] for one in imports(path, types=True))
+        graph[module] = {one for one in wanted if one in files and one != module}
     return graph
 
 
