@@ -49,5 +49,5 @@ def test_wordings_vary():
 def test_contradictions_are_refused():
     a = Attributes("fibroadenoma", "oval", "parallel", "circumscribed", "hypoechoic", "enhancement")
     for label, attributes in (("normal", a), ("malignant", a), ("benign", None)):
-        with pytest.raises(ConfigError, match=f"label '{label}' was asked for with"):
+        with pytest.raises(ConfigError, match=f"the label '{label}' with"):
             caption(label, attributes, np.random.default_rng(0))

@@ -66,7 +66,7 @@ def test_same_seed_same_bytes_and_an_existing_copy_is_kept(folder, tmp_path):
 
 
 def test_other_contents_are_not_overwritten(folder):
-    with pytest.raises(DataError, match="does not hold this simulated data set"):
+    with pytest.raises(DataError, match="does not contain this simulated data set"):
         write_dataset(folder, n=25, seed=3, size=64)
 
 

@@ -1,4 +1,4 @@
-"""Procedural breast-ultrasound images with masks, BI-RADS attributes and captions; no real image is behind them."""
+"""Procedural breast-ultrasound images with masks, BI-RADS attributes and captions, made without real images."""
 
 from ultraad.simulate.attributes import FAMILIES, LABELS, LEXICON, Attributes
 from ultraad.simulate.dataset import write_dataset

@@ -1,6 +1,6 @@
 """Healthy breast: skin, fat lobules, Cooper ligaments, fibroglandular tissue, ducts, vessels, muscle, ribs, pleura.
 
-Echogenicity is in dB relative to fibroglandular tissue. Nothing here knows whether a lesion will be added.
+Echogenicity is in dB relative to fibroglandular tissue. Nothing here depends on whether a lesion is added later.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 # One-way attenuation in dB / (cm MHz): Culjat et al., Ultrasound Med Biol 36:861 (2010), table 1.
 FAT, BREAST, MUSCLE, BONE = 0.48, 0.75, 1.09, 6.9
-SKIN = 1.0  # ours
-REFERENCE = 0.65  # what the console's time gain compensation assumes (ours: between fat and breast)
+SKIN = 1.0
+REFERENCE = 0.65  # compensated by the console's time gain; a value between fat and breast
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """A patient: what stays the same over the images of one breast. Lengths in mm, levels in dB.
+    """A patient: what all images of one breast have in common. Lengths in mm, levels in dB.
 
     Attributes:
         density: 0 almost entirely fatty, 1 scattered, 2 heterogeneously dense, 3 extremely dense (BI-RADS a to d).
@@ -36,7 +36,7 @@ class Style:
         septa_mm: Thickness scale of septa.
         texture_db: Coarse variation of the gland.
         streaks_db: Short specular echoes in all tissue.
-        waviness: Height of the layers' waves as a share of their depth.
+        waviness: Height of the layers' waves relative to their depth.
         edge_mm: Softness of the borders between layers.
     """
 
@@ -59,12 +59,12 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Tissue:
-    """What the beams travel through.
+    """The tissue that the beams travel through.
 
     Attributes:
         echo: Echogenicity (h w) in dB.
-        loss: Two-way loss (h w) in dB per mm and MHz beyond what the console compensates.
-        fat_db: Level of subcutaneous fat, the yardstick of BI-RADS echo patterns; None: a lesion's surroundings are it.
+        loss: Two-way loss (h w) in dB per mm and MHz beyond the console's compensation.
+        fat_db: Level of subcutaneous fat, the reference of BI-RADS echo patterns; None: the lesion's surroundings.
         chest_mm: Mean depth of the pectoral muscle.
         skin_mm: Thickness of the skin.
     """
@@ -77,7 +77,7 @@ class Tissue:
 
 
 def draw_style(rng: np.random.Generator) -> Style:
-    """A patient. Ranges are ours, around anatomy: skin 0.5 to 3 mm, breast 1.5 to 5 cm thick under compression."""
+    """Draw a patient. The ranges enclose anatomy: skin 0.5 to 3 mm, breast 1.5 to 5 cm thick under compression."""
     density = int(rng.choice(4, p=(0.10, 0.40, 0.40, 0.10)))  # shares among screened women, BI-RADS 5th edition
     return Style(
         density=density,
@@ -99,12 +99,12 @@ def draw_style(rng: np.random.Generator) -> Style:
 
 
 def loss_rate(attenuation: float) -> np.float32:
-    """Two-way loss in dB per mm and MHz of a tissue, beyond the console's compensation."""
+    """Two-way loss of a tissue in dB per mm and MHz beyond the console's compensation."""
     return np.float32((attenuation - REFERENCE) * 2 / 10)
 
 
 def _septa(rng: np.random.Generator, grid: Grid, style: Style) -> Field:
-    """Connective tissue between lobules: level lines of noise, brightest where they face the probe (h w), in dB."""
+    """Connective tissue between lobules (h w) in dB: level lines of noise, brightest where they face the probe."""
     total = np.zeros((grid.size, grid.size), np.float32)
     warp = noise(rng, grid, (12, 12))
     for scale, share in ((1.0, 1.0), (0.5, uniform(rng, (0.1, 0.8))), (0.28, uniform(rng, (0, 0.5)))):
@@ -116,7 +116,7 @@ def _septa(rng: np.random.Generator, grid: Grid, style: Style) -> Field:
 
 
 def _streaks(rng: np.random.Generator, grid: Grid, style: Style) -> Field:
-    """Short horizontal specular echoes, in patches (h w), in dB."""
+    """Short horizontal specular echoes in patches (h w) in dB."""
     cell = uniform(rng, (0.35, 1.0))
     short = noise(rng, grid, (cell, cell * uniform(rng, (3, 8))))
     long = noise(rng, grid, (2 * cell, 2 * cell * uniform(rng, (4, 10))))
@@ -126,7 +126,7 @@ def _streaks(rng: np.random.Generator, grid: Grid, style: Style) -> Field:
 
 
 def add_tubes(echo: Field, rng: np.random.Generator, grid: Grid) -> None:
-    """Ducts and vessels: thin dark tubes with bright walls, drawn into ``echo``."""
+    """Draw ducts and vessels, thin dark tubes with bright walls, into ``echo``."""
     for _ in range(int(rng.poisson(0.2))):
         steps = np.arange(10)
         length, slope = uniform(rng, (5, 18)), rng.normal(0, 0.35)
@@ -141,7 +141,7 @@ def add_tubes(echo: Field, rng: np.random.Generator, grid: Grid) -> None:
 
 
 def add_lobules(echo: Field, rng: np.random.Generator, grid: Grid, *, texture: Field, fat_db: float) -> None:
-    """Single fat lobules inside the gland, the classic look-alike of an isoechoic mass, drawn into ``echo``."""
+    """Draw single fat lobules, which can mimic an isoechoic mass, into the gland in ``echo``."""
     x, y = grid.position
     for _ in range(int(rng.poisson(1.1))):
         half_w = uniform(rng, (1.5, 7))
@@ -156,7 +156,7 @@ def add_lobules(echo: Field, rng: np.random.Generator, grid: Grid, *, texture: F
 
 
 def add_ribs(echo: Field, loss: Field, rng: np.random.Generator, grid: Grid, *, chest_mm: float) -> None:
-    """Ribs under the muscle: a bright arc, darkness behind."""
+    """Draw ribs under the muscle: a bright arc with a shadow behind it."""
     x, y = grid.position
     for _ in range(int(rng.integers(1, 3))):
         half = uniform(rng, (3, 8))
@@ -169,7 +169,7 @@ def add_ribs(echo: Field, loss: Field, rng: np.random.Generator, grid: Grid, *, 
 
 
 def _bend(echo: Field, loss: Field, rng: np.random.Generator, grid: Grid, style: Style) -> tuple[Field, Field]:
-    """Let all structures rise and sink together, more with depth, as pressure and the chest wall make them."""
+    """Shift all structures up and down together, more at depth, as pressure and the chest wall do."""
     rows, columns = np.indices((grid.size, grid.size), dtype=np.float32)
     height = noise(rng, grid, (14, 15)) * np.float32(style.waviness * uniform(rng, (0.2, 1.2)) * 7 / grid.dy)
     rows += height * np.clip(grid.depth / 10, 0, 1)
@@ -179,7 +179,7 @@ def _bend(echo: Field, loss: Field, rng: np.random.Generator, grid: Grid, style:
 
 @dataclass(frozen=True, slots=True)
 class _Depths:
-    """Depth (h w) in mm below the border of each layer, negative above it, and the mean depth of the chest wall."""
+    """Depth (h w) in mm below the upper border of each layer, negative above it; mean depth of the chest wall."""
 
     skin: Field
     fat: Field
@@ -190,7 +190,7 @@ class _Depths:
 
 
 def _depths(rng: np.random.Generator, grid: Grid, style: Style) -> _Depths:
-    """Where the layers run in this view: thickness varies from view to view, borders wave and tilt."""
+    """The layers of this view: their thickness varies from view to view, and their borders wave and tilt."""
     y = grid.position[1]
     tilt = grid.beam / grid.width_mm * np.float32(rng.normal(0, 3))
     wave = style.waviness
@@ -206,7 +206,7 @@ def _depths(rng: np.random.Generator, grid: Grid, style: Style) -> _Depths:
 
 @dataclass(frozen=True, slots=True)
 class _Textures:
-    """Noise and connective tissue (h w) that the layers of one view share."""
+    """Noise and connective tissue (h w) shared by the layers of one view."""
 
     coarse: Field
     fine: Field
@@ -219,7 +219,7 @@ def _gland(rng: np.random.Generator, grid: Grid, style: Style, shared: _Textures
     coarse, fine = shared.coarse, shared.fine
     gland = np.float32(uniform(rng, (-2, 2))) + np.float32(style.texture_db) * coarse + uniform(rng, (0, 2.5)) * fine
     gland += uniform(rng, (0, 0.8)) * shared.streaks + uniform(rng, (0, 0.6)) * shared.septa
-    rarity = np.float32((-0.6, 0.1, 0.8, 1.8)[style.density])  # fatty islands are rarer the denser the breast
+    rarity = np.float32((-0.6, 0.1, 0.8, 1.8)[style.density])  # the denser the breast, the fewer fatty islands
     islands = step(noise(rng, grid, (4, 8)) + np.float32(0.3) * fine - rarity, 0.8)
     gland += islands * (fat - gland)
     if rng.random() < 0.45:  # dark lobules and ducts
@@ -237,7 +237,7 @@ def _muscle(rng: np.random.Generator, grid: Grid, style: Style, streaks: Field) 
 
 
 def draw_tissue(style: Style, grid: Grid, rng: np.random.Generator) -> Tissue:
-    """One view of a patient's breast, layer over layer from the skin down."""
+    """One view of a patient's breast, layer by layer."""
     below = _depths(rng, grid, style)
     coarse, fine = noise(rng, grid, (5, 7)), noise(rng, grid, (1.4, 2.2))
     shared = _Textures(coarse, fine, _septa(rng, grid, style), _streaks(rng, grid, style))

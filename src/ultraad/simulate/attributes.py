@@ -1,12 +1,12 @@
 """BI-RADS attributes and the lesion families they are drawn from.
 
-Words are those of the BI-RADS ultrasound lexicon (ACR, 5th edition, 2013). The echogenic halo is from the 4th edition.
+The words are those of the BI-RADS ultrasound lexicon (ACR, 5th edition, 2013); the echogenic halo is from the 4th.
 
-Frequencies follow, as far as they say, Stavros et al., Radiology 196:123 (1995) for cancers (shadowing 49 %,
-spiculation 36 %, taller than wide 42 %, calcifications 27 %, angular margins 83 %, microlobulation 75 %, several at
-once) and Hong et al., AJR 184:1260 (2005): circumscribed, oval and parallel masses are benign in 90, 84 and 78 %,
-spiculated, irregular and not parallel ones malignant in 86, 62 and 69 %; Rahbar et al., Radiology 213:889 (1999) agree.
-The split over families and every number not covered above is ours.
+The frequencies follow Stavros et al., Radiology 196:123 (1995) for cancers (shadowing 49 %, spiculation 36 %, taller
+than wide 42 %, calcifications 27 %, angular margins 83 %, microlobulation 75 %; one cancer can have several) and Hong
+et al., AJR 184:1260 (2005): circumscribed, oval and parallel masses are benign in 90, 84 and 78 %, spiculated,
+irregular and not parallel ones malignant in 86, 62 and 69 %. Rahbar et al., Radiology 213:889 (1999) agree. The shares
+of the families and all other numbers are our own estimates.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ POSTERIOR_FEATURES = ("no posterior features", "enhancement", "shadowing", "comb
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What a reader would report about one lesion.
+    """What a radiologist would report about one lesion.
 
     Attributes:
-        family: Pathology the lesion imitates, a key of :data:`FAMILIES`.
+        family: The simulated pathology, a key of :data:`FAMILIES`.
         shape: One of :data:`SHAPES`.
         orientation: One of :data:`ORIENTATIONS`; a round mass is reported as parallel.
         margin: One of :data:`MARGINS`.
         echo: One of :data:`ECHO_PATTERNS`, relative to subcutaneous fat.
         posterior: One of :data:`POSTERIOR_FEATURES`.
-        calcifications: Echogenic foci inside the lesion.
-        halo: Echogenic halo around the lesion.
+        calcifications: Echogenic foci in the lesion.
+        halo: An echogenic halo around the lesion.
     """
 
     family: str
@@ -56,10 +56,10 @@ class Attributes:
     halo: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse words outside the lexicon.
+        """Check the words against the lexicon.
 
         Raises:
-            ConfigError: If a value is not one of the lexicon's.
+            ConfigError: If a value is not in the lexicon.
         """
         for name, allowed in LEXICON.items():
             if getattr(self, name) not in allowed:
@@ -74,7 +74,7 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A pathology: how often each attribute occurs and how large it grows.
+    """A pathology: how often each attribute occurs, and how large the lesions are.
 
     Attributes:
         label: ``"benign"`` or ``"malignant"``.
@@ -98,8 +98,8 @@ class Family:
     halo: float = 0.0
 
 
-# Shares and diameters are ours: cysts and fibroadenomas are the commonest benign masses, palpable cancers about 2 cm.
-# An entry: label, share, diameter, its spread; weights of shape, orientation, margin; of echo pattern, posterior.
+# Cysts and fibroadenomas are the commonest benign masses; palpable cancers are about 2 cm wide.
+# Per family: label, share, diameter and its spread; weights of shape, orientation, margin; of echo pattern, posterior.
 FAMILIES: Mapping[str, Family] = {
     "simple cyst": Family(
         "benign", 0.24, 13, 0.55, (0.62, 0.38, 0), (0.93, 0.07), (1, 0, 0, 0, 0),
@@ -175,12 +175,12 @@ def _pick(rng: np.random.Generator, words: tuple[str, ...], weights: tuple[float
 
 
 def draw_attributes(rng: np.random.Generator, label: str, *, family: str | None = None) -> Attributes:
-    """A lesion of a class.
+    """Draw a lesion of a class.
 
     Args:
-        rng: Source of randomness.
+        rng: Random generator.
         label: ``"benign"`` or ``"malignant"``.
-        family: Key of :data:`FAMILIES`; None draws one by its share.
+        family: Key of :data:`FAMILIES`; None draws one according to the shares.
 
     Raises:
         ConfigError: If there is no such family in this class.

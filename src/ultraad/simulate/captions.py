@@ -1,6 +1,6 @@
-"""Sentences about simulated images: what a reader would write, in many wordings.
+"""Captions of simulated images in a radiologist's words, each finding in several wordings.
 
-A caption only says what is in the image; the pretraining text and ``captions.csv`` come from here.
+A caption only mentions what is in the image. ``captions.csv`` and the text for pretraining come from here.
 """
 
 from __future__ import annotations
@@ -19,92 +19,57 @@ WORDINGS: dict[tuple[str, str], tuple[str, ...]] = {
     ("shape", "round"): ("a round shape", "a round mass", "round shape", "a spherical mass"),
     ("shape", "irregular"): ("an irregular shape", "an irregular mass", "irregular shape"),
     ("orientation", "parallel"): (
-        "parallel orientation",
-        "a wider than tall mass",
-        "a mass parallel to the skin",
-        "horizontal orientation",
+        "parallel orientation", "a wider than tall mass", "a mass parallel to the skin", "horizontal orientation",
     ),
     ("orientation", "not parallel"): (
-        "non-parallel orientation",
-        "a taller than wide mass",
-        "not parallel orientation",
-        "vertical orientation",
+        "non-parallel orientation", "a taller than wide mass", "not parallel orientation", "vertical orientation",
     ),
     ("margin", "circumscribed"): (
-        "circumscribed margin",
-        "sharply demarcated margins",
-        "a smooth well-defined border",
+        "circumscribed margin", "sharply demarcated margins", "a smooth well-defined border",
         "well-circumscribed margins",
     ),
     ("margin", "indistinct"): ("indistinct margin", "ill-defined margins", "a blurred border", "indistinct margins"),
     ("margin", "angular"): ("angular margin", "angular margins", "sharp corners of the border"),
     ("margin", "microlobulated"): (
-        "microlobulated margin",
-        "a microlobulated border",
-        "small lobulations of the border",
+        "microlobulated margin", "a microlobulated border", "small lobulations of the border",
     ),
     ("margin", "spiculated"): (
-        "spiculated margin",
-        "spiculated margins",
-        "architectural distortion and spicules",
+        "spiculated margin", "spiculated margins", "architectural distortion and spicules",
         "sharp lines radiating from the mass",
     ),
     ("echo", "anechoic"): (
-        "an anechoic lesion",
-        "anechoic echo pattern",
-        "a black lesion without internal echoes",
+        "an anechoic lesion", "anechoic echo pattern", "a black lesion without internal echoes",
         "a fluid-filled lesion",
     ),
     ("echo", "hyperechoic"): (
-        "a hyperechoic mass",
-        "hyperechoic echo pattern",
-        "a bright mass",
-        "a hyperechoic nodule",
+        "a hyperechoic mass", "hyperechoic echo pattern", "a bright mass", "a hyperechoic nodule",
     ),
     ("echo", "complex cystic and solid"): (
-        "a complex cystic and solid mass",
-        "complex echo pattern",
-        "cystic and solid components",
-        "a complex mass",
+        "a complex cystic and solid mass", "complex echo pattern", "cystic and solid components", "a complex mass",
     ),
     ("echo", "hypoechoic"): (
-        "a hypoechoic mass",
-        "hypoechoic echo pattern",
-        "a dark mass with internal echoes",
-        "a hypoechoic lesion",
+        "a hypoechoic mass", "hypoechoic echo pattern", "a dark mass with internal echoes", "a hypoechoic lesion",
     ),
     ("echo", "isoechoic"): (
-        "an isoechoic mass",
-        "isoechoic echo pattern",
-        "a mass as bright as fat",
-        "an isoechoic nodule",
+        "an isoechoic mass", "isoechoic echo pattern", "a mass as bright as fat", "an isoechoic nodule",
     ),
     ("echo", "heterogeneous"): ("a heterogeneous mass", "heterogeneous echo pattern", "mixed internal echoes"),
     ("posterior", "no posterior features"): (
-        "no posterior features",
-        "no posterior feature",
-        "unchanged tissue behind the mass",
+        "no posterior features", "no posterior feature", "unchanged tissue behind the mass",
     ),
     ("posterior", "enhancement"): (
-        "posterior acoustic enhancement",
-        "posterior enhancement",
-        "a bright area behind the mass",
+        "posterior acoustic enhancement", "posterior enhancement", "a bright area behind the mass",
         "increased through transmission",
     ),
     ("posterior", "shadowing"): (
-        "posterior acoustic shadowing",
-        "posterior shadowing",
-        "a dark shadow behind the mass",
-        "acoustic shadowing",
+        "posterior acoustic shadowing", "posterior shadowing", "a dark shadow behind the mass", "acoustic shadowing",
     ),
     ("posterior", "combined pattern"): ("combined posterior features", "shadowing and enhancement behind the mass"),
     ("calcifications", "True"): (
-        "calcifications",
-        "echogenic foci suggesting calcifications",
-        "bright spots inside the mass",
+        "calcifications", "echogenic foci suggesting calcifications", "bright spots inside the mass",
     ),
     ("halo", "True"): ("an echogenic halo", "a bright rim of surrounding tissue"),
-}
+}  # fmt: skip
 """Wordings of each value of each attribute."""
 
 FAMILY_WORDINGS: dict[str, tuple[str, ...]] = {
@@ -182,19 +147,19 @@ def _join(parts: list[str]) -> str:
 
 
 def caption(label: str, attributes: Attributes | None, rng: np.random.Generator) -> str:
-    """One sentence.
+    """One sentence about an image.
 
     Args:
         label: ``"normal"``, ``"benign"`` or ``"malignant"``.
-        attributes: Of the lesion; None for a normal image.
-        rng: Chooses the wording and which attributes are named.
+        attributes: Attributes of the lesion; None for a normal image.
+        rng: Chooses the wording and the attributes to mention.
 
     Raises:
         ConfigError: If label and attributes contradict each other.
     """
     if (attributes is None) != (label == "normal") or (attributes is not None and attributes.label != label):
         found = "no attributes" if attributes is None else f"attributes of a {attributes.family}"
-        msg = f"a caption of label {label!r} was asked for with {found}; normal images have none, others their own"
+        msg = f"got the label {label!r} with {found}; wanted no attributes for a normal image, else those of the label"
         raise ConfigError(msg)
     if attributes is None:
         return _one(rng, NORMAL_TEMPLATES).format(findings=_one(rng, NORMAL_FINDINGS))

@@ -1,7 +1,7 @@
-"""What the console draws over a picture. None of it may tell normal from benign from malignant.
+"""What the console draws over a picture. None of it depends on the class.
 
-Everything is drawn from a stream of its own that does not know the label. Calipers measure the lesion half of the time
-and otherwise a decoy; a normal image always has a decoy of a lesion's size, so calipers are as frequent in every class.
+Everything is drawn from a separate random stream that does not depend on the label. Calipers measure the lesion half of
+the time and otherwise a decoy; in normal images both targets are decoys, so calipers are as frequent in every class.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What one machine always draws. Colours are RGB.
+    """What one machine draws over all its pictures. Colours are RGB.
 
     Attributes:
-        border: Black share of the picture at (top, bottom, left, right).
+        border: Width of the black border at (top, bottom, left, right) relative to the picture.
         ink: Colour of text and marks.
         tint: Colour of white.
-        ruler: Depth ticks at ``"left"``, ``"right"`` or not at all (None).
-        grey_bar: A bar of the grey map at the left.
+        ruler: Depth ticks at ``"left"`` or ``"right"``; None for no ticks.
+        grey_bar: Whether there is a grey scale at the left.
         logo: Text in a corner; empty for none.
         jpeg: Quality of the stored file; 0 for lossless.
     """
@@ -52,7 +52,7 @@ class Console:
 
 
 def draw_console(rng: np.random.Generator) -> Console:
-    """A machine's screen. Rates are ours."""
+    """Draw the screen of a machine."""
     border = tuple(uniform(rng, (0.01, 0.18)) if rng.random() < rate else 0.0 for rate in (0.08, 0.12, 0.12, 0.12))
     ink = ((230, 230, 230), (250, 230, 60), (90, 250, 90), (90, 210, 250), (250, 150, 60))[int(rng.integers(5))]
     tint = (1.0, 1.0, 1.0)
@@ -84,7 +84,7 @@ def frame(picture: Picture, mask: NDArray[np.bool_], console: Console) -> tuple[
 
 
 def _calipers(picture: Picture, box: Box, ink: tuple[int, int, int], rng: np.random.Generator) -> None:
-    """One or two measured diameters of a box (x0, y0, x1, y1), with a dotted line between the crosses at times."""
+    """Draw one or two measured diameters of a box (x0, y0, x1, y1), sometimes with a dotted line."""
     n = len(picture)
     kind = (cv2.MARKER_CROSS, cv2.MARKER_TILTED_CROSS, cv2.MARKER_STAR)[int(rng.integers(3))]
     side, dotted = max(3, round(uniform(rng, (0.018, 0.045)) * n)), rng.random() < 0.6
@@ -123,7 +123,7 @@ def _text(picture: Picture, console: Console, rng: np.random.Generator) -> None:
 
 
 def _body_marker(picture: Picture, console: Console, rng: np.random.Generator) -> None:
-    """A breast pictogram with the probe's position, mostly in a lower corner."""
+    """Draw a breast pictogram with the position of the probe, mostly in a lower corner."""
     n = len(picture)
     w, h = round(uniform(rng, (0.08, 0.17)) * n), round(uniform(rng, (0.07, 0.16)) * n)
     x0 = 0 if rng.random() < 0.35 else n - w
@@ -143,7 +143,7 @@ def _body_marker(picture: Picture, console: Console, rng: np.random.Generator) -
 
 
 def _doppler(picture: Picture, rng: np.random.Generator, *, target: Box) -> None:
-    """A colour box with flow in it, over the target or anywhere."""
+    """Draw a colour box with flow near the target."""
     n = len(picture)
     x0, y0, x1, y1 = target
     cx, cy = (x0 + x1) / 2 + rng.normal(0, 0.1) * n, (y0 + y1) / 2 + rng.normal(0, 0.08) * n
@@ -178,9 +178,9 @@ def draw_clutter(picture: Picture, console: Console, rng: np.random.Generator, *
     Args:
         picture: uint8 (h w 3); not changed.
         console: The machine's screen.
-        rng: A stream that does not depend on the label.
-        targets: Boxes (x0, y0, x1, y1) that calipers and Doppler may be set on: the lesion's (a decoy's in normal
-            images), and a decoy's.
+        rng: Random generator that does not depend on the label.
+        targets: Boxes (x0, y0, x1, y1) for calipers and Doppler: that of the lesion (of a decoy in normal images), and
+            that of a decoy.
 
     Returns:
         uint8 (h w 3).

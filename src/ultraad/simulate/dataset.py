@@ -1,4 +1,4 @@
-"""A folder of simulated images, laid out like any image folder that ultraad reads."""
+"""A data set of simulated images, in the layout ``synthetic``."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 MARKER = "simulated.json"
 GENERATOR = "ultraad.simulate"
-IMAGES_PER_PATIENT = 4  # ours
+IMAGES_PER_PATIENT = 4
 
 
 def _deal(counts: Sequence[int], patients: int, rng: np.random.Generator) -> list[tuple[str, int]]:
-    """(label, patient) of every image: all patients have normal images, each has lesions of one class only."""
+    """(label, patient) of every image: any patient can have normal images, but lesions of only one class."""
     normal, benign, malignant = counts
     lesions = benign + malignant
     with_benign = round(patients * benign / lesions) if lesions else patients
@@ -72,26 +72,26 @@ def write_dataset(
 ) -> Path:
     """Write simulated images.
 
-    The layout is ``<class>/pPPPP_IIII.png`` with ``<class>/pPPPP_IIII_mask.png`` beside it (all black for normal), PPPP
-    the patient and IIII the patient's image. ``captions.csv`` holds patient, label, device, caption and attributes of
-    every image, and ``simulated.json``, written last, says where the folder came from. Images of one patient share
-    machine and breast.
+    The files are ``<class>/pPPPP_IIII.png`` and ``<class>/pPPPP_IIII_mask.png`` (all black for normal), where PPPP is
+    the patient and IIII the number of the patient's image. ``captions.csv`` has the patient, label, device, caption and
+    attributes of every image. ``simulated.json``, written last, records the arguments. Images of one patient have the
+    same machine and breast.
 
     Args:
-        folder: Made if missing. A folder that already holds exactly this data set is left as it is.
+        folder: Created if missing. A folder that already contains this very data set is not changed.
         n: Number of images.
-        seed: Everything follows from it.
+        seed: Seed of everything random.
         size: Side of the square images in pixels.
         shares: Shares of normal, benign and malignant.
-        patients: Number of patients; None means one for every four images.
-        clutter: Whether consoles draw calipers, text, markers.
+        patients: Number of patients; None: one for every four images.
+        clutter: Whether consoles draw calipers, text and markers.
 
     Returns:
         The folder.
 
     Raises:
         ConfigError: If a number is out of range.
-        DataError: If the folder holds something else.
+        DataError: If the folder contains anything else.
     """
     root = Path(folder)
     if patients is None:
@@ -105,7 +105,7 @@ def write_dataset(
         found = root / MARKER
         if found.is_file() and json.loads(found.read_text(encoding="utf-8")) == marker:
             return root
-        msg = f"{root} is not empty and does not hold this simulated data set; name an empty or new folder"
+        msg = f"{root} is not empty and does not contain this simulated data set; name an empty or new folder"
         raise DataError(msg)
 
     rng = seeded(seed, "simulate/dataset")

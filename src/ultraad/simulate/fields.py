@@ -1,7 +1,7 @@
-"""The beam grid and the random fields everything is drawn with.
+"""The beam grid and the random fields that all parts of the simulator use.
 
-Rows are samples along a beam, columns are beams. All lengths are millimetres, so that one anatomy looks right through
-any probe, depth setting and image size.
+Rows are samples along a beam, columns are beams. All lengths are in millimetres, so that the same anatomy can be imaged
+with any probe, depth setting and image size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Grid:
-    """Where every sample of every beam lies.
+    """The positions of all samples of all beams.
 
     Attributes:
         size: Rows and columns.
@@ -46,7 +46,7 @@ class Grid:
 
     @cached_property
     def depth(self) -> Field:
-        """(h 1) length of the way along the beam in mm."""
+        """(h 1) distance along the beam in mm."""
         return ((np.arange(self.size, dtype=np.float32) + 0.5) * np.float32(self.dy))[:, None]
 
     @cached_property
@@ -66,7 +66,7 @@ class Grid:
         return x.astype(np.float32), np.broadcast_to(self.depth, x.shape).astype(np.float32)
 
     def locate(self, x: float, y: float) -> tuple[int, int]:
-        """The (column, row) of the sample nearest to a point in mm; it may lie outside the grid."""
+        """The (column, row) of the sample nearest to a point in mm; may be outside the grid."""
         if self.radius_mm > 0:
             beam, depth = (
                 np.arctan2(x, y + self.radius_mm) * self.radius_mm,
@@ -77,7 +77,7 @@ class Grid:
         return round(float(beam + self.width_mm / 2) / self.dx - 0.5), round(float(depth) / self.dy - 0.5)
 
     def scan_conversion(self) -> tuple[Field, Field] | None:
-        """The maps (column, row), each (h w), that take the beam grid to a picture; None where the two are the same."""
+        """The maps (column, row), each (h w), from picture to beam grid for ``cv2.remap``; None if the same."""
         if self.radius_mm == 0 and self.spread == 0:
             return None
         n = self.size
@@ -102,12 +102,12 @@ def uniform(rng: np.random.Generator, interval: tuple[float, float]) -> float:
 
 
 def noise(rng: np.random.Generator, grid: Grid, cell_mm: tuple[float, float]) -> Field:
-    """Smooth noise (h w) of mean 0 and variance 1 whose blobs are about ``cell_mm`` (depth, beam) in size."""
+    """Smooth noise (h w) of mean 0 and variance 1 with blobs of about the size ``cell_mm`` (depth, beam)."""
     rows = max(2, round(grid.depth_mm / cell_mm[0])) + 2
     cols = max(2, round(grid.width_mm / cell_mm[1])) + 2
     n = grid.size
     field: Field = rng.standard_normal((min(rows, n), min(cols, n)), dtype=np.float32)
-    if max(field.shape) < n // 4:  # cubic where it shows, linear (three times faster) for the last doubling
+    if max(field.shape) < n // 4:  # the last doubling is linear: three times as fast
         field = np.asarray(cv2.resize(field, (n // 2, n // 2), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
     mean, std = cv2.meanStdDev(field)
     field = (field - np.float32(mean[0, 0])) * np.float32(1 / (std[0, 0] + 1e-6))
@@ -122,17 +122,17 @@ def line(rng: np.random.Generator, grid: Grid, *, cell_mm: float, amplitude: flo
 
 
 def step(x: Field, width: float) -> Field:
-    """0 far below zero, 1 far above, and a soft edge about ``width`` wide (10 to 90 %)."""
+    """A soft edge at zero, from 0 to 1; ``width`` is the distance from 10 to 90 %."""
     return np.asarray(0.5 + 0.5 * np.tanh(x * np.float32(2.2 / max(width, 1e-3))), dtype=np.float32)
 
 
 def bump(x: Field, width: float) -> Field:
-    """1 at zero, falling off as a Gaussian of standard deviation ``width / sqrt(2)``."""
+    """A Gaussian of height 1 at zero with standard deviation ``width / sqrt(2)``."""
     return np.asarray(np.exp(-np.minimum(np.square(x * np.float32(1 / width)), 30)), dtype=np.float32)
 
 
 def facing(surface: Field) -> Field:
-    """How much the level lines of a field face the probe: 1 for horizontal ones, 0 for vertical ones (h w)."""
+    """How much the level lines of a field face the probe (h w): 1 if horizontal, 0 if vertical."""
     down = cv2.Sobel(surface, cv2.CV_32F, 0, 1, ksize=3)
     across = cv2.Sobel(surface, cv2.CV_32F, 1, 0, ksize=3)
     down, across = np.square(down), np.square(across)

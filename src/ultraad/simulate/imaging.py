@@ -1,4 +1,4 @@
-"""From tissue to a grey picture: beams, attenuation, speckle, compression, and the machines that do it."""
+"""From tissue to a grey picture: machines, beams, attenuation, speckle and log compression."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A kind of machine: intervals that one machine's settings are drawn from (ours).
+    """A kind of machine: the intervals from which the settings of one machine are drawn.
 
     Attributes:
         mhz: Centre frequency.
         width_mm: Aperture.
         depth_mm: Depth setting.
         axial_mm, lateral_mm: Full width at half maximum of the point spread function, at the focus.
-        focus: Focal depth as a share of the depth setting.
+        focus: Focal depth relative to the depth setting.
         defocus: Growth of the lateral width one focal depth away from the focus.
         range_db: Dynamic range.
-        compounding: 0 raw speckle, 1 none left.
-        noise_db: Electronic noise below the brightest echo.
-        clutter_db: Side lobes below the echo they come from.
+        compounding: Speckle reduction from 0 (raw speckle) to 1 (no speckle).
+        noise_db: Electronic noise relative to the brightest echo.
+        clutter_db: Side lobes relative to the echo they come from.
         gamma: Exponent of the grey map.
         smoothing: Standard deviation of the picture filter in pixels of a 224-pixel picture.
         sharpening: Strength of edge enhancement.
-        spread: Widening per mm of depth (virtual convex), 0 for a rectangle.
-        radius_mm: Radius of a curved array, 0 for a flat one.
+        spread: Widening per mm of depth (virtual convex); 0 for a rectangle.
+        radius_mm: Radius of a curved array; 0 for a flat one.
     """
 
     mhz: Range
@@ -102,19 +102,18 @@ PROFILES = {
         (4, 9), (25, 60), (40, 80), (0.3, 0.5), (0.6, 1.2), radius_mm=(35, 60), clutter_db=(-35, -22)
     ),
 }  # fmt: skip
-"""Kinds of machines; more of them than are common in breast imaging, since a model meets machines it has not seen."""
-
+"""More kinds of machines than are common in breast imaging, since models are used with machines they have not seen."""
 
 ANY = Profile(
     (7, 15), (36, 64), (36, 64), (0.15, 0.45), (0.25, 0.7), defocus=(0, 1.2), range_db=(38, 62), compounding=(0, 0.8),
     noise_db=(-48, -34), gamma=(0.9, 1.9), smoothing=(0, 0.9), sharpening=(0, 0.6),
 )  # fmt: skip
-"""No kind of machine: the settings of them all, each drawn by itself; for tissue that is to no scale."""
+"""The settings of all kinds of machines, each drawn independently; for tissue without a scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One machine with its presets: a draw from a :class:`Profile`, whose attributes it shares as single values."""
+    """One machine: values drawn from the intervals of a :class:`Profile`, which documents them."""
 
     name: str
     mhz: float
@@ -136,18 +135,18 @@ class Device:
 
     @property
     def effective_mhz(self) -> float:
-        """The frequency that attenuation acts at; ours: the spectrum falls with depth and compounding fills in."""
+        """Frequency for attenuation: below the centre, since the spectrum falls with depth and compounding adds."""
         return 0.6 * self.mhz
 
 
-_COMMONNESS = {"curved": 0.3, "virtual-convex": 0.6, "volume-scanner": 0.3}  # ours; breast probes are linear arrays
+_COMMONNESS = {"curved": 0.3, "virtual-convex": 0.6, "volume-scanner": 0.3}  # most breast probes are linear arrays
 
 
 def draw_device(rng: np.random.Generator, name: str | None = None) -> Device:
-    """A machine.
+    """Draw a machine.
 
     Args:
-        rng: Source of randomness.
+        rng: Random generator.
         name: Key of :data:`PROFILES`; None draws one.
 
     Raises:
@@ -163,7 +162,7 @@ def draw_device(rng: np.random.Generator, name: str | None = None) -> Device:
 
 
 def any_device(rng: np.random.Generator) -> Device:
-    """A machine of no kind, drawn from :data:`ANY`."""
+    """Draw a machine from :data:`ANY`."""
     return _device("any", ANY, rng)
 
 
@@ -172,7 +171,7 @@ def _device(name: str, profile: Profile, rng: np.random.Generator) -> Device:
 
 
 def view(device: Device, size: int, rng: np.random.Generator) -> Grid:
-    """The window of one image: the preset's depth and aperture, changed a little, sometimes zoomed."""
+    """The view of one image: the machine's depth and aperture with small changes, sometimes zoomed."""
     zoom = uniform(rng, (0.55, 0.9)) if rng.random() < 0.2 else 1.0
     return Grid(
         size=size,
@@ -184,7 +183,7 @@ def view(device: Device, size: int, rng: np.random.Generator) -> Grid:
 
 
 def _levels(tissue: Tissue, grid: Grid, device: Device, rng: np.random.Generator) -> Field:
-    """Echo levels (h w) in dB as they return to the probe: attenuation, shadows, contact and gain."""
+    """Levels (h w) in dB of the echoes at the probe, after attenuation, shadows, contact and gain."""
     loss = np.cumsum(tissue.loss, axis=0, dtype=np.float32) * np.float32(grid.dy * device.effective_mhz)
     wide = cv2.GaussianBlur(
         loss, (0, 0), sigmaX=max(0.6 / grid.dx, 0.5), sigmaY=0.5
@@ -205,7 +204,7 @@ def _levels(tissue: Tissue, grid: Grid, device: Device, rng: np.random.Generator
 
 
 def _speckle(levels: Field, grid: Grid, device: Device, rng: np.random.Generator) -> Field:
-    """Envelope (h w) of diffuse scatterers seen through a point spread function that widens away from the focus."""
+    """Envelope (h w) of diffuse scatterers under a point spread function that widens away from the focus."""
     amplitude: Field = np.asarray(np.power(np.float32(10), levels / 20), dtype=np.float32)
     scatterers = rng.standard_normal((grid.size, grid.size, 2), dtype=np.float32)
     scatterers *= np.repeat(amplitude, 2, axis=1).reshape(scatterers.shape)
@@ -222,14 +221,14 @@ def _speckle(levels: Field, grid: Grid, device: Device, rng: np.random.Generator
     echoes = image(near) * (1 - blend) + image(near * (1 + device.defocus)) * blend
     echoes = echoes.reshape(grid.size, grid.size, 2)
     envelope = cv2.magnitude(echoes[..., 0], echoes[..., 1])
-    if device.compounding > 0:  # what averaging many looks converges to
+    if device.compounding > 0:  # the limit of averaging many looks
         mean = cv2.GaussianBlur(amplitude, (0, 0), sigmaX=near, sigmaY=axial) * np.float32(1.25)
         envelope += np.float32(device.compounding) * (mean - envelope)
     return np.asarray(envelope, dtype=np.float32)
 
 
 def _artefacts(envelope: Field, grid: Grid, device: Device, rng: np.random.Generator) -> Field:
-    """Side lobes, reverberation of the superficial layers, electronic noise that the time gain lifts with depth."""
+    """Side lobes, reverberation of the superficial layers, and electronic noise that time gain raises with depth."""
     reach = uniform(rng, (1.5, 5)) / grid.dx
     lobes = cv2.blur(envelope, (2 * round(reach) + 1, 1))
     envelope = envelope + lobes * np.float32(10 ** (device.clutter_db / 20))
@@ -243,7 +242,7 @@ def _artefacts(envelope: Field, grid: Grid, device: Device, rng: np.random.Gener
 
 
 def _greys(envelope: Field, grid: Grid, device: Device, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Log compression, grey map and the console's picture filters."""
+    """Log compression, grey map and picture filters."""
     level = cv2.log(envelope + np.float32(1e-6)) * np.float32(20 / np.log(10))
     white = np.percentile(level[::4, ::4], uniform(rng, (97.5, 99.9)))
     grey = np.clip((level - np.float32(white)) / np.float32(device.range_db) + 1, 0, 1)

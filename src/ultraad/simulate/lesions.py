@@ -1,7 +1,7 @@
-"""Lesions with controlled BI-RADS attributes, drawn into healthy tissue.
+"""Lesions with given BI-RADS attributes, drawn into healthy tissue.
 
-Each attribute acts where it acts in the body: shape, orientation and margin on the outline, echo pattern on the
-echogenicity, posterior features on the attenuation, which the beams integrate later.
+Each attribute acts where it does in the body: shape, orientation and margin on the outline, echo pattern on the
+echogenicity, posterior features on the attenuation, which is integrated along the beams later.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from ultraad.simulate.attributes import Attributes
     from ultraad.simulate.fields import Field, Grid
 
-SURROUNDINGS_DB = (-11.0, -3.0)  # ours: a lesion is seen against what it lies in, but not against shadows or skin
+SURROUNDINGS_DB = (-11.0, -3.0)  # range of the reference level taken from a lesion's surroundings: no shadows, no skin
 _ANGLES = 256  # samples of an outline
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """Where a lesion lies and how its border runs. Lengths in mm.
+    """Position and border of a lesion. Lengths in mm.
 
     Attributes:
         x, y: Centre; x from the middle of the aperture, y from the skin.
         major, minor: Half axes.
         tilt: Angle of the major axis against the skin in rad.
-        border: (256,) border radius over angle as a share of the ellipse.
+        border: Border radius over angle relative to the ellipse, (256,).
     """
 
     x: float
@@ -55,7 +55,7 @@ class Outline:
         return _half_extent(self.major, self.minor, self.tilt)
 
     def radial(self, grid: Grid) -> Field:
-        """Distance from the centre as a share of the border's (h w): 0 centre, 1 border."""
+        """Distance from the centre relative to the border (h w): 0 at the centre, 1 on the border."""
         x, y = grid.position
         dx, dy = x - np.float32(self.x), y - np.float32(self.y)
         c, s = np.float32(np.cos(self.tilt)), np.float32(np.sin(self.tilt))
@@ -81,13 +81,13 @@ def _waves(rng: np.random.Generator, low: int, high: int, amplitude: float) -> F
 
 
 def _border(attributes: Attributes, radius_mm: float, rng: np.random.Generator) -> Field:
-    """Border radius over angle (256,) as a share of the ellipse; its area is the ellipse's."""
+    """Border radius over angle (256,) relative to the ellipse, with the same area as the ellipse."""
     angle = np.arange(_ANGLES) / _ANGLES * 2 * np.pi
     if attributes.shape == "irregular":
         border = 1 + _waves(rng, 2, 5, uniform(rng, (0.06, 0.14))) + _waves(rng, 4, 9, uniform(rng, (0.02, 0.06)))
     else:
         border = 1 + _waves(rng, 2, 4, 0.02)
-        if attributes.shape == "oval" and rng.random() < 0.3:  # two or three gentle lobulations still are oval
+        if attributes.shape == "oval" and rng.random() < 0.3:  # two or three gentle lobulations: still oval
             border += _waves(rng, 3, 4, uniform(rng, (0.03, 0.07)))
     if attributes.margin == "microlobulated":  # 1 to 3 mm lobules
         k = int(np.clip(2 * np.pi * radius_mm / uniform(rng, (1.8, 4)), 7, 24))
@@ -110,11 +110,11 @@ def _border(attributes: Attributes, radius_mm: float, rng: np.random.Generator) 
 
 
 def draw_outline(attributes: Attributes, tissue: Tissue, grid: Grid, rng: np.random.Generator) -> Outline:
-    """A place and a border; the lesion lies between skin and muscle if it has room, near the middle of the window."""
+    """Draw position and border: between skin and muscle if there is room, near the middle of the view."""
     family = FAMILIES[attributes.family]
     longest = float(np.exp(rng.normal(np.log(family.width_mm), family.spread)))
     longest = float(np.clip(longest, 3, 0.85 * min(grid.width_mm, grid.depth_mm)))
-    # long over short axis, ours; Rahbar 1999 splits at 1.4
+    # long over short axis; Rahbar 1999 separates round from oval at 1.4
     ratio = uniform(rng, {"round": (1.0, 1.15), "oval": (1.3, 2.4), "irregular": (1.05, 1.9)}[attributes.shape])
     major, minor = longest / 2, longest / 2 / ratio
     tilt = rng.normal(0, 0.2) + (np.pi / 2 if attributes.orientation == "not parallel" else 0)
@@ -130,7 +130,7 @@ def draw_outline(attributes: Attributes, tissue: Tissue, grid: Grid, rng: np.ran
 
 
 def _interior(attributes: Attributes, fat_db: float, outline: Outline, grid: Grid, rng: np.random.Generator) -> Field:
-    """Echogenicity of the lesion's inside (h w) in dB."""
+    """Echogenicity inside the lesion (h w) in dB."""
     cell = float(np.clip(outline.radius * 0.5, 0.8, 4))
     coarse, fine = noise(rng, grid, (cell * 1.6, cell * 1.6)), noise(rng, grid, (cell * 0.6, cell * 0.8))
     malignant = attributes.label == "malignant"
@@ -154,7 +154,7 @@ def _interior(attributes: Attributes, fat_db: float, outline: Outline, grid: Gri
 
 
 def _spicules(echo: Field, inside: Field, outline: Outline, grid: Grid, rng: np.random.Generator) -> None:
-    """Lines that radiate from the lesion, dark or bright, drawn into ``echo``."""
+    """Draw dark or bright lines that radiate from the lesion into ``echo``."""
     lines, r = np.zeros_like(echo), outline.radius
     for at in rng.uniform(0, 2 * np.pi, int(rng.integers(7, 18))):
         near, far = 0.8 * r, r + uniform(rng, (1.5, 8))
@@ -165,7 +165,7 @@ def _spicules(echo: Field, inside: Field, outline: Outline, grid: Grid, rng: np.
 
 
 def _calcifications(echo: Field, outline: Outline, grid: Grid, rng: np.random.Generator) -> None:
-    """Bright points in the lesion, drawn into ``echo``."""
+    """Draw bright points in the lesion into ``echo``."""
     size = max(1, round(uniform(rng, (0.2, 0.5)) / grid.dy / 2))
     for _ in range(int(rng.integers(3, 18))):
         at, d = rng.uniform(0, 2 * np.pi), outline.minor * 0.85 * np.sqrt(rng.random())
@@ -177,7 +177,7 @@ def _calcifications(echo: Field, outline: Outline, grid: Grid, rng: np.random.Ge
 def _details(
     echo: Field, q: Field, inside: Field, attributes: Attributes, outline: Outline, grid: Grid, rng: np.random.Generator
 ) -> None:
-    """Capsule, halo, septum, sediment, spicules and calcifications, drawn into ``echo``."""
+    """Draw capsule, halo, septum, sediment, spicules and calcifications into ``echo``."""
     r = outline.radius
     y = grid.position[1]
     if attributes.margin == "circumscribed" and (attributes.echo == "isoechoic" or rng.random() < 0.6):
@@ -206,10 +206,10 @@ def _attenuation(
     rng: np.random.Generator,
     mhz: float,
 ) -> None:
-    """Posterior features: a two-way loss in dB through the lesion's middle is drawn, then spread over its height."""
+    """Posterior features: draw the two-way loss in dB through the lesion's middle and spread it over its height."""
     x, y = grid.position
     half_w, half_h = outline.half_extent
-    shadow, enhancement = uniform(rng, (9, 26)), -uniform(rng, (6, 15))  # ours
+    shadow, enhancement = uniform(rng, (9, 26)), -uniform(rng, (6, 15))
     total: Field | float
     if attributes.posterior == "combined pattern":
         side = np.float32(1 if rng.random() < 0.5 else -1)
@@ -217,7 +217,7 @@ def _attenuation(
         total = enhancement + aside * np.float32(shadow - enhancement)
     else:
         total = {"shadowing": shadow, "enhancement": enhancement}.get(attributes.posterior, uniform(rng, (-1.5, 1.5)))
-    lower = 0.5 + step(y - np.float32(outline.y), half_h)  # mostly its deeper half, so that the lesion stays readable
+    lower = 0.5 + step(y - np.float32(outline.y), half_h)  # mostly in the deeper half, so that the lesion stays visible
     loss += inside * lower * (total / np.float32(2 * half_h * mhz))
     if attributes.margin == "circumscribed" and attributes.shape != "irregular" and rng.random() < 0.4:
         # refraction at the flanks; the bump over depth integrates to 1.77 mm
@@ -234,13 +234,13 @@ def add_lesion(
 
     Args:
         tissue: Healthy tissue; its ``echo`` and ``loss`` are changed.
-        attributes: What the lesion looks like.
+        attributes: Appearance of the lesion.
         grid: The beam grid of the tissue.
-        rng: Source of randomness.
-        mhz: Effective frequency, which turns a wanted shadow into a tissue property.
+        rng: Random generator.
+        mhz: Effective frequency, which relates a shadow to the attenuation of tissue.
 
     Returns:
-        bool (h w) on the beam grid: what a reader would outline.
+        bool (h w) on the beam grid: the outline a radiologist would draw.
     """
     outline = draw_outline(attributes, tissue, grid, rng)
     q = outline.radial(grid)
@@ -252,10 +252,10 @@ def add_lesion(
     rough = q + np.float32(ragged * min(1.0, 3 / outline.radius)) * noise(rng, grid, (1.2, 1.5))
     inside = step(1 - rough, min(edge / outline.radius, 0.7))
     echo = tissue.echo
-    yardstick = tissue.fat_db
-    if yardstick is None:
-        yardstick = float(np.clip((echo * inside).sum() / (inside.sum() + 1e-6), *SURROUNDINGS_DB))
-    echo += inside * (_interior(attributes, yardstick, outline, grid, rng) - echo)
+    reference = tissue.fat_db
+    if reference is None:
+        reference = float(np.clip((echo * inside).sum() / (inside.sum() + 1e-6), *SURROUNDINGS_DB))
+    echo += inside * (_interior(attributes, reference, outline, grid, rng) - echo)
     _details(echo, rough, inside, attributes, outline, grid, rng)
     _attenuation(tissue.loss, inside, attributes, outline, grid, rng, mhz)
     return np.asarray(q < 1, dtype=np.bool_)

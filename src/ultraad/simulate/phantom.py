@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from ultraad.simulate.attributes import Attributes, Label
 
-CLASS_SHARES = (0.40, 0.32, 0.28)  # ours, in the order of LABELS
-SECOND_LESION = 0.06  # ours
-FINENESS = (0.8, 1.45)  # ours: samples per pixel of schematic pictures, so that speckle has any grain
+CLASS_SHARES = (0.40, 0.32, 0.28)  # in the order of LABELS
+SECOND_LESION = 0.06  # probability of a second lesion
+FINENESS = (0.8, 1.45)  # samples per pixel of schematic pictures: speckle of any grain size
 MINIMUM_SIZE = 32
 TissueKind = Literal["layered", "schematic"]
 TISSUES: tuple[TissueKind, ...] = get_args(TissueKind)
@@ -34,7 +34,7 @@ TISSUES: tuple[TissueKind, ...] = get_args(TissueKind)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Phantom:
-    """A simulated image and everything that is known about it.
+    """A simulated image with its ground truth.
 
     Attributes:
         image: uint8 (h w 3), RGB.
@@ -65,8 +65,8 @@ def _check(label: str | None, size: int, attributes: Attributes | None, tissue: 
         raise ConfigError(msg)
     if attributes is not None and label not in (None, attributes.label):
         msg = (
-            f"label {label!r} was asked for with the attributes of a {attributes.family}, "
-            f"which is {attributes.label}; leave label out"
+            f"got label={label!r} with the attributes of a {attributes.family}, which is {attributes.label}; "
+            "leave label out"
         )
         raise ConfigError(msg)
 
@@ -78,7 +78,7 @@ def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
 
 
 def _decoy(size: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A box of a lesion's usual size and place."""
+    """A box with the usual size and position of a lesion."""
     half_w, half_h = np.clip(np.exp(rng.normal(np.log((0.17, 0.13)), 0.4)), 0.03, 0.4) * size
     x, y = np.clip(rng.normal(0.5, 0.17), 0.15, 0.85) * size, (0.12 + 0.6 * rng.beta(1.5, 1.8)) * size
     box = np.clip(np.array([x - half_w, y - half_h, x + half_w, y + half_h]), 0, size - 1).round().astype(int)
@@ -99,21 +99,22 @@ def simulate(
 ) -> Phantom:
     """Draw a B-mode breast image.
 
-    The streams of anatomy, machine, lesion, image noise and clutter are separate: two calls that differ only in
-    ``label`` or ``attributes`` show the same breast through the same machine under the same clutter.
+    Anatomy, machine, lesion, image noise and clutter have separate random streams: two calls that differ only in
+    ``label`` or ``attributes`` show the same breast, machine and clutter.
 
     Args:
-        seed: Everything follows from it.
+        seed: Seed of everything random.
         label: ``"normal"``, ``"benign"`` or ``"malignant"``; None takes that of ``attributes`` or ``family``, or draws
             one (40, 32 and 28 %).
         size: Side of the square image in pixels.
         device: Name of a profile in ``imaging.PROFILES``, a machine, or None to draw one.
-        clutter: Whether the console draws calipers, text, markers, borders, Doppler.
-        attributes: Of the lesion, instead of drawn ones.
-        family: Pathology to draw the attributes of, a key of ``FAMILIES``.
-        patient: Seed of the patient: images of one patient share machine and breast. None: the image has its own.
-        tissue: ``"layered"`` (:mod:`.anatomy`, to scale) or ``"schematic"`` (:mod:`.schematic`, to no scale, by a
-            machine of no kind unless ``device`` says otherwise; images of one patient then share the machine alone).
+        clutter: Whether the console draws calipers, text, markers, borders and Doppler.
+        attributes: Attributes of the lesion; None draws them.
+        family: Pathology for the drawn attributes, a key of ``FAMILIES``.
+        patient: Seed of the patient: images of one patient have the same machine and breast. None: a patient per image.
+        tissue: ``"layered"`` (:mod:`.anatomy`, to scale) or ``"schematic"`` (:mod:`.schematic`, without a scale).
+            Schematic tissue is seen by any machine, unless ``device`` names one, and images of one patient then have
+            only the machine in common.
 
     Returns:
         The image with its mask, label, attributes and caption.

@@ -1,9 +1,9 @@
-"""A second way to draw a breast: the same layers by other rules, lengths as shares of the picture.
+"""A second way to draw a breast: the same layers by other rules, with lengths relative to the picture.
 
-What a network learns from one simulator it learns with that simulator's habits. Two that agree on what a lesion is and
-on nothing else leave it fewer of them (domain randomisation: Tobin et al., IROS 2017). Here nothing is to scale and
-every range is far wider than anatomy's, all of them ours: connective tissue shines from every side, lobules come in any
-size, tissue does not attenuate. Lesions, the physics of imaging and the console are those of the other modules.
+A network that learns from one simulator also learns its peculiarities. With two simulators that only agree on what a
+lesion is, it learns fewer of them (domain randomisation: Tobin et al., IROS 2017). Here nothing has a scale and every
+range is far wider than in anatomy: connective tissue is bright in any direction, lobules have any size, tissue does not
+attenuate. Lesions, imaging and console are those of the other modules.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Textures:
-    """Noise, connective tissue and specular echoes (h w) that the layers of one picture share."""
+    """Noise, connective tissue and specular echoes (h w) shared by the layers of one picture."""
 
     middle: Field
     fine: Field
@@ -31,7 +31,7 @@ class _Textures:
 
 
 def _noise(rng: np.random.Generator, grid: Grid, rows: float, columns: float) -> Field:
-    """Smooth noise (h w) with about so many blobs down and across the picture."""
+    """Smooth noise (h w) with about this many blobs down and across the picture."""
     return noise(rng, grid, (grid.depth_mm / rows, grid.width_mm / columns))
 
 
@@ -58,7 +58,7 @@ def _textures(rng: np.random.Generator, grid: Grid) -> _Textures:
 
 
 def _gland(rng: np.random.Generator, shared: _Textures, fat: Field) -> Field:
-    """Level of fibroglandular tissue (h w) in dB; a third of all breasts have hardly any."""
+    """Level of fibroglandular tissue (h w) in dB; a third of the breasts have hardly any."""
     gland = _level(rng, (-7, 2)) + _level(rng, (0.5, 3)) * shared.middle + _level(rng, (0, 3)) * shared.fine
     gland += _level(rng, (0, 0.8)) * shared.streaks
     if rng.random() < 0.45:  # dark lobules and ducts
@@ -70,7 +70,7 @@ def _gland(rng: np.random.Generator, shared: _Textures, fat: Field) -> Field:
 
 
 def _muscle(rng: np.random.Generator, grid: Grid, shared: _Textures) -> Field:
-    """Level of muscle (h w) in dB: fibres of any length."""
+    """Level of muscle (h w) in dB, with fibres of any length."""
     grain = _noise(rng, grid, uniform(rng, (20, 50)), uniform(rng, (2, 6)))
     fibres = _noise(rng, grid, uniform(rng, (10, 24)), uniform(rng, (2, 5)))
     muscle = _level(rng, (-18, -8)) + _level(rng, (1, 4)) * grain
@@ -79,7 +79,7 @@ def _muscle(rng: np.random.Generator, grid: Grid, shared: _Textures) -> Field:
 
 
 def draw_tissue(grid: Grid, rng: np.random.Generator) -> Tissue:
-    """One picture's breast, which is to no scale; the level of a lesion in it follows its surroundings."""
+    """The breast of one picture, without a scale; the level of a lesion follows its surroundings."""
     shared = _textures(rng, grid)
     fat = _level(rng, (-17, -8)) + _level(rng, (0, 3)) * shared.middle + _level(rng, (0.2, 1.1)) * shared.streaks
     fat += shared.sheets
