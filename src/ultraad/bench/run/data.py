@@ -222,17 +222,7 @@ class Data:
         hashes = tuple(map(_hash, chosen))
         code = _digest(chosen, hashes)
         facts = TestSetFacts(
-            name=test.name,
-            set=test.on,
-            title=title,
-            layout=layout,
-            split=test.split,
-            include_tags=test.include_tags,
-            exclude_tags=test.exclude_tags,
-            transform=test.transform,
-            digest=code,
-            key=code[:16],
-            images=len(chosen),
+            **dict(test), set=test.on, title=title, layout=layout, digest=code, key=code[:16], images=len(chosen)
         )
         return TestSet(facts, chosen, hashes)
 

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,7 +100,7 @@ def run(
         DataError: If data are missing, the folder cannot be used, or another run is writing to it.
         KeyboardInterrupt: As it came; finished rows are in the folder.
     """
-    started, tell = time.perf_counter(), progress or _silent
+    started = time.perf_counter()
     if jobs is not None and jobs < 1:
         msg = f"got {jobs} jobs; wanted at least 1"
         raise ConfigError(msg)
@@ -117,7 +117,7 @@ def run(
         status = "failed"
         try:
             _write_shared_files(results, plan)
-            _run(results, todo, engine or own, folder / FEATURES if share else None, tell, on_row, total)
+            _run(results, todo, engine or own, folder / FEATURES if share else None, progress, on_row, total)
             status = "complete"
         except KeyboardInterrupt:
             status = "interrupted"
@@ -148,20 +148,17 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Report no progress."""
-
-
 def _run(
     results: BenchFolder,
     todo: Sequence[Job],
     engine: Engine,
     features: Path | None,
-    tell: Callable[[str, int, int], None],
+    progress: Callable[[str, int, int], None] | None,
     on_row: Callable[[Row], None] | None,
     total: int,
 ) -> None:
     """Encode every image once, then run the jobs."""
+    tell = progress or (lambda _what, _done, _total: None)
     runnable = []
     for job in todo:
         private = [planned for planned in job.rows if not planned.test.public]
@@ -244,17 +241,7 @@ def _support_file(support: SupportSet) -> str:
 
 def _method(label: str, name: str) -> MethodSummary:
     info = methods.get(name).info
-    return MethodSummary(
-        label=label,
-        method=name,
-        title=info.title,
-        paper=info.paper,
-        url=info.url,
-        reference=info.reference,
-        licence=info.licence,
-        outputs=tuple(sorted(info.outputs)),
-        deviations=tuple(info.deviations),
-    )
+    return MethodSummary(**{**asdict(info), "label": label, "method": name, "outputs": tuple(sorted(info.outputs))})
 
 
 def _write_shared_files(results: BenchFolder, plan: Plan) -> None:

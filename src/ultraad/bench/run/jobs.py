@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from ultraad import __version__, methods
@@ -103,14 +104,12 @@ class Plan:
 
     def _all(self) -> Iterator[Job]:
         r = self.recipe
-        for backbone in r.backbones:
-            for pool, tests in self.data.splits:
-                for seed in r.seeds:
-                    for shots in sorted({k for v in self.variants for k in self._shots(v)}):
-                        for variant in self.variants:
-                            for protocol in r.protocols:
-                                if self._wanted(variant, shots, seed, protocol):
-                                    yield self._job(backbone, pool, tests, seed, shots, variant, protocol)
+        all_shots = sorted({k for v in self.variants for k in self._shots(v)})
+        for backbone, (pool, tests), seed, shots, variant, protocol in product(
+            r.backbones, self.data.splits, r.seeds, all_shots, self.variants, r.protocols
+        ):
+            if self._wanted(variant, shots, seed, protocol):
+                yield self._job(backbone, pool, tests, seed, shots, variant, protocol)
 
     def _shots(self, variant: Variant) -> tuple[int, ...]:
         return self.recipe.shots if variant.shots is None else variant.shots

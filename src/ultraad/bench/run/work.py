@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ultraad.bench.run.jobs import Job, PlannedRow
     from ultraad.errors import DataError
     from ultraad.model.model import Model
+    from ultraad.model.record import Origin
     from ultraad.types import Sample
 
 
@@ -190,8 +191,8 @@ class _Fitted:
             peak,
             status="ok",
             test=planned.row.test.model_copy(update={"left_out": found.left_out, "failed": found.failed}),
-            calibration=_thresholds(model),
-            fit=_fit_facts(model, epoch),
+            calibration=ThresholdFacts(**dict(model.calibration), calibrated=model.calibration.folds > 0),
+            fit=_fit_facts(model.origin, epoch),
             timings=timings,
             files=_files(**paths, pictures=f"{PICTURES}/{planned.row.test.key}.npz"),
             **measured,
@@ -272,24 +273,7 @@ def _files(**paths: str) -> Files:
     return Files(**{**dict.fromkeys(Files.model_fields), **paths})
 
 
-def _thresholds(model: Model) -> ThresholdFacts:
-    c = model.calibration
-    return ThresholdFacts(
-        calibrated=c.folds > 0,
-        rule=c.rule,
-        folds=c.folds,
-        image_threshold=c.image_threshold,
-        pixel_threshold=c.pixel_threshold,
-    )
-
-
-def _fit_facts(model: Model, epoch: int | None) -> FitFacts:
-    o = model.origin
-    return FitFacts(
-        selection=o.selection if epoch is None else "best epoch on the test set",
-        epoch=epoch,
-        loss=o.loss,
-        learned=o.learned,
-        parameters=sum(o.learned.values()),
-        notes=o.notes,
-    )
+def _fit_facts(origin: Origin, epoch: int | None) -> FitFacts:
+    selection = origin.selection if epoch is None else "best epoch on the test set"
+    parameters = sum(origin.learned.values())
+    return FitFacts(**{**dict(origin), "selection": selection, "epoch": epoch, "parameters": parameters})
