@@ -130,7 +130,7 @@ def test_bad_layers_and_names():
         load_backbone("tiny:other")
     with pytest.raises(ConfigError, match="not available here"):
         load_backbone("tiny", device="cuda:7")
-    assert {"embedded", "open_clip", "tiny"} == set(available())
+    assert {"embedded", "open_clip", "tiny"} <= set(available())  # test_every_backbone.py: nothing but backbones
 
 
 def test_preprocessing_is_never_guessed():

@@ -1,0 +1,143 @@
+"""CONTRIBUTING.md is true: its examples, put into a copy of the repository as written, pass the repository's checks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+CACHES = {"__pycache__", ".ruff_cache", ".pytest_cache", ".mypy_cache", ".hypothesis"}
+DOCS = ("tests/test_docs.py", "tests/test_architecture.py")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One section of the page.
+
+    Attributes:
+        title: Its heading.
+        name: What the example is called; selects its cases in ``tests``.
+        tests: What checks every entry of this kind.
+    """
+
+    title: str
+    name: str
+    tests: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return PAGE.partition(f"\n## {self.title}\n")[2].partition("\n## ")[0]
+
+    def files(self, start: str) -> set[str]:
+        """The files that the list entry beginning with these words names."""
+        (line,) = re.findall(rf"^- {start}(.*?)\.\n(?:- |\n)", self.text, flags=re.M | re.S)
+        return set(re.findall(r"`([\w./-]+)`", line))
+
+    def follow(self, tree: Path) -> None:
+        """Do what the section says: write its blocks to their files, apply its diffs, run the generator."""
+        for language, block in re.findall(r"^```(\w+)\n(.*?)^```$", self.text, flags=re.M | re.S):
+            if language == "python":
+                label, _, code = block.partition("\n")
+                file = tree / label.removeprefix("# ")
+                before = f"{file.read_text(encoding='utf-8')}\n\n" if file.exists() else ""
+                file.write_text(before + code, encoding="utf-8")
+            elif language == "diff":
+                patch(tree, block)
+        run(tree, "-m", "docs.build")
+
+
+EXAMPLES = {
+    "method": Example("Add a method", "nearest", ("tests/methods/test_contract.py",)),
+    "layout": Example("Add a layout", "flat", ("tests/data/test_sources.py", "tests/data/test_support.py")),
+    "metric": Example("Add a metric", "npv", ("tests/metrics",)),
+    "backbone": Example("Add a backbone", "wide", ("tests/backbones/test_every_backbone.py",)),
+}
+
+
+def patch(tree: Path, diff: str) -> None:
+    """Apply a diff by its text; line numbers are ignored, so that they need not be current."""
+    for file, hunks in re.findall(r"^\+\+\+ b/(\S+)\n(.*?)(?=^--- |\Z)", diff, flags=re.M | re.S):
+        text = (tree / file).read_text(encoding="utf-8")
+        for hunk in re.split(r"^@@.*\n", hunks, flags=re.M)[1:]:
+            lines = hunk.splitlines(keepends=True)
+            old, new = ("".join(line[1:] for line in lines if line[0] in kinds) for kinds in (" -", " +"))
+            assert text.count(old) == 1, f"{file} does not have once:\n{old}"
+            text = text.replace(old, new)
+        (tree / file).write_text(text, encoding="utf-8")
+
+
+def run(tree: Path, *words: str) -> str:
+    """Run Python in a tree; its output, which must be that of a success."""
+    environment = os.environ | {"PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}", "MYPYPATH": str(tree / "src")}
+    done = subprocess.run([sys.executable, *words], cwd=tree, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-5000:]}{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def digests(tree: Path) -> dict[str, str]:
+    files = [p for p in tree.rglob("*") if p.is_file() and not CACHES & set(p.relative_to(tree).parts)]
+    return {p.relative_to(tree).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the repository."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        top = {".git", ".venv", "results", "demo-output"} if Path(folder) == ROOT else set()
+        return {name for name in names if name in CACHES | top}
+
+    return Path(shutil.copytree(ROOT, tmp_path / "tree", ignore=left_out))
+
+
+def check_style(tree: Path) -> None:
+    run(tree, "-m", "ruff", "format", "--check", ".")
+    run(tree, "-m", "ruff", "check", ".")
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_following_a_section_changes_exactly_the_files_it_names(tree: Path, kind: str) -> None:
+    example, before = EXAMPLES[kind], digests(tree)
+    example.follow(tree)
+    after = digests(tree)
+    changed = {file for file in before | after if before.get(file) != after.get(file)}
+    assert changed == example.files("You (?:write|change):") | example.files("`python -m docs.build` updates:")
+    check_style(tree)
+
+
+def test_all_examples_together_pass_the_tests_of_their_kind(tree: Path) -> None:
+    for example in EXAMPLES.values():
+        example.follow(tree)
+    names = " or ".join(example.name for example in EXAMPLES.values())
+    tests = [file for example in EXAMPLES.values() for file in example.tests if file != "tests/metrics"]
+    counts = run(tree, "-m", "pytest", "-q", "-k", names, *tests)
+    assert int(re.findall(r"(\d+) passed", counts)[-1]) > 25
+    run(tree, "-m", "pytest", "-q", "tests/metrics/test_catalogue.py")
+    run(tree, "-m", "pytest", "-q", "-k", "generated or readme or every_method", "tests/test_docs.py")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_each_example_passes_all_checks(tree: Path, kind: str) -> None:
+    EXAMPLES[kind].follow(tree)
+    check_style(tree)
+    if (ROOT / ".mypy_cache").is_dir():  # spares the packages, not the source
+        shutil.copytree(ROOT / ".mypy_cache", tree / ".mypy_cache")
+    run(tree, "-m", "mypy")
+    run(tree, "-m", "pytest", "-q", *EXAMPLES[kind].tests, *DOCS)
+
+
+def test_a_wrong_diff_and_a_failing_command_are_noticed(tree: Path) -> None:
+    with pytest.raises(AssertionError, match="does not have once"):
+        patch(tree, "--- a/README.md\n+++ b/README.md\n@@ -1 +1 @@\n-nowhere\n+there\n")
+    with pytest.raises(AssertionError, match=r"^-c raise SystemExit"):
+        run(tree, "-c", "raise SystemExit(3)")
