@@ -295,7 +295,7 @@ def test_precision_recall_curves_start_at_recall_zero_and_know_chance(evaluated:
 def test_every_image_is_in_its_histogram(evaluated: Path) -> None:
     results = read(evaluated)
     svg = str(charts.histograms([("all", [r.score for r in results.rows], None)], 0.5))
-    assert sum(int(n) for n in re.findall(r"<title>(\d+) images at", svg)) == len(results.rows)
+    assert sum(int(n) for n in re.findall(r"<title>(\d+) images? at", svg)) == len(results.rows)
     assert charts.histograms([], 0.5) is None
     assert not re.search(r"\bnan\b", str(charts.histograms([("one", [0.5, 0.5], True)], None)))
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from ultraad.data.loader import decode
 from ultraad.data.support import content_hash
 from ultraad.errors import DataError
-from ultraad.io import MaskSizeError, read_image, read_mask
+from ultraad.io import read_image
 from ultraad.io.files import write_image
 
 if TYPE_CHECKING:
@@ -120,10 +121,10 @@ def small_pictures(samples: Sequence[Sample]) -> dict[str, NDArray[np.generic]]:
     ids, images, masks, known, sizes = [], [], [], [], []
     for s in samples:
         try:
-            image = read_image(s.image, frame=s.frame)
+            found = decode(s, normal_class="")  # only ``anomalous`` tells whether an image without a mask is normal
         except DataError:
             continue
-        mask = _mask(s, (image.shape[0], image.shape[1]))
+        image, mask = found.image, found.mask
         ids.append(s.id)
         images.append(_shrink(image))
         masks.append(np.zeros((SIDE, SIDE), bool) if mask is None else _shrink(mask.astype(np.float32)) >= 0.5)
@@ -136,15 +137,6 @@ def small_pictures(samples: Sequence[Sample]) -> dict[str, NDArray[np.generic]]:
         "known": np.array(known, dtype=np.bool_),
         "sizes": np.array(sizes, dtype=np.int64).reshape(-1, 2),
     }
-
-
-def _mask(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
-    if not sample.masks or not sample.mask_aligned:
-        return np.zeros(shape, bool) if sample.anomalous is False else None
-    try:
-        return read_mask(sample.masks, shape=shape)
-    except MaskSizeError:
-        return None
 
 
 def _shrink(array: NDArray[Any]) -> NDArray[Any]:

@@ -7,7 +7,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
     if (row.className === "paper" && blocks.length) blocks[blocks.length - 1].push(row);
     else blocks.push([row]);
   }
-  const original = [...blocks];
   heads.forEach((head, i) => {
     const column = i + shift;
     if (column === 0) return;
@@ -19,7 +18,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const next = { none: "descending", descending: "ascending", ascending: "none" }[head.getAttribute("aria-sort") || "none"];
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       const value = (block) => parseFloat(block[0].cells[column].dataset.value ?? "NaN");
-      const order = next === "none" ? original : [...original].sort((a, b) => {
+      const order = next === "none" ? blocks : [...blocks].sort((a, b) => {
         const x = value(a), y = value(b);
         if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y); // what is missing stays last
         return next === "descending" ? y - x : x - y;

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ultraad.report.kit.svg import Axes, Point, bar, number, picture, shape, text
+from ultraad.report.kit.words import count
 
 WIDTH, HEIGHT = 420, 340
 LARGE = Axes(58, 408, 34, 292)
@@ -145,7 +146,7 @@ def draw_reliability(frame: Frame, title: str, runs: Sequence[Sequence[Mapping[s
         parts.append(bar(axes.x(low) + 1, axes.bottom - tall, axes.x(high) - axes.x(low) - 2, tall, "count"))
     parts.append(axes.path([point for *_, point in bins], f"line {kind} thin"))
     for _, _, n, point in bins:
-        told.append(f"{n / len(runs):.0f} images: confidence {point[0]:.2f}, accuracy {point[1]:.2f}")
+        told.append(f"{count(round(n / len(runs)), 'image')}: confidence {point[0]:.2f}, accuracy {point[1]:.2f}")
         parts.append(axes.dot(point, f"dot {kind}", frame.dot * (3 + 6 * math.sqrt(n / most)), told[-1]))
     return picture(title, f"{'; '.join(told)}.", parts, width=frame.width, height=frame.height)
 

@@ -21,6 +21,7 @@ from ultraad.report.kit.charts import (
     steps,
 )
 from ultraad.report.kit.svg import Axes, bar, number, picture, shape, text, ticks
+from ultraad.report.kit.words import count
 
 if TYPE_CHECKING:
     from ultraad.report.kit.svg import Point
@@ -86,7 +87,7 @@ def histograms(groups: Sequence[tuple[str, Sequence[float], bool | None]], thres
         for left, right, n in zip(edges[:-1], edges[1:], counts.tolist(), strict=True):
             if n:
                 tall, x = _ROW * n / int(counts.max()), axes.x(left)
-                told = f"{n} images at {left:.2f} to {right:.2f}"
+                told = f"{count(n, 'image')} at {left:.2f} to {right:.2f}"
                 parts.append(bar(x + 0.5, floor - tall, axes.x(right) - x - 1, tall, f"bar {kind}", told))
         parts.append(shape("axis", f"M{MARGIN} {floor}H{LARGE.right}"))
         parts.append(text(MARGIN, floor - _ROW - 6, f"{name} ({len(some)})", "start strong"))
@@ -94,7 +95,9 @@ def histograms(groups: Sequence[tuple[str, Sequence[float], bool | None]], thres
         parts.append(text(axes.x(value), base + 18, f"{value:g}", "middle"))
         parts.append(shape("axis", f"M{number(axes.x(value))} {base}v5"))
     parts.append(axes.labels("anomaly score"))
-    told = "; ".join(f"{name}: {len(some)} images, median {float(np.median(some)):.2f}" for name, some, _ in groups)
+    told = "; ".join(
+        f"{name}: {count(len(some), 'image')}, median {float(np.median(some)):.2f}" for name, some, _ in groups
+    )
     if threshold is not None:
         x = axes.x(threshold)
         side, shift = ("end", -5) if x > WIDTH * 0.7 else ("start", 5)
