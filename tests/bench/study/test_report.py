@@ -60,9 +60,6 @@ def check(page: Page, folder: Path) -> None:
     check_page(page, folder, side=gallery.SIDE, shortest_alt=8, script=True)
 
 
-# --- the page --------------------------------------------------------------------------------------------------------
-
-
 def test_the_page_is_self_contained(page: Page, folder: Path) -> None:
     check(page, folder)
 
@@ -131,9 +128,6 @@ def test_tables_lie_beside_the_page(page: Page, folder: Path, view: View) -> Non
     assert (folder / "tables" / "table1.csv").read_text().startswith("Method,")
 
 
-# --- other folders ---------------------------------------------------------------------------------------------------
-
-
 def test_an_unfinished_folder_says_so(tmp_path: Path) -> None:
     folder = small(tmp_path / "r", seeds=(0, 1))
     path = folder / "results.jsonl"
@@ -196,9 +190,6 @@ def test_a_real_run_can_be_reported(tmp_path: Path, data: Path, recipe: Callable
     check(page, tmp_path / "r")
     assert "zero-shot" in page.words
     assert "images of each class from uclm, drawn" in page.words  # a set without a title goes by its name
-
-
-# --- parts -----------------------------------------------------------------------------------------------------------
 
 
 def test_shown_cases_follow_the_rule(view: View) -> None:

@@ -50,9 +50,6 @@ def scores(some: list[ImageLine]) -> np.ndarray:
     return np.array([x.score for x in some])
 
 
-# --- numbers ---------------------------------------------------------------------------------------------------------
-
-
 def test_order_is_the_recipes(study: Study) -> None:
     assert study.labels == list(SPEC.methods)
     assert study.tests == ["busi", "udiat", "buszs"]
@@ -84,9 +81,6 @@ def test_what_is_missing_has_a_reason(study: Study) -> None:
     assert reason("patch_core", "image_auroc") == "seed 1: MemoryError: 3 GB <wanted>"
     assert study.cell(replace(KEY, label="patch_core"), "image_auroc").values.keys() == {0, 2}
     assert study.cell(replace(KEY, shots=99), "image_auroc").reason == "not in the recipe"
-
-
-# --- intervals -------------------------------------------------------------------------------------------------------
 
 
 def mann_whitney(fits: list[list[ImageLine]]) -> tuple[np.ndarray, np.ndarray]:
@@ -142,9 +136,6 @@ def test_interval_of_a_pixel_metric_lies_around_the_exact_mean(study: Study) -> 
     assert tables[0].groups == tables[1].groups
     low, high = scipy_interval(np.eye(24), lambda w: np.mean([t.compute(w)["pixel_ap"] for t in tables], axis=0))
     assert cell.high - cell.low == pytest.approx(high - low, rel=0.08)
-
-
-# --- paired tests ----------------------------------------------------------------------------------------------------
 
 
 def brute_delong(all_scores: list[np.ndarray], y: np.ndarray, contrast: np.ndarray) -> tuple[float, float]:
@@ -246,9 +237,6 @@ def test_what_cannot_be_paired_has_no_test(study: Study) -> None:
 def test_calibration_errors_are_better_when_lower(study: Study) -> None:
     found = study.against_reference(KEY, "ece")["tip_adapter"]
     assert not found.higher_is_better
-
-
-# --- ranks -----------------------------------------------------------------------------------------------------------
 
 
 def test_ranks_need_three_data_sets_and_use_means(study: Study, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import fmean, variance
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ultraad.bench.results import BenchFolder
 from ultraad.bench.study.statistics import over_seeds
@@ -51,8 +51,7 @@ class Change:
         return not self.identical and abs(self.second - self.first) > (self.sd or 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """Something other than a number that differs: what it is, in A, in B."""
 
     what: str
@@ -111,10 +110,7 @@ class Comparison:
     def html(self) -> str:
         """All of it as a page of its own."""
         moved = [(c.fits, spec(c.metric).title, *_numbers(c)) for c in self.beyond]
-        facts = [(f.what, f.first, f.second) for f in self.facts]
-        return (
-            environment("ultraad.bench.study").get_template("compare.html.j2").render(c=self, moved=moved, facts=facts)
-        )
+        return environment("ultraad.bench.study").get_template("compare.html.j2").render(c=self, moved=moved)
 
 
 def compare(first: Path | str, second: Path | str) -> Comparison:

@@ -1,16 +1,13 @@
 """What the rows of a results folder say together: means over seeds, intervals, paired tests, ranks.
 
-The rules, which the report repeats:
-
-- A number is the mean over seeds. Its standard deviation is over seeds.
+- A number is the mean over seeds; its standard deviation is over seeds, too.
 - Its 95 % interval comes from a bootstrap of patients, or of images where patients are not known. All seeds see the
-  same resample, and the means over seeds of the resampled values give the percentiles. The interval says how the number
-  would change with other patients; the standard deviation says how it changes with other support sets.
-- A method is compared with the reference seed by seed on the same images, and the differences are averaged. The
-  interval of the mean difference is DeLong's for the image AUROC where patients are not known, and a bootstrap as
-  above otherwise.
-- The p-values of one column of a table (one metric, test set and number of shots) are corrected by Holm. A method is
-  marked better or worse only if the corrected p-value is below 0.05 and the interval excludes 0.
+  same resample, and the means over seeds of the resampled values give the percentiles.
+- A method is compared with the reference seed by seed on the same images, and the differences are averaged. Their
+  interval is DeLong's for the image AUROC where patients are not known, and comes from the same bootstrap otherwise.
+- The p-values of one column (one metric, test set and number of shots) are corrected by Holm's method.
+
+``words.rules`` explains this to the reader of a report.
 """
 
 from __future__ import annotations
