@@ -105,19 +105,21 @@ class LeakageFacts(Facts):
     """The check that the evaluated images were not used to make the model."""
 
     checked: bool = Field(default=False, description="whether the check was done")
-    leaks: int = Field(0, description="images of the support or auxiliary set, or of their patients")
+    leaks: int = Field(0, description="images of the support or auxiliary set or of their patients")
     dropped: int = Field(0, description="number of these that were left out")
 
 
 class Run(Facts):
     """``run.json``: what was run, on which images, with which model."""
 
-    command: Literal["predict", "evaluate"] = Field(description="what was run")
+    command: Literal["predict", "evaluate"] = Field(description="`predict` or `evaluate`")
     started: str | None = Field(None, description="ISO time, UTC")
     model: ModelFacts | None = Field(None, description="the model's `digest` and the content of its `config.json`")
     thresholds: Thresholds = Field(Thresholds(), description="`image` and `pixel`, in use")
-    protocol: Setting | None = Field(None, description="few-shot, zero-shot, or auxiliary")
-    support_digest: str | None = Field(None, description="of the support set; null without one")
+    protocol: Setting | None = Field(
+        None, description="few-shot, zero-shot, or auxiliary (trained only on another data set)"
+    )
+    support_digest: str | None = Field(None, description="digest of the support set; null without one")
     versions: dict[str, str] = Field({}, description="of the packages that results depend on")
     data: DataFacts | None = Field(None, description="which images: `paths`, or `root`, `layout` and `split`; `images`")
     leakage: LeakageFacts | None = Field(None, description="evaluate: `checked`, `leaks` found, `dropped`")
