@@ -1,4 +1,4 @@
-"""``ultraad bench run`` from outside."""
+"""``ultraad bench`` on the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def bench(recipe, tmp_path, data, capsys):
     return run
 
 
-def test_run(bench, tmp_path):
+def test_run_prints_each_row_and_a_summary(bench, tmp_path):
     code, out, _ = bench("--set", "seeds=[3, 4]", "--keep-features")
     assert code == 0
     assert "toy, 1 shots, seed 3, honest, busi: Image AUROC" in out
@@ -86,13 +86,13 @@ def test_shipped_recipes_are_listed_with_their_titles(capsys):
     assert len(lines) >= 9
 
 
-def test_roots_by_name_are_enough(bench, data):
+def test_roots_by_name_replace_the_data_folder(bench, data):
     code, out, _ = bench("--root", f"busi={data / 'busi'}", "--root", f"uclm={data / 'uclm'}", base=())
     assert code == 0
     assert "1 ok" in out
 
 
-def test_compare_shows_what_differs(bench, tmp_path, capsys):
+def test_compare_shows_the_differences(bench, tmp_path, capsys):
     bench(output=tmp_path / "a")
     bench("--set", "seeds=[1]", output=tmp_path / "b")
     capsys.readouterr()

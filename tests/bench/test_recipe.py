@@ -13,7 +13,7 @@ from ultraad.errors import ConfigError
 SHIPPED = list(shipped().values())
 
 
-def test_short_forms(recipe):
+def test_a_word_is_short_for_an_entry_with_that_name(recipe):
     r = recipe(methods=["ultraad", {"name": "winclip", "label": "W", "options": {"x": 1}}], test=["busi"])
     assert [e.label for e in r.methods] == ["ultraad", "W"]
     assert (r.test[0].on, r.test[0].name) == ("busi", "busi")
@@ -42,7 +42,7 @@ def test_mistakes_are_named(recipe, changes, message):
         recipe(**changes)
 
 
-def test_changes_replace_keys(tmp_path):
+def test_changes_replace_keys_of_the_file(tmp_path):
     file = tmp_path / "r.yaml"
     file.write_text("name: r\ndata: {d: {root: d}}\nadapt: {on: d}\ntest: [d]\nmethods: [ultraad]\nseeds: [0, 1]\n")
     assert read_recipe(file, changes={"seeds": [5]}).seeds == (5,)
@@ -80,7 +80,7 @@ def test_a_missing_recipe_is_named_with_the_nearest_one(name, message):
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
-def test_recipes_that_ship(path):
+def test_shipped_recipes_are_complete(path):
     text = path.read_text(encoding="utf-8")
     head = [line for line in text.splitlines() if line.startswith("#")]
     assert f"ultraad bench run {path.stem} --data DATA" in "".join(head), "the header gives the command"
@@ -107,5 +107,5 @@ def test_every_ambiguity_has_a_variant():
     assert {f"A{n}" for n in range(1, 23)} <= set(re.findall(r"\bA\d+\b", labels))
 
 
-def test_habits_are_those_of_methods_that_exist():
+def test_habits_name_existing_methods():
     assert set(HABITS) <= set(methods.available())

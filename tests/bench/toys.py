@@ -1,4 +1,4 @@
-"""Methods for the benchmark's tests: quick, and made to fail in every way."""
+"""Fast methods for the tests of the benchmark; some of them fail."""
 
 from __future__ import annotations
 

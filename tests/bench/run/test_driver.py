@@ -1,4 +1,4 @@
-"""Whole runs: what is written, what survives, and that it never matters who ran it."""
+"""Complete runs: what they write, what survives an interruption, and that the engine does not change results."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def done(data, recipe, tmp_path_factory):
     return r, folder, outcome, seen
 
 
-def test_rows(done):
+def test_a_row_holds_options_metrics_and_timings(done):
     _, folder, outcome, seen = done
     results = BenchFolder.open(folder)
     rows = results.rows()
@@ -77,7 +77,7 @@ def test_rows(done):
     assert ok.machine.threads == 1
 
 
-def test_files_of_a_row(done):
+def test_the_files_of_a_row_agree_with_it(done):
     _, folder, _, _ = done
     results = BenchFolder.open(folder)
     row = next(r for r in results.rows() if r.status == "ok" and r.seed == 0)
@@ -103,7 +103,7 @@ def test_files_of_a_row(done):
     assert results.maps(later) is None  # only the first seed keeps them
 
 
-def test_again_does_nothing_and_changes_nothing(done, data):
+def test_running_a_finished_recipe_again_changes_nothing(done, data):
     r, folder, _, _ = done
     before = (folder / "results.jsonl").read_bytes()
     again = run(r, folder, base=data, jobs=1)
@@ -111,16 +111,16 @@ def test_again_does_nothing_and_changes_nothing(done, data):
     assert (folder / "results.jsonl").read_bytes() == before
 
 
-def test_features_are_gone_when_all_is_done(done):
+def test_a_complete_run_removes_its_features(done):
     assert not (done[1] / "features").exists()
 
 
-def test_another_recipe_is_refused(done, data, recipe):
+def test_the_folder_of_another_recipe_is_refused(done, data, recipe):
     with pytest.raises(DataError, match="holds results of the recipe 'trial', not of 'other'"):
         run(recipe(name="other"), done[1], base=data)
 
 
-def test_rows_that_a_changed_recipe_no_longer_asks_for_are_not_shown(data, recipe, tmp_path):
+def test_rows_that_the_recipe_no_longer_asks_for_are_hidden(data, recipe, tmp_path):
     run(recipe(seeds=[0]), tmp_path, base=data, jobs=1)
     run(recipe(seeds=[1]), tmp_path, base=data, jobs=1)
     results = BenchFolder.open(tmp_path)
@@ -128,7 +128,7 @@ def test_rows_that_a_changed_recipe_no_longer_asks_for_are_not_shown(data, recip
     assert [row.seed for row in results.rows(all=True)] == [0, 1]
 
 
-def test_labels_are_the_recipes_as_it_is_now_and_one_result_may_have_two(data, recipe, tmp_path):
+def test_labels_follow_the_current_recipe_and_one_result_may_have_two(data, recipe, tmp_path):
     def shown(*labels):
         entries = [{**TWO[0], "label": label} for label in labels]
         found = run(recipe(methods=entries, reference=labels[0], seeds=[0]), tmp_path, base=data, jobs=1)
@@ -138,13 +138,13 @@ def test_labels_are_the_recipes_as_it_is_now_and_one_result_may_have_two(data, r
     assert shown("after", "the same by another name") == (2, ["after", "the same by another name"])
 
 
-def test_several_processes_give_the_same_bits(done, data, tmp_path):
+def test_several_processes_give_the_same_results_to_the_last_bit(done, data, tmp_path):
     r, folder, _, _ = done
     run(r, tmp_path, base=data, jobs=2)
     assert table(tmp_path) == table(folder)
 
 
-def test_sharing_moves_results_by_rounding_only(done, data, tmp_path):
+def test_shared_features_change_results_only_by_rounding(done, data, tmp_path):
     r, folder, _, _ = done
     run(r, tmp_path, base=data, jobs=1, share=False)
     shared, alone = BenchFolder.open(folder), BenchFolder.open(tmp_path)
@@ -183,7 +183,7 @@ def test_errors_become_rows_and_the_grid_goes_on(data, recipe, tmp_path, monkeyp
     assert len(BenchFolder.open(tmp_path).rows()) == 3
 
 
-def test_ctrl_c_keeps_what_is_done(data, recipe, tmp_path):
+def test_finished_rows_survive_ctrl_c(data, recipe, tmp_path):
     r = recipe(methods=TWO)
 
     def stop(row):
@@ -211,7 +211,7 @@ def test_a_second_run_in_the_same_folder_is_refused(data, recipe, tmp_path):
     assert run(r, tmp_path, base=data, jobs=1).skipped == 2
 
 
-def test_a_torn_line_is_no_line(data, recipe, tmp_path):
+def test_an_incomplete_last_line_is_ignored(data, recipe, tmp_path):
     r = recipe(methods=TWO)
     run(r, tmp_path, base=data, jobs=1)
     whole = table(tmp_path)
@@ -222,7 +222,7 @@ def test_a_torn_line_is_no_line(data, recipe, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
-def test_kill_9_and_again(done, data, tmp_path):
+def test_a_killed_run_continues(done, data, tmp_path):
     r, folder, _, _ = done
     file, out = tmp_path / "trial.yaml", tmp_path / "out"
     file.write_text(yaml.safe_dump(r.model_dump(mode="json")))
@@ -245,7 +245,7 @@ def test_kill_9_and_again(done, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_method_that_kills_its_process_costs_only_its_own_rows(data, recipe, tmp_path):
+def test_a_method_that_kills_its_process_loses_only_its_own_rows(data, recipe, tmp_path):
     dying = {"name": "tests.bench.toys:Dying", "label": "dying"}
     outcome = run(recipe(methods=[dying, *TWO]), tmp_path, base=data, jobs=2)
     assert outcome.counts == {"error": 1, "ok": 2}
@@ -254,7 +254,7 @@ def test_a_method_that_kills_its_process_costs_only_its_own_rows(data, recipe, t
     assert "process died" in row.reason
 
 
-def test_thresholds_from_the_support(data, recipe, tmp_path):
+def test_thresholds_come_from_the_support_set(data, recipe, tmp_path):
     methods = [{**TWO[0], "options": {"calibration.folds": 2}}]
     r = recipe(adapt={"on": "busi"}, test=["uclm"], shots=[2], calibrate=True, methods=methods)
     run(r, tmp_path, base=data, jobs=1)
@@ -273,9 +273,6 @@ def test_support_images_are_left_out_of_the_test(data, recipe, tmp_path):
     assert len(drawn.duplicates["same"]) == 3
 
 
-# --- published -------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def published(data, recipe, tmp_path, monkeypatch):
     def make(habit, **changes):
@@ -288,7 +285,7 @@ def published(data, recipe, tmp_path, monkeypatch):
     return make
 
 
-def test_best_epoch_on_the_test_set_is_found(published):
+def test_published_finds_the_best_epoch_on_the_test_set(published):
     honest, best = published(Habit(("image_auroc",)), methods=[{"name": TOY, "label": "toy"}], checkpoints=4)
     assert (honest.transductive, best.transductive) == (False, True)
     assert honest.fit.epoch is None
@@ -300,23 +297,20 @@ def test_best_epoch_on_the_test_set_is_found(published):
     assert len(best.fit.loss) == best.fit.epoch
 
 
-def test_min_max_moves_thresholds_and_no_ranking(published):
+def test_min_max_changes_metrics_at_a_threshold_but_no_ranking(published):
     honest, moved = published(Habit(min_max=True))
     for key in ("image_auroc", "pixel_auroc", "pixel_ap"):
         assert moved.value(key) == pytest.approx(honest.value(key), abs=1e-6)
     assert moved.value("dice") != honest.value("dice")
 
 
-def test_global_threads_are_as_before(data, recipe, tmp_path):
+def test_a_run_restores_the_number_of_threads(data, recipe, tmp_path):
     before = torch.get_num_threads()
     run(recipe(threads=before + 1), tmp_path, base=data, jobs=1)
     assert torch.get_num_threads() == before
 
 
-# --- processes -------------------------------------------------------------------------------------------------------
-
-
-def test_lost_tasks(tmp_path):
+def test_a_lost_task_is_tried_once_more(tmp_path):
     tasks = [(name, tmp_path / name) for name in ("die", "a", "b", "die once", "c")]
     with closing(Processes(2)) as engine:
         found = {name: result for (name, _), result in engine.map(work, tasks)}
@@ -335,7 +329,7 @@ def test_a_process_that_dies_idle_is_replaced(tmp_path):
     assert found == [(name, f"done {name}") for name in "abc"]
 
 
-def test_processes_are_used_again_and_end(tmp_path):
+def test_processes_are_reused_and_end(tmp_path):
     with closing(Processes(2)) as engine:
         list(engine.map(work, [(name, tmp_path) for name in "abc"]))
         first = {child.pid for child in multiprocessing.active_children()}

@@ -1,4 +1,4 @@
-"""The grid, and the ids that make rows the same row."""
+"""The grid of jobs, and the ids of rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ids(plan):
     return [planned.row.id for job in plan.jobs for planned in job.rows]
 
 
-def test_the_grid(plan):
+def test_the_grid_covers_variants_shots_seeds_and_tests(plan):
     p = plan(
         methods=[{"name": TOY, "label": "a"}, {"name": TOY, "label": "b", "options": {"jump": 2}, "shots": [2]}],
         shots=[0, 1],
@@ -38,12 +38,12 @@ def test_the_grid(plan):
     assert len(set(ids(p))) == 10
 
 
-def test_zero_shot_is_only_for_methods_that_can(plan):
+def test_only_zero_shot_methods_run_without_shots(plan):
     labels = [j.about.label for j in plan(methods=["patch_core", "winclip"], shots=[0]).jobs]
     assert labels == ["winclip"]
 
 
-def test_an_id_depends_on_what_fixes_the_result_and_on_nothing_else(plan, data, tmp_path):
+def test_an_id_depends_only_on_what_affects_the_result(plan, data, tmp_path):
     first = ids(plan())
     assert ids(plan(methods=[{"name": TOY, "label": "another name"}], title="other", maps="none")) == first
     elsewhere = tmp_path / "elsewhere"
@@ -65,7 +65,7 @@ def test_an_id_depends_on_what_fixes_the_result_and_on_nothing_else(plan, data, 
     assert set(ids(plan(roots={"busi": elsewhere}))).isdisjoint(first)
 
 
-def test_published_only_where_a_reference_has_a_habit(plan, monkeypatch):
+def test_published_rows_are_only_for_methods_with_a_habit(plan, monkeypatch):
     both = {"protocols": ["honest", "published"]}
     assert [j.about.protocol for j in plan(**both).jobs] == ["honest"]
     monkeypatch.setattr(jobs_module, "HABITS", {TOY: Habit(min_max=True)})
@@ -75,7 +75,7 @@ def test_published_only_where_a_reference_has_a_habit(plan, monkeypatch):
     assert "moved to [0, 1]" in found[1].about.habits[0]
 
 
-def test_all_is_every_method_that_has_no_line_of_its_own(plan):
+def test_all_means_every_method_without_its_own_variant(plan):
     p = plan(methods=[{"name": TOY, "label": "ultraad"}, "all", {"name": "winclip", "label": "W"}])
     labels = [e.label for e in p.variants]
     assert labels[0] == "ultraad"
@@ -84,12 +84,12 @@ def test_all_is_every_method_that_has_no_line_of_its_own(plan):
     assert len(labels) == len(set(labels))
 
 
-def test_wrong_options_are_noticed_before_any_work(plan):
+def test_wrong_options_are_reported_before_any_work(plan):
     with pytest.raises(ConfigError, match="jmp"):
         plan(methods=[{"name": TOY, "label": "toy", "options": {"jmp": 2}}])
 
 
-def test_filters_and_what_is_not_there(plan):
+def test_filters_select_images_and_missing_data_are_reported(plan):
     p = plan(
         test=[
             {"on": "uclm", "name": "unmarked", "split": "train", "exclude_tags": ["marks"]},
@@ -116,7 +116,7 @@ def test_filters_and_what_is_not_there(plan):
 LEFT_OUT = {"adapt": {"split": "train"}, "test": [], "leave_one_out": True}
 
 
-def test_leave_one_out_uses_what_is_there(plan, data, tmp_path):
+def test_leave_one_out_uses_the_available_data_sets(plan, data, tmp_path):
     sets = {name: {"root": name} for name in ("uclm", "busi", "absent")}
     third = helpers.write_folder(tmp_path / "third")
     p = plan(data={**sets, "third": {"root": str(third)}}, shots=[1, 2], **LEFT_OUT)
@@ -130,12 +130,12 @@ def test_leave_one_out_uses_what_is_there(plan, data, tmp_path):
         assert len({s.image.is_relative_to(third) for s in b}) == 2
 
 
-def test_leave_one_out_of_one_is_refused(plan):
+def test_leave_one_out_needs_two_data_sets(plan):
     with pytest.raises(DataError, match="needs two data sets"):
         plan(data={"uclm": {"root": "uclm"}, "absent": {"root": "absent"}}, **LEFT_OUT)
 
 
-def test_duplicates_are_pictures_with_equal_bytes(plan):
+def test_duplicates_are_images_with_equal_bytes(plan):
     p = plan(test=[{"on": "uclm", "name": "same"}, "busi"])
     job = p.jobs[0]
     found = duplicates(job.support, [r.test for r in job.rows])

@@ -1,4 +1,4 @@
-"""The same jobs on a Ray cluster of two nodes, started on this machine; what is lost is run again."""
+"""The same jobs on a Ray cluster of two nodes, started on this machine; lost tasks run again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def grid(recipe):
     return recipe(methods=[*TWO, REAL], seeds=[0, 1, 2])
 
 
-def test_ray_gives_the_bits_of_a_local_run(cluster, grid, data, tmp_path):
+def test_ray_gives_the_same_results_to_the_last_bit(cluster, grid, data, tmp_path):
     from ultraad.bench.run.ray import Ray
 
     run(grid, tmp_path / "local", base=data, jobs=1)
@@ -51,7 +51,7 @@ def test_ray_gives_the_bits_of_a_local_run(cluster, grid, data, tmp_path):
     assert table(tmp_path / "ray") == table(tmp_path / "local")
 
 
-def test_a_killed_worker_costs_no_row(cluster, grid, data, tmp_path):
+def test_a_killed_worker_loses_no_row(cluster, grid, data, tmp_path):
     """Workers are killed from outside while the grid runs; Ray starts their tasks again."""
     from ultraad.bench.run.ray import Ray
 
