@@ -46,9 +46,6 @@ def resave(path, quality=60):
     return cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-# --- the whole -------------------------------------------------------------------------------------------------------
-
-
 def test_a_sound_set_has_no_faults(tmp_path):
     rows = [(f"{n}.png", n, ("normal", "benign")[n % 2], f"p{n}", ("train", "test")[n // 4]) for n in range(8)]
     root = table(tmp_path, rows)
@@ -101,9 +98,6 @@ def test_broken_table_is_an_error_not_a_report(tmp_path):
         audit(tmp_path)
 
 
-# --- files and masks -------------------------------------------------------------------------------------------------
-
-
 def test_unreadable_files_are_named(tmp_path):
     root = helpers.write_folder(tmp_path)
     (root / "benign" / "0.png").write_bytes(b"")
@@ -150,9 +144,6 @@ def test_classes_and_patients_that_are_not_known(tmp_path):
     report = audit(root)
     assert found(report)["no_class"].items == ("1.png",)
     assert report.classes["(no class)"].images == 1
-
-
-# --- the same picture twice ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -256,9 +247,6 @@ def test_groups_and_clusters_by_hand():
     assert clusters([]) == 0
 
 
-# --- shortcuts -------------------------------------------------------------------------------------------------------
-
-
 def test_tag_auroc_equals_scikit_learn(bus_uclm_dir):
     from ultraad.data.sources import scan
 
@@ -297,9 +285,6 @@ def test_without_normal_images_a_tag_has_no_auroc(tmp_path):
     assert {t.auroc for t in report.tags.values()} == {None}
     assert "shortcut" not in found(report)
     assert any(line.endswith(" -") for line in report.lines())
-
-
-# --- real data -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

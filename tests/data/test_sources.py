@@ -24,9 +24,6 @@ def lesion(sample: Sample) -> np.ndarray:
     return read_mask(sample.masks, shape=read_image(sample.image).shape[:2])
 
 
-# --- every layout ----------------------------------------------------------------------------------------------------
-
-
 def test_every_layout_has_a_writer_so_that_these_tests_cover_it(layouts):
     assert sorted(layouts) == sources.available()
 
@@ -86,9 +83,6 @@ def test_class_order(name, classes, layouts, tmp_path):
     found, normal = sources.class_order(sources.scan(layouts[name](tmp_path)))
     assert found == classes
     assert normal == (classes[0] if classes[0] in {"good", "normal"} else None)
-
-
-# --- detection -------------------------------------------------------------------------------------------------------
 
 
 def test_unknown_folder_is_described_with_all_pictures(tmp_path):
@@ -152,9 +146,6 @@ def test_layout_from_outside(folder_dir):
             sources.get(wrong)
 
 
-# --- rules shared by all ---------------------------------------------------------------------------------------------
-
-
 @given(st.lists(st.text(alphabet="ab0129²٣ _", max_size=6)))
 def test_natural_order_is_total_and_does_not_depend_on_the_start(names):
     backwards = names[::-1]
@@ -210,9 +201,6 @@ def test_hidden_files_are_not_images(tmp_path):
     (root / "benign" / "._0.png").write_bytes(b"\0\5\x16\7")
     (root / ".git" / "x").mkdir(parents=True)
     assert sources.scan(root) == before
-
-
-# --- one by one ------------------------------------------------------------------------------------------------------
 
 
 def test_bus_uclm(bus_uclm_dir):

@@ -17,8 +17,6 @@ from ultraad.data.sources import coco
 from ultraad.errors import DataError
 from ultraad.types import Region, Sample
 
-# --- csv -------------------------------------------------------------------------------------------------------------
-
 
 def test_csv(tmp_path):
     samples = by_id(helpers.write_csv(tmp_path))
@@ -84,9 +82,6 @@ def test_csv_that_is_no_text(tmp_path):
     (tmp_path / "samples.csv").write_bytes(b"")
     with pytest.raises(DataError, match="Found: no rows"):
         sources.scan(tmp_path)
-
-
-# --- coco ------------------------------------------------------------------------------------------------------------
 
 
 def test_coco(tmp_path):

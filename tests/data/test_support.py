@@ -45,9 +45,6 @@ def wide_dir(tmp_path):
     return tmp_path
 
 
-# --- the draw --------------------------------------------------------------------------------------------------------
-
-
 def test_draw_is_balanced_ordered_and_known(busi_dir):
     support = draw_support(busi_dir, shots=2, seed=3)
     assert [s.label for s in support.samples] == ["normal"] * 2 + ["benign"] * 2 + ["malignant"] * 2
@@ -185,9 +182,6 @@ def test_hand_chosen_support_takes_everything(tmp_path):
     assert len(support_from_folder(root, classes=["normal", "benign"]).samples) == 8
 
 
-# --- identity --------------------------------------------------------------------------------------------------------
-
-
 def test_digest_is_what_it_says(busi_dir):
     support = draw_support(busi_dir, shots=1)
     lines = [f"{s.id}\0{hashlib.sha256(s.image.read_bytes()).hexdigest()}\n" for s in support.samples]
@@ -205,9 +199,6 @@ def test_digest_follows_the_pictures_not_the_place(busi_dir, tmp_path):
 def test_frames_of_one_file_are_different_pictures(dicom_dir):
     frames = [s for s in sources.scan(dicom_dir) if s.image.name == "b.dcm"]
     assert len({content_hash(s) for s in frames}) == 3
-
-
-# --- the file --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sources.available())
@@ -294,9 +285,6 @@ def test_edited_or_foreign_files_are_refused(busi_dir, tmp_path):
         load_support(file)
     with pytest.raises(DataError, match="cannot read the support set"):
         load_support(tmp_path / "absent.json")
-
-
-# --- leakage ---------------------------------------------------------------------------------------------------------
 
 
 def test_other_patients_of_the_same_set_are_fine(bus_uclm_dir):

@@ -47,8 +47,7 @@ def load_auxiliary(root: Path | str, *, layout: str = "auto") -> AuxiliarySet:
     Raises:
         DataError: If nothing is found there, or no abnormal image has a usable mask.
     """
-    root = Path(root).resolve()
-    layout = sources.detect(root) if layout == "auto" else layout
+    root, layout = sources.locate(root, layout)
     found = sources.scan(root, layout=layout)
     known = [s for s in found if s.anomalous is not None]
     misaligned = [s for s in known if s.anomalous and s.masks and not s.mask_aligned]

@@ -15,7 +15,7 @@ import numpy as np
 from ultraad.data.prefetch import prefetch
 from ultraad.errors import DataError, first_names
 from ultraad.io import MaskSizeError, read_image, read_mask
-from ultraad.io.raster import check_size
+from ultraad.io.raster import check_size, grey_to_rgb, unit_to_byte
 from ultraad.types import Batch, Sample
 
 if TYPE_CHECKING:
@@ -258,14 +258,11 @@ def as_rgb8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
         raise DataError(msg)
     check_size((array.shape[0], array.shape[1]), f"array {name}")
     if np.issubdtype(array.dtype, np.floating):
-        if not (array.min() >= 0 and array.max() <= 1):  # also when NaN
-            msg = f"float array {name} has values {array.min():g}..{array.max():g}; wanted 0..1, divide by full scale"
-            raise DataError(msg)
-        array = np.rint(array * 255.0).astype(np.uint8)
+        array = unit_to_byte(array, name=f"array {name}")
     if array.dtype != np.uint8:
         msg = f"array {name} is {array.dtype}; wanted uint8, or float in 0..1"
         raise DataError(msg)
-    return np.repeat(array[..., None], 3, axis=-1) if array.ndim == 2 else array
+    return grey_to_rgb(array) if array.ndim == 2 else array
 
 
 def warn_misaligned(ids: Sequence[str]) -> None:

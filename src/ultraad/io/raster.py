@@ -186,9 +186,9 @@ def to_rgb8(picture: Image.Image, *, name: object) -> NDArray[np.uint8]:
         DataError: If the pixels have no defined brightness.
     """
     if picture.mode == "F":
-        return _grey_to_rgb(_unit_to_byte(np.asarray(picture), name=name))
+        return grey_to_rgb(unit_to_byte(np.asarray(picture), name=name))
     if picture.mode.startswith("I"):
-        return _grey_to_rgb(scale_grey(np.asarray(picture), name=name))
+        return grey_to_rgb(scale_grey(np.asarray(picture), name=name))
     if picture.has_transparency_data:
         rgba = np.asarray(picture.convert("RGBA"), dtype=np.uint16)
         over_black = (rgba[..., :3] * rgba[..., 3:] + 127) // 255
@@ -210,18 +210,24 @@ def scale_grey(values: NDArray[Any], *, name: object) -> NDArray[np.uint8]:
     return np.asarray(np.rint(values * (255.0 / (2**depth - 1))), dtype=np.uint8)
 
 
-def _unit_to_byte(values: NDArray[Any], *, name: object) -> NDArray[np.uint8]:
+def unit_to_byte(values: NDArray[Any], *, name: object) -> NDArray[np.uint8]:
+    """Float values in 0..1 to 0..255.
+
+    Raises:
+        DataError: If a value is outside 0..1 or NaN.
+    """
     low, high = float(values.min()), float(values.max())
     if not (low >= 0.0 and high <= 1.0):  # also when NaN
         msg = (
-            f"{name} has float pixels in {low:g}..{high:g}, and only 0..1 has a defined brightness. "
-            "Export it as 8- or 16-bit, or scale it to 0..1"
+            f"{name} has float pixels in {low:g}..{high:g}, wanted 0..1: only 0..1 has a defined brightness. "
+            "Divide by the full scale, or use 8 or 16 bits"
         )
         raise DataError(msg)
     return np.asarray(np.rint(values * 255.0), dtype=np.uint8)
 
 
-def _grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 (h w) to (h w 3)."""
     return np.stack([grey] * 3, axis=-1)  # (h w 3); three times as fast as np.repeat
 
 

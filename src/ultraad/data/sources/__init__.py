@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Source", "anomaly_samples", "available", "class_order", "detect", "folders_in", "frames_of", "get", "images_in",
-    "is_anomalous", "is_normal", "natural_key", "plain", "read_table", "relative_id", "scan", "split_folders",
+    "is_anomalous", "is_normal", "locate", "natural_key", "plain", "read_table", "relative_id", "scan", "split_folders",
     "split_of",
 ]  # fmt: skip
 
@@ -97,6 +97,12 @@ def _contents(root: Path) -> str:
         return f"the file {root.name}"
     names = sorted((p.name + "/" * p.is_dir() for p in root.iterdir() if p.name[0] != "."), key=natural_key)
     return first_names(names) if names else "an empty folder"
+
+
+def locate(root: Path | str, layout: str = "auto") -> tuple[Path, str]:
+    """(absolute path, name of the layout) of a data set; see :func:`scan`."""
+    root = Path(root).resolve()
+    return root, detect(root) if layout == "auto" else layout
 
 
 def scan(root: Path | str, *, layout: str = "auto") -> list[Sample]:

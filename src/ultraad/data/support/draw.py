@@ -74,7 +74,7 @@ def draw_support(
     if shots < 1 or seed < 0:
         msg = f"got shots={shots}, seed={seed}; wanted shots >= 1 and seed >= 0"
         raise ConfigError(msg)
-    root, layout = _locate(root, layout)
+    root, layout = sources.locate(root, layout)
     samples = sources.scan(root, layout=layout)
     order, normal = _classes(samples, classes, normal_class, root)
     samples = _labelled(samples, order, normal)
@@ -122,7 +122,7 @@ def support_from_folder(
     Raises:
         DataError: If the normal class is unknown or a class has no images.
     """
-    root, layout = _locate(root, layout)
+    root, layout = sources.locate(root, layout)
     samples = sources.scan(root, layout=layout)
     order, normal = _classes(samples, classes, normal_class, root)
     chosen = sorted(_labelled(samples, order, normal), key=lambda s: order.index(s.label or ""))  # stable: ids in order
@@ -148,11 +148,6 @@ def digest(ids: Iterable[str], hashes: Iterable[str]) -> str:
     """sha256 over the ids and content hashes of a support set, in order."""
     lines = (f"{id_}\0{hash_}\n" for id_, hash_ in zip(ids, hashes, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _locate(root: Path | str, layout: str) -> tuple[Path, str]:
-    root = Path(root).resolve()
-    return root, sources.detect(root) if layout == "auto" else layout
 
 
 def _support(
