@@ -1,4 +1,4 @@
-"""Every error a user can meet. Messages say what was found, what was wanted and what to do."""
+"""The errors of ultraad. Messages say what was found, what was wanted and what to do."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class ConfigError(UltraadError):
 
 
 class DataError(UltraadError):
-    """A file, mask or folder cannot be used as it is."""
+    """A file, mask or folder cannot be used."""
 
 
 class LeakageError(UltraadError):
-    """Adapted and evaluated data share an image or a patient."""
+    """The data used to adapt and to evaluate a model share an image or a patient."""
 
 
 class NotFittedError(UltraadError):
@@ -38,7 +38,7 @@ class NotFittedError(UltraadError):
 
 
 class WeightsError(UltraadError):
-    """Weights are missing, corrupted, or do not fit the model they were asked for."""
+    """Weights are missing or corrupted, or do not fit the model."""
 
 
 class BundleError(UltraadError):
@@ -46,11 +46,11 @@ class BundleError(UltraadError):
 
 
 class MissingExtraError(UltraadError):
-    """An optional package is needed; the message gives the exact pip line."""
+    """An optional package is not installed; the message gives the pip command."""
 
 
 class ExportError(UltraadError):
-    """A model cannot become a graph for another runtime, or the graph does not predict what the model does."""
+    """A model cannot be exported, or the exported graph differs from the model."""
 
 
 def first_names(names: Sequence[str], limit: int = 8) -> str:

@@ -1,7 +1,7 @@
 """Random numbers: one named stream per purpose, never the global state.
 
-A draw for the support split must not move when an augmentation is added, so every purpose has its own stream, derived
-from the user's seed and the purpose's name.
+Adding an augmentation must not change the support set, so every purpose has its own stream, derived from the user's
+seed and the name of the purpose.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def seeded(seed: int, purpose: str) -> np.random.Generator:
         purpose: Names the stream, e.g. ``"split"``, ``"init"``, ``"augment/<image id>"``.
 
     Returns:
-        A generator that depends on both arguments and on nothing else.
+        A generator that depends only on the two arguments.
 
     Raises:
         ValueError: If ``seed`` is negative.

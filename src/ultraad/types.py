@@ -1,6 +1,6 @@
-"""The nouns of ultraad. Read this file first.
+"""The data types of ultraad. Read this file first.
 
-    Sample (what is on disk)  ->  Batch (what a method sees)  ->  Prediction (what everyone after sees)
+    Sample (a file on disk)  ->  Batch (the input of a method)  ->  Prediction (the output for one image)
 
 Letters in shape comments, the same in every file:
     b batch   n patches (gh * gw, row-major)   t prompts   d joint image-text dim   w tower width   c classes
@@ -27,7 +27,7 @@ Interpolation = Literal["bicubic", "bilinear"]
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A lesion outline that lives in an annotation file instead of a mask image (COCO).
+    """A lesion outline from an annotation file (COCO) instead of a mask image.
 
     Attributes:
         size: (height, width) in pixels of the image the outline was drawn on.
@@ -42,7 +42,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image on disk and what is known about it; holds no pixels.
+    """One image on disk and the known facts about it; holds no pixels.
 
     Attributes:
         id: Stable and unique within its source: the path relative to the source's root (plus ``#frame``).
@@ -116,14 +116,14 @@ class SupportSet:
 
 @dataclass(frozen=True, slots=True)
 class PreprocessConfig:
-    """How pixels become the tower's input. It comes with the weights and is stored in every bundle.
+    """How pixels become the backbone's input. It comes with the weights and is stored with every model.
 
     Attributes:
         size: Side s of the square input in pixels.
         mean: Per channel, on the 0..1 scale.
         std: Per channel, on the 0..1 scale.
         interpolation: Resampling of images (masks are always nearest).
-        mode: ``"squash"`` (both sides to s; the field's habit, methods.md T5) or ``"pad"`` (letterbox).
+        mode: ``"squash"`` (both sides to s, as the reference implementations do) or ``"pad"`` (letterbox).
     """
 
     size: int
@@ -135,7 +135,7 @@ class PreprocessConfig:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where a square model input came from, and the way back to the file's own pixels.
+    """How a square model input was made from an image, and how to map it back to the file's own pixels.
 
     Model pixel centre (y, x) maps to original (``(y + .5 - pad_top) / scale_y - .5``, likewise x).
 
@@ -154,7 +154,7 @@ class Geometry:
     content_hw: tuple[int, int]
 
     def invert(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Bring a map home.
+        """Resample a map to the original pixel grid.
 
         Args:
             grid: float (mh mw), any resolution, covering the whole model input.
@@ -162,11 +162,11 @@ class Geometry:
         Returns:
             float32 (H W) on the original pixel grid; bilinear, ``align_corners=False``.
         """
-        import cv2  # a quarter of the time of torch's, which computes the places in float32, so its last digits differ
+        import cv2  # four times as fast as torch, whose last digits differ because it computes coordinates in float32
 
         home: NDArray[Any] = np.array(grid, dtype=np.float32)  # a copy: never returned as a view
         h, w = self.content_hw
-        if (h, w) != (self.size, self.size):  # letterboxed: model pixels first, then cut the picture out
+        if (h, w) != (self.size, self.size):  # letterbox: resize to model pixels, then cut the picture out
             if home.shape != (self.size, self.size):
                 home = cv2.resize(home, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
             top, left = self.pad
@@ -178,7 +178,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """What a method sees: tensors on the model grid, no paths.
+    """The input of a method: tensors on the model grid, without paths.
 
     Attributes:
         ids: Sample ids, length b.
@@ -206,7 +206,7 @@ class Batch:
         return len(self.ids)
 
     def unlabelled(self) -> Batch:
-        """The same images with everything a method must not see at test time taken away."""
+        """The same images without labels, masks and patients, which a method must not see at test time."""
         return replace(self, labels=None, anomalous=None, masks=None, mask_known=None, groups=())
 
     def select(self, index: list[int]) -> Batch:
@@ -230,7 +230,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """What the image tower returns, raw: nothing is normalised.
+    """The raw outputs of the image tower; nothing is normalised.
 
     Attributes:
         image: float32 (b d), class token after ln_post and projection.
@@ -256,7 +256,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """What a method computes, on the model grid.
+    """The outputs of a method, on the model grid.
 
     Attributes:
         score: float32 (b,), higher is more anomalous.
@@ -299,7 +299,7 @@ class Result:
     """One predicted sample of a stream.
 
     Attributes:
-        sample: The record that was read.
+        sample: The sample.
         image: uint8 (H W 3), the file's pixels.
         prediction: The model's output.
         mask: bool (H W), True on lesion; None if no usable mask is known. All False for a normal image.
@@ -313,14 +313,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """What happened in ``fit``.
+    """The record of ``fit``.
 
     Attributes:
-        selection: The rule that chose the returned state, e.g. ``"last epoch"``; never a test-set rule.
+        selection: The rule that chose the returned state, e.g. ``"last epoch"``; it never uses the test set.
         loss: Mean training loss per epoch; empty if nothing was trained.
         seconds: Wall time of ``fit``.
         learned: {parameter name: number of values}.
-        notes: Sentences a user should read, e.g. "no masks: classification only".
+        notes: Notes for users, e.g. "no masks: classification only".
     """
 
     selection: str

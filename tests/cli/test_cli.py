@@ -27,7 +27,7 @@ from ultraad import __version__
 from ultraad.cli import app, demo, main
 from ultraad.data.support import load_support
 from ultraad.model.adapt import adapt
-from ultraad.results.folder import read_predictions
+from ultraad.results.folder import read_rows
 
 TINY = ("--backbone", "tiny", "--device", "cpu")
 
@@ -84,7 +84,7 @@ def test_the_whole_way(cli: Cli, folder_dir: Path, busi_dir: Path, tmp_path: Pat
     assert done.code == 0, done.err
     assert "thresholds: image" in done.out
     done = cli("predict", model, busi_dir / "benign", "-o", out, "--device", "cpu")
-    assert (done.code, len(list(read_predictions(out)))) == (0, 4)
+    assert (done.code, len(list(read_rows(out)))) == (0, 4)
     assert "4 predicted, 0 failed" in done.out
     again = cli("predict", model, busi_dir, "-o", out, "--device", "cpu")
     assert "8 predicted, 4 were there already" in again.out
@@ -103,7 +103,7 @@ def test_zero_shot_takes_the_place_of_a_model(cli: Cli, busi_dir: Path, tmp_path
     )
     done = cli("predict", "zero-shot", busi_dir / "benign", "-o", tmp_path / "out", *TINY, "--texts", texts)
     assert done.code == 0, done.err
-    assert set(next(iter(read_predictions(tmp_path / "out")))["probs"]) == {"normal", "lesion"}
+    assert set(next(iter(read_rows(tmp_path / "out"))).probs) == {"normal", "lesion"}
     done = cli("evaluate", "zero-shot", busi_dir, "-o", tmp_path / "ev", *TINY, "--bootstrap", 0)
     assert done.code == 0, done.err
 
@@ -216,9 +216,9 @@ def test_version(cli: Cli) -> None:
 def test_frames_of_a_cine(cli: Cli, saved: Path, dicom_dir: Path, tmp_path: Path) -> None:
     cine = dicom_dir / "normal" / "b.dcm"
     cli("predict", saved, cine, "-o", tmp_path / "all", "--device", "cpu")
-    assert [r["frame"] for r in read_predictions(tmp_path / "all")] == [0, 1, 2]
+    assert [r.frame for r in read_rows(tmp_path / "all")] == [0, 1, 2]
     cli("predict", saved, cine, "-o", tmp_path / "one", "--frame", 1, "--device", "cpu")
-    assert [r["frame"] for r in read_predictions(tmp_path / "one")] == [1]
+    assert [r.frame for r in read_rows(tmp_path / "one")] == [1]
 
 
 def test_the_list_of_commands_says_what_each_does_in_full(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +294,7 @@ def test_mask_of_another_size(cli: Cli, saved: Path, tmp_path: Path) -> None:
     done = cli("evaluate", saved, root, "-o", tmp_path / "out", "--device", "cpu", "--bootstrap", 0)
     assert done.code == 0, done.err
     assert "do not fit their image's pixel grid" in done.err
-    known = {r["id"]: r["mask_known"] for r in read_predictions(tmp_path / "out")}
+    known = {r.id: r.mask_known for r in read_rows(tmp_path / "out")}
     assert [id_ for id_, ok in known.items() if not ok] == ["benign/benign (2).png"]
 
 
@@ -439,9 +439,9 @@ def test_paths_with_spaces_and_other_alphabets(cli: Cli, saved: Path, tmp_path: 
     model = Path(shutil.copytree(saved, tmp_path / "Modell ñ 1"))
     out = tmp_path / "Ergebnisse [ä]"
     assert cli("predict", model, root, f"{root}/benign/*.png", "-o", out, "--device", "cpu").code == 0
-    rows = list(read_predictions(out))
+    rows = list(read_rows(out))
     assert len(rows) == 12
-    assert all((out / r["overlay"]).is_file() for r in rows)
+    assert all((out / r.overlay).is_file() for r in rows)
     assert "für 患者" in (out / "predictions.csv").read_text(encoding="utf-8")
     assert cli("support", "draw", root, "--shots", 1, "-o", out / "Stütze.json").code == 0
 
@@ -499,17 +499,17 @@ def test_ctrl_c_in_the_middle_of_a_long_run(cli: Cli, saved: Path, tmp_path: Pat
     assert process.returncode == 130, err
     assert "Run the same command again to resume" in err
     assert "Traceback" not in err
-    done = [r["id"] for r in read_predictions(out)]
+    done = [r.id for r in read_rows(out)]
     assert 0 < len(done) < 300
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
-    for row in read_predictions(out):
-        with Image.open(out / row["overlay"]) as picture_:
+    for row in read_rows(out):
+        with Image.open(out / row.overlay) as picture_:
             picture_.load()
     for n in range(20, 300):
         (folder / f"{n}.png").unlink()
     again = cli(*words)
     assert again.code == 0
-    assert set(done) <= {r["id"] for r in read_predictions(out)}
+    assert set(done) <= {r.id for r in read_rows(out)}
 
 
 def test_the_contributed_command_works_in_two_files(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from ultraad.cli import demo
 from ultraad.data.sources import scan
 from ultraad.data.support import content_hash, load_support
 from ultraad.errors import DataError
-from ultraad.results.folder import read_predictions
+from ultraad.results.folder import read_rows
 from ultraad.types import Sample
 
 
@@ -28,10 +28,10 @@ def check(story: demo.Story, output: Path) -> None:
     assert story.metrics["metrics"]["image_auroc"]["value"] is not None
     support = load_support(output / "support.json")
     hashes = {content_hash(s) for s in support.samples}
-    rows = list(read_predictions(output / "evaluation"))
+    rows = list(read_rows(output / "evaluation"))
     assert rows
-    assert hashes.isdisjoint(content_hash(Sample(id="", image=Path(r["image"]))) for r in rows)
-    assert len(list(read_predictions(output / "predictions"))) > 0
+    assert hashes.isdisjoint(content_hash(Sample(id="", image=Path(r.image))) for r in rows)
+    assert len(list(read_rows(output / "predictions"))) > 0
 
 
 def test_the_simulated_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     story = tell(tmp_path / "out", data=root)
     support = load_support(tmp_path / "out" / "support.json")
     assert support.shots == 4, "the most of 4, 2, 1 that leaves something to evaluate"
-    evaluated = {r["id"] for r in read_predictions(tmp_path / "out" / "evaluation")}
+    evaluated = {r.id for r in read_rows(tmp_path / "out" / "evaluation")}
     assert evaluated == {s.id for s in scan(root)} - {s.id for s in support.samples}
     check(story, tmp_path / "out")
 
@@ -58,8 +58,8 @@ def test_patients_and_published_splits_are_respected(tmp_path: Path) -> None:
     root = write_bus_uclm(tmp_path / "uclm")
     tell(tmp_path / "out", data=root)
     support = load_support(tmp_path / "out" / "support.json")
-    rows = list(read_predictions(tmp_path / "out" / "evaluation"))
-    assert {r["group"] for r in rows} == {"COPE"}
+    rows = list(read_rows(tmp_path / "out" / "evaluation"))
+    assert {r.group for r in rows} == {"COPE"}
     assert "COPE" not in {s.group for s in support.samples}
     run = json.loads((tmp_path / "out" / "evaluation" / "run.json").read_text())
     assert run["data"]["layout"] == "bus_uclm"

@@ -17,7 +17,8 @@ from ultraad.io.files import read_map
 from ultraad.metrics.summary import Evaluation
 from ultraad.model.adapt import adapt, zero_shot
 from ultraad.model.model import Model
-from ultraad.results.folder import read_predictions
+from ultraad.results.folder import read_rows
+from ultraad.results.row import ImageRow
 from ultraad.runs.evaluate import evaluate
 from ultraad.runs.judge import unseen
 from ultraad.runs.predict import predict
@@ -28,8 +29,8 @@ def model(folder_dir: Path) -> Model:
     return adapted(folder_dir)
 
 
-def rows(folder: Path) -> list[dict]:
-    return list(read_predictions(folder))
+def rows(folder: Path) -> list[ImageRow]:
+    return list(read_rows(folder))
 
 
 def test_what_a_prediction_run_leaves(model: Model, busi_dir: Path, tmp_path: Path) -> None:
@@ -38,18 +39,18 @@ def test_what_a_prediction_run_leaves(model: Model, busi_dir: Path, tmp_path: Pa
     assert (done.predicted, done.skipped, done.failed) == (12, 0, {})
     assert steps == [(k, 12) for k in range(1, 13)]
     found = rows(tmp_path / "out")
-    assert len({r["map"] for r in found}) == 12
+    assert len({r.map for r in found}) == 12
     for row in found:
-        p = model.predict(row["image"])
-        assert row["score"] == pytest.approx(p.score, abs=1e-5)
-        assert row["abnormal"] == (row["score"] >= model.calibration.image_threshold)
-        assert (row["label"], row["anomalous"], row["frame"], row["mask_known"]) == (None, None, 0, False)
-        np.testing.assert_allclose(read_map(tmp_path / "out" / row["map"]), p.map, atol=1e-4)
-        assert read_image(tmp_path / "out" / row["overlay"]).shape[:2] == p.map.shape
+        p = model.predict(row.image)
+        assert row.score == pytest.approx(p.score, abs=1e-5)
+        assert row.abnormal == (row.score >= model.calibration.image_threshold)
+        assert (row.label, row.anomalous, row.frame, row.mask_known) == (None, None, 0, False)
+        np.testing.assert_allclose(read_map(tmp_path / "out" / row.map), p.map, atol=1e-4)
+        assert read_image(tmp_path / "out" / row.overlay).shape[:2] == p.map.shape
     with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
-    assert [r["id"] for r in table] == [r["id"] for r in found]
-    assert [float(r["p_malignant"]) for r in table] == [r["probs"]["malignant"] for r in found]
+    assert [r["id"] for r in table] == [r.id for r in found]
+    assert [float(r["p_malignant"]) for r in table] == [r.probs["malignant"] for r in found]
     run = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert (run["command"], run["status"], run["images"], run["failed"]) == ("predict", "complete", 12, 0)
     assert run["model"]["digest"] == model.digest
@@ -65,7 +66,7 @@ def test_a_second_run_does_only_what_is_missing(model: Model, busi_dir: Path, tm
     done = predict(model, [busi_dir], out)
     assert (done.predicted, done.skipped) == (9, 3)
     assert len(rows(out)) == 12
-    assert {r["id"] for r in rows(out)} == {p.as_posix() for p in busi_dir.rglob("*).png")}
+    assert {r.id for r in rows(out)} == {p.as_posix() for p in busi_dir.rglob("*).png")}
     assert predict(model, [busi_dir], out).predicted == 0
     assert predict(model, str(busi_dir / "normal"), out, resume=False).predicted == 4
     assert len(rows(out)) == 4
@@ -96,8 +97,8 @@ def test_bad_files_are_listed_and_tried_again(model: Model, tmp_path: Path) -> N
     assert list(done.failed) == [(folder / "b.png").as_posix()]
     (error,) = [json.loads(line) for line in (out / "errors.jsonl").read_text(encoding="utf-8").splitlines()]
     assert error["id"].endswith("b.png")
-    assert rows(out)[0]["map"] is None
-    assert rows(out)[0]["overlay"] is None
+    assert rows(out)[0].map is None
+    assert rows(out)[0].overlay is None
     save(folder / "b.png", picture(2, lesion=False)[0])
     assert predict(model, [folder], out).failed == {}
     assert not (out / "errors.jsonl").exists()
@@ -107,7 +108,7 @@ def test_names_that_differ_little_get_files_of_their_own(model: Model, tmp_path:
     for name in ("a b.png", "a_b.png", "ä b.png", "deep/a b.png", "a b.bmp", f"{'x' * 200}.png", "no suffix.v1.png"):
         save(tmp_path / "in" / name, picture(1, lesion=False)[0])
     predict(model, [tmp_path / "in"], tmp_path / "out")
-    names = [r["overlay"] for r in rows(tmp_path / "out")]
+    names = [r.overlay for r in rows(tmp_path / "out")]
     assert len(set(names)) == 7
     assert all((tmp_path / "out" / n).is_file() and len(Path(n).name) < 100 for n in names)
 
@@ -134,8 +135,8 @@ def test_what_an_evaluation_leaves(model: Model, busi_dir: Path, tmp_path: Path)
     assert {p.name for p in out.iterdir()} >= {"run.json", "metrics.json", "predictions.jsonl", "predictions.csv"}
     assert (out / "report.html").stat().st_size > 1000
     found = rows(out)
-    assert {r["label"] for r in found} == {"normal", "benign", "malignant"}
-    assert all(r["mask_known"] and r["map"] is None for r in found)
+    assert {r.label for r in found} == {"normal", "benign", "malignant"}
+    assert all(r.mask_known and r.map is None for r in found)
     run = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert run["data"] == {"root": str(busi_dir.resolve()), "layout": "busi", "split": None, "images": 12}
     assert run["leakage"] == {"checked": True, "leaks": 0, "dropped": 0}
@@ -172,7 +173,7 @@ def test_auxiliary_images_are_refused_or_dropped(busi_dir: Path, folder_dir: Pat
     run = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert run["protocol"] == "auxiliary"
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "was trained on 12 images of another data set, busi (busi) alone" in page
+    assert "was trained only on 12 images of another data set, busi (busi)" in page
     assert "april_gan, no support image, evaluated on" in page
 
 

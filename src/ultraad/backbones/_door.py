@@ -343,6 +343,18 @@ def _fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def check_side(side: int, patch: int, name: str) -> int:
+    """The input side in pixels.
+
+    Raises:
+        ConfigError: If it is not a multiple of the patch side.
+    """
+    if side % patch:
+        msg = f"size {side} is not a multiple of the patch size {patch} of {name}; use {side // patch * patch}"
+        raise ConfigError(msg)
+    return side
+
+
 def preprocess_from(cfg: dict[str, Any] | None, *, size: int, where: str) -> PreprocessConfig:
     """open_clip's preprocessing record as ours. Resizing to a square replaces its crop, which could cut lesions off.
 

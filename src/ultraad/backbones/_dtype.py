@@ -1,7 +1,7 @@
-"""``dtype="auto"``: the number type that is faster here, found by measurement when the backbone is loaded.
+"""``dtype="auto"``: the faster number type, found by measurement when the backbone is loaded.
 
-bfloat16 halves the bytes and, where the processor calculates in it, up to doubles the speed of a large tower; a small
-one, whose time goes into convolutions, may gain nothing. A processor without it only imitates it, and is slower.
+bfloat16 halves the memory and, on a processor that supports it, up to doubles the speed of a large tower. A small tower
+that spends its time in convolutions may gain nothing. A processor without support emulates it and is slower.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GAIN = 1.1  # ours: less is not worth the digits
-_PASSES, _SECONDS = 3, 1.0  # of each form, and after how long no further one is begun
+GAIN = 1.1  # a smaller gain is not worth the loss of precision
+_PASSES, _SECONDS = 3, 1.0  # most passes of each type, and the time after which no other pass begins
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device calculates in bfloat16 itself. A PyTorch too old to say counts as no."""
+    """Whether the device supports bfloat16. If PyTorch is too old to tell, the answer is False."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
@@ -32,16 +32,16 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def fastest(backbone: Backbone) -> Backbone:
-    """The backbone itself, or its bfloat16 form if that is at least a tenth faster here.
+    """The backbone itself, or a bfloat16 copy if that is at least a tenth faster.
 
-    A GPU with bfloat16 takes it unmeasured. On a CPU a few images pass both forms: about a second for a small tower,
-    one pass each for a large one. For that moment the weights are held twice.
+    A GPU with bfloat16 uses it without a measurement. On a CPU both types encode a few images: about a second for a
+    small tower, one pass each for a large one. Meanwhile the weights are in memory twice.
 
     Args:
         backbone: In float32.
     """
     if not has_bfloat16(backbone.device):
-        log.info("%s runs in float32: %s does not calculate in bfloat16", backbone.name, backbone.device.type)
+        log.info("%s runs in float32: %s does not support bfloat16", backbone.name, backbone.device.type)
         return backbone
     half = backbone.in_dtype("bfloat16")
     if backbone.device.type != "cpu":
@@ -62,7 +62,7 @@ def fastest(backbone: Backbone) -> Backbone:
 
 
 def seconds(backbone: Backbone, count: int) -> float:
-    """Wall time of the image tower on ``count`` images: the best of a few passes, of fewer if they are long."""
+    """Wall time of the image tower on ``count`` images: the best of up to three passes, fewer if they are slow."""
     taken = [_pass(backbone, count)]
     while len(taken) < _PASSES and sum(taken) < _SECONDS:
         taken.append(_pass(backbone, count))

@@ -1,7 +1,7 @@
 """The architecture of the embedded CLIP, from open_clip's and timm's own parts.
 
-This file needs torch, open_clip, timm and safetensors, and nothing of ultraad: ``ultraad backbones export embedded``
-gives it away beside the weights, for those who want the tower alone.
+This file needs torch, open_clip, timm and safetensors, but not ultraad: ``ultraad backbones export embedded`` writes it
+beside the weights, to use the backbone alone.
 
     from embedded_tower import load
     model = load("open_clip_model.safetensors")   # an open_clip CLIP; open_clip.get_tokenizer("ViT-B-32") fits
@@ -25,9 +25,9 @@ ARCHITECTURE: dict[str, Any] = {
     "vision_cfg": {"image_size": 224, "layers": 6, "width": 192, "head_width": 64, "patch_size": 16},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 3},
 }
-"""open_clip model config of the towers (ours; pretraining/README.md)."""
+"""open_clip model configuration of the towers; pretraining/README.md gives the reasons."""
 
-SIDE = 160  # of the input in pixels: ours, measured on BUS-UCLM (pretraining/README.md)
+SIDE = 160  # of the input in pixels; chosen on BUS-UCLM, see pretraining/README.md
 MEAN = (0.5, 0.5, 0.5)  # timm efficientnet_lite0
 STD = (0.5, 0.5, 0.5)
 
@@ -44,7 +44,7 @@ class TrunkPatchEmbed(nn.Module):
         import timm
 
         self.trunk = timm.create_model("efficientnet_lite0", pretrained=False, features_only=True, out_indices=(2, 3))
-        self.trunk.blocks = cast("Any", self.trunk).blocks[:5]  # the stages below stride 16 are never read
+        self.trunk.blocks = cast("Any", self.trunk).blocks[:5]  # the stages after stride 16 are not used
         c8, c16 = cast("Any", self.trunk).feature_info.channels()
         self.from8 = nn.Conv2d(c8, width, kernel_size=2, stride=2)
         self.from16 = nn.Conv2d(c16, width, kernel_size=1)
@@ -70,14 +70,14 @@ def build(*, size: int | None = None) -> open_clip.CLIP:
 
 
 def load(weights: str | Path, *, size: int = SIDE) -> open_clip.CLIP:
-    """The CLIP with its weights, in evaluation mode; positions are resized to the input.
+    """The CLIP with its weights, in evaluation mode. Position embeddings are resized to the input.
 
     Args:
         weights: The safetensors file.
         size: Input side in pixels, a multiple of 16.
 
     Raises:
-        RuntimeError: If the file holds the weights of something else.
+        RuntimeError: If the weights belong to another architecture.
     """
     from open_clip.model import resize_pos_embed
     from safetensors.torch import load_file
@@ -90,23 +90,23 @@ def load(weights: str | Path, *, size: int = SIDE) -> open_clip.CLIP:
 
 
 def quicken(model: open_clip.CLIP) -> None:
-    """Make the image tower faster in place, for inference alone: the same function up to rounding.
+    """Make the image tower faster in place, for inference only; the function stays the same up to rounding.
 
-    Batch norms go into the convolutions before them, channels lie last in memory, as the CPU's kernels like them, and
-    attention multiplies a batch in one piece.
+    Batch norms are folded into the convolutions before them, the memory format is channels-last, which is fast on CPUs,
+    and attention multiplies a whole batch at once.
 
     Args:
-        model: From :func:`load`; some names in its state dict are others afterwards.
+        model: From :func:`load`; some names in its state dict change.
     """
     visual = cast("Any", model.visual)
     _fold_norms(visual.conv1)
     visual.conv1.to(memory_format=torch.channels_last)
     for block in visual.transformer.resblocks:
-        block.attn = _InOnePiece.of(block.attn)
+        block.attn = _BatchedAttention.of(block.attn)
 
 
 def _fold_norms(module: nn.Module) -> None:
-    """In all of a module's parts, a batch norm that follows a convolution becomes what timm does behind the norm."""
+    """Fold every batch norm into the convolution before it; only the activation of timm's norm layer remains."""
     before: tuple[str, nn.Module] | None = None
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and before is not None and isinstance(before[1], nn.Conv2d):
@@ -116,16 +116,16 @@ def _fold_norms(module: nn.Module) -> None:
         before = (name, child)
 
 
-class _InOnePiece(nn.MultiheadAttention):
-    """PyTorch's attention for an odd number of heads and frozen weights.
+class _BatchedAttention(nn.MultiheadAttention):
+    """PyTorch's attention, faster for an odd number of heads and frozen weights.
 
-    There PyTorch transposes a batch and multiplies image by image, in bfloat16 six times slower than all at once,
-    unless the transposed tokens happen to be contiguous. Here they are.
+    In this case PyTorch transposes the batch and multiplies image by image, unless the transposed tokens are
+    contiguous. In bfloat16 that is six times slower than all at once. This class makes them contiguous.
     """
 
     @classmethod
-    def of(cls, attention: nn.MultiheadAttention) -> _InOnePiece:
-        """The same attention, with copies of its weights."""
+    def of(cls, attention: nn.MultiheadAttention) -> _BatchedAttention:
+        """The same attention with copies of its weights."""
         made = cls(attention.embed_dim, attention.num_heads, batch_first=True)
         made.load_state_dict(attention.state_dict())
         return made.train(attention.training)
@@ -138,7 +138,7 @@ class _InOnePiece(nn.MultiheadAttention):
         *args: Any,  # noqa: ANN401
         **options: Any,  # noqa: ANN401
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As torch's; tokens (b n w)."""
+        """As in torch; tokens (b n w)."""
         if query is key is value:
             query = key = value = query.transpose(0, 1).contiguous().transpose(0, 1)
         return super().forward(query, key, value, *args, **options)

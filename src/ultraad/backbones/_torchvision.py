@@ -1,9 +1,8 @@
-"""Make ``import torchvision`` work beside a torch build its compiled operators were not made for.
+"""Make ``import torchvision`` work with a torch build that does not fit its compiled operators.
 
-A CPU-only torch next to PyPI's (CUDA) torchvision is a common pair on laptops. torchvision then cannot load its
-operator library, and its import dies with "operator torchvision::nms does not exist". open_clip and timm need only
-torchvision's transforms, so the two operator names that the import registers a fake for are declared here first.
-Where the library does load, nothing is done.
+A CPU-only torch with PyPI's (CUDA) torchvision is common on laptops. torchvision then cannot load its operator library,
+and the import fails with "operator torchvision::nms does not exist". open_clip and timm need only torchvision's
+transforms, so this module declares the two missing operators. If the library loads, it does nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 
 
 def ensure_torchvision() -> None:
-    """Import torchvision; declare the operators its import trips over if the first try fails."""
+    """Import torchvision; if that fails, declare the missing operators and import it again."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError as e:

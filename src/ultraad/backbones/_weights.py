@@ -1,4 +1,4 @@
-"""Where weights lie, how to get them once, and how to know that they are the right ones."""
+"""Find weights on this machine, fetch them, and verify them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 PAPER = "open_clip:ViT-L-14-336-quickgelu/openai"
 """The paper's backbone (section 3.1)."""
-
+_COMMON = {
+    PAPER: "the paper's backbone, 890 MB, 336 px",
+    "open_clip:ViT-B-16-quickgelu/openai": "a smaller general CLIP, 350 MB, 224 px",
+    "open_clip:ViT-L-14/laion2b_s32b_b82k": "LAION-2B, 224 px",
+}
 _WEIGHT_FILES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.bin",
@@ -29,15 +34,13 @@ class WeightsStatus:
     """One row of ``ultraad backbones list``.
 
     Attributes:
-        name: What to pass as ``--backbone``.
-        path: Where the weights lie; None if they are not on this machine.
-        sha256: Of the file, as far as known; None before a ``verify``.
-        note: One sentence for people.
+        name: The name for ``--backbone``.
+        path: The weights file; None if it is not on this machine.
+        note: A short description.
     """
 
     name: str
     path: Path | None
-    sha256: str | None
     note: str
 
 
@@ -52,14 +55,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def locate(model: str, tag: str, *, name: str) -> Path:
-    """The weights file of an open_clip model and tag on this machine.
+def locate(name: str) -> Path:
+    """The weights file of ``open_clip:<model>/<tag>`` on this machine.
 
     Raises:
-        WeightsError: If they are not here, with what to fetch, where it was looked for, and how to go offline.
+        WeightsError: If there is none; the message says which places were tried and how to get the weights.
     """
+    ensure_torchvision()
     import open_clip
 
+    model, _, tag = name.removeprefix("open_clip:").partition("/")
     record = open_clip.get_pretrained_cfg(model, tag)
     looked: list[str] = []
     repo, _, filename = str(record.get("hf_hub") or "").rpartition("/")
@@ -126,8 +131,6 @@ def fetch(name: str) -> Path:
         ConfigError: If the name is not one of these.
         WeightsError: If the download fails.
     """
-    from ultraad.backbones._torchvision import ensure_torchvision
-
     ensure_torchvision()
     rest = name.removeprefix("open_clip:")
     if rest == name or rest.startswith("local-dir:") or ("/" not in rest):
@@ -137,13 +140,7 @@ def fetch(name: str) -> Path:
         if rest.startswith("hf-hub:"):
             from huggingface_hub import snapshot_download
 
-            patterns = [
-                "*.json",
-                "*.txt",
-                "open_clip_model.safetensors",
-                "open_clip_pytorch_model.bin",
-                "*.model",
-            ]
+            patterns = ["*.json", "*.txt", "*.model", *_WEIGHT_FILES[:2]]
             return Path(snapshot_download(rest.removeprefix("hf-hub:"), allow_patterns=patterns))
         import open_clip
 
@@ -167,15 +164,12 @@ def fetch(name: str) -> Path:
 
 
 def verify_file(path: Path) -> str:
-    """sha256 of a weights file, checked where the right one is known.
+    """The sha256 of a weights file as hex digits, checked if the right one is known.
 
     The hub cache names its blobs by their sha256, and the embedded weights have a record beside them.
 
-    Returns:
-        The hex digest.
-
     Raises:
-        WeightsError: If the file is not what it should be.
+        WeightsError: If the file is missing or damaged.
     """
     if not path.is_file():
         msg = f"no such weights file: {path}"
@@ -209,11 +203,7 @@ def verify(name: str) -> tuple[Path, str]:
     elif rest.startswith("local-dir:"):
         path = find_checkpoint(Path(rest.removeprefix("local-dir:")))
     elif rest != name and "/" in rest:
-        from ultraad.backbones._torchvision import ensure_torchvision
-
-        ensure_torchvision()
-        model, _, tag = rest.partition("/")
-        path = locate(model, tag, name=name)
+        path = locate(name)
     elif Path(name).is_file():
         path = Path(name)
     elif Path(name).is_dir():
@@ -225,28 +215,22 @@ def verify(name: str) -> tuple[Path, str]:
 
 
 def listing() -> list[WeightsStatus]:
-    """The backbones a user is likely to want, and whether their weights are here."""
-    rows = []
+    """The most common backbones, and whether their weights are on this machine."""
     path = embedded_path()
-    here = path if path.is_file() else None
-    rows.append(WeightsStatus("embedded", here, None, "small ultrasound CLIP inside the package; no internet needed"))
-    known = (
-        (PAPER, "the paper's backbone, 890 MB, 336 px"),
-        ("open_clip:ViT-B-16-quickgelu/openai", "a smaller general CLIP, 350 MB, 224 px"),
-        ("open_clip:ViT-L-14/laion2b_s32b_b82k", "LAION-2B, 224 px"),
-    )
-    from ultraad.backbones._torchvision import ensure_torchvision
+    return [
+        WeightsStatus(
+            "embedded", path if path.is_file() else None, "small ultrasound CLIP inside the package; no internet needed"
+        ),
+        *(WeightsStatus(name, _located(name), note) for name, note in _COMMON.items()),
+        WeightsStatus("tiny", None, "random weights, for tests only; nothing to fetch"),
+    ]
 
-    ensure_torchvision()
-    for name, note in known:
-        model, _, tag = name.removeprefix("open_clip:").partition("/")
-        try:
-            found: Path | None = locate(model, tag, name=name)
-        except WeightsError:
-            found = None
-        rows.append(WeightsStatus(name, found, None, note))
-    rows.append(WeightsStatus("tiny", None, None, "random weights, for tests only; nothing to fetch"))
-    return rows
+
+def _located(name: str) -> Path | None:
+    try:
+        return locate(name)
+    except WeightsError:
+        return None
 
 
 def _hub_cache() -> str:

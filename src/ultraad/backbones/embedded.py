@@ -1,8 +1,7 @@
 """CLIP for breast ultrasound that ships with ultraad: 10 million parameters, 160 px, trained on simulated images only.
 
-A CLIP whose patch embedding is an EfficientNet-Lite0 trunk (timm) down to stride 16, so that the tower is a plain
-open_clip ViT to everyone who uses it: class token, patch tokens, ``ln_post``, ``proj``, open_clip's text tower and
-CLIP's own tokenizer.
+Its patch embedding is an EfficientNet-Lite0 trunk (timm) down to stride 16. Everything else is a plain open_clip ViT:
+class token, patch tokens, ``ln_post``, ``proj``, open_clip's text tower and CLIP's own tokenizer.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from pathlib import Path
 
 from ultraad.backbones import _embedded_tower as tower
 from ultraad.backbones import _weights as weights
-from ultraad.backbones._door import Backbone, DType
+from ultraad.backbones._door import Backbone, DType, check_side
 from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.types import PreprocessConfig
 
 
 def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
-    """The tower that ships with the package.
+    """Load the embedded backbone.
 
     Raises:
-        ConfigError: If ``size`` is not a multiple of 16, or something follows ``embedded:``.
+        ConfigError: If ``size`` is not a multiple of 16, or ``variant`` is not empty.
         WeightsError: If the weights file is missing from the installation or does not fit.
     """
     ensure_torchvision()
@@ -32,11 +31,7 @@ def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None
         msg = f"unknown backbone {name!r}; wanted 'embedded'"
         raise ConfigError(msg)
     path = _weights()
-    patch = tower.ARCHITECTURE["vision_cfg"]["patch_size"]
-    side = size or tower.SIDE
-    if side % patch:
-        msg = f"size {side} is not a multiple of the patch size {patch} of {name}; use {side // patch * patch}"
-        raise ConfigError(msg)
+    side = check_side(size or tower.SIDE, tower.ARCHITECTURE["vision_cfg"]["patch_size"], name)
     try:
         model = tower.load(path, size=side)
     except RuntimeError as e:
@@ -54,13 +49,13 @@ def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None
 
 
 def export(folder: Path) -> list[Path]:
-    """Write the tower for users of open_clip: weights, a Python file that builds it without ultraad, the model card.
+    """Write the backbone for users of open_clip: weights, a Python file that builds it without ultraad, a model card.
 
     Args:
-        folder: Made if needed; files of the same names are replaced.
+        folder: Made if needed; files with the same names are replaced.
 
     Returns:
-        What was written.
+        The written files.
 
     Raises:
         WeightsError: If the weights file is missing from the installation.

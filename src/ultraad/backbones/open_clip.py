@@ -1,7 +1,7 @@
 """Any class-token ViT of open_clip: ``open_clip:<model>/<tag>``, ``hf-hub:<id>``, ``local-dir:<folder>``, or a file.
 
-Nothing is downloaded while loading: what is missing is named, with the command that fetches it. So a hospital's
-offline machine and a laptop behave alike.
+Loading downloads nothing. If weights are missing, the message names them and the command that fetches them, so offline
+machines behave like all others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ultraad.backbones import _weights as weights
-from ultraad.backbones._door import Backbone, DType, preprocess_from
+from ultraad.backbones._door import Backbone, DType, check_side, preprocess_from
 from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.registry import similar
@@ -31,12 +31,10 @@ def load(rest: str, *, name: str, device: str, dtype: DType, size: int | None) -
     ensure_torchvision()
     import open_clip
 
-    if rest.startswith("local-dir:"):
-        return load_path(Path(rest.removeprefix("local-dir:")), name=name, device=device, dtype=dtype, size=size)
-    if rest.startswith("hf-hub:"):
-        return load_path(
-            weights.hub_folder(rest.removeprefix("hf-hub:")), name=name, device=device, dtype=dtype, size=size
-        )
+    if rest.startswith(("local-dir:", "hf-hub:")):
+        kind, _, where = rest.partition(":")
+        folder = weights.hub_folder(where) if kind == "hf-hub" else Path(where)
+        return load_path(folder, name=name, device=device, dtype=dtype, size=size)
     model, _, tag = rest.partition("/")
     cfg = open_clip.get_model_config(model)
     if cfg is None:
@@ -44,33 +42,29 @@ def load(rest: str, *, name: str, device: str, dtype: DType, size: int | None) -
         msg = f"open_clip has no model {model!r}; similar names: {near}"
         raise ConfigError(msg)
     if not tag:
-        log.warning("%s has no tag after '/': its weights are random and know nothing", name)
-        record: Mapping[str, Any] = {
-            "mean": open_clip.OPENAI_DATASET_MEAN,
-            "std": open_clip.OPENAI_DATASET_STD,
-        }
-        return _build(cfg, None, record, model=model, name=name, device=device, dtype=dtype, size=size)
+        log.warning("%s has no tag after '/', so its weights are random", name)
+        random = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+        return _build(cfg, None, random, model=model, name=name, device=device, dtype=dtype, size=size)
     record = open_clip.get_pretrained_cfg(model, tag)
     if not record:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
         msg = f"open_clip has no weights {tag!r} for {model}; tags: {tags}"
         raise ConfigError(msg)
     trained, built = bool(record.get("quick_gelu")), bool(cfg.get("quick_gelu"))
-    if trained != built:  # open_clip only warns, and it changes every number
+    if trained != built:  # open_clip only warns, but it changes every result
         other = f"{model}-quickgelu" if trained else model.removesuffix("-quickgelu")
         msg = (
             f"{name}: the weights were trained with {'QuickGELU' if trained else 'GELU'}, but {model} is built with "
             f"{'QuickGELU' if built else 'GELU'}. Use open_clip:{other}/{tag}"
         )
         raise ConfigError(msg)
-    path = weights.locate(model, tag, name=name)
-    return _build(cfg, path, record, model=model, name=name, device=device, dtype=dtype, size=size)
+    return _build(cfg, weights.locate(name), record, model=model, name=name, device=device, dtype=dtype, size=size)
 
 
 def load_path(path: Path, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
-    """A folder with ``open_clip_config.json`` and weights, or a weights file with that config beside it.
+    """Load a folder with ``open_clip_config.json`` and weights, or a weights file with that configuration beside it.
 
-    For a file, ``<stem>.json`` is looked for first.
+    For a file, ``<stem>.json`` is tried first.
 
     Raises:
         WeightsError: If config, weights or the normalisation record are missing.
@@ -98,16 +92,8 @@ def load_path(path: Path, *, name: str, device: str, dtype: DType, size: int | N
         )
         raise WeightsError(msg)
     checkpoint = path if path.is_file() else weights.find_checkpoint(path)
-    return _build(
-        record["model_cfg"],
-        checkpoint,
-        record.get("preprocess_cfg"),
-        model=None,
-        name=name,
-        device=device,
-        dtype=dtype,
-        size=size,
-    )
+    cfg, preprocess = record["model_cfg"], record.get("preprocess_cfg")
+    return _build(cfg, checkpoint, preprocess, model=None, name=name, device=device, dtype=dtype, size=size)
 
 
 def _build(
@@ -129,11 +115,7 @@ def _build(
         msg = f"{name}: its towers come from timm or transformers; ultraad needs open_clip's own ViT and text tower"
         raise ConfigError(msg)
     custom = cfg.pop("custom_text", False)
-    side = size or int(cfg["vision_cfg"]["image_size"])
-    patch = int(cfg["vision_cfg"]["patch_size"])
-    if side % patch:
-        msg = f"size {side} is not a multiple of the patch size {patch} of {name}; use {side // patch * patch}"
-        raise ConfigError(msg)
+    side = check_side(size or int(cfg["vision_cfg"]["image_size"]), int(cfg["vision_cfg"]["patch_size"]), name)
     cfg["vision_cfg"]["image_size"] = side
     preprocess = preprocess_from(dict(record or {}), size=side, where=name)
     with torch.random.fork_rng(devices=[]):

@@ -1,7 +1,7 @@
 """Random weights, for tests only; a few milliseconds per batch.
 
-``tiny`` has equal text and joint widths like OpenAI's towers; ``tiny:uneven`` differs in every number, so that a
-literal size in a method breaks.
+``tiny`` has equal text and joint widths, like OpenAI's models. In ``tiny:uneven`` every size differs, so that a size
+hard-coded in a method fails.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SHAPES: Mapping[str, Mapping[str, Any]] = {
 
 
 def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
-    """The random tower of this variant; the same weights every time."""
+    """The random backbone of this variant, with the same weights every time."""
     ensure_torchvision()
     from open_clip import CLIP, get_tokenizer
 

@@ -1,7 +1,7 @@
-"""A model as an ONNX or OpenVINO graph that is held to what PyTorch computes; see :mod:`ultraad.model.exported`.
+"""Export a model as an ONNX or OpenVINO graph that is checked against PyTorch; see :mod:`ultraad.model.exported`.
 
-The graph is ``Method.score`` between normalisation and softmax: pictures uint8 (b s s 3) as resized by Pillow, so that
-whoever runs it needs nothing of torch to prepare them. Any method whose ``score`` can be traced becomes a graph.
+The graph is normalisation, ``Method.score`` and softmax. Its input are pictures uint8 (b s s 3) resized by Pillow, so
+preparing them needs no torch. Every method with a traceable ``score`` can be exported.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import nn
 from ultraad.data.support import write_fingerprints
 from ultraad.errors import BundleError, ConfigError, ExportError
 from ultraad.io.files import sha256, whole_folder, write_json, write_text
+from ultraad.metrics.catalogue import METRICS
 from ultraad.model.exported import AUXILIARY, CONFIG, SUPPORT, Config, ExportedModel, ExportFacts, is_exported, load
 from ultraad.model.record import versions
 from ultraad.model.runtimes import GRAPHS, INPUT, open_session, require
@@ -42,15 +43,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
-"""Largest difference from PyTorch in score, map and probabilities that an export may have."""
-INT8_TOLERANCE = {"score": 0.01, "map": 0.02, "probs": 0.01}  # ours
-"""The same for int8, where there are no labelled images to measure its accuracy on."""
-INT8_POINTS = 0.5  # ours
+"""Largest allowed difference from PyTorch in score, map and probabilities."""
+INT8_TOLERANCE = {"score": 0.01, "map": 0.02, "probs": 0.01}
+"""The same for int8 without labelled images to measure its accuracy on."""
+INT8_POINTS = 0.5
 """Most points of a metric (of 100) that int8 may lose on labelled images."""
-_BATCHES = (1, 2, 5, 8)  # sizes of the parity test's batches
-_TURNS = 5  # of the timing, most
-_PATIENCE = 20.0  # seconds after which large models begin no other turn
-_METRICS = ("image_auroc", "pixel_auroc", "pixel_ap", "class_auroc_macro")
+_BATCHES = (1, 2, 5, 8)  # batch sizes of the parity check
+_TURNS = 5  # most turns of the timing
+_PATIENCE = 20.0  # seconds after which no other turn begins
+_METRICS = [spec.key for spec in METRICS.values() if spec.main]
 
 
 def export(
@@ -62,25 +63,25 @@ def export(
     check: str | Path | Sequence[Sample] | None = None,
     layout: str = "auto",
 ) -> ExportedModel:
-    """Write a model for another runtime; all or nothing. An exported model that stood in its place is replaced.
+    """Write a model for another runtime, completely or not at all. An older export in the folder is replaced.
 
     Args:
-        model: On the CPU, in float32.
+        model: A model on the CPU in float32.
         folder: Made if needed.
-        runtime: What will run it.
-        int8: Matrix products in int8 (ONNX Runtime only), if that holds: within :data:`INT8_TOLERANCE` of PyTorch on
-            simulated images, or within :data:`INT8_POINTS` of its metrics on ``check``.
-        check: Labelled images to measure int8 on; the model's own support images are left out.
-        layout: Of ``check``.
+        runtime: The runtime of the graph.
+        int8: Use int8 for matrix products (ONNX Runtime only). The results must stay within :data:`INT8_TOLERANCE` of
+            PyTorch on simulated images, or within :data:`INT8_POINTS` of its metrics on ``check``.
+        check: Labelled images to measure int8 on; the model's support images are left out.
+        layout: Layout of ``check``.
 
     Returns:
         The exported model, loaded.
 
     Raises:
         ConfigError: If the method cannot be traced, or the model or the options do not fit.
-        ExportError: If the graph differs from PyTorch by more than :data:`TOLERANCE`, or int8 does not hold.
-        BundleError: If something that is no exported model stands in its place.
-        DataError: If the place cannot be written to, or ``check`` cannot be read.
+        ExportError: If the graph differs from PyTorch by more than :data:`TOLERANCE`, or int8 loses too much.
+        BundleError: If the folder exists and is not an exported model.
+        DataError: If the folder cannot be written, or ``check`` cannot be read.
         MissingExtraError: If a package is missing.
     """
     folder = Path(folder)
@@ -94,7 +95,7 @@ def export(
         session = open_session(runtime, fresh, threads=torch.get_num_threads())
         pictures, wanted = _reference(model, sum(_BATCHES))
         parity = _differences(session, pictures, wanted)
-        _hold(parity, dict.fromkeys(parity, TOLERANCE), f"the {runtime} graph differs from PyTorch")
+        _check_within(parity, dict.fromkeys(parity, TOLERANCE), f"the {runtime} graph differs from PyTorch")
         if int8:
             _to_int8(fresh)
         write_text(fresh / SUPPORT, write_fingerprints(model.support))
@@ -115,7 +116,7 @@ def export(
         made = ExportedModel(fresh, config, threads=torch.get_num_threads())
         facts: dict[str, Any] = {"parity": {**parity, "tolerance": TOLERANCE, "images": len(pictures)}}
         if int8:
-            facts |= _hold_int8(model, made, pictures, wanted, check=check, layout=layout)
+            facts |= _check_int8(model, made, pictures, wanted, check=check, layout=layout)
         facts["speed"] = _speed(model, made, pictures)
         config = config.model_copy(update={"exported": about.model_copy(update=facts)})
         write_json(fresh / CONFIG, config.model_dump(mode="json"))
@@ -136,13 +137,13 @@ class Graph(nn.Module):
         super().__init__()
         config = model.preprocess.config
         self.method = _decided(model.method)
-        self.tower = model.backbone.model  # a method holds it outside the module tree; a graph must know its weights
+        self.tower = model.backbone.model  # outside the method's module tree, but the graph needs its weights
         # (3 1 1) each; a plain "mean" would collide with the name of an operation
         self.register_buffer("pixel_mean", torch.tensor(config.mean)[:, None, None])
         self.register_buffer("pixel_std", torch.tensor(config.std)[:, None, None])
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Pictures uint8 (b s s 3) to score (b,), map (b mh mw) and probs (b c), without what the model has not."""
+        """Pictures uint8 (b s s 3) to score (b,) and, if the model has them, map (b mh mw) and probs (b c)."""
         x = images.permute(0, 3, 1, 2)  # (b 3 s s)
         x = (x.float() / 255 - self.pixel_mean) / self.pixel_std
         return tuple(_outputs(self.method.score(x)).values())
@@ -155,7 +156,7 @@ def _outputs(scores: Scores) -> dict[str, torch.Tensor]:
 
 
 def _decided(method: Method) -> Method:
-    """A copy whose switches and counts, scalar buffers set by ``fit``, are Python's own: a graph has no branches."""
+    """A copy whose scalar integer buffers, set by ``fit``, are Python values, because a graph has no branches."""
     twin = copy.copy(method)
     twin._buffers = dict(method._buffers)
     for name, value in method._buffers.items():
@@ -166,30 +167,30 @@ def _decided(method: Method) -> Method:
 
 
 def _check(model: Model, folder: Path, *, runtime: Runtime, int8: bool, check: object) -> None:
-    """Refuse, before any work, what cannot be exported."""
+    """Check, before any work, that the model can be exported."""
     method, backbone = model.method, model.backbone
     if method.untraceable:
         msg = f"{method.info.name} cannot be exported: {method.untraceable}"
         raise ConfigError(msg)
     if backbone.dtype != torch.float32 or backbone.device.type != "cpu":
         msg = (
-            f"the image tower is {backbone.dtype} on {backbone.device}, and a graph is made from float32 on the CPU; "
+            f"the image tower is {backbone.dtype} on {backbone.device}, but export needs float32 on the CPU; "
             "load the model with device='cpu' and dtype='float32'"
         )
         raise ConfigError(msg)
     if int8 and runtime != "onnx":
-        msg = f"int8 is for ONNX Runtime, not for {runtime}; export with the format 'onnx', or without int8"
+        msg = f"int8 works with ONNX Runtime only, not with {runtime}; export to 'onnx', or without int8"
         raise ConfigError(msg)
     if check is not None and not int8:
-        msg = "labelled images are for checking int8; ask for int8 too, or leave them out"
+        msg = "labelled images are used only to check int8; ask for int8 too, or leave them out"
         raise ConfigError(msg)
     if folder.exists() and not is_exported(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        msg = f"{folder} exists and is not an exported model; choose another folder, or move what is there"
+        msg = f"{folder} exists and is not an exported model; choose another folder, or move that one"
         raise BundleError(msg)
 
 
 def _require(runtime: Runtime, *, int8: bool) -> list[str]:
-    """The packages that the export needs; all are imported, so that a missing one is noticed first."""
+    """The packages that the export needs. All are imported, so a missing one is reported first."""
     extras = {"onnx": "export", "onnxscript": "export"}
     if runtime == "onnx" or int8:
         extras["onnxruntime"] = "onnx"
@@ -201,10 +202,10 @@ def _require(runtime: Runtime, *, int8: bool) -> list[str]:
 
 
 def _trace(model: Model, path: Path) -> None:
-    """Write the ONNX graph; any number of images per call."""
+    """Write the ONNX graph, for any batch size."""
     graph = Graph(model).eval()
     side = model.preprocess.config.size
-    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # two: a single image could become a constant
+    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # a batch of one could become a constant
     with torch.no_grad(), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         names = list(_outputs(model.method.score(torch.zeros(1, 3, side, side))))
@@ -222,25 +223,25 @@ def _trace(model: Model, path: Path) -> None:
             reason = str(e.__cause__ or e).strip().splitlines()[0]
             msg = f"{model.method.info.name} cannot be exported: torch cannot make a graph of its score ({reason})"
             raise ExportError(msg) from e
-    for warning in said:  # of the exporter about itself
+    for warning in said:  # the exporter's own
         _log.debug("%s", warning.message)
     assert program is not None  # with dynamo=True
     program.save(path)
 
 
 def _to_openvino(folder: Path) -> None:
-    """Replace the ONNX graph by OpenVINO's form of it, in float32."""
+    """Replace the ONNX graph by its OpenVINO form, in float32."""
     openvino = require("openvino", extra="openvino")
     source = folder / GRAPHS["onnx"]
     openvino.save_model(openvino.Core().read_model(source), folder / GRAPHS["openvino"], compress_to_fp16=False)
-    for path in folder.glob(f"{source.name}*"):  # large weights lie beside the graph
+    for path in folder.glob(f"{source.name}*"):  # large weights are in separate files
         path.unlink()
 
 
 def _to_int8(folder: Path) -> None:
-    """Replace the graph by one with int8 matrix products: weights per channel, inputs scaled as they come.
+    """Replace the graph by one with int8 matrix products: weights per channel, inputs scaled dynamically.
 
-    Convolutions stay float32: EfficientNet's depthwise ones lose whole points of the map in int8.
+    Convolutions stay in float32: with EfficientNet's depthwise convolutions in int8, the maps lose whole points.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -257,9 +258,9 @@ def _to_int8(folder: Path) -> None:
 
 
 def _reference(model: Model, count: int) -> tuple[NDArray[np.uint8], Outputs]:
-    """Simulated pictures uint8 (b s s 3), and what PyTorch makes of them on the way that ``Method.predict`` goes."""
+    """Simulated pictures uint8 (b s s 3), and PyTorch's outputs for them, computed as in ``Method.predict``."""
     images = [simulate(seed, size=256).image for seed in range(count)]
-    images = [np.ascontiguousarray(image[: 256 - 8 * i]) for i, image in enumerate(images)]  # not all are square
+    images = [np.ascontiguousarray(image[: 256 - 8 * i]) for i, image in enumerate(images)]  # some are not square
     pictures = np.stack([model.preprocess.picture(image)[0] for image in images])
     with torch.no_grad():
         scores = model.method.score(torch.stack([model.preprocess.image(image)[0] for image in images]))
@@ -273,14 +274,14 @@ def _differences(run: Session, pictures: NDArray[np.uint8], wanted: Outputs) -> 
     return {name: float(np.abs(found[name] - value).max()) for name, value in wanted.items()}
 
 
-def _hold(found: dict[str, float], allowed: dict[str, float], what: str) -> None:
+def _check_within(found: dict[str, float], allowed: dict[str, float], what: str) -> None:
     over = [f"{name} by {d:.2g} (at most {allowed[name]:g})" for name, d in found.items() if not d <= allowed[name]]
     if over:  # also when NaN
         msg = f"{what}: {', '.join(over)}. Nothing was written"
         raise ExportError(msg)
 
 
-def _hold_int8(
+def _check_int8(
     model: Model,
     made: ExportedModel,
     pictures: NDArray[np.uint8],
@@ -289,11 +290,11 @@ def _hold_int8(
     check: str | Path | Sequence[Sample] | None,
     layout: str,
 ) -> dict[str, Any]:
-    """What int8 costs, if that is little enough."""
+    """Check int8 against its limits; returns the measured differences."""
     parity = _differences(made.run, pictures, wanted)
     facts: dict[str, Any] = {"parity": {**parity, "images": len(pictures)}}
     if check is None:
-        _hold(parity, INT8_TOLERANCE, "int8 does not hold accuracy; it differs from PyTorch")
+        _check_within(parity, INT8_TOLERANCE, "int8 is not accurate enough; it differs from PyTorch")
         return facts
     before, after = (evaluate(m, check, layout=layout, leaks="drop", bootstrap=0)["metrics"] for m in (model, made))
     values = {
@@ -302,12 +303,12 @@ def _hold_int8(
         if key in before and before[key]["value"] is not None
     }
     lost = {key: a - b for key, (a, b) in values.items()}
-    _hold(lost, dict.fromkeys(lost, INT8_POINTS), "int8 does not hold accuracy; it loses points of")
+    _check_within(lost, dict.fromkeys(lost, INT8_POINTS), "int8 is not accurate enough; it loses points of")
     return facts | {"check": {key: {"float32": round(a, 3), "int8": round(b, 3)} for key, (a, b) in values.items()}}
 
 
 def _speed(model: Model, made: ExportedModel, pictures: NDArray[np.uint8]) -> dict[str, dict[str, float]]:
-    """Milliseconds per image of the runtime and of PyTorch, in turns, with the same threads; median of the turns."""
+    """Milliseconds per image of the runtime and of PyTorch, measured in turns with the same threads; medians."""
     x = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255).contiguous()  # values do not matter here
     found = {}
     for batch in (1, 8):

@@ -17,6 +17,7 @@ from pydantic import Field
 from ultraad.config import Strict
 from ultraad.io import read_mask
 from ultraad.metrics import threshold
+from ultraad.metrics.catalogue import METRICS
 from ultraad.metrics.summary import Evaluation
 from ultraad.rng import seeded
 
@@ -32,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 FIXED = 0.5
 """Threshold where none could be fitted: scores and maps are probabilities."""
+
+_ESTIMATES = (*(s.key for s in METRICS.values() if s.main), "benign_malignant_auroc", "balanced_accuracy")
 
 
 class CalibrationConfig(Strict):
@@ -168,15 +171,7 @@ def _estimates(
             group=group,
         )
     metrics = evaluation.result(seed=seed)["metrics"]
-    keys = (
-        "image_auroc",
-        "pixel_auroc",
-        "pixel_ap",
-        "class_auroc_macro",
-        "benign_malignant_auroc",
-        "balanced_accuracy",
-    )
-    found = {key: metrics[key] for key in keys if key in metrics and metrics[key]["value"] is not None}
+    found = {key: metrics[key] for key in _ESTIMATES if key in metrics and metrics[key]["value"] is not None}
     return {key: Estimate(value=m["value"], low=m["low"], high=m["high"], n=m["n"]) for key, m in found.items()}
 
 

@@ -19,16 +19,16 @@ GRAPHS: dict[Runtime, str] = {"onnx": "model.onnx", "openvino": "model.xml"}
 INPUT = "images"
 Outputs = dict[str, "NDArray[np.float32]"]
 Session = Callable[["NDArray[np.uint8]"], Outputs]
-"""Pictures uint8 (b s s 3) to score (b,), map (b mh mw) and probs (b c), as far as the model has them."""
+"""Pictures uint8 (b s s 3) to score (b,) and, if the model has them, map (b mh mw) and probs (b c)."""
 
 
 def open_session(runtime: Runtime, folder: Path, *, threads: int | None = None) -> Session:
     """Load the graph of an exported folder.
 
     Args:
-        runtime: What it was exported for.
-        folder: Holds the graph, see :data:`GRAPHS`.
-        threads: The runtime's own choice if None.
+        runtime: The runtime of the graph.
+        folder: The folder with the graph, see :data:`GRAPHS`.
+        threads: Number of threads; the runtime chooses if None.
 
     Raises:
         MissingExtraError: If the runtime is not installed.
@@ -59,7 +59,9 @@ def _onnx(path: Path, threads: int | None) -> Session:
 
 def _openvino(path: Path, threads: int | None) -> Session:
     openvino = require("openvino", extra="openvino")
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}  # it takes bfloat16 where it can, and loses digits
+    options: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": "f32"
+    }  # by default it uses bfloat16 where it can, which loses precision
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
     try:
@@ -69,17 +71,17 @@ def _openvino(path: Path, threads: int | None) -> Session:
     names = [output.any_name for output in model.outputs]
 
     def run(pictures: NDArray[np.uint8]) -> Outputs:
-        found = model(pictures)  # the arrays belong to the request and change with the next call
+        found = model(pictures)  # the next call overwrites these arrays
         return {name: np.array(found[i], dtype=np.float32) for i, name in enumerate(names)}
 
     return run
 
 
 def require(package: str, *, extra: str) -> Any:  # noqa: ANN401  a module
-    """A package of an extra.
+    """Import a package of an extra.
 
     Raises:
-        MissingExtraError: If it is not installed, with the line that installs it.
+        MissingExtraError: If it is not installed; the message gives the pip command.
     """
     try:
         return import_module(package)
@@ -89,4 +91,6 @@ def require(package: str, *, extra: str) -> Any:  # noqa: ANN401  a module
 
 
 def _unreadable(path: Path, package: str, error: Exception) -> BundleError:
-    return BundleError(f"{package} cannot read {path}: {error}. Export the model again, with the versions of here")
+    return BundleError(
+        f"{package} cannot read {path}: {error}. Export the model again with the versions installed here"
+    )

@@ -203,11 +203,6 @@ def read_rows(folder: Path) -> Iterator[ImageRow]:
             raise DataError(msg) from e
 
 
-def read_predictions(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of ``predictions.jsonl`` as plain dictionaries. A cut-off line is skipped."""
-    yield from (found for _, found in _lines(folder / PREDICTIONS) if "id" in found)
-
-
 def read_errors(folder: Path) -> tuple[tuple[str, str], ...]:
     """(id, reason) of every image in ``errors.jsonl``, in order. A cut-off line is skipped."""
     found = (row for _, row in _lines(folder / ERRORS))
