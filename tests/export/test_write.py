@@ -103,9 +103,9 @@ def test_a_graph_that_predicts_something_else_is_not_kept(
     assert [p.name for p in tmp_path.iterdir()] == ["exported"]
 
 
-def test_nan_is_no_parity() -> None:
+def test_nan_is_a_difference() -> None:
     with pytest.raises(ExportError, match="score by nan"):
-        write._hold({"score": float("nan")}, {"score": 1.0}, "x")
+        write._check_within({"score": float("nan")}, {"score": 1.0}, "x")
 
 
 def test_what_stands_in_the_place(model: Model, onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,11 +124,11 @@ def test_what_stands_in_the_place(model: Model, onnx: Path, tmp_path: Path, monk
         export(model, tmp_path / "file" / "deeper")
 
 
-def test_what_does_not_fit_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_or_option_that_does_not_fit_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "exported"
     with pytest.raises(ConfigError, match="winclip cannot be exported: it takes its windows"):
         export(zero_shot(method="winclip", backbone="tiny"), folder)
-    with pytest.raises(ConfigError, match=r"bfloat16.* is made from float32"):
+    with pytest.raises(ConfigError, match=r"bfloat16.* export needs float32 on the CPU"):
         export(zero_shot(backbone=load_backbone("tiny", dtype="bfloat16")), folder)
     with pytest.raises(ConfigError, match="int8 works with ONNX Runtime only, not with openvino"):
         export(model, folder, runtime="openvino", int8=True)
@@ -167,7 +167,7 @@ def test_a_model_is_not_changed_by_exporting(model: Model, onnx: Path) -> None:
 # --- int8 ------------------------------------------------------------------------------------------------------------
 
 
-def test_int8_that_does_not_hold_is_not_kept(
+def test_int8_that_is_not_accurate_is_not_kept(
     model: Model, onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traced(monkeypatch, onnx)
@@ -177,7 +177,7 @@ def test_int8_that_does_not_hold_is_not_kept(
     assert not any(tmp_path.iterdir())
 
 
-def test_int8_that_holds(model: Model, onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accurate_int8_is_kept(model: Model, onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     traced(monkeypatch, onnx)
     monkeypatch.setattr(write, "INT8_TOLERANCE", dict.fromkeys(("score", "map", "probs"), 0.5))
     made = export(model, tmp_path / "exported", int8=True)
