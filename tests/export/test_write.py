@@ -124,7 +124,9 @@ def test_what_stands_in_the_place(model: Model, onnx: Path, tmp_path: Path, monk
         export(model, tmp_path / "file" / "deeper")
 
 
-def test_a_model_or_option_that_does_not_fit_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_or_option_that_does_not_fit_is_refused(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "exported"
     with pytest.raises(ConfigError, match="winclip cannot be exported: it takes its windows"):
         export(zero_shot(method="winclip", backbone="tiny"), folder)
