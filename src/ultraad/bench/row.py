@@ -297,7 +297,7 @@ class Bench(Facts):
     format: str = Field(FORMAT, description=f'`"{FORMAT}"`')
     status: str = Field("running", description="`running` (or killed), `complete`, `interrupted`, `failed`")
     recipe: Recipe = Field(description="the recipe with every default")
-    path: str | None = Field(None, description="path of the recipe's file")
+    path: str | None = Field(None, description="file or name of the recipe, as given")
     reference: str = Field("", description="label that the others are compared with")
     roots: dict[str, str] = Field({}, description="`{data set: folder}` of the data sets that were found")
     tests: tuple[TestSetSummary, ...] = Field((), description="test sets")
