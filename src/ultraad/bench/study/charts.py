@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ultraad.report.kit.charts import ROC, Curve, CurveType, cut, draw_curves, draw_reliability, small
-from ultraad.report.kit.svg import Axes, number, picture, shape, text, ticks
+from ultraad.report.kit.svg import Axes, number, padded, picture, shape, text, ticks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 STEPS = np.linspace(0, 1, 101)
 """Where curves of several seeds are averaged."""
-SHORTEST = 0.02  # least width of a value axis, so that differences between nearly equal methods do not look large
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def intervals(title: str, bars: Sequence[Bar]) -> Markup | None:
         return None
     ordered = sorted(bars, key=lambda b: (-b.value, b.name))
     width, left, height = 420.0, 132.0, 21.0
-    across = _padded([v for b in ordered for v in (b.value, b.low, b.high) if v is not None])
+    across = padded([v for b in ordered for v in (b.value, b.low, b.high) if v is not None])
     axes = Axes(left, width - 52, 8, 8 + height * len(ordered), across=across)
     parts = [axes.grid(at_x=ticks(*across, most=6), scale=100)]
     for i, b in enumerate(ordered):
@@ -102,7 +101,7 @@ def over_shots(title: str, series: Sequence[Series]) -> Markup | None:
     shots = sorted({k for s in series for k, _, _ in s.points})
     if len(shots) < 2:
         return None
-    up = _padded([v for s in series for _, mean, sd in s.points for v in (mean - (sd or 0), mean + (sd or 0))])
+    up = padded([v for s in series for _, mean, sd in s.points for v in (mean - (sd or 0), mean + (sd or 0))])
     axes = Axes(46, 408, 14, 262, across=(-0.25, len(shots) - 0.75), up=up)
     parts = [axes.grid(at_y=ticks(*up, most=7), scale=100), axes.labels("images per class for adaptation")]
     parts += [text(axes.x(i), axes.bottom + 17, f"{k}", "middle") for i, k in enumerate(shots)]
@@ -180,12 +179,6 @@ def _steps(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> NDArr
     """The precision of the first point that reaches each recall."""
     at = np.searchsorted(recall, STEPS - 1e-12).clip(max=recall.size - 1)
     return np.asarray(precision[at], dtype=np.float64)
-
-
-def _padded(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    margin = max(0.05 * (high - low), (SHORTEST - (high - low)) / 2)
-    return low - margin, high + margin
 
 
 def _marker(x: float, y: float, kind: str, title: str) -> Markup:

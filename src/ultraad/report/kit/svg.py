@@ -104,6 +104,13 @@ def number(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
+def padded(values: Sequence[float], *, shortest: float = 0.02) -> tuple[float, float]:
+    """The ends of an axis: a little more than the values, and so wide that nearly equal values look nearly equal."""
+    low, high = min(values), max(values)
+    margin = max(0.05 * (high - low), (shortest - (high - low)) / 2)
+    return low - margin, high + margin
+
+
 def ticks(low: float, high: float, *, most: int = 9) -> list[float]:
     """Round values between two others, at most so many."""
     raw = (high - low) / (most - 1)

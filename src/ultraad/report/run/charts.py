@@ -20,7 +20,7 @@ from ultraad.report.kit.charts import (
     large,
     steps,
 )
-from ultraad.report.kit.svg import Axes, bar, number, picture, shape, text, ticks
+from ultraad.report.kit.svg import Axes, bar, number, padded, picture, shape, text, ticks
 from ultraad.report.kit.words import count
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def histograms(groups: Sequence[tuple[str, Sequence[float], bool | None]], thres
     if not scores:
         return None
     base = len(groups) * (_ROW + _GAP) + 4
-    across = _range([*scores, threshold] if threshold is not None else scores)
+    across = padded([*scores, threshold] if threshold is not None else scores)
     axes = Axes(MARGIN, LARGE.right, 8, base, across=across)
     edges = np.linspace(*across, BINS + 1)
     parts: list[Markup] = []
@@ -111,10 +111,3 @@ def _at(thresholds: Sequence[float | None], points: Sequence[Point], threshold: 
     if threshold is None:
         return None
     return next((p for p, t in reversed([*zip(points, thresholds, strict=True)]) if t is None or t >= threshold), None)
-
-
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    """A little more than the values, so that no bar touches the frame; never empty."""
-    low, high = min(values), max(values)
-    margin = 0.03 * (high - low) or 0.05 * max(abs(high), 1.0)
-    return low - margin, high + margin

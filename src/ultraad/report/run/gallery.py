@@ -15,10 +15,8 @@ from ultraad.io import read_image
 from ultraad.io.overlay import THRESHOLD_COLOUR, TRUTH_COLOUR, heat
 from ultraad.report.kit.pictures import Example, Picture, Strip, css, extremes, inline
 from ultraad.report.kit.words import decimals
-from ultraad.report.run.numbers import NO_CLASS
 
 if TYPE_CHECKING:
-    from ultraad.report.run.read import RunData
     from ultraad.results.row import ImageRow
 
 _log = logging.getLogger(__name__)
@@ -73,26 +71,13 @@ class Album:
         return picture
 
 
-def examples(data: RunData, album: Album) -> list[tuple[str, list[Strip]]]:
-    """For each class the images with the highest, middle and lowest scores; a small class is shown whole."""
-    return [
-        (label or NO_CLASS, [album.strip(title, some) for title, some in spread(rows)])
-        for label, rows in data.by_label.items()
-    ]
-
-
 def spread(rows: Sequence[ImageRow], *, each: int = EACH) -> list[tuple[str, Sequence[ImageRow]]]:
-    """Rank by falling score (ties by id) and take both ends and the middle."""
+    """Rank by falling score (ties by id) and take both ends and the middle; a short ranking is kept whole."""
     ranked = sorted(rows, key=lambda r: (-r.score, r.id))
     parts = extremes(ranked, each)
     if parts is None:
         return [("all, highest score first", ranked)]
     return list(zip(("highest scores", "median scores", "lowest scores"), parts, strict=True))
-
-
-def mistakes(data: RunData, album: Album) -> list[Strip]:
-    """The most confident mistakes of each kind; kinds without any are left out."""
-    return [album.strip(title, rows) for title, rows in worst(data.rows) if rows]
 
 
 def worst(rows: Sequence[ImageRow], *, most: int = MISTAKES) -> list[tuple[str, list[ImageRow]]]:

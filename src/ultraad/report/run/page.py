@@ -48,8 +48,11 @@ def render(folder: str | Path) -> Path:
 def _content(data: RunData) -> dict[str, Any]:
     """Everything the template needs."""
     album = gallery.Album(data.folder)
-    examples = gallery.examples(data, album)
-    mistakes = gallery.mistakes(data, album)
+    examples = [
+        (label or numbers.NO_CLASS, [album.strip(title, some) for title, some in gallery.spread(rows)])
+        for label, rows in data.by_label.items()
+    ]
+    mistakes = [album.strip(title, rows) for title, rows in gallery.worst(data.rows) if rows]
     ranked = sorted(data.rows, key=lambda r: (-r.score, r.id))
     measured = data.measured
     return {
