@@ -97,8 +97,8 @@ def grid(scope: Scope) -> Grid | str:
         cases=tuple(Case(kind, short_id(id_), tuple(tiles[id_])) for kind, some in kinds for id_ in some),
         rule=(
             f"The {count(len(ids), 'lesion image')} with a known outline are ranked by the image's own pixel average "
-            f"precision (AP), mean over methods, seed {seed}. Shown are the {EACH} first, the {EACH} in the middle and "
-            f"the {EACH} last; ties are broken by file name, and the images are not hand-picked."
+            f"precision (AP), mean over methods, seed {seed}. Shown are the first {EACH}, the middle {EACH} and the "
+            f"last {EACH}; ties are broken by file name, and the images are not hand-picked."
         ),
     )
 
