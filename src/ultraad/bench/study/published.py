@@ -17,13 +17,6 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class PaperSet(_Strict):
-    """How a test set of the paper is recognised: by its layout or by its name in the recipe."""
-
-    layout: str | None = None
-    set: str | None = None
-
-
 class PaperRow(_Strict):
     """The paper's numbers for one method: {test set: {metric: {shots: percent}}}."""
 
@@ -41,12 +34,12 @@ class PaperVariant(_Strict):
 
 
 class Paper(_Strict):
-    """The content of published.yaml."""
+    """The content of published.yaml; a test set is recognised by its layout or by its name in the recipe."""
 
     source: str
     backbone: str
     adapted_on: str
-    test_sets: dict[str, PaperSet]
+    test_sets: dict[str, dict[str, str]]
     rows: tuple[PaperRow, ...]
     ablation: tuple[PaperVariant, ...]
     remarks: tuple[str, ...]
@@ -65,10 +58,8 @@ def test_set(row: Row) -> str | None:
     part = test.split or test.include_tags or test.exclude_tags or test.transform != "none"
     if part or layouts != (paper().adapted_on,):
         return None
-    for name, wanted in paper().test_sets.items():
-        if wanted.layout in {None, test.layout} and wanted.set in {None, test.set.casefold()}:
-            return name
-    return None
+    facts = {"layout": test.layout, "set": test.set.casefold()}
+    return next((name for name, wanted in paper().test_sets.items() if wanted.items() <= facts.items()), None)
 
 
 def value(row: Row, metric: str) -> float | None:
@@ -86,8 +77,7 @@ def value(row: Row, metric: str) -> float | None:
 
 def why_different(backbone: str) -> str:
     """Why our numbers may differ from the printed ones."""
-    choices = "the paper leaves choices open, its code is not public, and its support sets are not known"
-    if "ViT-L-14-336" in backbone:
-        return f"Why they differ from the printed ones: {choices}."
-    other = f"the paper uses {paper().backbone}, these rows use {backbone}"
-    return f"Why they differ from the printed ones: {other}. Besides, {choices}."
+    reasons = ["the paper leaves choices open, its code is not public, and its support sets are not known"]
+    if "ViT-L-14-336" not in backbone:
+        reasons.insert(0, f"the paper uses {paper().backbone}, these rows use {backbone}")
+    return f"Reasons for differences from the printed numbers: {'; '.join(reasons)}."
