@@ -136,7 +136,7 @@ def test_flat_images_are_named_and_are_no_near_duplicates(tmp_path):
     assert not any(k.startswith("near") for k in faults)
 
 
-def test_classes_and_patients_that_are_not_known(tmp_path):
+def test_unknown_classes_and_patients_are_warnings(tmp_path):
     faults = found(audit(helpers.write_folder(tmp_path / "f", classes=("a", "b"))))
     assert "classes: a, b" in faults["no_normal_class"].message
     assert faults["no_patients"].severity == "warning"
@@ -156,7 +156,7 @@ def test_classes_and_patients_that_are_not_known(tmp_path):
         (("normal", "", ""), ("normal", "p0", ""), None, "warning"),
     ],
 )
-def test_identical_files_by_what_they_join(first, second, kind, severity, tmp_path):
+def test_identical_files_are_classified_by_what_they_connect(first, second, kind, severity, tmp_path):
     root = table(tmp_path, [("a.png", 1, *first), ("b.png", 1, *second), ("c.png", 2, "benign", "p9", "")])
     faults = found(audit(root))
     duplicates = {k: f for k, f in faults.items() if "duplicate" in k}
@@ -176,7 +176,7 @@ def test_identical_files_by_what_they_join(first, second, kind, severity, tmp_pa
         (("normal", "p0", ""), ("normal", "p0", ""), "within_patient", "info"),
     ],
 )
-def test_nearly_identical_pictures_by_what_they_join(first, second, kind, severity, tmp_path):
+def test_near_duplicates_are_classified_by_what_they_connect(first, second, kind, severity, tmp_path):
     root = table(tmp_path, [("a.png", 1, *first), ("b.png", 1, *second), ("c.png", 2, "benign", "p9", "")])
     helpers.save(root / "b.png", resave(root / "a.png"))
     duplicates = {k: f for k, f in found(audit(root)).items() if "duplicate" in k}
@@ -197,12 +197,12 @@ def test_a_patient_in_two_splits_is_an_error(tmp_path):
     assert (fault.severity, fault.items) == ("error", ("p0: test, train",))
 
 
-def test_one_image_has_no_twin(tmp_path):
+def test_a_single_image_has_no_duplicate(tmp_path):
     report = audit(table(tmp_path, [("a.png", 1, "normal", "p0", "")]))
     assert report.findings == ()
 
 
-def test_different_scenes_are_not_alike(tmp_path):
+def test_different_scenes_are_not_near_duplicates(tmp_path):
     report = audit(big(tmp_path, per_class=12))
     assert not [f for f in report.findings if "duplicate" in f.kind]
 
@@ -259,7 +259,7 @@ def test_tag_auroc_equals_scikit_learn(bus_uclm_dir):
     assert (tags["marks"].normal, tags["marks"].abnormal) == (0, 4)
 
 
-def test_telling_tags_are_a_warning(bus_uclm_dir):
+def test_tags_that_predict_the_label_are_a_warning(bus_uclm_dir):
     fault = found(audit(bus_uclm_dir))["shortcut"]
     assert fault.severity == "warning"
     assert [i.split(":")[0] for i in fault.items] == ["marks"]

@@ -38,7 +38,7 @@ def test_every_pass_has_all_images_in_a_new_order(busi_dir: Path) -> None:
     assert ids(list(batches_of(load_auxiliary(busi_dir), seed=1))) != ids(first)
 
 
-def test_truth_comes_along(busi_dir: Path) -> None:
+def test_batches_have_labels_and_masks(busi_dir: Path) -> None:
     found = load_auxiliary(busi_dir)
     assert found.source == f"busi:{busi_dir.resolve()}"
     truth = {s.id: s.anomalous for s in found.samples}
@@ -51,7 +51,7 @@ def test_truth_comes_along(busi_dir: Path) -> None:
         assert torch.equal(batch.masks.flatten(1).any(1), batch.anomalous)
 
 
-def test_other_class_names_are_fine(tmp_path: Path) -> None:
+def test_class_names_may_differ_from_the_support(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "organ", classes=("healthy", "cyst"))
     (batch,) = batches_of(load_auxiliary(root), batch_size=99)
     assert batch.classes == ("healthy", "cyst")
@@ -85,7 +85,7 @@ def test_bad_files_are_skipped_with_one_warning(tmp_path: Path, caplog: pytest.L
     assert len(data) == 3
 
 
-def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
+def test_no_readable_image_is_an_error(tmp_path: Path) -> None:
     root = write_busi(tmp_path / "busi", per_class=1)
     found = load_auxiliary(root)
     for sample in found.samples:
@@ -94,7 +94,9 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
         list(batches_of(found))
 
 
-def test_images_of_unknown_state_are_left_out(busi_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+def test_images_not_known_to_be_normal_or_abnormal_are_skipped(
+    busi_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
     samples = scan(busi_dir)
     mixed = [replace(samples[0], anomalous=None), *samples[1:]]
     monkeypatch.setattr("ultraad.data.auxiliary.sources.scan", lambda *_, **__: mixed)

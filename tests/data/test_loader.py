@@ -169,7 +169,7 @@ def test_arrays_that_are_refused(preprocess, array, message):
         array_batch([array], ["x"], preprocess)
 
 
-def test_one_id_per_array(preprocess):
+def test_every_array_needs_an_id(preprocess):
     with pytest.raises(DataError, match="1 images and 2 ids"):
         array_batch([np.zeros((9, 9), np.uint8)], ["a", "b"], preprocess)
 
@@ -206,14 +206,14 @@ def test_bad_files_are_reported_and_skipped(tmp_path, run):
     assert "is not an image" in failed[0][1]
 
 
-def test_nothing_and_nothing_readable(tmp_path, run):
+def test_no_samples_and_no_readable_samples_give_no_batches(tmp_path, run):
     assert list(run([])[0]) == []
     batches, failed = run([Sample(id="gone", image=tmp_path / "gone.png")])
     assert list(batches) == []
     assert len(failed) == 1
 
 
-def test_look_ahead_is_bounded(tmp_path, run, monkeypatch):
+def test_prefetching_is_bounded(tmp_path, run, monkeypatch):
     path = write(tmp_path / "a.png", 1)
     decoded = []
     load = loader._load

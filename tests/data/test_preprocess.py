@@ -96,7 +96,7 @@ def test_mask_and_image_share_one_geometry(hw, mode):
     assert not (disagree & ((x[0] < 0.1) | (x[0] > 0.9))).any()
 
 
-def test_source_arrays_stay_as_they_are():
+def test_source_arrays_are_not_changed():
     image = noise(40, 40)
     image.setflags(write=False)
     x, _ = Preprocess(config()).image(image)

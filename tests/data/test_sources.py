@@ -49,7 +49,7 @@ def test_layout_is_detected_and_scanned_in_one_order(name, layouts, tmp_path):
 
 
 @pytest.mark.parametrize("name", sources.available())
-def test_layout_says_what_it_is(name):
+def test_every_layout_describes_itself(name):
     source = sources.get(name)
     assert source.name == name
     assert source.title
@@ -85,7 +85,7 @@ def test_class_order(name, classes, layouts, tmp_path):
     assert normal == (classes[0] if classes[0] in {"good", "normal"} else None)
 
 
-def test_unknown_folder_is_described_with_all_pictures(tmp_path):
+def test_an_unknown_folder_is_answered_with_all_layouts(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(DataError) as e:
         sources.detect(tmp_path)
@@ -94,7 +94,7 @@ def test_unknown_folder_is_described_with_all_pictures(tmp_path):
         assert base.indent(sources.get(name).layout) in str(e.value)
 
 
-def test_what_is_there_is_described(tmp_path):
+def test_the_content_of_an_unknown_folder_is_named(tmp_path):
     with pytest.raises(DataError, match="Found: an empty folder"):
         sources.detect(tmp_path)
     for n in range(12):
@@ -112,13 +112,13 @@ def test_no_image_at_all(tmp_path):
         sources.scan(tmp_path)
 
 
-def test_missing_folder_is_not_an_unknown_one(tmp_path):
+def test_a_missing_folder_is_reported_as_missing(tmp_path):
     for call in (sources.detect, sources.scan, lambda p: sources.scan(p, layout="csv")):
         with pytest.raises(DataError, match="does not exist"):
             call(tmp_path / "nowhere")
 
 
-def test_two_layouts_at_once_ask_for_a_name(tmp_path):
+def test_a_folder_of_two_layouts_needs_a_name(tmp_path):
     helpers.write_csv(tmp_path)
     helpers.write_coco(tmp_path)
     with pytest.raises(DataError, match="coco, csv; choose one with layout="):
@@ -167,7 +167,7 @@ def test_natural_order_counts():
         (None, ("normal",), None),
     ],
 )
-def test_what_a_class_name_says(label, labels, expected):
+def test_lesions_are_inferred_from_class_names(label, labels, expected):
     assert sources.is_anomalous(label, labels) is expected
 
 
@@ -264,7 +264,7 @@ def test_bus_bra(tmp_path):
 
 
 @pytest.mark.parametrize("labels", ["xlsx", "csv", "folders"])
-def test_udiat_in_each_of_its_forms(labels, tmp_path):
+def test_udiat_labels_from_sheet_table_or_folders(labels, tmp_path):
     samples = sources.scan(helpers.write_udiat(tmp_path, labels=labels))
     expected = {f"{n:06d}": "malignant" if n % 2 == 0 else "benign" for n in range(1, 5)}
     assert {s.image.stem: s.label for s in samples} == expected
@@ -288,7 +288,7 @@ def test_udiat_names_the_extra(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("masks", ["beside", "inside", "sibling", "apart"])
-def test_folder_finds_masks_wherever_they_are(masks, tmp_path):
+def test_folder_finds_masks_in_all_usual_places(masks, tmp_path):
     samples = by_id(helpers.write_folder(tmp_path, masks=masks))
     assert len(samples) == 12
     np.testing.assert_array_equal(

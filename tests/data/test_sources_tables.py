@@ -75,7 +75,7 @@ def test_csv_faults(header, row, message, tmp_path):
     assert str(table) in str(e.value) or str(tmp_path) in str(e.value)
 
 
-def test_csv_that_is_no_text(tmp_path):
+def test_csv_that_is_not_text(tmp_path):
     (tmp_path / "samples.csv").write_bytes(b"image\n\xff\xfe\x00.png\n")
     with pytest.raises(DataError, match="cannot read the table"):
         sources.scan(tmp_path)
@@ -164,7 +164,7 @@ def test_coco_category_called_normal(tmp_path):
     assert isinstance(samples["images/0.png"].masks[0], Region)
 
 
-def test_coco_that_is_no_json(tmp_path):
+def test_coco_that_is_not_json(tmp_path):
     (tmp_path / "annotations.json").write_text("{")
     with pytest.raises(DataError, match="cannot read the annotations"):
         sources.scan(tmp_path)

@@ -45,7 +45,7 @@ def wide_dir(tmp_path):
     return tmp_path
 
 
-def test_draw_is_balanced_ordered_and_known(busi_dir):
+def test_a_draw_is_balanced_and_ordered(busi_dir):
     support = draw_support(busi_dir, shots=2, seed=3)
     assert [s.label for s in support.samples] == ["normal"] * 2 + ["benign"] * 2 + ["malignant"] * 2
     assert [s.anomalous for s in support.samples] == [False] * 2 + [True] * 4
@@ -76,7 +76,7 @@ def test_every_image_can_be_drawn_equally_often(wide_dir):
     assert max(counts) <= 16
 
 
-def test_leaving_out_does_not_reshuffle_the_others(wide_dir):
+def test_excluding_images_does_not_reorder_the_others(wide_dir):
     everything = draw_support(wide_dir, shots=20)
     fewer = draw_support(wide_dir, shots=5, exclude_tags=["marks"], exclude_groups=["p3"])
     for label in everything.classes:
@@ -85,7 +85,7 @@ def test_leaving_out_does_not_reshuffle_the_others(wide_dir):
         assert not any(s.tags or s.group == "p3" for s in fewer.samples)
 
 
-def test_per_patient_spreads(wide_dir):
+def test_a_draw_per_patient_spreads_over_patients(wide_dir):
     support = draw_support(wide_dir, shots=8, per_patient=True)
     for label in support.classes:
         assert {s.group for s in support.samples if s.label == label} == {f"p{n}" for n in range(8)}
@@ -93,7 +93,7 @@ def test_per_patient_spreads(wide_dir):
     assert [s.group for s in more.samples if s.label == "benign"].count("p7") == 2
 
 
-def test_per_patient_needs_patients(busi_dir):
+def test_a_draw_per_patient_needs_patient_ids(busi_dir):
     with pytest.raises(DataError, match="has no patient IDs"):
         draw_support(busi_dir, shots=1, per_patient=True)
 
@@ -125,7 +125,7 @@ def test_abnormal_images_without_usable_mask_are_skipped(bus_uclm_dir, caplog):
     assert "skipped 4 abnormal image(s)" in caplog.text
 
 
-def test_without_any_mask_all_abnormal_images_serve(tmp_path, caplog):
+def test_without_any_mask_all_abnormal_images_are_used(tmp_path, caplog):
     root = helpers.write_folder(tmp_path, masks="none")
     assert len(draw_support(root, shots=4).samples) == 12
     assert caplog.text == ""
@@ -173,7 +173,7 @@ def test_misspelt_exclusions_are_errors_and_pointless_ones_are_logged(bus_uclm_d
     assert "has no tags, so excluding" in caplog.text
 
 
-def test_hand_chosen_support_takes_everything(tmp_path):
+def test_a_hand_picked_support_takes_every_image(tmp_path):
     root = helpers.write_folder(tmp_path)
     (root / "malignant" / "3.png").unlink()
     support = support_from_folder(root)
@@ -182,13 +182,13 @@ def test_hand_chosen_support_takes_everything(tmp_path):
     assert len(support_from_folder(root, classes=["normal", "benign"]).samples) == 8
 
 
-def test_digest_is_what_it_says(busi_dir):
+def test_digest_is_the_sha256_of_ids_and_contents(busi_dir):
     support = draw_support(busi_dir, shots=1)
     lines = [f"{s.id}\0{hashlib.sha256(s.image.read_bytes()).hexdigest()}\n" for s in support.samples]
     assert support.digest == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def test_digest_follows_the_pictures_not_the_place(busi_dir, tmp_path):
+def test_digest_depends_on_the_pictures_not_the_folder(busi_dir, tmp_path):
     copy = shutil.copytree(busi_dir, tmp_path / "copy")
     a, b = draw_support(busi_dir, shots=2), draw_support(copy, shots=2)
     assert a.digest == b.digest
@@ -287,7 +287,7 @@ def test_edited_or_foreign_files_are_refused(busi_dir, tmp_path):
         load_support(tmp_path / "absent.json")
 
 
-def test_other_patients_of_the_same_set_are_fine(bus_uclm_dir):
+def test_other_patients_of_the_same_set_are_accepted(bus_uclm_dir):
     support = draw_support(bus_uclm_dir, shots=2)
     check_leakage(support, [s for s in sources.scan(bus_uclm_dir) if s.split == "test"])
 
@@ -355,7 +355,7 @@ def test_dicom_patients_are_the_same_everywhere(tmp_path):
         check_leakage(support, sources.scan(tmp_path / "b"))
 
 
-def test_fingerprints_stand_in_for_the_images(busi_dir):
+def test_fingerprints_replace_the_images(busi_dir):
     support = draw_support(busi_dir, shots=1)
     prints = fingerprints(support)
     assert [(p.id, p.group, p.sha256, p.source) for p in prints] == [
@@ -383,7 +383,7 @@ def test_leaking_splits_what_check_refuses(bus_uclm_dir):
     check_leakage(support, [s for s in samples if s not in bad])
 
 
-def test_unreadable_evaluated_files_are_passed_over(busi_dir, tmp_path):
+def test_unreadable_evaluated_files_are_skipped(busi_dir, tmp_path):
     support = draw_support(busi_dir, shots=1)
     root = helpers.write_folder(tmp_path)
     samples = sources.scan(root)

@@ -104,7 +104,7 @@ def test_every_shipped_ultrasound_file_is_read():
     }
 
 
-def test_shipped_rgb_is_its_own_bytes():
+def test_shipped_rgb_equals_its_bytes():
     ds = pydicom.dcmread(SHIPPED / "examples_rgb_color.dcm")
     wanted = np.frombuffer(ds.PixelData, np.uint8).reshape(240, 320, 3)
     np.testing.assert_array_equal(read_image(SHIPPED / "examples_rgb_color.dcm"), wanted)
@@ -128,7 +128,7 @@ def test_shipped_palette_is_a_table_lookup():
 
 
 @pytest.mark.parametrize("frame", [0, 13, 29])
-def test_shipped_jpeg_cine_is_what_a_jpeg_reader_shows(frame):
+def test_shipped_jpeg_cine_equals_a_jpeg_reader(frame):
     file = SHIPPED / "examples_ybr_color.dcm"
     ds = pydicom.dcmread(file)
     code = list(generate_frames(ds.PixelData, number_of_frames=30))[frame]
@@ -137,7 +137,7 @@ def test_shipped_jpeg_cine_is_what_a_jpeg_reader_shows(frame):
     assert count_frames(file) == 30
 
 
-def test_shipped_jpeg2000_is_what_a_jpeg2000_reader_shows():
+def test_shipped_jpeg2000_equals_a_jpeg2000_reader():
     file = SHIPPED / "examples_jpeg2k.dcm"
     (code,) = generate_frames(pydicom.dcmread(file).PixelData, number_of_frames=1)
     got = read_image(file)
@@ -216,7 +216,7 @@ def test_window_after_rescale(path):
 
 @pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4"])
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-def test_grey_by_table_is_grey_by_pixel(kind, photometric):
+def test_grey_by_table_equals_grey_by_pixel(kind, photometric):
     limits = np.iinfo(np.dtype(kind))
     stored = np.random.default_rng(0).integers(limits.min, limits.max, (300, 300), kind, endpoint=True)
     stored[0, :2] = limits.min, limits.max
@@ -279,7 +279,7 @@ def test_palette_with_first_entry_and_clipping(path, bits):
 
 
 @pytest.mark.parametrize(("entry", "wanted"), [(65535, 0), (255, 200)])
-def test_the_table_not_the_frame_says_how_deep_a_palette_is(path, entry, wanted):
+def test_the_depth_of_a_palette_comes_from_the_table(path, entry, wanted):
     table = np.array([200, entry], dtype="<u2")
     ds = make(np.zeros((H, W), np.uint8), "PALETTE COLOR")  # the second entry is not used
     for colour in ("Red", "Green", "Blue"):
@@ -325,7 +325,7 @@ def test_jpeg_baseline_colour(path):
 # ---- frames, header, errors ---------------------------------------------------------------------------------------
 
 
-def test_only_the_asked_frame_is_decoded(path, rgb, monkeypatch):
+def test_only_the_requested_frame_is_decoded(path, rgb, monkeypatch):
     cine = np.stack([np.full_like(rgb, 10 * i) for i in range(20)])
     ds = make(cine, "RGB")
     ds.compress(RLELossless)
@@ -362,7 +362,7 @@ KINDS = ("native", "table", "no offsets", "extended table", "pieces, table", "pi
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_frame_by_frame_is_the_whole_cine(path, rgb, kind):
+def test_single_frames_equal_the_whole_cine(path, rgb, kind):
     cine = np.stack([np.roll(rgb, i, axis=1) for i in range(7)])
     whole = pydicom.dcmread(with_frames(path, cine, kind)).pixel_array
     for frame in (6, 0, 3, 3, 5, 1, 2, 4):
@@ -370,7 +370,7 @@ def test_frame_by_frame_is_the_whole_cine(path, rgb, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS[:-1])
-def test_a_late_frame_costs_no_more_than_an_early_one(path, rgb, kind, monkeypatch):
+def test_a_late_frame_takes_no_longer_than_an_early_one(path, rgb, kind, monkeypatch):
     with_frames(path, np.stack([rgb] * 50), kind)
     reads = []
     unpack = encaps.unpack
@@ -385,7 +385,7 @@ def test_a_late_frame_costs_no_more_than_an_early_one(path, rgb, kind, monkeypat
     assert steps[0] < 50
 
 
-def test_a_cine_cut_short_gives_the_frames_it_has(path, rgb):
+def test_a_truncated_cine_gives_its_complete_frames(path, rgb):
     whole = with_frames(path, np.stack([rgb] * 5), "no offsets").read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert count_frames(path) == 5
@@ -563,7 +563,7 @@ def test_patients_are_told_apart_and_never_named(path, rgb):
     assert patient(PatientID="") is None
 
 
-def test_a_header_that_makes_no_sense(path):
+def test_a_header_with_invalid_values_is_a_data_error(path):
     warnings.simplefilter("ignore", UserWarning)  # pydicom's, about the same value
     for function in (dicom.metadata, read_image):
         with pytest.raises(DataError, match="DICOM header of"):

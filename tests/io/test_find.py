@@ -65,7 +65,7 @@ def test_files_are_taken_as_named_even_with_pattern_letters(tree):
     assert find_images(asked) == asked
 
 
-def test_each_file_once_in_the_order_asked_for(tree):
+def test_each_file_once_in_the_given_order(tree):
     got = names(find_images([tree / "sub", tree / "benign (10).png", tree]), tree)
     assert got[:3] == ["sub/cine.dcm", "sub/IM0001", "benign (10).png"]
     assert len(got) == len(set(got)) == 6

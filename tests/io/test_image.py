@@ -59,7 +59,7 @@ def test_grey_palette_and_one_bit(tmp_path, rgb):
     np.testing.assert_array_equal(read_image(save(tmp_path / "1.png", bits)), np.dstack([bits * np.uint8(255)] * 3))
 
 
-def test_alpha_lies_over_black(tmp_path):
+def test_alpha_is_blended_over_black(tmp_path):
     rgba = np.zeros((H, W, 4), dtype=np.uint8)
     rgba[...] = (200, 100, 50, 255)
     rgba[:, :10, 3] = 0
@@ -149,7 +149,7 @@ def test_pages_of_a_tiff(tmp_path):
             read_image(path, frame=frame)
 
 
-def test_content_decides_not_the_name(tmp_path, rgb):
+def test_the_content_decides_the_format_not_the_name(tmp_path, rgb):
     for name in ("png-named.jpg", "png-named.dcm", "no-suffix"):
         path = tmp_path / name
         Image.fromarray(rgb).save(path, format="PNG")
@@ -198,7 +198,7 @@ def test_truncated_files(tmp_path, rgb, suffix):
                 read_image(cut)
 
 
-def test_files_that_are_no_images(tmp_path):
+def test_files_that_are_not_images(tmp_path):
     cases = {
         "empty.png": (b"", "is empty"),
         "text.png": (b"patient,label\n1,benign\n", "is not an image"),

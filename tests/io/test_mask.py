@@ -56,7 +56,7 @@ def test_deep_one_bit_palette_and_grey_alpha_masks(tmp_path, lesion):
 
 
 @pytest.mark.parametrize("value", [90, 255])
-def test_jpeg_ripples_are_not_lesion(tmp_path, lesion, value):
+def test_jpeg_artefacts_are_not_lesion(tmp_path, lesion, value):
     path = save(tmp_path / "m.jpg", lesion * np.uint8(value), quality=60)
     assert (np.asarray(Image.open(path)) > 0).sum() > 1.1 * lesion.sum()  # the ripples are there
     got = read_mask([path], shape=(H, W))
@@ -65,14 +65,14 @@ def test_jpeg_ripples_are_not_lesion(tmp_path, lesion, value):
     assert not read_mask([black], shape=(H, W)).any()
 
 
-def test_union_and_nothing(tmp_path, lesion):
+def test_several_masks_are_joined_and_none_is_empty(tmp_path, lesion):
     left = lesion & (np.arange(W) < 25)
     paths = [save(tmp_path / "a.png", left), save(tmp_path / "b.png", lesion & ~left)]
     np.testing.assert_array_equal(read_mask(paths, shape=(H, W)), lesion)
     assert not read_mask([], shape=(H, W)).any()
 
 
-def test_a_mask_is_never_stretched(tmp_path, lesion):
+def test_a_mask_is_never_resized(tmp_path, lesion):
     path = save(tmp_path / "m.png", lesion)
     for masks in ([path], [Region(size=(H, W), rle=(H * W,))]):
         with pytest.raises(MaskSizeError, match=f"{W} x {H} pixels but its image is {H} x {W}"):

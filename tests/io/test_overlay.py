@@ -31,7 +31,7 @@ def test_brightness_grows_with_the_value():
     assert (np.diff(grey[0]) >= -0.5).all()
 
 
-def test_a_normal_image_stays_as_it_is(image):
+def test_a_normal_image_is_not_changed(image):
     np.testing.assert_array_equal(overlay(image, np.zeros((H, W)), threshold=0.5, mask=np.zeros((H, W), bool)), image)
     np.testing.assert_array_equal(overlay(image, np.full((H, W), 0.2), low=0.2), image)
 
@@ -59,14 +59,14 @@ def test_contours_are_the_inner_edge(image):
     np.testing.assert_array_equal((got == THRESHOLD_COLOUR).all(-1), ring)
 
 
-def test_contours_grow_with_the_picture():
+def test_contours_are_thicker_in_larger_pictures():
     mask = np.zeros((900, 900), dtype=bool)
     mask[100:800, 100:800] = True
     got = overlay(np.zeros((900, 900, 3), np.uint8), np.zeros((900, 900)), mask=mask)
     assert (got == TRUTH_COLOUR).all(-1).sum() == 700**2 - 694**2
 
 
-def test_what_cannot_be_shown(image):
+def test_arrays_that_cannot_be_shown_are_refused(image):
     with pytest.raises(DataError, match="map is"):
         overlay(image, np.zeros((W, H)))
     with pytest.raises(DataError, match="mask is"):

@@ -31,7 +31,7 @@ def test_two_decoders_give_the_same_array_back(array):
 @pytest.mark.parametrize(
     "view", [lambda a: a[::-1], lambda a: a[:, ::2], lambda a: a.transpose(1, 0, 2), lambda a: a[..., 1]]
 )
-def test_an_array_may_lie_in_memory_as_it_likes(view):
+def test_arrays_may_have_any_memory_layout(view):
     array = view(np.random.default_rng(0).integers(0, 256, (17, 23, 3), dtype=np.uint8))
     with Image.open(io.BytesIO(encode_png(array))) as picture:
         np.testing.assert_array_equal(np.asarray(picture), array)

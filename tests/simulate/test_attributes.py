@@ -68,7 +68,7 @@ def test_drawn_attributes_are_consistent(drawn):
             assert a.margin != "spiculated" or a.shape == "irregular"
 
 
-def test_family_can_be_asked_for():
+def test_a_family_can_be_chosen():
     assert draw_attributes(np.random.default_rng(0), "benign", family="simple cyst").echo == "anechoic"
     with pytest.raises(ConfigError, match="no malignant family 'simple cyst'"):
         draw_attributes(np.random.default_rng(0), "malignant", family="simple cyst")

@@ -21,7 +21,7 @@ def test_wordings_are_unambiguous():
     assert len(said) == len(set(said))
 
 
-def test_captions_say_only_what_is_there():
+def test_captions_mention_only_what_is_in_the_image():
     rng = np.random.default_rng(0)
     for _ in range(400):
         label = str(rng.choice(["benign", "malignant"]))

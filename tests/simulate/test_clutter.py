@@ -52,7 +52,7 @@ def test_only_calipers_and_doppler_move_with_the_lesion():
     assert same / 60 > 0.75  # calipers 22 %, Doppler 5 %, half of both on the target
 
 
-def test_calipers_stand_on_the_target():
+def test_calipers_are_on_the_target():
     hits = 0
     for seed in range(80):
         out = draw_clutter(np.zeros((96, 96, 3), np.uint8), PLAIN, np.random.default_rng(seed), targets=(BOXES[0],) * 2)

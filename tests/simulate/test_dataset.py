@@ -80,7 +80,7 @@ def test_other_contents_are_not_overwritten(folder):
         ({"n": 4, "patients": 1}, "patients must be at least 2"),
     ],
 )
-def test_wrong_numbers_are_explained(tmp_path, options, message):
+def test_wrong_numbers_are_refused_with_the_reason(tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         write_dataset(tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()

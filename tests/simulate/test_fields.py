@@ -44,7 +44,7 @@ def test_scan_conversion_shows_points_where_they_are(name):
     assert 0.3 < seen.mean() < 1
 
 
-def test_noise_is_standardised_and_as_coarse_as_asked():
+def test_noise_is_standardised_and_has_the_given_cell_size():
     rng = np.random.default_rng(0)
     grid = GRIDS["linear"]
     fine = [noise(rng, grid, (1.5, 1.5)) for _ in range(20)]

@@ -22,7 +22,7 @@ def test_everything_follows_from_the_seed():
     assert not np.array_equal(first.image, other.image)
 
 
-def test_global_random_state_is_left_alone():
+def test_global_random_state_is_not_changed():
     random.seed(0)
     python, numpy_state = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002  # this is the state we guard
     simulate(0, size=64)
@@ -87,7 +87,7 @@ def test_size_changes_resolution_not_content():
     assert 2 * overlap.sum() / (small.mask.sum() + large.mask[::2, ::2].sum()) > 0.7
 
 
-def test_a_machine_object_is_used_as_it_is():
+def test_a_machine_object_is_used_unchanged():
     machine = draw_device(seeded(0, "test"), "curved")
     assert simulate(1, device=machine, size=64).device == "curved"
     a, b = (simulate(1, device=machine, size=64, clutter=False, label="normal") for _ in range(2))
@@ -101,7 +101,7 @@ def test_a_family_brings_its_class():
     assert (p.label, p.attributes.family) == ("malignant", "lobular carcinoma")
 
 
-def test_wrong_arguments_are_explained():
+def test_wrong_arguments_are_refused_with_the_reason():
     attributes = draw_attributes(seeded(0, "test"), "malignant")
     with pytest.raises(ConfigError, match="no label 'cyst'; choose one of: benign, malignant, normal"):
         simulate(0, label="cyst")

@@ -55,7 +55,7 @@ def test_the_breast_does_not_depend_on_the_label():
     assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.99
 
 
-def test_a_lesion_is_seen_against_its_surroundings():
+def test_a_lesion_contrasts_with_its_surroundings():
     grid = Grid(128, 50.0, 50.0)
     below = []
     for seed in range(20):

@@ -32,7 +32,7 @@ def heat(map: NDArray[Any], *, low: float = 0.0, high: float = 1.0) -> NDArray[n
         uint8 (h w 3).
 
     Raises:
-        DataError: If the map holds NaN or infinity, or ``low`` is not below ``high``.
+        DataError: If the map contains NaN or infinity, or ``low`` is not below ``high``.
     """
     return _table()[_index(_level(map, low=low, high=high))]
 

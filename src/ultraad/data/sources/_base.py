@@ -146,7 +146,7 @@ def is_anomalous(label: str | None, labels: Iterable[str]) -> bool | None:
 
     Returns:
         False for a name that means "no lesion". True for benign and malignant, and for any name if another class means
-        "no lesion". None if the names do not tell (classes "a" and "b").
+        "no lesion". None if the names do not say (classes "a" and "b").
     """
     if label is None:
         return None
