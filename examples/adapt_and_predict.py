@@ -1,4 +1,4 @@
-"""From a folder of labelled images to scores, maps and classes of a new one; everything is simulated.
+"""Adapt to a folder of labelled images, and predict score, map and class of a new one; all images are simulated.
 
 python examples/adapt_and_predict.py
 """
@@ -29,18 +29,18 @@ def main() -> None:
     model = ultraad.adapt(
         support,
         backbone=args.backbone,
-        options={"train.epochs": 10, "train.views": 2, "calibration.folds": 2},  # a quick look; leave out for real use
+        options={"train.epochs": 10, "train.views": 2, "calibration.folds": 2},  # for speed; leave out for real use
     )
     model.save(args.output / "model")
 
-    model = ultraad.load(args.output / "model")  # a folder without pictures: keep it, send it
+    model = ultraad.load(args.output / "model")  # the folder holds no images, so it can be shared
     known = {s.group for s in support.samples}
     new = next(s for s in samples if s.label == "malignant" and s.group not in known)
     p = model.predict(new.image)
     print(f"{new.image.name}: score {p.score:.2f}, abnormal: {model.is_abnormal(p)}")
     print(", ".join(f"{name} {value:.2f}" for name, value in (p.probs or {}).items()))
 
-    assert p.map is not None  # UltraAD has a map; a pure classifier would not
+    assert p.map is not None  # UltraAD has a map; a pure classifier has none
     picture = overlay(read_image(new.image), p.map, threshold=model.calibration.pixel_threshold)
     write_image(args.output / "overlay.png", picture)
     print(f"model and overlay are in {args.output}")

@@ -1,9 +1,9 @@
-"""The embedded CLIP without ultraad: exported once, then plain open_clip.
+"""Use the embedded CLIP without ultraad: export it once, then use plain open_clip.
 
-    ultraad backbones export embedded -o example-output/tower     # this script does it by itself
+    ultraad backbones export embedded -o example-output/tower     # this script does it too
     python examples/embedded_tower.py
 
-ultraad is here only to draw a picture and to show that both give the same vector.
+ultraad is used only to simulate an image and to show that both give the same vector.
 """
 
 import importlib.util

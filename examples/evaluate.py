@@ -17,7 +17,7 @@ QUICK = {"train.epochs": 10, "train.views": 2}  # leave out for real use
 
 
 def row(name: str, metrics: dict[str, Any]) -> str:
-    """One line of the table; what is not defined stays a dash."""
+    """One line of the table, with a dash for undefined values."""
     cells = []
     for key in SHOWN:
         m = metrics[key]
@@ -34,14 +34,14 @@ def main() -> None:
 
     here = write_dataset(args.output / "here", n=40, seed=0, size=128)
     there = write_dataset(args.output / "there", n=24, seed=1, size=128)
-    tower = ultraad.load_backbone(args.backbone)  # loaded once, shared by all models
+    backbone = ultraad.load_backbone(args.backbone)  # loaded once, shared by all models
 
     print(f"{'':<10}" + "".join(f"{key:>20}" for key in SHOWN))
-    model = ultraad.zero_shot(backbone=tower)
+    model = ultraad.zero_shot(backbone=backbone)
     print(row("zero-shot", ultraad.evaluate(model, there, bootstrap=100)["metrics"]))
-    for shots in (2, 4):  # the draw for 2 shots lies within the draw for 4
+    for shots in (2, 4):  # the images for 2 shots are among those for 4
         support = ultraad.draw_support(here, shots=shots, seed=0)
-        model = ultraad.adapt(support, backbone=tower, options=QUICK, calibrate=False)
+        model = ultraad.adapt(support, backbone=backbone, options=QUICK, calibrate=False)
         print(row(f"{shots} shots", ultraad.evaluate(model, there, bootstrap=100)["metrics"]))
 
 

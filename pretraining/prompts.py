@@ -1,7 +1,7 @@
-"""The sentences the tower is taught, besides captions: classes, normal against abnormal, single attributes.
+"""The training sentences besides captions: classes, normal against abnormal, single attributes.
 
-Many wordings of each, so that a user's own sentence lies near one that was seen. The states and templates of the
-abnormal pair are those that zero-shot anomaly detectors ask with (WinCLIP, APRIL-GAN, AnomalyCLIP).
+Each has many wordings, so that a user's own sentence is similar to one of them. The states and templates of the
+abnormal pair are those of zero-shot anomaly detectors (WinCLIP, APRIL-GAN, AnomalyCLIP).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     python -m pretraining.train IMAGES RUN --minutes 60
 
-The learning rate is a cosine over wall time, so a run ends when it was told to. It continues from its last checkpoint.
+The learning rate is a cosine over wall time, so a run ends after the given time. A run resumes from its last
+checkpoint.
 """
 
 from __future__ import annotations

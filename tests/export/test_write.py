@@ -128,7 +128,7 @@ def test_a_model_or_option_that_does_not_fit_is_refused(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "exported"
-    with pytest.raises(ConfigError, match="winclip cannot be exported: it takes its windows"):
+    with pytest.raises(ConfigError, match="winclip cannot be exported: it encodes its windows"):
         export(zero_shot(method="winclip", backbone="tiny"), folder)
     with pytest.raises(ConfigError, match=r"bfloat16.* export needs float32 on the CPU"):
         export(zero_shot(backbone=load_backbone("tiny", dtype="bfloat16")), folder)

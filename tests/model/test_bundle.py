@@ -201,10 +201,11 @@ def test_other_versions_are_a_warning(saved: Path, caplog: pytest.LogCaptureFixt
     load(saved)
     assert not caplog.records
     made = json.loads((saved / "config.json").read_text(encoding="utf-8"))["versions"]
-    change(saved, versions={**made, "torch": "0.0.1"})
+    change(saved, versions={**made, "torch": "0.0.1", "gone": "2"})
     with caplog.at_level(logging.WARNING, logger="ultraad"):
         load(saved)
     assert "torch 0.0.1 (here " in caplog.text
+    assert "gone 2 (here not installed)" in caplog.text
 
 
 @pytest.fixture(scope="module")

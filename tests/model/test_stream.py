@@ -155,7 +155,15 @@ def test_leaving_the_loop_ends_the_thread(newest: bool) -> None:
     assert gone()
 
 
-def test_an_empty_source_and_a_queue_of_nothing() -> None:
+def test_the_former_name_of_prefetch_still_works_with_a_warning(model: Model) -> None:
+    with pytest.warns(DeprecationWarning, match="prefetch="):
+        found = list(model.stream([np.zeros((40, 50), np.uint8)] * 2, ahead=2))
+    assert [one.number for one in found] == [0, 1]
+    with pytest.warns(DeprecationWarning, match="prefetch="), pytest.raises(ConfigError, match="prefetch=0"):
+        model.stream([], ahead=0)
+
+
+def test_an_empty_source_and_a_queue_without_room() -> None:
     assert list(stream(mean, [])) == []
     with pytest.raises(ConfigError, match="prefetch=0"):
         stream(mean, [], prefetch=0)

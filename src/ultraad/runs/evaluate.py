@@ -39,14 +39,14 @@ def evaluate(
     """All metrics of a model on a labelled data set, on the original pixel grid, at the stored thresholds.
 
     Args:
-        model: Any model; nothing in it is changed by the data.
+        model: Any model; the data does not change it.
         data: Root of a data set, or samples.
         layout: Layout of the root, or of the set the samples come from.
         split: Only this published split.
-        leaks: What to do with images and patients of the support and auxiliary sets: ``"refuse"`` to evaluate, or
-            ``"drop"`` them.
-        output: Folder for predictions, overlays, ``metrics.json``, ``run.json`` and ``report.html``; what an earlier
-            run left there is replaced.
+        leaks: What to do if the data holds images or patients of the support or auxiliary set: ``"refuse"`` to
+            evaluate, or ``"drop"`` these images.
+        output: Folder for predictions, overlays, ``metrics.json``, ``run.json`` and ``report.html``; the results of an
+            earlier run are replaced.
         bootstrap: Resamples behind the 95 % intervals.
         seed: Of the bootstrap.
         batch_size: Images per forward pass.
@@ -56,8 +56,8 @@ def evaluate(
         :meth:`ultraad.metrics.summary.Evaluation.result` plus ``thresholds`` and ``failed`` {id: reason}.
 
     Raises:
-        DataError: If there is nothing to evaluate, or the folder cannot be used.
-        LeakageError: If the data holds images or patients the model has learned from and ``leaks="refuse"``.
+        DataError: If no image can be evaluated, or the folder cannot be used.
+        LeakageError: If ``leaks="refuse"`` and the data holds images or patients that the model has learned from.
         KeyboardInterrupt: If the run is interrupted.
 
     Example:

@@ -29,21 +29,21 @@ def predict(
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Predict files into a folder (:mod:`ultraad.results.folder`), with a page to look at.
+    """Predict files and write the results (:mod:`ultraad.results.folder`) with a report page to a folder.
 
     Args:
         model: Any model.
         paths: A file, a folder or a pattern, or several of them.
         output: Folder for the results.
         frame: Only this 0-based frame of multi-frame files; None takes all.
-        resume: Skip what the folder has already; otherwise an earlier run's results are removed.
+        resume: Skip images that have results in the folder; otherwise the results of an earlier run are removed.
         overlays: Write overlays.
         maps: Write 16-bit maps.
         batch_size: Images per forward pass.
         progress: Called with (images done, images).
 
     Raises:
-        DataError: If nothing is found, or the folder cannot be used. Files that cannot be read are listed instead.
+        DataError: If no image is found, or the folder cannot be used. Files that cannot be read are only listed.
         KeyboardInterrupt: If the run is interrupted; finished images are in the folder.
 
     Example:
