@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -113,9 +113,9 @@ class Seen:
 class AdaCLIP(Method):
     """AdaCLIP; see the module's header for the equations and :class:`AdaCLIPConfig` for every option."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = AdaCLIPConfig
-    untraceable: ClassVar[str] = "it clusters the patches of every image with scikit-learn"
+    info = INFO
+    Config = AdaCLIPConfig
+    untraceable = "it clusters the patches of every image with scikit-learn"
     config: AdaCLIPConfig
 
     def prepare(self) -> None:

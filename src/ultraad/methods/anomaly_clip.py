@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -133,8 +133,8 @@ class Seen:
 class AnomalyCLIP(Method):
     """AnomalyCLIP; see the module's header for the equations and :class:`AnomalyCLIPConfig` for every option."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = AnomalyCLIPConfig
+    info = INFO
+    Config = AnomalyCLIPConfig
     config: AnomalyCLIPConfig
     text: torch.Tensor
 

@@ -15,7 +15,7 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -83,9 +83,9 @@ class AprilGANConfig(MethodConfig):
 class AprilGAN(Method):
     """APRIL-GAN; see the module's header for the equations and :class:`AprilGANConfig` for every option."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = AprilGANConfig
-    resizable: ClassVar[tuple[str, ...]] = ("memory",)
+    info = INFO
+    Config = AprilGANConfig
+    resizable = ("memory",)
     config: AprilGANConfig
     memory: torch.Tensor
 

@@ -12,7 +12,6 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -70,8 +69,8 @@ class CLIPAdapterConfig(MethodConfig):
 class CLIPAdapter(Method):
     """CLIP-Adapter; see the module's header for the equations."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = CLIPAdapterConfig
+    info = INFO
+    Config = CLIPAdapterConfig
     config: CLIPAdapterConfig
 
     def prepare(self) -> None:

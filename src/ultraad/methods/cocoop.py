@@ -12,7 +12,6 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -70,8 +69,8 @@ class CoCoOpConfig(MethodConfig):
 class CoCoOp(Method):
     """CoCoOp; see the module's header for the equations."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = CoCoOpConfig
+    info = INFO
+    Config = CoCoOpConfig
     config: CoCoOpConfig
 
     def prepare(self) -> None:

@@ -11,7 +11,6 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -75,8 +74,8 @@ class CoOpConfig(MethodConfig):
 class CoOp(Method):
     """CoOp; see the module's header for the equations."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = CoOpConfig
+    info = INFO
+    Config = CoOpConfig
     config: CoOpConfig
 
     def prepare(self) -> None:

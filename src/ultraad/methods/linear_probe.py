@@ -11,7 +11,7 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -57,9 +57,9 @@ class LinearProbeConfig(MethodConfig):
 class LinearProbe(Method):
     """Linear probe; see the module's header."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = LinearProbeConfig
-    learned_buffers: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    info = INFO
+    Config = LinearProbeConfig
+    learned_buffers = ("weight", "bias")
     config: LinearProbeConfig
     weight: torch.Tensor
     bias: torch.Tensor

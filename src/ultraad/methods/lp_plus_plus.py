@@ -12,7 +12,7 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -94,8 +94,8 @@ def alpha_rate(f: torch.Tensor, text: torch.Tensor) -> float:
 class LPPlusPlus(Method):
     """LP++; see the module's header for the equations."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = LPPlusPlusConfig
+    info = INFO
+    Config = LPPlusPlusConfig
     config: LPPlusPlusConfig
 
     def prepare(self) -> None:

@@ -14,7 +14,6 @@ Deviations see ``INFO.deviations``. The synthesis is in nn/synthesis.py, with pi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -114,8 +113,8 @@ class MediCLIPConfig(MethodConfig):
 class MediCLIP(Method):
     """MediCLIP; see the module's header for the equations and :class:`MediCLIPConfig` for every option."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = MediCLIPConfig
+    info = INFO
+    Config = MediCLIPConfig
     config: MediCLIPConfig
     text: torch.Tensor
 

@@ -18,7 +18,7 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -106,9 +106,9 @@ class MVFAConfig(MethodConfig):
 class MVFA(Method):
     """MVFA; see the module's header for the equations and :class:`MVFAConfig` for every option."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = MVFAConfig
-    resizable: ClassVar[tuple[str, ...]] = ("memory",)
+    info = INFO
+    Config = MVFAConfig
+    resizable = ("memory",)
     config: MVFAConfig
     memory: torch.Tensor
     has_map: torch.Tensor

@@ -16,7 +16,6 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -98,10 +97,10 @@ def greedy_coreset(rows: torch.Tensor, count: int, *, seed: int) -> torch.Tensor
 class PatchCore(Method):
     """PatchCore; see the module's header for the equations."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = PatchCoreConfig
-    resizable: ClassVar[tuple[str, ...]] = ("memory",)
-    seedless: ClassVar[bool] = True
+    info = INFO
+    Config = PatchCoreConfig
+    resizable = ("memory",)
+    seedless = True
     config: PatchCoreConfig
     memory: torch.Tensor
 

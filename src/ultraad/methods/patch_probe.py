@@ -13,7 +13,7 @@ Deviations none
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from pydantic import Field
 
 from ultraad.errors import DataError
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
-from ultraad.nn.augment import apply_view, sample_views
+from ultraad.nn.augment import support_views
 from ultraad.nn.labelled import labelled
 from ultraad.nn.maps import largest, resize, smooth
 from ultraad.nn.prompts import unit
@@ -64,9 +64,9 @@ class PatchProbeConfig(MethodConfig):
 class PatchProbe(Method):
     """Patch probe; see the module's header for the equations and :class:`PatchProbeConfig` for every option."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = PatchProbeConfig
-    learned_buffers: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    info = INFO
+    Config = PatchProbeConfig
+    learned_buffers = ("weight", "bias")
     config: PatchProbeConfig
     weight: torch.Tensor
     bias: torch.Tensor
@@ -114,20 +114,13 @@ class PatchProbe(Method):
 
     def _patches(self, support: Batch, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Every patch of every view with a known mask: tokens f32 (m w) and lesion share f32 (m,), on the CPU."""
-        data = labelled(support, normal_index=self.normal_index)
-        views = [sample_views(id_, self.config.views, seed=seed) for id_ in support.ids]
-        views = [v for v, known in zip(views, data.known.tolist(), strict=True) if known]
-        data = data.select(data.known)
+        known = labelled(support, normal_index=self.normal_index).known
+        support = support.select(known.nonzero().flatten().tolist())
         tokens, shares = [], []
-        for v in range(self.config.views):
-            moved = [
-                apply_view(image, mask, views[i][v], preprocess=self.backbone.preprocess)
-                for i, (image, mask) in enumerate(zip(data.images, data.masks, strict=True))
-            ]
-            features = self.backbone.cache.encode(torch.stack([image for image, _ in moved]), layers=self.layers)
+        for images, masks in support_views(support, self.config.views, seed=seed, preprocess=self.backbone.preprocess):
+            features = self.backbone.cache.encode(images, layers=self.layers)
             tokens.append(self.tokens(features).flatten(0, 1).cpu())  # (m w)
-            masks = torch.stack([mask for _, mask in moved]).float()
-            shares.append(F.adaptive_avg_pool2d(masks[:, None], self.backbone.grid).flatten().cpu())  # (m,)
+            shares.append(F.adaptive_avg_pool2d(masks.float()[:, None], self.backbone.grid).flatten().cpu())  # (m,)
         return torch.cat(tokens), torch.cat(shares)
 
     def tokens(self, features: Features) -> torch.Tensor:

@@ -13,7 +13,7 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -123,9 +123,9 @@ def accuracy_grid(
 class TipAdapter(Method):
     """Tip-Adapter and Tip-Adapter-F; see the module's header for the equations."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = TipAdapterConfig
-    resizable: ClassVar[tuple[str, ...]] = ("keys", "values")
+    info = INFO
+    Config = TipAdapterConfig
+    resizable = ("keys", "values")
     config: TipAdapterConfig
     values: torch.Tensor
     blend: torch.Tensor

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -105,8 +104,8 @@ class VCPCLIPConfig(MethodConfig):
 class VCPCLIP(Method):
     """VCP-CLIP; see the module's header for the equations and :class:`VCPCLIPConfig` for every option."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = VCPCLIPConfig
+    info = INFO
+    Config = VCPCLIPConfig
     config: VCPCLIPConfig
 
     def prepare(self) -> None:
@@ -208,9 +207,7 @@ class VCPCLIP(Method):
 
     def branch_maps(self, f: Features, text: torch.Tensor) -> torch.Tensor:
         """Abnormal probability (2 l b s s) of both branches and every layer, not smoothed."""
-        logits = self.patch_logits(f, text)
-        maps = to_probability(logits.flatten(0, 2), f.grid, size=self.backbone.size)  # (2*l*b s s)
-        return maps.view(*logits.shape[:3], *maps.shape[-2:])
+        return to_probability(self.patch_logits(f, text), f.grid, size=self.backbone.size)
 
     def score(self, images: torch.Tensor) -> Scores:
         """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""

@@ -17,7 +17,7 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -143,11 +143,11 @@ def class_token_alone(block: Any, x: torch.Tensor) -> torch.Tensor:  # noqa: ANN
 class WinCLIP(Method):
     """WinCLIP without support, WinCLIP+ with normal images; see the module's header for the equations."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = WinCLIPConfig
-    resizable: ClassVar[tuple[str, ...]] = ("patches", "windows")
-    untraceable: ClassVar[str] = "it encodes its windows in passes, whose number depends on the number of images"
-    seedless: ClassVar[bool] = True
+    info = INFO
+    Config = WinCLIPConfig
+    resizable = ("patches", "windows")
+    untraceable = "it encodes its windows in passes, whose number depends on the number of images"
+    seedless = True
     config: WinCLIPConfig
     patches: torch.Tensor
     windows: torch.Tensor

@@ -5,6 +5,7 @@ The probe is at the top of an ultrasound image, so images are mirrored left-righ
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from ultraad.rng import seeded
-from ultraad.types import PreprocessConfig
+from ultraad.types import Batch, PreprocessConfig
+
+Views = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,27 @@ def sample_views(id_: str, count: int, *, seed: int) -> list[ViewParams]:
             )
         )
     return views
+
+
+def support_views(support: Batch, count: int, *, seed: int, preprocess: PreprocessConfig) -> Iterator[Views]:
+    """Images f32 (b 3 s s) and masks bool (b s s) of a batch, view by view; unknown masks are empty.
+
+    Args:
+        support: At least one image.
+        count: Views per image, see :func:`sample_views`.
+        seed: Of the views.
+        preprocess: Of the backbone.
+    """
+    masks = support.masks
+    if masks is None:
+        masks = torch.zeros(len(support), *support.images.shape[-2:], dtype=torch.bool)
+    params = [sample_views(id_, count, seed=seed) for id_ in support.ids]
+    for v in range(count):
+        moved = [
+            apply_view(image, mask, views[v], preprocess=preprocess)
+            for image, mask, views in zip(support.images, masks, params, strict=True)
+        ]
+        yield torch.stack([image for image, _ in moved]), torch.stack([mask for _, mask in moved])
 
 
 def apply_view(

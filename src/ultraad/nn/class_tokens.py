@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ultraad.backbones._door import Backbone
-from ultraad.nn.augment import apply_view, sample_views
+from ultraad.nn.augment import support_views
 from ultraad.nn.loop import train
 from ultraad.nn.prompts import unit
 from ultraad.rng import seeded
@@ -50,16 +50,8 @@ class ClassTokens:
 
     def __init__(self, backbone: Backbone, support: Batch, *, count: int, epochs: int = 0, seed: int) -> None:
         assert support.labels is not None  # Method.check_needs
-        params = [sample_views(id_, count, seed=seed) for id_ in support.ids]
-        no_mask = torch.zeros(backbone.size, backbone.size, dtype=torch.bool)
-        views = []
-        for v in range(count):
-            moved = [
-                apply_view(image, no_mask, of_image[v], preprocess=backbone.preprocess)[0]
-                for image, of_image in zip(support.images, params, strict=True)
-            ]
-            views.append(backbone.cache.encode(torch.stack(moved), layers=()).image)
-        self.views = torch.stack(views)
+        views = support_views(support, count, seed=seed, preprocess=backbone.preprocess)
+        self.views = torch.stack([backbone.cache.encode(images, layers=()).image for images, _ in views])
         self.labels = support.labels.to(backbone.device)
         self._choice = torch.from_numpy(seeded(seed, "views").integers(count, size=(epochs, len(support))))
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ultraad.errors import DataError
-from ultraad.nn.loop import Optimiser, minimise, permutations
+from ultraad.nn.loop import minimise, permutations
 from ultraad.types import Batch
 
 
@@ -132,24 +132,18 @@ class TrainingSet:
         loss: Callable[[Labelled], torch.Tensor],
         groups: Sequence[dict[str, Any]],
         *,
-        epochs: int,
         beta1: float,
-        optimiser: Optimiser = "adam",
-        weight_decay: float = 0.0,
         masks_for: str = "",
-        progress: Callable[[int, int], None] | None,
+        **options: Any,  # noqa: ANN401
     ) -> tuple[float, ...]:
         """Adam at a constant rate, the recipe of the detectors; see :func:`ultraad.nn.loop.minimise`.
 
         Args:
             loss: Of one batch, a scalar.
             groups: ``{"params": [...], "lr": ...}``.
-            epochs: Passes over the training images.
             beta1: First momentum of Adam.
-            optimiser: ``"adam"`` or ``"adamw"``.
-            weight_decay: Of the optimiser.
             masks_for: Name of a method whose loss needs masks; images without a known mask are then left out.
-            progress: Called with (epochs done, epochs).
+            options: Of :func:`ultraad.nn.loop.minimise`: ``epochs``, ``progress``, another optimiser.
 
         Returns:
             Mean loss of each epoch.
@@ -166,12 +160,9 @@ class TrainingSet:
             groups,
             batches,
             steps=self.steps,
-            epochs=epochs,
-            optimiser=optimiser,
             betas=(beta1, 0.999),
-            weight_decay=weight_decay,
             schedule="constant",
-            progress=progress,
+            **{"optimiser": "adam", **options},
         )
 
     def epoch(self, epoch: int) -> Iterator[Labelled]:

@@ -17,19 +17,19 @@ def to_probability(
     """Abnormal probability per pixel from the logits of the pair (normal, abnormal).
 
     Args:
-        logits: f32 (b n 2).
+        logits: f32 (... n 2).
         grid: (gh, gw), n == gh * gw.
         size: Output side in pixels.
         up: ``"logits"``: upsample, then softmax, corners aligned (APRIL-GAN, test.py);
             ``"probs"``: softmax, then upsample, corners not aligned (AnomalyCLIP, test.py).
 
     Returns:
-        f32 (b size size) in [0, 1].
+        f32 (... size size) in [0, 1].
     """
     margin = logits[..., 1] - logits[..., 0]  # softmax over two is a sigmoid of the difference
-    if up == "logits":
-        return resize(_grid(margin, grid), size, align_corners=True).sigmoid()
-    return resize(_grid(margin.sigmoid(), grid), size, align_corners=False)
+    x = (margin if up == "logits" else margin.sigmoid()).reshape(-1, *grid)  # (b gh gw), row-major
+    maps = resize(x, size, align_corners=up == "logits").view(*logits.shape[:-2], size, size)
+    return maps.sigmoid() if up == "logits" else maps
 
 
 def resize(maps: torch.Tensor, size: int, *, align_corners: bool) -> torch.Tensor:
@@ -37,10 +37,6 @@ def resize(maps: torch.Tensor, size: int, *, align_corners: bool) -> torch.Tenso
     if maps.shape[-2:] == (size, size):
         return maps
     return F.interpolate(maps[:, None], size=(size, size), mode="bilinear", align_corners=align_corners)[:, 0]
-
-
-def _grid(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    return x.reshape(x.shape[0], *grid)  # (b n) -> (b gh gw), row-major
 
 
 def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:

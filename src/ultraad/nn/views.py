@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ultraad.backbones._door import Backbone
-from ultraad.nn.augment import apply_view, sample_views
+from ultraad.nn.augment import support_views
 from ultraad.nn.prompts import unit
 from ultraad.rng import seeded
 from ultraad.types import Batch, Features
@@ -50,8 +50,6 @@ class SupportViews:
     ) -> None:
         labels, m = support.labels, len(support)
         assert labels is not None  # Method.check_needs
-        side = backbone.size
-        masks = support.masks if support.masks is not None else torch.zeros(m, side, side, dtype=torch.bool)
         known = support.mask_known if support.mask_known is not None else torch.zeros(m, dtype=torch.bool)
         abnormal = labels != normal_index
         self.labels = labels.to(backbone.device)
@@ -63,16 +61,11 @@ class SupportViews:
             self.notes = ("no support image has a lesion mask: only the classes were adapted, the map is zero-shot",)
         elif bool((abnormal & ~known).any()):
             self.notes = (f"{int((abnormal & ~known).sum())} abnormal support images have no usable mask",)
-        params = [sample_views(id_, count, seed=seed) for id_ in support.ids]
         self._features: list[Features] = []
         self._masks: list[torch.Tensor] = []
-        for v in range(count):
-            moved = [
-                apply_view(image, mask, views[v], preprocess=backbone.preprocess)
-                for image, mask, views in zip(support.images, masks, params, strict=True)
-            ]
-            self._features.append(backbone.cache.encode(torch.stack([image for image, _ in moved]), layers=layers))
-            full = torch.stack([mask for _, mask in moved]).float()[:, None]  # (m 1 s s)
+        for images, masks in support_views(support, count, seed=seed, preprocess=backbone.preprocess):
+            self._features.append(backbone.cache.encode(images, layers=layers))
+            full = masks.float()[:, None]  # (m 1 s s)
             small = F.interpolate(full, size=(mask_size, mask_size), mode="area")[:, 0] >= 0.5
             self._masks.append(small.to(backbone.device))
         self.keys = unit(torch.stack([f.image for f in self._features]).mean(0))

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from ultraad.errors import ConfigError
-from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Method, MethodInfo, Needs
 from ultraad.methods.ultraad.config import CLASS_WORTH, MAP_WORTH, UltraADConfig
 from ultraad.methods.ultraad.readout import image_score, pixel_map, prior_weight, refine
 from ultraad.methods.ultraad.zero_shot import ZeroShot
@@ -60,9 +60,9 @@ INFO = MethodInfo(
 class UltraAD(Method):
     """UltraAD; see the module's header for the equations and :class:`UltraADConfig` for every option."""
 
-    info: ClassVar[MethodInfo] = INFO
-    Config: ClassVar[type[MethodConfig]] = UltraADConfig
-    resizable: ClassVar[tuple[str, ...]] = ("keys", "values")
+    info = INFO
+    Config = UltraADConfig
+    resizable = ("keys", "values")
     config: UltraADConfig
     text: torch.Tensor
     values: torch.Tensor

@@ -38,8 +38,7 @@ def pixel_map(
     if c.layer_reduce == "mean_logit":
         maps = to_probability(logits.mean(0), grid, size=size, up=c.up)
     else:
-        each = to_probability(logits.flatten(0, 1), grid, size=size, up=c.up)  # (l*b s s)
-        maps = each.view(len(logits), -1, size, size).mean(0)
+        maps = to_probability(logits, grid, size=size, up=c.up).mean(0)
     maps = smooth(maps, sigma).clamp(0, 1)
     if post.a_space == "logit":
         margin = (logits[..., 1] - logits[..., 0]).mean(0) * tau  # cosine difference in [-2, 2]
