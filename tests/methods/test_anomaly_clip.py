@@ -89,7 +89,7 @@ def test_first_block_of_the_value_path_matters(tiny):
     torch.testing.assert_close(late.patches[3], F.normalize(tiny.project(own), dim=-1))
 
 
-def test_each_support_image_passes_the_tower_once(tiny, monkeypatch):
+def test_each_support_image_is_encoded_once(tiny, monkeypatch):
     passed = []
     embed = tiny.embed_image
     monkeypatch.setattr(tiny, "embed_image", lambda x: passed.append(len(x)) or embed(x))
@@ -149,7 +149,7 @@ def test_refusals(tiny):
 
 
 @torch.no_grad()
-def test_sentences_are_read_once_for_a_learned_state(tiny, monkeypatch):
+def test_sentences_are_encoded_once_for_a_learned_state(tiny, monkeypatch):
     images, method, other = make_batch(tiny, seed=1).images, build(tiny, epochs=1), build(tiny)
     method.fit(make_batch(tiny), seed=0)
     assert torch.equal(method.text, method.encode_text())

@@ -1,4 +1,4 @@
-"""What every method is held to, whatever it computes: all methods of the package on two towers of different shape."""
+"""The contract of every method, checked for all methods of the package on two towers of different shape."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ tower_of = cache(load_backbone)
 
 @dataclass
 class Fitted:
-    """A method after ``fit``, with what was seen on the way."""
+    """A method after ``fit``, its state before, and the parameters that an optimiser stepped or moved."""
 
     method: Method
     report: FitReport
@@ -53,9 +53,9 @@ def build(name: str, tower: str) -> Method:
 
 
 def fit(name: str, tower: str, *, seed: int = 0, batch: Batch | None = None, **more: Any) -> Fitted:
-    """Fit, and watch every optimiser step: which parameters were in it, and which had a gradient other than zero."""
+    """Fit, and record for every optimiser step its parameters and those with a gradient other than zero."""
     method = build(name, tower)
-    tower_of(tower).cache.clear()  # what others left there was encoded in other batches, so it is rounded otherwise
+    tower_of(tower).cache.clear()  # entries from other batches differ in rounding
     batch = make_batch(tower_of(tower)) if batch is None else batch
     before = {key: value.clone() for key, value in method.state_dict().items()}
     stepped: set[int] = set()
@@ -73,7 +73,7 @@ def fit(name: str, tower: str, *, seed: int = 0, batch: Batch | None = None, **m
     finally:
         handle.remove()
     names = {id(p): key for key, p in method.named_parameters()}
-    assert stepped <= names.keys(), "an optimiser moves something that is no parameter of the method"
+    assert stepped <= names.keys(), "an optimiser changes something that is not a parameter of the method"
     return Fitted(method, report, before, {names[i] for i in stepped}, {names[i] for i in moving})
 
 
@@ -107,9 +107,6 @@ def assert_equal(a: Scores, b: Scores, *, exact: bool = True) -> None:
 def unequal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> set[str]:
     assert a.keys() == b.keys()
     return {key for key in a if a[key].shape != b[key].shape or not torch.equal(a[key], b[key])}
-
-
-# --- what it says about itself ---------------------------------------------------------------------------------------
 
 
 @EACH
@@ -150,9 +147,6 @@ def test_options_survive_json(name: str) -> None:
         assert kind.Config.model_validate(json.loads(config.model_dump_json())) == config
 
 
-# --- scores ----------------------------------------------------------------------------------------------------------
-
-
 @BOTH
 def test_scores_are_what_it_promised(name: str, tower: str) -> None:
     method = fitted(name, tower).method
@@ -189,9 +183,6 @@ def test_an_image_is_scored_by_itself(name: str, tower: str) -> None:
     assert_equal(together, Scores(**{k: t.flip(0) for k, t in tensors(backwards).items()}), exact=False)
 
 
-# --- fit -------------------------------------------------------------------------------------------------------------
-
-
 @BOTH
 def test_the_same_seed_gives_the_same_bits(name: str, tower: str) -> None:
     one, again, other = fitted(name, tower), fit(name, tower), fit(name, tower, seed=1)
@@ -208,7 +199,7 @@ def test_exactly_what_it_declares_is_learned(name: str, tower: str) -> None:
     assert learned <= state.keys()
     assert {key: state[key].numel() for key in learned} == {key: f.report.learned[key] for key in learned}
     assert f.moving == f.stepped, "every parameter in the optimiser has a gradient"
-    assert f.stepped <= learned, "the others move by a rule of their own, or by a solver"
+    assert f.stepped <= learned, "the others are computed by a rule or a solver"
     assert f.stepped or not f.report.loss
     assert set(f.method.learned_buffers) <= learned
     parameters = {key for key, p in f.method.named_parameters() if p.numel()}
@@ -222,7 +213,7 @@ def test_exactly_what_it_declares_is_learned(name: str, tower: str) -> None:
 
 def random_states() -> tuple[bytes, bytes, object]:
     """The global generators of torch, numpy and Python."""
-    numbers = np.random.get_state()[1]  # noqa: NPY002  the old global one is the one that could be touched
+    numbers = np.random.get_state()[1]  # noqa: NPY002  the global state is what must not change
     return torch.get_rng_state().numpy().tobytes(), numbers.tobytes(), random.getstate()
 
 
@@ -245,9 +236,6 @@ def test_nothing_else_is_touched(name: str) -> None:
         assert not module.training
         assert not {**module._forward_hooks, **module._forward_pre_hooks, **module._backward_hooks}
     assert not any(key.startswith("backbone") for key in method.state_dict())
-
-
-# --- saving ----------------------------------------------------------------------------------------------------------
 
 
 @BOTH
@@ -274,9 +262,6 @@ def test_a_bundle_brings_everything_back(name: str, tmp_path: Path) -> None:
         assert a.map is None or np.array_equal(a.map, b.map)
 
 
-# --- what it needs ---------------------------------------------------------------------------------------------------
-
-
 def lacking(batch: Batch, need: str) -> Batch:
     """The batch without what a method may need."""
     assert batch.labels is not None
@@ -300,7 +285,7 @@ def cases() -> Iterator[Any]:
 
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A tower that must not be asked for anything once the method is built."""
+    """A method whose tower must not run once it is built."""
     backbone = load_backbone("tiny")
 
     def refuse(*_: object, **__: object) -> None:
@@ -346,9 +331,6 @@ def test_zero_shot_works_without_any_image(name: str, tower: str) -> None:
     fresh = build(name, tower)
     fresh.load_state_dict(f.method.state_dict())
     assert_equal(scores(fresh.eval(), images_of(tower)), s)
-
-
-# --- an auxiliary set ------------------------------------------------------------------------------------------------
 
 
 class Batches(list):  # type: ignore[type-arg]

@@ -24,7 +24,7 @@ def test_registered_under_its_name():
 
 @pytest.mark.parametrize("classes", [CLASSES, ("benign", "normal")])
 @pytest.mark.parametrize("features", ["raw", "unit"])
-def test_probabilities_are_scikit_learn_s(backbone, classes, features):
+def test_probabilities_equal_those_of_scikit_learn(backbone, classes, features):
     batch, queries = make_batch(backbone, 3, classes=classes), make_batch(backbone, 4, seed=5, classes=classes)
     method = build(backbone, classes, features=features)
     method.fit(batch, seed=0)
@@ -61,7 +61,7 @@ def test_views_are_examples(tiny):
     assert not torch.allclose(a.weight, b.weight)
 
 
-def test_what_it_cannot_do(tiny):
+def test_missing_images_and_classes_are_refused(tiny):
     with pytest.raises(DataError, match="learns from images and got none"):
         build(tiny).fit(empty_batch(tiny), seed=0)
     with pytest.raises(DataError, match="found none of: benign"):

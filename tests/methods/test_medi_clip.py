@@ -66,12 +66,12 @@ def calls(tiny, monkeypatch):
     return found
 
 
-def test_kept_views_pass_the_tower_once(tiny, calls):
+def test_views_drawn_once_are_encoded_once(tiny, calls):
     build(tiny, views=3, epochs=7, **only("sink")).fit(make_batch(tiny), seed=0)
     assert sum(calls) == 3 * 2
 
 
-def test_fresh_views_pass_it_in_every_epoch(tiny, calls):
+def test_new_views_are_encoded_in_every_epoch(tiny, calls):
     build(tiny, views=0, epochs=7, **only("sink")).fit(make_batch(tiny), seed=0)
     assert sum(calls) == 7 * 2
 
@@ -93,7 +93,7 @@ def test_views_differ_and_depend_on_the_image_and_the_seed_only(tiny):
     assert all(not torch.equal(m, mask) for _, m in others)
 
 
-def test_the_mix_is_obeyed(tiny):
+def test_families_are_drawn_as_often_as_the_mix_says(tiny):
     batch = make_batch(tiny, per_class=1).select([0])
     views = views_of(tiny, batch, views=0, **{**only("source"), "mix.identity": 3.0})
     empty = [not views._paint([0], v)[1].any() for v in range(80)]
@@ -101,7 +101,7 @@ def test_the_mix_is_obeyed(tiny):
     assert not any(views_of(tiny, batch, views=0, **only("identity"))._paint([0], v)[1].any() for v in range(9))
 
 
-def test_training_images_are_grey_and_lie_on_the_towers_scale(tiny):
+def test_training_images_are_grey_and_normalised_for_the_tower(tiny):
     batch = make_batch(tiny, per_class=1).select([0])
     painted, _ = views_of(tiny, batch, views=0, **only("identity"))._paint([0], 0)
     assert painted.shape == batch.images.shape
@@ -127,7 +127,7 @@ def test_colour_counts_only_if_asked_for(tiny):
         assert (change < 1e-5) == grey
 
 
-def test_grey_images_pass_untouched(tiny):
+def test_grey_images_are_unchanged(tiny):
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (tiny.preprocess.mean, tiny.preprocess.std))
     grey = (torch.rand(1, 1, tiny.size, tiny.size, generator=torch.Generator().manual_seed(0)) - mean) / std
     mixed = torch.cat([grey, make_batch(tiny).images[:1]])

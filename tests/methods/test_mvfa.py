@@ -141,7 +141,7 @@ def test_memory_survives_saving(tiny):
     assert torch.equal(scores(method, images).map, scores(other, images).map)
 
 
-def test_without_masks_only_detection_learns_and_the_map_is_withheld(tiny):
+def test_without_masks_only_detection_is_trained_and_there_is_no_map(tiny):
     method, report = fitted(tiny, make_batch(tiny, masks=False), image_score="map")
     assert set(report.learned) == {name for name, _ in method.named_parameters() if name.startswith("det.")}
     assert report.notes == ("no support image has a lesion mask: images are scored, but there is no map",)
@@ -224,7 +224,7 @@ def test_supports_that_cannot_train_are_refused(tiny):
 
 
 @torch.no_grad()
-def test_memory_keeps_directions_and_forgets_lengths(tiny):
+def test_memory_stores_unit_vectors(tiny):
     batch = make_batch(tiny)
     method, _ = fitted(tiny, batch)
     normal = method.tokens(batch.images[:2]).flatten(2, 3)  # (2 l m d), of any length

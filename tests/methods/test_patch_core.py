@@ -80,7 +80,7 @@ def test_equations(backbone, radius, neighbours):
     np.testing.assert_allclose(plain.map.numpy(), up, atol=1e-6)
 
 
-def test_finds_what_was_not_there_before(backbone):
+def test_it_finds_a_new_disc(backbone):
     support = make_batch(backbone, 3)
     method = fitted(backbone, support, layers=(1,))  # of a random tower only the first layer is local
     mask = support.masks[3]
@@ -91,7 +91,7 @@ def test_finds_what_was_not_there_before(backbone):
     assert scores.map[:, mask].mean() > 1.5 * scores.map[:, ~mask].mean()
 
 
-def test_knows_its_own_images(backbone):
+def test_stored_images_have_distance_zero(backbone):
     support = make_batch(backbone)
     scores = fitted(backbone, support).score(support.images[:2])
     assert scores.score.max() < 1e-5

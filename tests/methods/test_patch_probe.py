@@ -49,7 +49,7 @@ def case(backbone):
     return backbone, batch, *rows(backbone, batch.images, batch.masks)
 
 
-def test_it_is_scikit_learns_solution(case):
+def test_it_equals_the_solution_of_scikit_learn(case):
     backbone, batch, x, share = case
     method = fit(backbone, batch)
     assert_solves(method, x, share >= 0.5, C=0.316)
@@ -57,7 +57,7 @@ def test_it_is_scikit_learns_solution(case):
     assert not np.allclose(method.weight, fit(backbone, batch, C=10.0).weight, atol=0.1)
 
 
-def test_balanced_weights_are_scikit_learns(case):
+def test_balanced_weights_equal_those_of_scikit_learn(case):
     backbone, batch, x, share = case
     method = fit(backbone, batch, balanced=True)
     assert_solves(method, x, share >= 0.5, C=0.316, class_weight="balanced")

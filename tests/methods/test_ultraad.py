@@ -95,7 +95,7 @@ def test_3_prompt_with_its_own_words_is_plain_text(tiny):
     torch.testing.assert_close(method.zero_shot.pair, expected, atol=1e-5, rtol=0)
 
 
-def test_layers_that_share_a_fusion_go_through_it_as_each_would_alone(backbone):
+def test_a_shared_fusion_gives_each_layer_the_same_result_as_alone(backbone):
     shared = fitted(backbone)
     state = shared.state_dict()
     fusion = {k.removeprefix("fusion.0."): v for k, v in state.items() if k.startswith("fusion.")}
@@ -214,7 +214,7 @@ def test_8_refinement_keeps_probabilities_and_follows_the_map():
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_the_map_has_a_say_in_classes_and_score_once_a_mask_taught_it(tiny, told):
+def test_a_map_trained_with_masks_refines_classes_and_score(tiny, told):
     support = make_batch(tiny)
     method = fitted(tiny, replace(support, mask_known=support.mask_known & told), prior={"cls": 0.25})
     f = tiny.encode_image(make_batch(tiny, seed=9).images, layers=method.layers)
@@ -309,7 +309,7 @@ def test_prior_zero_ignores_the_shots(tiny):
 
 
 @pytest.mark.parametrize("masks", [4, 1, 0])
-def test_the_shots_weigh_more_the_more_there_are(tiny, masks):
+def test_more_shots_get_more_weight(tiny, masks):
     support, x = make_batch(tiny), make_batch(tiny, seed=9).images  # two of each of three classes
     known = support.mask_known & ((support.labels == 0) | (torch.cumsum(support.labels > 0, 0) <= masks))
     support = replace(support, mask_known=known)
@@ -413,7 +413,7 @@ def run(backbone, x, options):
 
 
 @pytest.mark.parametrize(("section", "key", "value"), list(cases()), ids=str)
-def test_every_switch_runs_saves_and_does_something(default_scores, section, key, value):
+def test_every_option_runs_saves_and_changes_the_result(default_scores, section, key, value):
     backbone, x, (_, reference) = default_scores
     beside = BESIDE.get((section, key, value), {})
     if (section, key, value) in NEEDS_EQUAL_WIDTHS:
@@ -475,7 +475,7 @@ def test_supports_without_masks_train_the_classes_only(tiny):
         assert not torch.allclose(method.score(x).logits, zero.score(x).logits)
 
 
-def test_some_masks_missing_is_said(tiny):
+def test_missing_masks_are_noted(tiny):
     batch = make_batch(tiny)
     batch.mask_known[2] = False
     report = build(tiny).fit(batch, seed=0)

@@ -36,7 +36,7 @@ def test_training_lowers_the_loss_and_finds_lesions(tiny):
 
 @pytest.mark.parametrize("count", [1, 3])
 @torch.no_grad()
-def test_deep_tokens_stand_after_the_start_token_and_have_no_position(backbone, count):
+def test_deep_tokens_follow_the_start_token_and_have_no_position(backbone, count):
     """Against the whole sequence written out: nothing is cut, the tokens are put in and taken out again."""
     method = build(backbone, deep=count, words=2)
     nn.init.normal_(method.prompt_norm.weight)

@@ -144,7 +144,7 @@ def test_references_are_the_normal_images(backbone):
     assert torch.equal(method.score(images).score, fitted(backbone, empty_batch(backbone)).score(images).score)
 
 
-def test_its_own_references_are_at_distance_zero(backbone):
+def test_stored_references_have_distance_zero(backbone):
     support = make_batch(backbone)
     method = fitted(backbone, support)
     image, patches, windows = method._encode(support.images[:2])

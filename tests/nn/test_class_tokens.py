@@ -20,7 +20,7 @@ def backbone():
     return load_backbone("tiny")
 
 
-def test_views_are_the_tower_s_own_tokens(backbone):
+def test_views_are_encoded_by_the_tower(backbone):
     batch = make_batch(backbone)
     tokens = ClassTokens(backbone, batch, count=3, epochs=4, seed=5)
     assert tokens.views.shape == (3, 6, backbone.dim)
@@ -34,7 +34,7 @@ def test_views_are_the_tower_s_own_tokens(backbone):
     assert torch.equal(tokens.one_hot(4), torch.eye(4)[batch.labels])
 
 
-def test_draws_are_ultraad_s(backbone):
+def test_draws_equal_those_of_ultraad(backbone):
     """Same seed, same views: what the methods learn from differs in nothing but the method."""
     batch = make_batch(backbone)
     tokens = ClassTokens(backbone, batch, count=3, epochs=4, seed=5)

@@ -38,7 +38,7 @@ def test_replace_puts_vectors_before_the_named_block_only():
 
 
 @torch.no_grad()
-def test_replacing_words_of_the_first_block_is_another_sentence(backbone):
+def test_replacing_words_before_the_first_block_gives_another_sentence(backbone):
     tokens = backbone.tokenize(["a normal breast"])
     embeds, eot = backbone.embed_text(tokens), backbone.end_of_text(tokens)
     place = backbone._text.positional_embedding[1:3]

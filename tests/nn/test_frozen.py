@@ -20,7 +20,7 @@ def backbone(request):
     return load_backbone(request.param)
 
 
-def test_the_stream_is_what_the_next_block_sees(backbone):
+def test_tokens_after_a_block_are_the_input_of_the_next(backbone):
     images, seen = make_batch(backbone, per_class=1).images, {}
     f = backbone.encode_image(images, layers=(0, 2), around=lambda layer, x, block: block(seen.setdefault(layer, x)))
     assert torch.equal(tokens_after(f, 0), backbone.embed_image(images))
@@ -28,7 +28,7 @@ def test_the_stream_is_what_the_next_block_sees(backbone):
     assert torch.equal(tokens_after(f, 2), seen[3])
 
 
-def test_tokens_at_hand_are_not_made_again(backbone, monkeypatch):
+def test_given_tokens_are_not_computed_again(backbone, monkeypatch):
     images = make_batch(backbone, per_class=1).images
     want, tokens = backbone.encode_image(images, layers=(2,)), backbone.embed_image(images)
     monkeypatch.setattr(backbone, "embed_image", lambda _: pytest.fail("embedded again"))
@@ -37,12 +37,12 @@ def test_tokens_at_hand_are_not_made_again(backbone, monkeypatch):
     assert torch.equal(got.patches[2], want.patches[2])
 
 
-def test_the_tokens_before_the_first_block_are_no_layer_to_tap(backbone):
+def test_layer_zero_cannot_be_tapped(backbone):
     with pytest.raises(ConfigError, match=r"layers 1\.\."):
         backbone.check_layers([0])
 
 
-def test_sentences_go_on_from_the_second_block(backbone):
+def test_sentences_continue_from_the_second_block(backbone):
     tokens = backbone.tokenize(["a photo of a lesion", "a scan"])
     words, eot = backbone.embed_text(tokens), backbone.end_of_text(tokens)
     prompts = Replace({2: torch.randn(1, backbone.text_width)})

@@ -73,7 +73,7 @@ def test_dice_is_per_image():
 
 
 @pytest.mark.parametrize(("sigma", "side"), [(1.0, 9), (4.0, 40), (4.0, 7)])  # the last: wider than the map
-def test_smoothing_is_scipys(sigma, side):
+def test_smoothing_equals_scipy(sigma, side):
     maps = torch.rand(2, side, side + 3, generator=torch.Generator().manual_seed(0))
     want = np.stack([gaussian_filter(m, sigma) for m in maps.numpy()])
     np.testing.assert_allclose(smooth(maps, sigma).numpy(), want, atol=1e-6)
@@ -108,7 +108,7 @@ def test_cache_mean_divides_by_class_size():
     torch.testing.assert_close(mean, total / torch.tensor([3.0, 2.0]))
 
 
-def test_views_are_the_images_own_and_move_masks_alike():
+def test_views_depend_on_the_image_and_move_its_mask():
     a, b = sample_views("x.png", 4, seed=0), sample_views("x.png", 6, seed=0)
     assert a == b[:4]
     assert a[0] == ViewParams()
@@ -143,7 +143,7 @@ def test_loop_minimises_and_reports_epochs():
     assert train(lambda *_: w, [{"params": [], "lr": 1.0}], count=3, epochs=5, batch_size=1, seed=0) == ()
 
 
-def test_a_training_that_is_stopped_was_on_its_way():
+def test_stopped_training_equals_the_start_of_the_full_one():
     """After two of five epochs: the state that the whole training passes through, schedule and order included."""
     states = {}
 

@@ -36,9 +36,9 @@ def clip_mini(*, gelu: bool = False, size: int = 112, positions: Positions = "bi
     """The reference CLIP as an open_clip model, rows of words that no test uses set to zero.
 
     Args:
-        gelu: Exact GELU instead of QuickGELU, as several references run it by accident (methods.md T1).
+        gelu: Exact GELU instead of QuickGELU, as in several references.
         size: Input side in pixels; the weights' own is 112.
-        positions: How the position embedding is resized for another side (methods.md T3).
+        positions: How the position embedding is resized for another input side.
     """
     ensure_torchvision()
     import open_clip

@@ -1,4 +1,4 @@
-"""AdaCLIP against the reference (methods.md 4), which ran exact GELU, one image at a time, prompts rounded."""
+"""AdaCLIP against the reference, which ran exact GELU, one image at a time and rounded prompts."""
 
 from __future__ import annotations
 

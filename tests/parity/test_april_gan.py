@@ -1,4 +1,4 @@
-"""APRIL-GAN against the reference's own outputs (methods.md 2)."""
+"""APRIL-GAN against outputs of the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLIP-Adapter against its reference: adapter, mixture, logits, loss, gradients (methods.md 10)."""
+"""CLIP-Adapter against its reference: adapter, mixture, logits, loss, gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CoCoOp against its reference: shift, texts of each image, logits, loss, gradients (methods.md 9)."""
+"""CoCoOp against its reference: shift, texts of each image, logits, loss, gradients."""
 
 from __future__ import annotations
 

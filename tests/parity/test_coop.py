@@ -1,4 +1,4 @@
-"""CoOp against its reference: three places of the class name, shared and class-specific words (methods.md 8)."""
+"""CoOp against its reference: three places of the class name, shared and class-specific words."""
 
 from __future__ import annotations
 

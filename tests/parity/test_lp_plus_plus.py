@@ -1,4 +1,4 @@
-"""LP++ against its reference: start, step sizes, 25 steps with the summed gradient of alpha, logits (methods.md 12)."""
+"""LP++ against its reference: start, step sizes, 25 steps with the summed gradient of alpha, logits."""
 
 from __future__ import annotations
 

@@ -118,9 +118,6 @@ def test_losses_and_gradients(uncausal, features, golden):
         torch.testing.assert_close(p.grad.norm()[None], norm, rtol=1e-3, atol=0)
 
 
-# ---- synthesis
-
-
 @pytest.fixture(scope="module")
 def pictures(golden):
     grey = torch.cat([golden["synthesis.image_u8"][None], golden["synthesis.source_u8"]])

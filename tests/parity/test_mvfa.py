@@ -1,4 +1,4 @@
-"""MVFA against the reference's own outputs (methods.md 6)."""
+"""MVFA against outputs of the reference."""
 
 from __future__ import annotations
 

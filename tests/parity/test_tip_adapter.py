@@ -1,4 +1,4 @@
-"""Tip-Adapter(-F) against its reference: memory, logits, grid search, three steps of fine-tuning (methods.md 11)."""
+"""Tip-Adapter(-F) against its reference: memory, logits, grid search, three steps of fine-tuning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WinCLIP against both re-implementations; neither agrees with the other, and ours with each (methods.md 1)."""
+"""WinCLIP against both re-implementations; they differ from each other, and ours agrees with each."""
 
 from __future__ import annotations
 
@@ -74,9 +74,6 @@ def by_size(method, windows):
     return dict(zip(method.config.windows, torch.split(windows, method.counts, 1), strict=True))
 
 
-# ---- caoyunkang/WinClip
-
-
 def test_community_text(community, backbone):
     golden = fixtures.golden("winclip")
     close(community.pair, golden["text_features"])
@@ -134,9 +131,6 @@ def test_community_few_shot(community, images):
     close(scores.map[1:, :, 56:] / 2, golden["few.anomaly_map"][:, :, 56:])
     assert scores.map[0].max() < 1e-4  # its own support: distance 0 everywhere, once the mix-up is gone
     assert torch.equal(scores.score, scores.map.flatten(1).amax(1))
-
-
-# ---- anomalib
 
 
 def test_anomalib_text(anomalib):

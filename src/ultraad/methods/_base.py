@@ -140,7 +140,7 @@ class Method(ABC, nn.Module):
         return self.classes.index(self.normal_class)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
-        """Strict load; what is ``resizable`` takes the size it was saved with."""
+        """Strict load; ``resizable`` values get their saved size."""
         for name in self.resizable:
             if name in state_dict:
                 own: torch.Tensor = getattr(self, name)
@@ -246,40 +246,44 @@ class Method(ABC, nn.Module):
         return out
 
     def check_needs(self, support: Batch, *, auxiliary: object | None = None) -> None:
-        """Raise before any work if the support lacks what this method declared.
+        """Raise before any work if the support lacks what this method needs.
 
         Raises:
-            DataError: Naming what is missing and what to do.
+            DataError: Naming what is missing.
         """
-        needs, name = self.info.needs, self.info.name
+        missing = self._missing(support, auxiliary)
+        if missing:
+            msg = f"{self.info.name} {missing}"
+            raise DataError(msg)
+
+    def _missing(self, support: Batch, auxiliary: object | None) -> str:
+        """What is missing, as the end of a sentence; empty if nothing is."""
+        needs, labels = self.info.needs, support.labels
         if needs.auxiliary and auxiliary is None:
-            msg = f"{name} needs an auxiliary data set with masks, and none was given; pass auxiliary=..."
-            raise DataError(msg)
+            return "needs an auxiliary data set with masks, and none was given; pass auxiliary=..."
         if len(support) == 0:
-            if not self.info.zero_shot and (auxiliary is None or not self.info.auxiliary):
-                msg = f"{name} learns from images and got none; give it a support set, or auxiliary images with masks"
-                raise DataError(msg)
-            return
-        if support.labels is None:
-            msg = f"{name}.fit got a batch without labels; pass the labelled support, not batch.unlabelled()"
-            raise DataError(msg)
-        labels = support.labels
+            if self.info.zero_shot or (self.info.auxiliary and auxiliary is not None):
+                return ""
+            other = " or an auxiliary set with masks" if self.info.auxiliary else ""
+            return f"learns from images and got none; give it a support set{other}"
+        if labels is None:
+            return "got a batch without labels; pass the labelled support, not batch.unlabelled()"
+        abnormal = labels != self.normal_index
         if needs.class_labels and bool((labels < 0).any()):
-            missing = [support.ids[i] for i in (labels < 0).nonzero().flatten().tolist()]
-            msg = f"{name} needs a class for every support image; unknown for: {', '.join(missing[:5])}"
-            raise DataError(msg)
-        if needs.normal_images and not bool((labels == self.normal_index).any()):
-            msg = (
-                f"{name} needs support images of the normal class {self.normal_class!r} and found none: "
-                "'abnormal' is learned in contrast to normal. Add normal images or name another normal class"
+            return f"needs a class for every support image; unknown for: {_some_ids(support, labels < 0)}"
+        if needs.normal_images and bool(abnormal.all()):
+            return (
+                f"needs support images of the normal class {self.normal_class!r} and found none; "
+                "add normal images or name another normal class"
             )
-            raise DataError(msg)
-        if needs.abnormal_images and not bool((labels != self.normal_index).any()):
-            msg = f"{name} needs support images of a class other than {self.normal_class!r} and found none"
-            raise DataError(msg)
+        if needs.abnormal_images and not bool(abnormal.any()):
+            return f"needs support images of a class other than {self.normal_class!r} and found none; add some"
         if needs.masks and support.mask_known is not None:
-            lack = ((labels != self.normal_index) & ~support.mask_known).nonzero().flatten().tolist()
-            if lack:
-                ids = ", ".join(support.ids[i] for i in lack[:5])
-                msg = f"{name} needs a mask for every abnormal support image; missing for: {ids}"
-                raise DataError(msg)
+            lack = abnormal & ~support.mask_known
+            if bool(lack.any()):
+                return f"needs a mask for every abnormal support image; missing for: {_some_ids(support, lack)}"
+        return ""
+
+
+def _some_ids(batch: Batch, which: torch.Tensor) -> str:
+    return ", ".join([id_ for id_, one in zip(batch.ids, which.tolist(), strict=True) if one][:5])

@@ -3,7 +3,7 @@
 Paper      Gao et al., CLIP-Adapter: Better Vision-Language Models with Feature Adapters, IJCV 2024, arXiv 2110.04544.
 Equations  A(f)     adapter      ReLU(W_2 ReLU(W_1 f)), d -> d/4 -> d, no biases
            f'       mixture      ratio A(f) + (1 - ratio) f, f as the tower returns it
-           p(c|x)   classes      softmax_c(<n(f'), w_c> / tau), tau the frozen tower's own;   loss = CE
+           p(c|x)   classes      softmax_c(<n(f'), w_c> / tau), tau that of the backbone;   loss = CE
 Reference  gaopengcuhk/CLIP-Adapter 08d07f8 (no licence; written from the paper), trained with KaiyangZhou/CoOp (MIT).
 Learned    W_1, W_2; both towers and the class texts w stay frozen.
 Deviations see ``INFO.deviations``.

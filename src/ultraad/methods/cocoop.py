@@ -3,7 +3,7 @@
 Paper      Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022, arXiv 2203.05557.
 Equations  pi       shift        meta-net(n(f)), d -> d/16 -> text width, ReLU
            t_c(x)   class text   E_t([v_1 + pi] ... [v_M + pi] <class>.), one shift for all words of an image
-           p(c|x)   classes      softmax_c(<n(f), n(t_c(x))> / tau), tau the frozen tower's own;   loss = CE
+           p(c|x)   classes      softmax_c(<n(f), n(t_c(x))> / tau), tau that of the backbone;   loss = CE
 Reference  KaiyangZhou/CoOp ff61507 (MIT).
 Learned    v, the context words, and the meta-net; both towers stay frozen.
 Deviations see ``INFO.deviations``.

@@ -2,7 +2,7 @@
 
 Paper      Zhou et al., Learning to Prompt for Vision-Language Models, IJCV 2022, arXiv 2109.01134.
 Equations  t_c      class text   E_t([v_1] ... [v_M] <class>.), M learned words, shared by all classes or one set each
-           p(c|x)   classes      softmax_c(<n(f), n(t_c)> / tau), tau the frozen tower's own;   loss = CE
+           p(c|x)   classes      softmax_c(<n(f), n(t_c)> / tau), tau that of the backbone;   loss = CE
 Reference  KaiyangZhou/CoOp ff61507 (MIT).
 Learned    v, the context words; both towers stay frozen.
 Deviations see ``INFO.deviations``.

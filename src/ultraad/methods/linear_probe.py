@@ -75,7 +75,7 @@ class LinearProbe(Method):
         Raises:
             DataError: If a class has no image; without texts nothing is known about it.
         """
-        assert support.labels is not None  # check_needs
+        assert support.labels is not None  # checked by fit
         missing = [name for i, name in enumerate(self.classes) if not bool((support.labels == i).any())]
         if missing:
             msg = f"linear_probe needs images of every class and found none of: {', '.join(missing)}"

@@ -139,7 +139,7 @@ class MediCLIP(Method):
 
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train on the normal images of the support; other images are not used."""
-        assert support.labels is not None  # check_needs
+        assert support.labels is not None  # checked by fit
         normal = support.select((support.labels == self.normal_index).nonzero().flatten().tolist())
         views = _SyntheticViews(self.backbone, normal, layers=self.layers, config=self.config, seed=seed)
         c = self.config

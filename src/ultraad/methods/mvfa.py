@@ -62,7 +62,7 @@ INFO = MethodInfo(
         "the detection loss applies a sigmoid to a probability, as in the reference (det_loss=bce: without)",
         "the memory holds class tokens, as in the reference, but only patches use it (memory_class_token=false)",
         "steps of 8 images; the reference takes one image at a time (batch_size=1)",
-        "without masks there is no map, because its adapters are not trained then; the reference returns one",
+        "without masks there is no map, because its adapters are not trained, as in the reference",
         "the last adapters have no second layer; that of the reference has no effect",
         "the last epoch is kept; the reference keeps the best one on the test set",
         "the activation is that of the backbone; the reference ran OpenAI's weights with exact GELU at 240 px",
@@ -155,7 +155,7 @@ class MVFA(Method):
 
     def _check_support(self, support: Batch) -> list[str]:
         """Refuse a support without abnormal images; without masks only the detection adapters are trained."""
-        assert support.labels is not None  # check_needs
+        assert support.labels is not None  # checked by fit
         abnormal = support.labels != self.normal_index
         if not bool(abnormal.any()):
             msg = f"{self.info.name} needs abnormal support images and found none; add some, or an auxiliary set"

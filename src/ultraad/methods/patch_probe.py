@@ -1,6 +1,6 @@
 """Patch probe: logistic regression on frozen patch tokens, a baseline for every adapter.
 
-Paper      none of its own: CLIP's linear probe (Radford et al., ICML 2021, sec. 3.2) moved from images to patches.
+Paper      none; CLIP's linear probe (Radford et al., ICML 2021, sec. 3.2) moved from images to patches.
 Equations  x_p    n(ln_post(P_l)) of each tapped layer l, concatenated        one row per patch p
            y_p    1 if at least half of the patch is lesion                   or both labels, weighted by lesion share
            w, b   argmin |w|^2 / 2 + C sum_p v_p log(1 + exp(-(2 y_p - 1) (w x_p + b)))

@@ -3,7 +3,7 @@
 Paper      Zhang et al., Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification, ECCV 2022,
            arXiv 2207.09519.
 Equations  K, Y     memory       n(mean over views of f) and one-hot labels of the support images
-           S(x)     classes      n(f) W^T / tau + alpha exp(-beta (1 - n(f) K^T)) Y, tau the frozen tower's own
+           S(x)     classes      n(f) W^T / tau + alpha exp(-beta (1 - n(f) K^T)) Y, tau that of the backbone
            F        fine-tuning  loss = CE of S; K is trained and not normalised again
 Reference  gaopengcuhk/Tip-Adapter d0e2d6f (no licence; written from the paper).
 Learned    K with ``finetune``, otherwise nothing; both towers, W and Y stay frozen.

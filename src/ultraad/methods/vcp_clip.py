@@ -41,7 +41,7 @@ from ultraad.types import Batch, Features, FitReport, Scores
 
 INFO = MethodInfo(
     name="vcp_clip",
-    title="VCP-CLIP: visual context in the prompt, and prompts that look at the patches",
+    title="VCP-CLIP: visual context in the prompts, which then attend to the patches",
     paper="Qu et al., ECCV 2024",
     url="https://arxiv.org/abs/2407.12276",
     reference="xiaozhen228/VCP-CLIP 4dd96ec",

@@ -49,7 +49,7 @@ class ClassTokens:
     """
 
     def __init__(self, backbone: Backbone, support: Batch, *, count: int, epochs: int = 0, seed: int) -> None:
-        assert support.labels is not None  # Method.check_needs
+        assert support.labels is not None  # checked by Method.fit
         views = support_views(support, count, seed=seed, preprocess=backbone.preprocess)
         self.views = torch.stack([backbone.cache.encode(images, layers=()).image for images, _ in views])
         self.labels = support.labels.to(backbone.device)
@@ -109,7 +109,7 @@ class ClassTokens:
 
 def epochs_by_shots(support: Batch) -> int:
     """CoOp's training length: 50 epochs for 1 image in the largest class, 100 for 2 to 7, 200 for more."""
-    assert support.labels is not None  # Method.check_needs
+    assert support.labels is not None  # checked by Method.fit
     shots = int(support.labels.bincount().max())
     return 50 if shots == 1 else 100 if shots < 8 else 200
 

@@ -49,7 +49,7 @@ class SupportViews:
         seed: int,
     ) -> None:
         labels, m = support.labels, len(support)
-        assert labels is not None  # Method.check_needs
+        assert labels is not None  # checked by Method.fit
         known = support.mask_known if support.mask_known is not None else torch.zeros(m, dtype=torch.bool)
         abnormal = labels != normal_index
         self.labels = labels.to(backbone.device)

@@ -19,9 +19,13 @@ from ultraad.texts.bank import TextBank
 class PromptConfig(MethodConfig):
     """Image-aware prompts (section 2.1)."""
 
-    fuse: Literal["add", "cat", "vcp_conv"] = Field("add", description="A1: how global and instance tokens meet")
+    fuse: Literal["add", "cat", "vcp_conv"] = Field(
+        "add", description="A1: how global and instance tokens are combined"
+    )
     n_global: int = Field(2, ge=1, le=16, description="A1: learnable prompt tokens r (VCP: 2)")
-    init: Literal["words", "normal"] = Field("words", description="start from the bank's object words, or N(0, 0.02)")
+    init: Literal["words", "normal"] = Field(
+        "words", description="start from the object words of the text bank, or N(0, 0.02)"
+    )
     ctx: Literal["frozen", "learnable"] = Field("frozen", description="whether 'A photo of a' is learned too (CoCoOp)")
     share_global: bool = Field(default=True, description="one set of tokens for both prompts, or one each")
     norm_input: bool = Field(default=True, description="instance token from the unit class token (CoCoOp) or raw (VCP)")
@@ -33,8 +37,10 @@ class PromptConfig(MethodConfig):
 class MiniNetConfig(MethodConfig):
     """MiniNet and the shared class token (sections 2.1, 2.2, 2.4)."""
 
-    type: MiniNetType = Field("cocoop", description="CoCoOp's meta-net, CLIP-Adapter's, or one linear layer")
-    residual: Literal["ratio", "add_zero_init", "none"] = Field("ratio", description="A3: how it joins the class token")
+    type: MiniNetType = Field("cocoop", description="network of CoCoOp, of CLIP-Adapter, or one linear layer")
+    residual: Literal["ratio", "add_zero_init", "none"] = Field(
+        "ratio", description="A3: how its output is added to the class token"
+    )
     ratio: float = Field(0.2, ge=0, le=1, description="A3: share of the MiniNet in the sum (CLIP-Adapter: 0.2)")
     zero_init: bool = Field(default=True, description="start as the frozen class token (ours)")
     shared: bool = Field(default=True, description="A2: one network for prompts and class token, or two")
@@ -44,23 +50,25 @@ class MemoryConfig(MethodConfig):
     """Text and image memory (Eq. 1)."""
 
     text: Literal["us_aware", "generic", "generic_image"] = Field(
-        "us_aware", description="sentences of the bank, or the ablation's"
+        "us_aware", description="sentences of the text bank, or those of the ablation"
     )
     text_variants: Literal["all", "1"] = Field("all", description="all sentences of a class, or its first")
     normal_affirmative_only: bool = Field(default=False, description="normal sentences without negations")
-    text_per: Literal["class", "image"] = Field("class", description="A5: one text per class, or a drawn one per image")
+    text_per: Literal["class", "image"] = Field("class", description="A5: one text per class, or one drawn per image")
     keys: Literal["param", "via_mininet", "frozen"] = Field(
         "param", description="A4: learned (Tip-Adapter-F), recomputed, or frozen"
     )
     key_feature: Literal["f0", "fh"] = Field("f0", description="keys start from the frozen or the adapted class token")
-    exclude_self: bool = Field(default=True, description="A7: in training an image does not see its own key")
+    exclude_self: bool = Field(default=True, description="A7: in training, an image does not use its own key")
 
 
 class ClassConfig(MethodConfig):
     """Memory-boosted classification (Eq. 2)."""
 
     enabled: bool = Field(default=True, description="ablation: false drops cross-entropy, memory and class output")
-    scale: float | Literal["backbone"] = Field("backbone", description="A6: lambda_t; the backbone's own (CLIP: 100)")
+    scale: float | Literal["backbone"] = Field(
+        "backbone", description="A6: lambda_t; that of the backbone (CLIP: 100), or a number"
+    )
     alpha: float = Field(1.0, ge=0, description="A6: weight of the image memory (Tip-Adapter: 1)")
     beta: float = Field(5.5, gt=0, description="A6: sharpness (Tip-Adapter: 5.5)")
     cache_norm: Literal["sum", "mean"] = Field(
@@ -73,11 +81,13 @@ class ProtoConfig(MethodConfig):
     """Normal and abnormal prototypes (section 2.3)."""
 
     mode: Literal["mean", "sum", "weighted", "concat_rows", "text_only", "prompt_only"] = Field(
-        "mean", description="A8"
+        "mean", description="A8: how prompts and memory texts are combined"
     )
     weight: float = Field(0.5, ge=0, le=1, description="A8: share of the memory text in 'weighted'")
-    reduce: Literal["max", "mean"] = Field("max", description="A8: over the rows of 'concat_rows'")
-    abn: Literal["mean", "max", "sum"] = Field("mean", description="A9: abnormal classes together, or the nearest one")
+    reduce: Literal["max", "mean"] = Field("max", description="A8: reduction over the rows of 'concat_rows'")
+    abn: Literal["mean", "max", "sum"] = Field(
+        "mean", description="A9: all abnormal classes together, or the nearest one (max)"
+    )
 
 
 class AdapterConfig(MethodConfig):
@@ -85,7 +95,7 @@ class AdapterConfig(MethodConfig):
 
     input: Literal["ln_post", "raw"] = Field("ln_post", description="tokens after the tower's last norm, or raw (VAND)")
     init: Literal["projection", "default"] = Field(
-        "projection", description="the tower's projection (ours), or torch's"
+        "projection", description="start as the projection of the tower (ours), or random"
     )
 
 
@@ -98,18 +108,22 @@ class FusionConfig(MethodConfig):
         "adapted", description="A10: keys and values from adapted or raw tokens (VCP)"
     )
     residual: Literal["add", "none"] = Field(
-        "add", description="A11: prototypes kept beside what they attend to, or not"
+        "add", description="A11: add the attended patches to the prototypes, or replace them"
     )
     out_proj: bool = Field(default=False, description="A11: a fourth projection")
     scale: Literal["sqrt_d", "none"] = Field("sqrt_d", description="A11: attention scale; VCP has none")
-    share_layers: Literal["shared", "per_layer", "last_only"] = Field("shared", description="A12")
+    share_layers: Literal["shared", "per_layer", "last_only"] = Field(
+        "shared", description="A12: one fusion for all layers, one per layer, or one for the last layer only"
+    )
 
 
 class MapConfig(MethodConfig):
     """From patch logits to the pixel map."""
 
     up: Upsampling = Field("logits", description="upsample logits (VAND) or probabilities (AnomalyCLIP)")
-    layer_reduce: Literal["mean_prob", "mean_logit", "sum"] = Field("mean_prob", description="A13: over tapped layers")
+    layer_reduce: Literal["mean_prob", "mean_logit", "sum"] = Field(
+        "mean_prob", description="A13: reduction over tapped layers"
+    )
     raw_weight: float = Field(0.0, ge=0, le=1, description="share of a branch without fusion (VCP: 0.2)")
 
 
@@ -117,15 +131,17 @@ class ScoreConfig(MethodConfig):
     """Temperature of the normal/abnormal pair."""
 
     tau: float | Literal["backbone", "learnable"] = Field(
-        "learnable", description="A14: learned from 0.07 (VCP), the backbone's own, 0.01 (VAND), 0.07 (AnomalyCLIP)"
+        "learnable", description="A14: learned from 0.07 (VCP), that of the backbone, 0.01 (VAND), 0.07 (AnomalyCLIP)"
     )
 
 
 class LossConfig(MethodConfig):
     """Multi-task loss (section 2.4)."""
 
-    seg_on: Literal["per_layer", "averaged_map"] = Field("per_layer", description="A17")
-    layer_reduce: Literal["mean", "sum"] = Field("mean", description="A17")
+    seg_on: Literal["per_layer", "averaged_map"] = Field(
+        "per_layer", description="A17: losses on the map of each layer, or on their mean"
+    )
+    layer_reduce: Literal["mean", "sum"] = Field("mean", description="A17: reduction over layers")
     seg_weight: float = Field(1.0, ge=0, description="weight of focal + dice (AnomalyCLIP: 4)")
     cls_weight: float = Field(1.0, ge=0, description="lambda_c (the paper: equally weighted)")
     dice_skip_empty: bool = Field(default=True, description="A22: no abnormal dice on images without a lesion (ours)")
@@ -136,7 +152,7 @@ class PostConfig(MethodConfig):
     """Inference (sections 2.3, 2.4)."""
 
     refine: Literal["poe", "mix", "logit", "off"] = Field(
-        "poe", description="A16: refinement of the adapted classes by the map, once a mask taught it"
+        "poe", description="A16: refinement of the adapted classes by the map, if masks trained it"
     )
     gamma: float = Field(1.0, ge=0, description="A16: weight of the map in 'logit'")
     sigma: float = Field(4.0, ge=0, description="A20: Gaussian smoothing, pixels at 336; scaled with the input")
@@ -152,7 +168,7 @@ class BinaryConfig(MethodConfig):
         "memory", description="A15: 1 - p(normal), the prompt pair, or both"
     )
     fuse: Literal["cls_only", "mean", "map_only", "product", "max"] = Field(
-        "cls_only", description="A15: of the classes as the map refined them (ours), or with the map (WinCLIP: mean)"
+        "cls_only", description="A15: from the refined classes alone (ours), or together with the map (WinCLIP: mean)"
     )
 
 

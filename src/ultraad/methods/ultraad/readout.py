@@ -11,7 +11,7 @@ from ultraad.nn.maps import largest, resize, smooth, to_probability
 
 
 def prior_weight(prior: float | Literal["shots"], shots: float, worth: int) -> float:
-    """Weight in [0, 1] of what ``shots`` images per class have taught; 0 without any (:class:`PriorConfig`)."""
+    """Weight in [0, 1] of a model adapted on ``shots`` images per class; 0 without any (:class:`PriorConfig`)."""
     if not shots:
         return 0.0
     return shots / (shots + worth) if prior == "shots" else prior
