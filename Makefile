@@ -1,8 +1,8 @@
-# make demo            the whole story on simulated images that the package draws itself
-# make demo DATA=DIR   the same on your own folder
+# make demo            every step on simulated images, ending in a report
+# make demo DATA=DIR   the same on your own labelled images
 # make test            format check, lint, types, tests
-# make speed           speed and memory, each beside a peer in the same run: one table (DATA=DIR: with real images)
-# Each target sets up .venv by itself; PYTHON=python3.12 picks another interpreter.
+# make speed           speed and memory beside other packages, in one table (DATA=DIR: with real images)
+# Each target sets up .venv itself; PYTHON=python3.12 chooses another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo-output
@@ -16,7 +16,7 @@ help:
 
 setup: $(VENV)/.installed
 
-# constraints.txt holds the versions this project was tested with. pyproject.toml alone says what is allowed.
+# pyproject.toml says which versions are allowed; constraints.txt pins those that were tested.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "ultraad needs Python >= 3.11, found " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)

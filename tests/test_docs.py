@@ -48,9 +48,6 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
 
 
-# --- links -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
@@ -64,7 +61,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(file), f"{page.name}: {target}; there: {sorted(anchors(file))}"
 
 
-def test_the_readers_of_markdown_see_what_is_there(tmp_path: Path) -> None:
+def test_the_markdown_helpers_find_anchors_and_blocks(tmp_path: Path) -> None:
     page = tmp_path / "x.md"
     page.write_text(
         "# A `b` & c?\n\n```\n# no heading\n[no](link)\n```\n\n## 7. Own: words\n\n"
@@ -74,9 +71,6 @@ def test_the_readers_of_markdown_see_what_is_there(tmp_path: Path) -> None:
     assert blocks(page, "python") == ["x = 1\n"]
     assert blocks(page, "") == ["# no heading\n[no](link)\n", "y\n"]
     assert "link" not in prose(page)
-
-
-# --- commands --------------------------------------------------------------------------------------------------------
 
 
 def commands(page: Path) -> Iterator[list[str]]:
@@ -124,9 +118,6 @@ def test_enough_command_lines_were_found() -> None:
     pages = [page for page, _ in LINES]
     assert pages.count("README.md") >= 8
     assert pages.count("docs/tutorial.md") >= 15
-
-
-# --- options ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_switch_of_the_method_page_exists() -> None:
@@ -191,9 +182,6 @@ def test_the_readme_names_all_methods_layouts_and_backbones() -> None:
             assert re.search(rf"^\|.*`{name}[`:]", text, flags=re.M), name
 
 
-# --- code ------------------------------------------------------------------------------------------------------------
-
-
 def run_block(block: str, replacements: dict[str, str]) -> dict[str, Any]:
     """The names a block leaves behind, with sizes and towers that a test can afford."""
     for there, here in replacements.items():
@@ -241,7 +229,7 @@ def test_the_tutorial_block_runs(
     assert re.match(r"scans/a\.png 0\.\d+ (True|False)\n", capsys.readouterr().out)
 
 
-def test_the_tutorial_text_bank_is_one(tmp_path: Path) -> None:
+def test_the_text_bank_of_the_tutorial_is_valid(tmp_path: Path) -> None:
     from ultraad.texts.bank import load_texts
 
     (block,) = blocks(ROOT / "docs" / "tutorial.md", "yaml")
@@ -309,9 +297,6 @@ def test_the_contributed_backbone_works(contributed: Path, synthetic_dir: Path) 
     assert (tower.width, tower.size, tower.grid) == (128, 96, (6, 6))
     p = ultraad.zero_shot(backbone=tower).predict(next((synthetic_dir / "benign").glob("*0001.png")))
     assert p.map is not None
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def test_every_written_field_is_described(tmp_path: Path, synthetic_dir: Path, folder_dir: Path) -> None:
@@ -398,7 +383,7 @@ def test_the_methods_page_has_every_method_and_the_results() -> None:
     assert set(methods.available()) <= anchors(page)
 
 
-def test_every_method_has_its_place_in_the_papers_and_on_the_readme() -> None:
+def test_every_method_is_listed_in_third_party_and_readme() -> None:
     third, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("THIRD_PARTY.md", "README.md"))
     for name in methods.available():
         info = methods.get(name).info

@@ -70,10 +70,7 @@ def refused(done: Finished, *texts: str) -> None:
         assert text in done.err, done.err
 
 
-# --- the whole way ---------------------------------------------------------------------------------------------------
-
-
-def test_the_whole_way(cli: Cli, folder_dir: Path, busi_dir: Path, tmp_path: Path) -> None:
+def test_every_step_from_support_set_to_report(cli: Cli, folder_dir: Path, busi_dir: Path, tmp_path: Path) -> None:
     support, model, out = tmp_path / "support.json", tmp_path / "model", tmp_path / "out"
     done = cli("support", "draw", folder_dir, "--shots", 2, "--seed", 3, "-o", support, "--against", busi_dir)
     assert done.code == 0, done.err
@@ -95,7 +92,7 @@ def test_the_whole_way(cli: Cli, folder_dir: Path, busi_dir: Path, tmp_path: Pat
     assert json.loads((tmp_path / "ev" / "run.json").read_text())["data"]["layout"] == "busi"
 
 
-def test_zero_shot_takes_the_place_of_a_model(cli: Cli, busi_dir: Path, tmp_path: Path) -> None:
+def test_zero_shot_in_place_of_a_model(cli: Cli, busi_dir: Path, tmp_path: Path) -> None:
     texts = tmp_path / "texts.yaml"
     texts.write_text(
         "organ: breast\nobject: breast ultrasound\nclasses:\n  normal: {sentences: [A normal image.]}\n"
@@ -126,7 +123,7 @@ def test_a_detector_from_an_auxiliary_set(cli: Cli, folder_dir: Path, busi_dir: 
     assert (origin["protocol"], origin["shots"], origin["auxiliary"]["images"]) == ("few-shot", 1, 12)
 
 
-def test_what_cannot_be_adapted(cli: Cli, busi_dir: Path, tmp_path: Path) -> None:
+def test_adapt_refuses_what_cannot_work(cli: Cli, busi_dir: Path, tmp_path: Path) -> None:
     refused(cli("adapt", "-o", tmp_path / "m"), "no images to adapt ultraad to", "a support set, an auxiliary set")
     refused(cli("adapt", "-o", tmp_path / "m", "--auxiliary", busi_dir), "cannot use an auxiliary set", "april_gan")
     words = ("--auxiliary", busi_dir / "normal", "--method", "april_gan")
@@ -200,7 +197,7 @@ def test_simulate(cli: Cli, tmp_path: Path) -> None:
     assert len([p for p in (tmp_path / "sim").rglob("*.png") if "_mask" not in p.name]) == 6
 
 
-def test_the_demo_on_a_folder_of_ones_own(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_command_on_your_own_folder(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "adapt", lambda support, **options: adapt(support, **{**options, "options": QUICK}))
     root = write_folder(tmp_path / "mine", classes=("normal", "lump"))
     done = cli("demo", "--data", root, "-o", tmp_path / "out", "--backbone", "tiny")
@@ -228,9 +225,6 @@ def test_the_list_of_commands_says_what_each_does_in_full(cli: Cli, monkeypatch:
     assert "..." not in words
     words = " ".join(cli("backbones", "--help").out.split())
     assert "fetch Download weights and verify them; the only command that uses the network. verify" in words
-
-
-# --- what goes wrong -------------------------------------------------------------------------------------------------
 
 
 def truncated(path: Path) -> None:
@@ -430,7 +424,7 @@ def test_a_misspelt_method_layout_or_backbone_suggests_the_right_one(cli: Cli, b
 @pytest.mark.parametrize(
     "words", [["nonsense"], ["predict", "--nonsense"], ["adapt"], ["adapt", "x", "--dtype", "int8"]]
 )
-def test_wrong_words_exit_with_2(cli: Cli, words: list[str]) -> None:
+def test_wrong_commands_and_options_exit_with_2(cli: Cli, words: list[str]) -> None:
     assert cli(*words).code == 2
 
 

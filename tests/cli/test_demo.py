@@ -22,7 +22,7 @@ def tell(output: Path, **options: object) -> demo.Story:
 
 
 def check(story: demo.Story, output: Path) -> None:
-    """Everything the story names is there, and nothing of the support was evaluated."""
+    """Everything the demo names exists, and no support image was evaluated."""
     assert story.report.is_file()
     assert (story.model / "config.json").is_file()
     assert story.metrics["metrics"]["image_auroc"]["value"] is not None
@@ -34,17 +34,19 @@ def check(story: demo.Story, output: Path) -> None:
     assert len(list(read_rows(output / "predictions"))) > 0
 
 
-def test_the_simulated_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_on_simulated_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SIMULATED", {"support": 30, "unseen": 12})
     monkeypatch.setattr(demo, "SIZE", 64)
     story = tell(tmp_path / "out")
     check(story, tmp_path / "out")
     assert story.metrics["n"]["images"] == 12
     again = tell(tmp_path / "out")
-    assert again.metrics["metrics"] == story.metrics["metrics"], "same seed, same story, in the same folder"
+    assert again.metrics["metrics"] == story.metrics["metrics"], (
+        "the same seed gives the same numbers, also in the same folder"
+    )
 
 
-def test_a_folder_of_ones_own(tmp_path: Path) -> None:
+def test_the_demo_on_your_own_folder(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "mine", classes=("healthy", "lump"), per_class=5)
     story = tell(tmp_path / "out", data=root)
     support = load_support(tmp_path / "out" / "support.json")
@@ -65,7 +67,7 @@ def test_patients_and_published_splits_are_respected(tmp_path: Path) -> None:
     assert run["data"]["layout"] == "bus_uclm"
 
 
-def test_too_little_data_is_said(tmp_path: Path) -> None:
+def test_too_few_images_are_an_error(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "few", per_class=1)
     with pytest.raises(DataError, match="too small for the demo"):
         tell(tmp_path / "out", data=root)

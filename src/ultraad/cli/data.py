@@ -60,7 +60,7 @@ def list_layouts(
             ("layout", "what", "licence"),
             [(n, sources.get(n).title, sources.get(n).licence) for n in sources.available()],
         )
-        say("\n'ultraad data list NAME' shows the folder a layout expects and what to cite.")
+        say("\n'ultraad data list NAME' shows the folder that a layout expects, and what to cite.")
         return
     source = sources.get(name)
     say(f"{source.name}: {source.title}\n\n{source.layout.strip(chr(10))}\n")

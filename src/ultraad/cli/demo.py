@@ -1,4 +1,4 @@
-"""The whole story in one call: data, support set, adaptation, prediction, evaluation, report."""
+"""The demo: data, support set, adaptation, prediction, evaluation and report in one call."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SHOTS = (4, 2, 1)  # the paper's smallest; less where nothing would be left to evaluate
-EVALUATED = 240  # ours: enough for useful intervals, and a minute or two on two cores
-SIMULATED = {"support": 60, "unseen": 90}  # images, ours
-SIZE = 256  # pixels, ours
-SHOWN = 6  # images for the prediction step
+SHOTS = (4, 2, 1)  # the paper's smallest number first; fewer if nothing would be left to evaluate
+EVALUATED = 240  # images; enough for useful intervals, and a minute or two on two cores
+SIMULATED = {"support": 60, "unseen": 90}  # images
+SIZE = 256  # of simulated images, in pixels
+SHOWN = 6  # images in the prediction step
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What the demo made.
+    """What the demo did.
 
     Attributes:
-        lines: What was done, in sentences.
+        lines: One line for each step.
         metrics: As :func:`ultraad.runs.evaluate.evaluate` returns them.
         model: Folder of the model.
         report: HTML file.
@@ -63,21 +63,21 @@ def run(
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Story:
-    """Tell the story.
+    """Run every step.
 
     Args:
-        output: Folder for everything that is made.
-        data: A labelled data set; None simulates two, the evaluated one of other patients on other machines.
+        output: Folder for all results.
+        data: A labelled data set. None simulates two; the one for the evaluation has other patients and machines.
         layout: Layout of ``data``.
         normal_class: The class of ``data`` that means "no lesion", if its name does not say so.
-        backbone: As in :func:`ultraad.model.model.adapt`.
-        options: Of the method.
-        images: At most this many images are evaluated, drawn evenly from the classes.
-        seed: Of everything.
-        progress: Called with (what is being done, done, total).
+        backbone: As in :func:`ultraad.model.adapt.adapt`.
+        options: Options of the method.
+        images: Largest number of images to evaluate, drawn evenly from the classes.
+        seed: Seed of every step.
+        progress: Called with (step, done, total).
 
     Raises:
-        DataError: If the folder cannot be understood, or is too small to adapt and to evaluate.
+        DataError: If the layout is not recognised, or there are too few images to adapt and to evaluate.
     """
     output = ensure_writable(output)
     if data is None:
@@ -111,7 +111,7 @@ def run(
 
 
 def _silent(what: str, done: int, total: int) -> None:
-    """No progress wanted."""
+    """Progress is not shown."""
 
 
 def _simulated(root: Path, *, seed: int) -> tuple[SupportSet, list[Sample], str]:
@@ -120,14 +120,14 @@ def _simulated(root: Path, *, seed: int) -> tuple[SupportSet, list[Sample], str]
     for i, (name, count) in enumerate(SIMULATED.items()):
         write_dataset(root / name, n=count, seed=2 * seed + i, size=SIZE)
     support = draw_support(root / "support", shots=SHOTS[0], seed=seed)
-    others = [replace(s, group=f"unseen/{s.group}") for s in sources.scan(root / "unseen")]  # no one of the support set
+    others = [replace(s, group=f"unseen/{s.group}") for s in sources.scan(root / "unseen")]  # none of the support set's
     return support, others, "synthetic"
 
 
 def _divided(root: Path, *, layout: str, normal_class: str | None, seed: int) -> tuple[SupportSet, list[Sample], str]:
-    """A support set from a user's data, and the images that share nothing with it.
+    """A support set from a user's data, the images that share nothing with it, and the layout.
 
-    Published splits are respected: where there is a test split, nothing else is evaluated.
+    If the data have a published test split, only that is evaluated.
     """
     layout = sources.detect(root) if layout == "auto" else layout
     samples = sources.scan(root, layout=layout)
@@ -138,21 +138,21 @@ def _divided(root: Path, *, layout: str, normal_class: str | None, seed: int) ->
         except DataError as e:
             if shots == SHOTS[-1]:
                 raise
-            _log.info("%d shots are too many: %s", shots, e)
+            _log.info("too few images for %d shots: %s", shots, e)
             continue
         rest = unseen(fingerprints(support), [s for s in pool if s.label in support.classes], layout=layout)
         found = {s.label == support.normal_class for s in rest}
         if found == {True, False}:
             return support, rest, layout
     msg = (
-        f"{root} is too small for the demo: beside one image of each class there must be normal and abnormal images of "
-        f"other patients to evaluate on. Found: {dict(Counter(s.label for s in samples))}"
+        f"{root} is too small for the demo. Found: {dict(Counter(s.label for s in samples))}. Wanted: one image of each "
+        "class to adapt on, and normal and abnormal images of other patients to evaluate on"
     )
     raise DataError(msg)
 
 
 def _evenly(samples: Sequence[Sample], count: int, *, seed: int) -> list[Sample]:
-    """At most ``count`` samples, the classes in turn, each in random order: any prefix is balanced."""
+    """At most ``count`` samples in random order, one of each class in turn: the classes stay balanced."""
     by_class: dict[str | None, list[Sample]] = {}
     for i in seeded(seed, "demo").permutation(len(samples)):
         by_class.setdefault(samples[i].label, []).append(samples[i])

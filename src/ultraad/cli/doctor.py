@@ -1,4 +1,4 @@
-"""Is this installation in order? Each check says what it found and, if it is not well, what to do."""
+"""Checks of the installation. Each says what it found and, if something is wrong, what to do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Status = Literal["ok", "warning", "broken"]
 
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "pillow", "pydicom", "safetensors")
-_DISK = 2 << 30  # bytes; ours: the paper's backbone and a few thousand overlays
+_DISK = 2 << 30  # bytes: the paper's backbone and a few thousand overlays
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Check:
 
     Attributes:
         name: What was checked.
-        status: ``"warning"`` works with limits, ``"broken"`` does not work.
+        status: ``"warning"`` if it works with limits, ``"broken"`` if it does not work.
         detail: What was found, and what to do.
     """
 
@@ -39,7 +39,7 @@ class Check:
 
 
 def checks() -> Iterator[Check]:
-    """All checks, one after the other; a check that fails becomes a line, never an exception of ours."""
+    """All checks in turn. A check that raises is reported as broken."""
     for name, check in _CHECKS.items():
         try:
             status, detail = check()
@@ -83,7 +83,7 @@ def _weights() -> tuple[Status, str]:
     others = [w.name for w in listing() if w.path and w.name != "embedded"]
     detail = f"embedded {path.stat().st_size / 1e6:.0f} MB, sha256 {digest[:16]}"
     if PAPER not in others:
-        detail += f"; the paper's backbone is not here (ultraad backbones fetch {PAPER})"
+        detail += f"; the paper's backbone is not on this machine (get it with: ultraad backbones fetch {PAPER})"
     return "ok", detail + "".join(f"; {name}" for name in others)
 
 
@@ -91,7 +91,7 @@ def _disk() -> tuple[Status, str]:
     free = shutil.disk_usage(tempfile.gettempdir()).free
     status: Status = "ok" if free >= _DISK else "warning"
     return status, f"{free / 2**30:.1f} GiB free for temporary files" + (
-        "" if status == "ok" else "; 2 GiB are comfortable"
+        "" if status == "ok" else "; at least 2 GiB are recommended"
     )
 
 
@@ -106,8 +106,8 @@ def _self_test() -> tuple[Status, str]:
     prediction = zero_shot(backbone="tiny").predict(image)
     found = prediction.map
     if found is None or found.shape != image.shape or not np.isfinite(found).all() or not 0 <= prediction.score <= 1:
-        return "broken", "a random tower gave no finite map on the image's own pixels; install ultraad again"
-    return "ok", f"a random tower predicted an image in {time.perf_counter() - started:.1f} s"
+        return "broken", "a backbone with random weights gave no valid map for a test image; install ultraad again"
+    return "ok", f"a backbone with random weights predicted an image in {time.perf_counter() - started:.1f} s"
 
 
 _CHECKS: dict[str, Callable[[], tuple[Status, str]]] = {

@@ -1,6 +1,6 @@
-"""The field guide: what a reader wants to know of the methods, from what they say about themselves.
+"""Facts about the methods, in words, from what each method declares.
 
-``ultraad methods`` and docs/methods.md show the same facts; this module has them, and neither prints nor formats.
+``ultraad methods``, README.md and docs/methods.md show them; this module does not print.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ GROUPS = (
     "Detection, localisation and grading in one",
     "Detectors: is it abnormal, and where",
     "Classifiers: which class is it",
-    "Yardsticks beyond the paper",
+    "Baselines beyond the paper",
 )
-"""In the order in which they are shown."""
+"""Headings of the groups, in the order of the lists."""
 
 
 def group_of(info: MethodInfo) -> str:
@@ -35,14 +35,14 @@ def group_of(info: MethodInfo) -> str:
 
 
 def grouped() -> dict[str, list[type[Method]]]:
-    """{group: its methods, by name}; groups without a method are left out."""
+    """{group: its methods, sorted by name}; groups without a method are left out."""
     found = [methods.get(name) for name in methods.available()]
     sorted_ = {group: [m for m in found if group_of(m.info) == group] for group in GROUPS}
     return {group: members for group, members in sorted_.items() if members}
 
 
 def needs(info: MethodInfo) -> str:
-    """What must be given, in words: ``"normal images, masks; or an auxiliary set"``."""
+    """What a method requires, in words: ``"normal images, masks; or an auxiliary set"``."""
     n = info.needs
     kinds = (
         ("normal images", n.normal_images),
@@ -60,12 +60,12 @@ def needs(info: MethodInfo) -> str:
 
 
 def gives(info: MethodInfo) -> str:
-    """What comes out, in words: ``"score, map, classes"``."""
+    """What a method returns, in words: ``"score, map, classes"``."""
     return ", ".join(kind for kind in ("score", "map", "classes") if kind in info.outputs)
 
 
 def sections(method: type[Method]) -> dict[str, list[Option]]:
-    """{what a group of options is about: its options}, in the order of the code; single options come first."""
+    """{heading of a group of options: its options}, in the order of the code; ungrouped options come first."""
     found: dict[str, list[Option]] = {"": []}
     for option in options(method.Config):
         found.setdefault(option.section, []).append(option)
@@ -73,7 +73,7 @@ def sections(method: type[Method]) -> dict[str, list[Option]]:
 
 
 def value(default: Any) -> str:  # noqa: ANN401
-    """A default as it is written after ``--set key=``."""
+    """A default as it is typed after ``--set key=``."""
     if default is None or isinstance(default, bool):
         return {None: "none", True: "true", False: "false"}[default]
     if isinstance(default, (tuple, list)):

@@ -42,7 +42,7 @@ Settings = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option(help="YAML file with options of the method; --set has precedence.")]
 Texts = Annotated[Path | None, typer.Option(help="Text bank (YAML) for another organ or other sentences.")]
-Names = Annotated[str | None, typer.Option(metavar="A,B,...", help="Names, separated by commas.")]
+Names = Annotated[str | None, typer.Option(metavar="A,B,...", help="Names of the classes, separated by commas.")]
 NormalClass = Annotated[str | None, typer.Option(help="The class that means 'no lesion', if its name does not say so.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass; changes speed, not results.")]
 

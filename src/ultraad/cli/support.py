@@ -33,8 +33,10 @@ def draw(
     per_patient: Annotated[
         bool, typer.Option("--per-patient", help="Take one image of each patient before a second of any.")
     ] = False,
-    exclude_tags: Names = None,
-    exclude_patients: Names = None,
+    exclude_tags: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Leave out images with these tags, e.g. marks,doppler.")
+    ] = None,
+    exclude_patients: Annotated[str | None, typer.Option(metavar="A,B,...", help="Leave out these patients.")] = None,
     classes: Names = None,
     normal_class: NormalClass = None,
     split: Annotated[str, typer.Option(help="Published split to draw from; 'all' ignores splits.")] = "train",
