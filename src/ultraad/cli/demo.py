@@ -145,7 +145,7 @@ def _divided(root: Path, *, layout: str, normal_class: str | None, seed: int) ->
         if found == {True, False}:
             return support, rest, layout
     msg = (
-    """At most ``count`` samples in random order, one of each class in turn: the classes stay balanced."""
+        f"{root} is too small for the demo. Found: {dict(Counter(s.label for s in samples))}. Wanted: an image of each "
         "class to adapt on, and normal and abnormal images of other patients to evaluate on"
     )
     raise DataError(msg)
