@@ -24,7 +24,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return write_bench(tmp_path / "a", SPEC), write_bench(tmp_path / "b", SPEC)
 
 
-def test_the_same_run_is_the_same(folders: tuple[Path, Path]) -> None:
+def test_two_equal_runs_are_identical(folders: tuple[Path, Path]) -> None:
     change(folders[1], lambda row: row["timings"] and row["timings"].update(predict_ms=1.0))  # time does not count
     found = compare(*folders)
     assert found.identical
@@ -32,7 +32,7 @@ def test_the_same_run_is_the_same(folders: tuple[Path, Path]) -> None:
     assert re.search(r"all \d+ numbers the same to the last bit", str(found))
 
 
-def test_numbers_beyond_the_spread_over_seeds(folders: tuple[Path, Path]) -> None:
+def test_only_changes_beyond_the_spread_over_seeds_are_listed(folders: tuple[Path, Path]) -> None:
     rows = [r for r in BenchFolder.open(folders[0]).rows() if r.label == "ultraad" and r.metrics]
     before = {m: [r.value(m) for r in rows] for m in ("image_auroc", "pixel_ap")}
     sd = {m: np.std(v, ddof=1) for m, v in before.items()}
@@ -58,7 +58,7 @@ def test_with_one_seed_any_change_counts() -> None:
     assert Change("x", "image_auroc", 0.5, None, None, identical=False).beyond
 
 
-def test_rows_options_data_and_versions(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_rows_options_data_and_versions_that_differ_are_listed(folders: tuple[Path, Path], tmp_path: Path) -> None:
     first = folders[0]
     second = write_bench(tmp_path / "c", replace(SPEC, seeds=(0, 1, 2), methods=("ultraad", "mvfa")))
 
@@ -104,7 +104,7 @@ def test_published_rows_are_compared_with_published_ones(tmp_path: Path) -> None
     assert {f.what for f in found.facts} == set()
 
 
-def test_the_page(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_page_escapes_the_folders_text(folders: tuple[Path, Path], tmp_path: Path) -> None:
     def move(row: dict) -> None:
         row["reason"] = row["reason"] and "<private>"
         if row["metrics"]:
@@ -121,7 +121,7 @@ def test_the_page(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert not page.attributes("script")
 
 
-def test_a_folder_that_is_none(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_folder_without_results_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not the results folder of a benchmark"):
         compare(folders[0], tmp_path)
 

@@ -64,7 +64,7 @@ def test_the_page_is_self_contained(page: Page, folder: Path) -> None:
     check(page, folder)
 
 
-def test_it_says_what_was_compared_and_what_to_mind(page: Page) -> None:
+def test_the_page_says_what_was_compared_and_what_limits_it(page: Page) -> None:
     assert (
         "5 methods on the frozen backbone embedded, adapted on 4 and 8 images of each class from BUS-UCLM" in page.words
     )
@@ -82,7 +82,7 @@ def test_text_of_the_folder_is_escaped(page: Page) -> None:
     assert "Zeta <9>" in page.words
 
 
-def test_the_headline_is_the_reference_rows_number(page: Page, view: View) -> None:
+def test_the_headline_is_the_number_of_the_reference_method(page: Page, view: View) -> None:
     cell = view.study.cell(view.key("ultraad", "busi", 8), "pixel_ap")
     assert f"{percent(cell.mean, 'pixel_ap')} ± {percent(cell.sd, 'pixel_ap')}" in page.words
     assert f"95 %: {percent(cell.low, 'pixel_ap')} to {percent(cell.high, 'pixel_ap')}" in page.words
@@ -114,7 +114,7 @@ def test_rendering_again_gives_the_same_page(page: Page, folder: Path) -> None:
     assert render(folder, resamples=100).read_text(encoding="utf-8") == page.source
 
 
-def test_tables_lie_beside_the_page(page: Page, folder: Path, view: View) -> None:
+def test_tables_are_written_beside_the_page(page: Page, folder: Path, view: View) -> None:
     text = (folder / "tables" / "tables.md").read_text(encoding="utf-8")
     cell = view.study.cell(view.key("ultraad", "busi", 8), "pixel_ap")
     assert f"{percent(cell.mean, 'pixel_ap')}** ± {percent(cell.sd, 'pixel_ap')}" in text
@@ -171,7 +171,7 @@ def test_several_backbones_are_parts(tmp_path: Path) -> None:
     assert (folder / "tables" / "table1-2.csv").is_file()
 
 
-def test_images_without_truth_and_maps(tmp_path: Path) -> None:
+def test_a_folder_with_images_without_truth_or_maps(tmp_path: Path) -> None:
     folder = small(tmp_path / "r")
     change(folder, lambda row: row["files"].update(maps=None))
     for path in (folder / "predictions").iterdir():
@@ -217,7 +217,7 @@ def test_the_scale_of_maps_is_the_share_of_lower_pixels() -> None:
     assert levels.of("c") is None
 
 
-def test_failures_are_the_worst(view: View) -> None:
+def test_failures_are_the_worst_images(view: View) -> None:
     name, kinds = gallery.mistakes(Scope(view, "busi", 8))
     assert name == "ultraad, seed 0"
     lines = view.study.folder.predictions(view.study.ok(view.key("ultraad", "busi", 8))[0])
@@ -230,7 +230,7 @@ def test_failures_are_the_worst(view: View) -> None:
     assert [k.title for k in kinds][1] == "Normal images with the highest scores"
 
 
-def test_scanners_and_patients(view: View) -> None:
+def test_tables_by_scanner_and_by_patient(view: View) -> None:
     table = breakdown.devices(Scope(view, "udiat", 8))
     assert isinstance(table, Table)
     assert table.heads[0] == ("Acme 3 (12 images)", "image AUROC")
@@ -264,7 +264,7 @@ def test_confusion_is_the_mean_over_seeds(view: View) -> None:
     assert breakdown.confusion(Scope(view, "busi", 8), "patch_core") is None
 
 
-def test_headline_counts_wins_the_right_way_round(view: View) -> None:
+def test_headlines_count_better_and_worse_methods(view: View) -> None:
     (image, *_) = words.headlines(Scope(view, "busi", 8))
     found = view.study.against_reference(view.key("ultraad", "busi", 8), "image_auroc")
     verdicts = [t.verdict for t in found.values()]

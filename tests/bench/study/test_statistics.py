@@ -50,7 +50,7 @@ def scores(some: list[ImageLine]) -> np.ndarray:
     return np.array([x.score for x in some])
 
 
-def test_order_is_the_recipes(study: Study) -> None:
+def test_everything_is_in_the_order_of_the_recipe(study: Study) -> None:
     assert study.labels == list(SPEC.methods)
     assert study.tests == ["busi", "udiat", "buszs"]
     assert (study.shots, study.protocols, study.backbones, study.reference) == (
@@ -61,7 +61,7 @@ def test_order_is_the_recipes(study: Study) -> None:
     )
 
 
-def test_means_and_deviations_are_over_seeds_and_values_are_sklearns(study: Study) -> None:
+def test_values_equal_sklearn_and_means_are_over_seeds(study: Study) -> None:
     for metric, oracle in (("image_auroc", roc_auc_score), ("image_ap", average_precision_score)):
         expected = [oracle(truth(x), scores(x)) for x in lines(study, KEY).values()]
         cell = study.cell(KEY, metric)
@@ -71,7 +71,7 @@ def test_means_and_deviations_are_over_seeds_and_values_are_sklearns(study: Stud
         assert (cell.n, cell.reason) == (24, None)
 
 
-def test_what_is_missing_has_a_reason(study: Study) -> None:
+def test_a_missing_number_has_a_reason(study: Study) -> None:
     def reason(label: str, metric: str, test: str = "busi") -> str | None:
         return study.cell(replace(KEY, label=label, test=test), metric).reason
 
@@ -116,7 +116,7 @@ def scipy_interval(members: np.ndarray, statistic) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("test", "units"), [("busi", 24), ("udiat", 6)])  # images alone, and patients
-def test_interval_of_the_mean_over_seeds_equals_scipys(study: Study, test: str, units: int) -> None:
+def test_interval_of_the_mean_over_seeds_equals_scipy(study: Study, test: str, units: int) -> None:
     key = replace(KEY, test=test)
     fits = list(lines(study, key).values())
     kernel, y = mann_whitney(fits)
@@ -128,7 +128,7 @@ def test_interval_of_the_mean_over_seeds_equals_scipys(study: Study, test: str, 
     assert (cell.low, cell.high) == pytest.approx(expected, abs=0.015)
 
 
-def test_interval_of_a_pixel_metric_lies_around_the_exact_mean(study: Study) -> None:
+def test_interval_of_a_pixel_metric_contains_the_exact_mean(study: Study) -> None:
     cell = study.cell(KEY, "pixel_ap")
     assert cell.low is not None
     assert cell.low < cell.mean < cell.high
@@ -171,7 +171,7 @@ def test_patients_are_drawn_together_in_the_paired_bootstrap(study: Study) -> No
     assert (found.difference.low, found.difference.high) == pytest.approx(expected, abs=0.015)
 
 
-def test_pixel_differences_are_exact_and_their_images_paired(study: Study) -> None:
+def test_pixel_differences_are_exact_and_paired_by_image(study: Study) -> None:
     found = study.against_reference(KEY, "pixel_auroc")["patch_core"]
     rows = [study.ok(replace(KEY, label=x)) for x in ("patch_core", "ultraad")]
     exact = [np.mean([r[s].value("pixel_auroc") for s in (0, 2)]) for r in rows]
@@ -209,7 +209,7 @@ def test_a_win_needs_the_corrected_p_value_and_the_interval(value, low, high, p,
     assert Paired(Difference(value, low, high, p), p, "", (0,), 9, higher_is_better).verdict == verdict
 
 
-def test_images_that_one_row_lacks_are_left_out_of_its_pairs(folder: Path, tmp_path: Path) -> None:
+def test_only_images_of_both_rows_are_paired(folder: Path, tmp_path: Path) -> None:
     write_bench(
         tmp_path / "r", replace(SPEC, tests=("busi",), methods=("ultraad", "patch_core"), seeds=(0,), failing=())
     )
@@ -228,13 +228,13 @@ def test_images_that_one_row_lacks_are_left_out_of_its_pairs(folder: Path, tmp_p
     assert found.difference.value == pytest.approx(roc_auc_score(y, theirs) - roc_auc_score(y, scores(ours)))
 
 
-def test_what_cannot_be_paired_has_no_test(study: Study) -> None:
+def test_rows_that_cannot_be_paired_are_not_compared(study: Study) -> None:
     assert study.compare(replace(KEY, label="tip_adapter"), KEY, "pixel_auroc") is None
     assert study.against_reference(replace(KEY, test="buszs"), "image_auroc") == {}
     assert study.against_reference(KEY, "class_auroc_macro").keys() == {"tip_adapter"}
 
 
-def test_calibration_errors_are_better_when_lower(study: Study) -> None:
+def test_lower_calibration_errors_are_better(study: Study) -> None:
     found = study.against_reference(KEY, "ece")["tip_adapter"]
     assert not found.higher_is_better
 
@@ -254,14 +254,14 @@ def test_ranks_need_three_data_sets_and_use_means(study: Study, tmp_path: Path) 
     assert "found 2" in many.ranks("embedded", "honest", 4, "class_auroc_macro")
 
 
-def test_parts_of_one_data_set_are_one_data_set(tmp_path: Path) -> None:
+def test_parts_of_one_data_set_count_once_in_ranks(tmp_path: Path) -> None:
     spec = Spec(tests=("a", "b", "c"), private=(), shots=(4,), seeds=(0,), images=9, failing=())
     folder = write_bench(tmp_path / "parts", spec)
     change(folder, lambda row: row["test"].update(set="a"))
     assert "found 1" in Study(BenchFolder.open(folder)).ranks("embedded", "honest", 4, "image_auroc")
 
 
-def test_backbones_of_one_name_are_told_apart_by_size(tmp_path: Path) -> None:
+def test_backbones_of_one_name_are_distinguished_by_size(tmp_path: Path) -> None:
     spec = Spec(tests=("busi",), private=(), methods=("ultraad",), shots=(4,), seeds=(0, 1), images=6, failing=())
     folder = write_bench(tmp_path / "r", spec)
     bench = json.loads((folder / "bench.json").read_text())

@@ -37,7 +37,7 @@ def row(**changes: Any) -> Row:
     return Row.model_validate({**plain, **together})
 
 
-def test_printed_numbers_stand_beside_the_same_experiment_only() -> None:
+def test_printed_numbers_are_shown_for_the_same_experiment_only() -> None:
     assert published.value(row(), "image_auroc") == 0.907
     assert published.value(row(given={"preset": "paper"}), "pixel_ap") == 0.589
     private = {"set": "BUSZS", "layout": None}
@@ -79,7 +79,7 @@ def line(table: Table, name: str) -> TableRow:
     return found
 
 
-def test_the_papers_tables(view: View) -> None:
+def test_tables_of_the_paper_with_its_numbers_below_ours(view: View) -> None:
     first, second = tables.paper_tables(view)
     assert first.heads[0] == ("BUSI", "4 shots", "binary")
     assert second.heads[3] == ("BUSI", "8 shots", "AP")
@@ -140,7 +140,7 @@ def test_costs_and_ablation(view: View) -> None:
     assert [e.text for e in line(printed, "full model").cells] == ["82.3", "93.4"]
 
 
-def test_every_number_is_in_the_long_list(view: View) -> None:
+def test_every_number_is_in_the_long_table(view: View) -> None:
     rows = tables.long_rows(view.study)
     wanted = {"test": "udiat", "protocol": "honest", "method": "mvfa", "shots": 8, "metric": "pixel_ap"}
     (found,) = (r for r in rows if wanted.items() <= r.items())

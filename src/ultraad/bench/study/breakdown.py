@@ -1,4 +1,4 @@
-"""The same results by scanner, by patient, and with and without marks: where does a number come from?"""
+"""The same results by scanner, by patient, and with and without marked images."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def devices(scope: Scope) -> Table | str:
 
 
 def patients(scope: Scope) -> Table | str:
-    """The reference method by patient, the hardest first, or why there is no such table."""
+    """The reference method by patient, worst maps first, or why there is no such table."""
     fits = scope.predictions(scope.reference)
     groups = list(dict.fromkeys(x.group for x in fits[0] if x.group is not None)) if fits else []
     if not groups:

@@ -182,7 +182,7 @@ def _recipes(a: Bench, b: Bench) -> Iterator[Fact]:
 
 
 def _facts(a: Row, b: Row) -> Iterator[Fact]:
-    """What differs behind a row that both have; seed and shots are named only where it depends on them."""
+    """What differs between two paired rows; seed and shots are named only where the fact depends on them."""
     yield from _fact(f"result of {_row_name(a)}", _outcome(a), _outcome(b))
     x, y = (dict(_leaves(row.options)) for row in (a, b))
     for key in dict.fromkeys([*x, *y]):

@@ -51,7 +51,7 @@ def render(folder: Path | str, *, resamples: int = RESAMPLES) -> Path:
     """
     study = Study(BenchFolder.open(folder), resamples=resamples)
     if not study.rows:
-        msg = f"{folder} has no row yet, so there is nothing to report; let 'ultraad bench run' finish at least one"
+        msg = f"{folder} has no row yet, so there is nothing to report; run 'ultraad bench run' until a row is finished"
         raise DataError(msg)
     parts = [_part(View(study, name, study.protocols[0])) for name in study.backbones]
     page = environment("ultraad.bench.study").get_template("page.html.j2").render(_page(study, parts))
