@@ -1,4 +1,4 @@
-"""Masks: conventions, outlines against matplotlib and hand-made runs, sizes that do not fit."""
+"""Masks: conventions, outlines against brute force and hand-made runs, sizes that do not fit."""
 
 from __future__ import annotations
 
