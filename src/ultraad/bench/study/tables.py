@@ -10,7 +10,7 @@ import numpy as np
 from ultraad.bench.study import published
 from ultraad.bench.study.statistics import Key
 from ultraad.bench.study.view import Scope, View, percent, shots_text, signed
-from ultraad.metrics.catalogue import MAIN, short, spec
+from ultraad.metrics.catalogue import MAIN, METRICS, Kind, of_kind, short, spec
 from ultraad.report.kit.tables import Table, TableCell, TableRow, rank_best
 from ultraad.report.kit.words import DASH
 
@@ -26,11 +26,12 @@ _PAPER = (
     ("table2", "Table 2: localisation", {"pixel_auroc": "AUROC", "pixel_ap": "AP"},
      "Pixel AUROC and average precision (AP) over all pixels of all images, in percent."),
 )  # fmt: skip
-_COLUMNS = (  # of the table of everything: what fits side by side; results.csv has every metric
-    "image_auroc", "image_ap", "sensitivity_at_90", "class_auroc_macro", "benign_malignant_auroc",
-    "balanced_accuracy", "macro_f1", "ece", "pixel_auroc", "pixel_ap", "aupro", "dice", "iou", "dice_oracle",
-    "pixel_auroc_centre_prior",
-)  # fmt: skip
+_KINDS: tuple[Kind, ...] = ("image", "class", "pixel")
+_LEFT_OUT = {
+    "sensitivity_at_95", "image_f1_oracle", "image_accuracy", "image_sensitivity", "image_specificity",
+    "class_auroc_weighted", "brier", "dice_pooled", "pixel_f1_oracle",
+}  # fmt: skip
+"""Metrics close to another column of the full table, which would not fit with them; results.csv has every metric."""
 _MARKS = "▲ better, ▼ worse than {} by the corrected paired test (see How to read the numbers)."
 
 
@@ -94,8 +95,8 @@ def everything(scope: Scope) -> Table:
     """All metrics on one test set."""
     measured = [row for label in scope.labels for row in scope.rows(label)]
     there = {metric for row in measured for metric in row.metrics}
-    more = sorted(m for m in there - {*_COLUMNS} if m.endswith("_auroc"))
-    metrics = [m for m in (*_COLUMNS, *more) if m in there]
+    ordered = [m for kind in _KINDS for m in of_kind(kind) if m not in _LEFT_OUT]
+    metrics = [m for m in (*ordered, *sorted(there - METRICS.keys())) if m in there]
     notes = [
         f"Percent, except the calibration error (0 is perfect, lower is better). Mean over seeds ± standard deviation. "
         f"{_MARKS.format(scope.reference)}"
