@@ -6,14 +6,12 @@ A file whose name begins with ``_`` is a helper, not an entry. ``"package.module
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ultraad.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 def names(package: str) -> list[str]:

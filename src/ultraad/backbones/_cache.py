@@ -13,15 +13,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from ultraad.types import Features
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Encode = Callable[[torch.Tensor, Sequence[int]], Features]
 """Images f32 (b 3 s s) and 1-based layers to features, on any device."""

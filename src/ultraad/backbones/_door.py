@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -25,10 +26,6 @@ from torch import nn
 from ultraad.backbones._cache import Encode, FeatureCache
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.types import Features, PreprocessConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 Around = Callable[[int, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]], torch.Tensor]
 DType = Literal["float32", "bfloat16", "float16"]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.errors import ConfigError, WeightsError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 PAPER = "open_clip:ViT-L-14-336-quickgelu/openai"
 """The paper's backbone (section 3.1)."""

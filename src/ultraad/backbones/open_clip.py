@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -18,9 +19,6 @@ from ultraad.backbones._door import Backbone, DType, check_side, preprocess_from
 from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.registry import similar
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 log = logging.getLogger(__name__)
 CONFIG_NAME = "open_clip_config.json"

@@ -6,7 +6,8 @@ hard-coded in a method fails.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -14,9 +15,6 @@ from ultraad.backbones._door import Backbone, DType
 from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.errors import ConfigError
 from ultraad.types import PreprocessConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _SHAPES: Mapping[str, Mapping[str, Any]] = {
     "": {

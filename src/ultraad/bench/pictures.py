@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad.data.loader import decode
 from ultraad.data.support import content_hash
 from ultraad.errors import DataError
 from ultraad.io import read_image
 from ultraad.io.files import write_image
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from ultraad.types import Sample
+from ultraad.types import Sample
 
 SIDE = 96
 """Of small maps and pictures, in pixels."""

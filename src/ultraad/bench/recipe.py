@@ -6,8 +6,9 @@ Strict: a misspelt key is an error. docs/bench.md explains every key. The recipe
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -15,9 +16,6 @@ from ultraad.backbones import DEFAULT
 from ultraad.config import read_yaml, resolve
 from ultraad.errors import ConfigError
 from ultraad.registry import did_you_mean
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 _log = logging.getLogger(__name__)
 

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ultraad.bench.pictures import Pictures, SmallMaps, unpack_maps
-from ultraad.bench.row import FORMAT, Bench, ImageLine, parse_row
+from ultraad.bench.row import FORMAT, Bench, ImageLine, Row, parse_row
 from ultraad.errors import DataError
 from ultraad.io.files import append_line, ensure_writable, write_bytes, write_json
 from ultraad.metrics.pixel import PixelTable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from numpy.typing import NDArray
-
-    from ultraad.bench.row import Row
 
 BENCH, RESULTS = "bench.json", "results.jsonl"
 PREDICTIONS, PIXELS, MAPS, PICTURES = "predictions", "pixels", "maps", "pictures"

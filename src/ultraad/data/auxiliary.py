@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ultraad.data import sources
 from ultraad.data.loader import iterate
+from ultraad.data.preprocess import Preprocess
 from ultraad.errors import DataError
 from ultraad.rng import seeded
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ultraad.data.preprocess import Preprocess
-    from ultraad.types import Batch, Sample
+from ultraad.types import Batch, Sample
 
 _log = logging.getLogger(__name__)
 

@@ -6,26 +6,24 @@ Reading needs no torch; only the functions that make a :class:`~ultraad.types.Ba
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad.data.prefetch import prefetch
+from ultraad.data.preprocess import Preprocess
 from ultraad.errors import DataError, first_names
 from ultraad.io import MaskSizeError, read_image, read_mask
 from ultraad.io.raster import check_size, grey_to_rgb, unit_to_byte
-from ultraad.types import Batch, Sample
+from ultraad.types import Batch, Geometry, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
-
     import torch
-    from numpy.typing import NDArray
 
-    from ultraad.data.preprocess import Preprocess
-    from ultraad.types import Geometry
 
 _log = logging.getLogger(__name__)
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from ultraad.types import Geometry
+from ultraad.types import Geometry, PreprocessConfig
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
-    from ultraad.types import PreprocessConfig
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 

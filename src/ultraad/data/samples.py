@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from pathlib import Path
 
 from ultraad import io
 from ultraad.data.sources import frames_of
 from ultraad.types import Sample
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
 
 
 def samples_of(items: Iterable[str | Path | Sample], *, frame: int | None = None) -> list[Sample]:

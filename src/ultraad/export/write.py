@@ -12,12 +12,14 @@ import logging
 import statistics
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ultraad.data.support import write_fingerprints
@@ -26,19 +28,14 @@ from ultraad.io.files import sha256, whole_folder, write_json, write_text
 from ultraad.metrics.catalogue import METRICS
 from ultraad.model.exported import AUXILIARY, CONFIG, SUPPORT, Config, ExportedModel, ExportFacts, is_exported, load
 from ultraad.model.record import versions
-from ultraad.model.runtimes import GRAPHS, INPUT, open_session, require
+from ultraad.model.runtimes import GRAPHS, INPUT, Outputs, Runtime, Session, open_session, require
 from ultraad.runs.evaluate import evaluate
 from ultraad.simulate import simulate
+from ultraad.types import Sample, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
     from ultraad.methods._base import Method
     from ultraad.model.model import Model
-    from ultraad.model.runtimes import Outputs, Runtime, Session
-    from ultraad.types import Sample, Scores
 
 _log = logging.getLogger(__name__)
 

@@ -10,12 +10,17 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 from pydicom.encaps import parse_basic_offsets, parse_fragments
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
@@ -32,14 +37,6 @@ from pydicom.uid import (
 
 from ultraad.errors import DataError
 from ultraad.io.raster import check_size, open_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from io import BufferedReader
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-    from pydicom.dataset import Dataset
 
 _CENTIMETRE = 3  # PhysicalUnitsXDirection, PS3.3 C.8.5.5.1.15
 _SPATIAL_2D = 1  # RegionSpatialFormat, PS3.3 C.8.5.5.1.1

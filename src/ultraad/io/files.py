@@ -11,21 +11,17 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad.errors import DataError
 from ultraad.io.png import encode_png
 from ultraad.io.raster import open_file, open_raster
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
-
-    from numpy.typing import NDArray
 
 _MAP_SCALE = 65535  # 16 bit
 

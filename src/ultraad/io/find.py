@@ -5,14 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ultraad.errors import DataError
 from ultraad.io.image import is_dicom
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".dcm"})
 """Suffixes of the image files in a folder, in lower case."""

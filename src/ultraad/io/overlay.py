@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad.errors import DataError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 OPACITY = 0.6  # of the highest value; the speckle stays visible beneath it
 TRUTH_COLOUR = (0, 255, 0)  # green; neither contour colour occurs in inferno

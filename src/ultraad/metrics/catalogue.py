@@ -6,11 +6,9 @@ else follows: metrics.json, reports, tables, and the reasons for missing values.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from typing import Literal
 
 Kind = Literal["image", "pixel", "class"]
 Over = Literal["all", "normal", "lesion", "pair"]

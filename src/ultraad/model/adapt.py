@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ultraad import methods
 from ultraad.backbones import DEFAULT, load_backbone
-from ultraad.backbones._door import Backbone
+from ultraad.backbones._door import Backbone, DTypeChoice
 from ultraad.config import resolve
 from ultraad.data.auxiliary import AuxiliaryBatches, AuxiliarySet, load_auxiliary
 from ultraad.data.loader import load_batch
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.sources import is_normal
-from ultraad.data.support import digest, fingerprints, fingerprints_of, load_support
+from ultraad.data.support import Fingerprint, digest, fingerprints, fingerprints_of, load_support
 from ultraad.errors import ConfigError
+from ultraad.methods._base import Method, MethodInfo
 from ultraad.model.calibration import CalibrationConfig, cross_validate, fixed
 from ultraad.model.model import Model
-from ultraad.model.record import Auxiliary, Origin
+from ultraad.model.record import Auxiliary, Origin, Setting
 from ultraad.texts.bank import breast_texts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from ultraad.backbones._door import DTypeChoice
-    from ultraad.data.support import Fingerprint
-    from ultraad.methods._base import Method, MethodInfo
-    from ultraad.model.record import Setting
-    from ultraad.types import FitReport, SupportSet
+from ultraad.types import FitReport, SupportSet
 
 _AUXILIARY_BATCH = 8
 """Images per step for methods without an option for it (APRIL-GAN and AnomalyCLIP use 8)."""

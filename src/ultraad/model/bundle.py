@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as tensor_bytes
 
-from ultraad.data.support import read_fingerprints, write_fingerprints
+from ultraad.data.support import Fingerprint, read_fingerprints, write_fingerprints
 from ultraad.errors import BundleError
 from ultraad.io.files import whole_folder, write_bytes, write_json, write_text
 from ultraad.model.exported import is_exported
@@ -29,11 +30,8 @@ from ultraad.model.model_card import model_card
 from ultraad.model.record import Description, Record, check_files, read_record, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import torch
 
-    from ultraad.data.support import Fingerprint
 
 _log = logging.getLogger(__name__)
 

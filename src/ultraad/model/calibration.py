@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from ultraad.config import Strict
@@ -20,14 +22,10 @@ from ultraad.metrics import threshold
 from ultraad.metrics.catalogue import METRICS
 from ultraad.metrics.summary import Evaluation
 from ultraad.rng import seeded
+from ultraad.types import Batch, Prediction, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
-
-    from numpy.typing import NDArray
-
     from ultraad.methods._base import Method
-    from ultraad.types import Batch, Prediction, Sample
 
 _log = logging.getLogger(__name__)
 

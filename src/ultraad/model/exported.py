@@ -10,10 +10,12 @@ The folder::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad.config import Strict
 from ultraad.data.preprocess import Preprocess
@@ -22,14 +24,7 @@ from ultraad.errors import BundleError
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import Description, Record, check_files, read_record
 from ultraad.model.runtimes import open_session
-from ultraad.types import Prediction
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from ultraad.types import Geometry
+from ultraad.types import Geometry, Prediction
 
 CONFIG = "exported.json"
 FORMAT: Final = "ultraad.exported/1"

@@ -12,35 +12,28 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ultraad import methods
 from ultraad.backbones import load_backbone
-from ultraad.backbones._door import Backbone
+from ultraad.backbones._door import Backbone, DTypeChoice
 from ultraad.config import dump, resolve
 from ultraad.data.loader import input_batch
 from ultraad.data.preprocess import Preprocess
+from ultraad.data.support import Fingerprint
 from ultraad.errors import BundleError
+from ultraad.methods._base import Method
 from ultraad.model import bundle
+from ultraad.model.calibration import Calibration
 from ultraad.model.predictor import Predictor
-from ultraad.model.record import BackboneRecord, Description
-from ultraad.model.stream import stream
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ultraad.backbones._door import DTypeChoice
-    from ultraad.data.support import Fingerprint
-    from ultraad.methods._base import Method
-    from ultraad.model.calibration import Calibration
-    from ultraad.model.record import Origin
-    from ultraad.model.stream import Live
-    from ultraad.types import Geometry, Prediction
+from ultraad.model.record import BackboneRecord, Description, Origin
+from ultraad.model.stream import Live, stream
+from ultraad.types import Geometry, Prediction
 
 
 class Model(Predictor):

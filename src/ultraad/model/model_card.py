@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ultraad import methods
@@ -9,8 +10,6 @@ from ultraad.data import sources
 from ultraad.metrics.catalogue import spec
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
     from ultraad.model.calibration import Calibration
     from ultraad.model.record import Description, Origin
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -14,9 +15,6 @@ from ultraad.errors import BundleError
 from ultraad.io.files import sha256
 from ultraad.model.calibration import Calibration
 from ultraad.types import PreprocessConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 R = TypeVar("R", bound="Record")
 

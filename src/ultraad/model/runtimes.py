@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad.errors import BundleError, MissingExtraError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Runtime = Literal["onnx", "openvino"]
 GRAPHS: dict[Runtime, str] = {"onnx": "model.onnx", "openvino": "model.xml"}

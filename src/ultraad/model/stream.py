@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from threading import Condition, Thread
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from ultraad.errors import ConfigError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from numpy.typing import NDArray
-
     from ultraad.types import Prediction
 
 

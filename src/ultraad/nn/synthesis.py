@@ -10,18 +10,16 @@ smooth rim (``smooth_intensity``), or warped outwards (``source``) or inwards (`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     Image = NDArray[np.float32]
     Mask = NDArray[np.bool_]
 

@@ -19,9 +19,10 @@ import json
 import re
 import shutil
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -30,13 +31,9 @@ from ultraad.config import explain
 from ultraad.errors import DataError
 from ultraad.io.files import append_line, ensure_writable, write_image, write_json, write_map, write_text
 from ultraad.io.overlay import overlay
+from ultraad.model.calibration import Calibration
 from ultraad.results.row import ImageRow, Run, Status
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ultraad.model.calibration import Calibration
-    from ultraad.types import Result
+from ultraad.types import Result
 
 RUN, PREDICTIONS, ERRORS, TABLE = "run.json", "predictions.jsonl", "errors.jsonl", "predictions.csv"
 METRICS, REPORT = "metrics.json", "report.html"

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ultraad.data import sources
 from ultraad.data.support import check_leakage
 from ultraad.errors import DataError, LeakageError
 from ultraad.io.files import write_json
 from ultraad.metrics.bootstrap import RESAMPLES
+from ultraad.model.predictor import Predictor
 from ultraad.report.run.page import render
 from ultraad.results.folder import METRICS, RunFolder
 from ultraad.results.row import DataFacts, LeakageFacts
 from ultraad.runs.job import facts, failing, finishing
 from ultraad.runs.judge import evaluation_of, in_classes, judged, unseen
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ultraad.model.predictor import Predictor
-    from ultraad.types import Sample
+from ultraad.types import Sample
 
 
 def evaluate(

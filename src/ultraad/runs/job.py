@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from ultraad.errors import DataError
+from ultraad.model.predictor import Predictor
 from ultraad.model.record import versions
+from ultraad.results.folder import RunFolder
 from ultraad.results.row import ModelFacts, Run, Status, Thresholds
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ultraad.errors import DataError
-    from ultraad.model.predictor import Predictor
-    from ultraad.results.folder import RunFolder
-    from ultraad.types import Sample
+from ultraad.types import Sample
 
 
 @dataclass(slots=True)

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from ultraad.data.support import leaking
+from ultraad.data.support import Fingerprint, leaking
 from ultraad.errors import DataError
 from ultraad.metrics.summary import Evaluation
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from ultraad.data.support import Fingerprint
-    from ultraad.model.predictor import Predictor
-    from ultraad.types import Result, Sample
+from ultraad.model.predictor import Predictor
+from ultraad.types import Result, Sample
 
 _log = logging.getLogger(__name__)
 

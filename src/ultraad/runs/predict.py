@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ultraad.data.samples import samples_of
+from ultraad.model.predictor import Predictor
 from ultraad.report.run.page import render
 from ultraad.results.folder import RunFolder
 from ultraad.results.row import DataFacts
 from ultraad.runs.job import Outcome, facts, failing, finishing
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ultraad.model.predictor import Predictor
 
 
 def predict(

@@ -11,15 +11,13 @@ of the families and all other numbers are our own estimates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
 
 from ultraad.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
 
 Label = Literal["normal", "benign", "malignant"]
 LABELS: tuple[Label, ...] = ("normal", "benign", "malignant")

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ultraad.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ultraad.simulate.attributes import Attributes
 
 WORDINGS: dict[tuple[str, str], tuple[str, ...]] = {

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad.simulate.fields import uniform
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     Picture = NDArray[np.uint8]
     Box = tuple[int, int, int, int]
 

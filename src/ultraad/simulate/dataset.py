@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad.errors import ConfigError, DataError
 from ultraad.rng import seeded
 from ultraad.simulate.attributes import LABELS, Attributes
 from ultraad.simulate.phantom import CLASS_SHARES, simulate
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
 MARKER = "simulated.json"
 GENERATOR = "ultraad.simulate"

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad.errors import ConfigError
 from ultraad.simulate.fields import Grid, bump, line, noise, uniform
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ultraad.simulate.anatomy import Tissue
     from ultraad.simulate.fields import Field
 

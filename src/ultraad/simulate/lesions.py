@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad.simulate.attributes import FAMILIES
 from ultraad.simulate.fields import bump, facing, noise, step, uniform
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ultraad.simulate.anatomy import Tissue
     from ultraad.simulate.attributes import Attributes
     from ultraad.simulate.fields import Field, Grid

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad.errors import ConfigError
 from ultraad.rng import seeded
@@ -20,8 +21,6 @@ from ultraad.simulate.imaging import Device, acquire, any_device, draw_device, v
 from ultraad.simulate.lesions import add_lesion
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ultraad.simulate.attributes import Attributes, Label
 
 CLASS_SHARES = (0.40, 0.32, 0.28)  # in the order of LABELS

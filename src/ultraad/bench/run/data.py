@@ -5,26 +5,20 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ultraad.bench.pictures import painted
-from ultraad.bench.recipe import Test
+from ultraad.bench.recipe import Adapt, DataSet, Recipe, Test
 from ultraad.bench.row import TestSetFacts, TestSetSummary
 from ultraad.data import sources
 from ultraad.data.auxiliary import load_auxiliary
 from ultraad.data.support import content_hash, digest, draw_support
 from ultraad.errors import ConfigError, DataError
 from ultraad.io.files import sha256
-from ultraad.types import SupportSet
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from ultraad.bench.recipe import Adapt, DataSet, Recipe
-    from ultraad.types import Sample
+from ultraad.types import Sample, SupportSet
 
 _log = logging.getLogger(__name__)
 

@@ -7,22 +7,22 @@ import platform
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from ultraad import methods
 from ultraad.bench.pictures import small_pictures
-from ultraad.bench.recipe import Recipe
+from ultraad.bench.recipe import BackboneSpec, Recipe
 from ultraad.bench.results import FEATURES, LOCK, PAINTED, PICTURES, SUPPORTS, BenchFolder, npz
-from ultraad.bench.row import Bench, MachineFacts, MethodSummary, PlannedRows, SupportSummary
-from ultraad.bench.run.data import Data, duplicates, patients
-from ultraad.bench.run.jobs import Plan
-from ultraad.bench.run.local import Lost, Processes, Serial
+from ultraad.bench.row import Bench, MachineFacts, MethodSummary, PlannedRows, Row, Status, SupportSummary
+from ultraad.bench.run.data import Data, TestSet, duplicates, patients
+from ultraad.bench.run.jobs import Job, Plan
+from ultraad.bench.run.local import Engine, Lost, Processes, Serial
 from ultraad.bench.run.machine import now
 from ultraad.bench.run.work import Encode, encode, forget, run_job, without_result
 from ultraad.config import dump
@@ -30,16 +30,7 @@ from ultraad.data.support import save_support
 from ultraad.errors import ConfigError, DataError
 from ultraad.io.files import ensure_writable, write_bytes
 from ultraad.model.record import versions
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from ultraad.bench.recipe import BackboneSpec
-    from ultraad.bench.row import Row, Status
-    from ultraad.bench.run.data import TestSet
-    from ultraad.bench.run.jobs import Job
-    from ultraad.bench.run.local import Engine
-    from ultraad.types import Sample, SupportSet
+from ultraad.types import Sample, SupportSet
 
 _CHUNK = 32  # images that one process encodes at a time
 

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ultraad import __version__, methods
 from ultraad.backbones import load_backbone
-from ultraad.bench.recipe import ALL
+from ultraad.bench.recipe import ALL, BackboneSpec, Protocol, Recipe, Variant
 from ultraad.bench.row import FORMAT, AdaptFacts, AuxiliaryFacts, BackboneFacts, Files, Row, TestedFacts
-from ultraad.bench.run.data import patients
+from ultraad.bench.run.data import Data, Pool, TestSet, patients
 from ultraad.bench.run.machine import stamp
 from ultraad.bench.run.protocol import HABITS
 from ultraad.config import dump, resolve
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
-    from ultraad.bench.recipe import BackboneSpec, Protocol, Recipe, Variant
-    from ultraad.bench.run.data import Data, Pool, TestSet
-    from ultraad.data.auxiliary import AuxiliarySet
-    from ultraad.types import SupportSet
+from ultraad.data.auxiliary import AuxiliarySet
+from ultraad.types import SupportSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad.bench.pictures import pack_maps, small_map
 from ultraad.bench.results import npz
 from ultraad.bench.row import ImageLine, ImagePixels
+from ultraad.bench.run.data import TestSet
 from ultraad.data.loader import iterate
 from ultraad.errors import DataError, LeakageError
+from ultraad.metrics.summary import Evaluation
 from ultraad.runs.judge import evaluation_of, in_classes, judged, unseen
-from ultraad.types import Result
+from ultraad.types import Prediction, Result, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     from ultraad.backbones._cache import Usage
-    from ultraad.bench.run.data import TestSet
-    from ultraad.metrics.summary import Evaluation
     from ultraad.model.model import Model
-    from ultraad.types import Prediction, Sample
 
 _PIXEL_BINS = 256  # of the table for paired tests: about a megabyte per row
 

@@ -5,14 +5,12 @@ Every machine needs ultraad, and the data and output folders under the same path
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, TypeVar
 
 from ultraad.bench.run.local import Lost
 from ultraad.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
 
 T = TypeVar("T")
 R = TypeVar("R")

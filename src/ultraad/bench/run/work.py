@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import torch
 
 from ultraad.backbones import load_backbone
+from ultraad.backbones._cache import FeatureCache
+from ultraad.backbones._door import Backbone
+from ultraad.bench.recipe import BackboneSpec
 from ultraad.bench.results import ERRORS, MAPS, PICTURES, PIXELS, PREDICTIONS, Finished
-from ultraad.bench.row import Files, FitFacts, ThresholdFacts, Timings, parse_row
+from ultraad.bench.row import Files, FitFacts, Row, ThresholdFacts, Timings, parse_row
+from ultraad.bench.run.jobs import Job, PlannedRow
 from ultraad.bench.run.machine import stamp
 from ultraad.bench.run.measure import Clock, Measured, measure
 from ultraad.bench.run.peak_memory import PeakMemory
 from ultraad.bench.run.protocol import HABITS, Habit, preference, stop_at
 from ultraad.data.loader import iterate
 from ultraad.data.preprocess import Preprocess
+from ultraad.errors import DataError
 from ultraad.model.adapt import adapt, zero_shot
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-    from types import TracebackType
-
-    from ultraad.backbones._cache import FeatureCache
-    from ultraad.backbones._door import Backbone
-    from ultraad.bench.recipe import BackboneSpec
-    from ultraad.bench.row import Row
-    from ultraad.bench.run.jobs import Job, PlannedRow
-    from ultraad.errors import DataError
-    from ultraad.model.model import Model
-    from ultraad.model.record import Origin
-    from ultraad.types import Sample
+from ultraad.model.model import Model
+from ultraad.model.record import Origin
+from ultraad.types import Sample
 
 
 @dataclass(frozen=True, slots=True)

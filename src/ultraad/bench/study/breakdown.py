@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ultraad.bench.row import ImageLine
 from ultraad.bench.study.statistics import Cell
 from ultraad.bench.study.tables import kind, number
-from ultraad.bench.study.view import shots_text
+from ultraad.bench.study.view import Scope, shots_text
 from ultraad.metrics.catalogue import short
 from ultraad.metrics.curves import Ranking, area
 from ultraad.report.kit import tables as kit
 from ultraad.report.kit.tables import Table, TableCell, TableRow
 from ultraad.report.kit.words import count, public_names, share
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ultraad.bench.row import ImageLine
-    from ultraad.bench.study.view import Scope
 
 _IN_SUBSETS = ("image_auroc", "class_auroc_macro")
 _NO_AP = "no map, or no lesion with a known outline"

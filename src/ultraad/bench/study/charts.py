@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
+from ultraad.metrics.ranking import Ranks
 from ultraad.report.kit.charts import ROC, Curve, CurveType, cut, draw_curves, draw_reliability, small
 from ultraad.report.kit.svg import Axes, number, padded, picture, shape, text, ticks
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ultraad.metrics.ranking import Ranks
 
 STEPS = np.linspace(0, 1, 101)
 """Where curves of several seeds are averaged."""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, variance
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ultraad.bench.results import BenchFolder
+from ultraad.bench.row import Bench, Row
 from ultraad.bench.study.statistics import over_seeds
 from ultraad.bench.study.view import percent, shots_text, signed
 from ultraad.metrics.catalogue import MAIN, spec
 from ultraad.report.kit.page import environment
 from ultraad.report.kit.words import DASH, count
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from ultraad.bench.row import Bench, Row
 
 SHOWN = 200  # lines of a kind in the text; the object has all
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from ultraad.bench.pictures import Pictures, SmallMaps
+from ultraad.bench.row import ImageLine, MeasuredRow
+from ultraad.bench.study.view import Scope
 from ultraad.io.overlay import TRUTH_COLOUR, overlay
 from ultraad.report.kit.pictures import Example, Picture, Strip, css, extremes, inline
 from ultraad.report.kit.words import count, short_id
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from ultraad.bench.pictures import Pictures, SmallMaps
-    from ultraad.bench.row import ImageLine, MeasuredRow
-    from ultraad.bench.study.view import Scope
 
 EACH = 2  # cases each of best, middle and worst
 MISTAKES = 4  # images for each kind of failure

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from markupsafe import Markup
 
 from ultraad.bench.results import BenchFolder
 from ultraad.bench.study import breakdown, charts, gallery, tables, words
@@ -26,11 +29,6 @@ from ultraad.report.kit import tables as kit
 from ultraad.report.kit.charts import PR, ROC
 from ultraad.report.kit.page import environment
 from ultraad.report.kit.tables import Table
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from markupsafe import Markup
 
 REPORT, TABLES = "report.html", "tables"
 HIGHLIGHTED = 5  # methods with a colour of their own in the chart over shots: more colours are hard to tell apart

@@ -16,11 +16,11 @@ import numpy as np
 from ultraad.metrics import classes as grading
 from ultraad.metrics import image as detection
 from ultraad.metrics.bootstrap import Array, Compute, counts
+from ultraad.metrics.catalogue import Kind
 
 if TYPE_CHECKING:
     from ultraad.bench.results import BenchFolder
     from ultraad.bench.row import ImageLine, MeasuredRow
-    from ultraad.metrics.catalogue import Kind
 
 _CHUNK = 500  # resamples that are computed at a time, to bound the memory
 

@@ -13,27 +13,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ultraad.bench.row import MeasuredRow
+from ultraad.bench.results import BenchFolder
+from ultraad.bench.row import MeasuredRow, Row
 from ultraad.bench.study import resamples
+from ultraad.bench.study.resamples import Scored
 from ultraad.errors import DataError
-from ultraad.metrics.bootstrap import interval
-from ultraad.metrics.catalogue import MAIN, spec
+from ultraad.metrics.bootstrap import Array, interval
+from ultraad.metrics.catalogue import MAIN, Kind, spec
 from ultraad.metrics.compare import Difference, delong_test, holm, resampled_difference
 from ultraad.metrics.ranking import FEWEST, Ranks, rank
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from ultraad.bench.results import BenchFolder
-    from ultraad.bench.row import Row
-    from ultraad.bench.study.resamples import Scored
-    from ultraad.metrics.bootstrap import Array
-    from ultraad.metrics.catalogue import Kind
 
 RESAMPLES = 2000  # the smallest p-value is then 0.001, so that forty methods can still be corrected
 LEVEL = 0.05

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ultraad.bench.study import published
-from ultraad.bench.study.statistics import Key
+from ultraad.bench.study.statistics import Cell, Key, Paired, Study
 from ultraad.bench.study.view import Scope, View, percent, shots_text, signed
 from ultraad.metrics.catalogue import MAIN, METRICS, Kind, of_kind, short, spec
 from ultraad.report.kit.tables import Table, TableCell, TableRow, rank_best
 from ultraad.report.kit.words import DASH
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ultraad.bench.study.statistics import Cell, Paired, Study
 
 _PAPER = (
     ("table1", "Table 1: detection and grading", {"image_auroc": "binary", "class_auroc_macro": "multi-class"},

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ultraad.bench.study.statistics import Key
+from ultraad.bench.row import ImageLine, MeasuredRow
+from ultraad.bench.study.statistics import Cell, Key, Paired, Study
 from ultraad.metrics.catalogue import spec
 from ultraad.report.kit.words import count
-
-if TYPE_CHECKING:
-    from ultraad.bench.row import ImageLine, MeasuredRow
-    from ultraad.bench.study.statistics import Cell, Paired, Study
 
 
 @dataclass(frozen=True, slots=True)

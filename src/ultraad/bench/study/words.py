@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ultraad.bench.row import MeasuredRow
+from ultraad.bench.recipe import Recipe
+from ultraad.bench.row import Bench, MeasuredRow, Row, TestSetSummary
+from ultraad.bench.study.statistics import Cell, Study
 from ultraad.bench.study.tables import interval_text, number
-from ultraad.bench.study.view import percent, shots_text, test_title
+from ultraad.bench.study.view import Scope, View, percent, shots_text, test_title
 from ultraad.metrics.catalogue import MAIN, short
+from ultraad.report.kit.tables import TableCell
 from ultraad.report.kit.words import DASH, Protocol, are, count, known, listing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from ultraad.bench.recipe import Recipe
-    from ultraad.bench.row import Bench, Row, TestSetSummary
-    from ultraad.bench.study.statistics import Cell, Study
-    from ultraad.bench.study.view import Scope, View
-    from ultraad.report.kit.tables import TableCell
 
 
 def title(study: Study) -> str:

@@ -9,15 +9,11 @@ most 0.62, and the least similar pairs found in BUSI (60 bits, 0.71) still show 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 MAX_BITS = 64  # of 256
 MIN_DETAIL = 0.7

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ultraad import io
 from ultraad.data.support.draw import content_hash
 from ultraad.errors import DataError
-from ultraad.types import Region
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ultraad.types import Sample
+from ultraad.types import Region, Sample
 
 _THUMBNAIL = 32  # side in pixels
 _HASH = 16  # dHash compares 16 x 16 neighbours: 256 bits

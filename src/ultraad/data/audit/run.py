@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +13,7 @@ from ultraad.data import sources
 from ultraad.data.audit.duplicates import clusters, exact_groups, near_pairs
 from ultraad.data.audit.measure import Measured, measure
 from ultraad.data.audit.report import AuditReport, ClassCount, Finding, Severity, TagCount, worst_first
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from ultraad.types import Sample
+from ultraad.types import Sample
 
 _FULL = 0.95  # share of mask pixels above which a mask may be inverted
 _SHORTCUT = 0.1  # distance of a tag's AUROC from chance (0.5) from which it gets a warning

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ultraad import registry
 from ultraad.data.sources._base import (
@@ -23,11 +23,7 @@ from ultraad.data.sources._base import (
     split_of,
 )
 from ultraad.errors import DataError, first_names
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ultraad.types import Sample
+from ultraad.types import Sample
 
 __all__ = [
     "Source", "anomaly_samples", "available", "class_order", "detect", "folders_in", "frames_of", "get", "images_in",

@@ -9,10 +9,10 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ultraad import io
 from ultraad.errors import DataError
@@ -20,9 +20,6 @@ from ultraad.io.find import natural_pieces
 from ultraad.io.image import is_dicom
 from ultraad.registry import did_you_mean
 from ultraad.types import Region, Sample
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 # Class names that mean "no lesion", in the spelling of plain().
 NORMAL_NAMES = frozenset(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from ultraad.data.sources import Source, anomaly_samples, images_in
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from ultraad.types import Sample
+from ultraad.types import Sample
 
 _TRUTH = ("label", "anomaly_mask")
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from ultraad.data.sources import Source, images_in, is_anomalous, read_table, relative_id
 from ultraad.types import Sample
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 # The published test patients, from the paper and the authors' scripts.
 TEST_PATIENTS = frozenset({"ANFO", "COPE", "CRCI", "ELCO", "FLKA"})

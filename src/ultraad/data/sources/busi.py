@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from ultraad.data.sources import Source, images_in, is_anomalous, relative_id
 from ultraad.types import Sample
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 _CLASSES = ("normal", "benign", "malignant")
 _MASK = re.compile(r"(?P<image>.+)_mask(_\d+)?")  # "benign (4)_mask", and "_mask_1" ... for further lesions

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ultraad.data.sources import Source, is_normal, natural_key, plain, relative_id, split_folders, split_of
 from ultraad.errors import DataError
 from ultraad.types import Region, Sample
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 _NAMES = ("annotations.json", "_annotations.coco.json")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ultraad.data.sources import (
     Source,
@@ -16,9 +16,6 @@ from ultraad.data.sources import (
 from ultraad.errors import DataError
 from ultraad.registry import did_you_mean
 from ultraad.types import Sample
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _TABLE = "samples.csv"
 _COLUMNS = ("image", "mask", "label", "class", "patient", "site", "device", "split", "frame", "tags")

@@ -11,7 +11,8 @@ The same holds for images in ``benign/images/`` or ``images/benign/``.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from ultraad.data.sources import (
     Source,
@@ -24,10 +25,6 @@ from ultraad.data.sources import (
     split_folders,
 )
 from ultraad.types import Sample
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 _MASK_FOLDERS = ("masks", "mask")
 _IMAGE_FOLDERS = ("images", "image", "img")

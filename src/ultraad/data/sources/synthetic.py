@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from ultraad.data.sources import Source, folders_in, images_in, is_anomalous, relative_id
 from ultraad.types import Sample
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 _MARKER = "simulated.json"
 _GENERATOR = "ultraad.simulate"

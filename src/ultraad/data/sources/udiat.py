@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from ultraad.data.sources import Source, images_in, is_anomalous, plain, relative_id
 from ultraad.errors import DataError, MissingExtraError
 from ultraad.types import Sample
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 _CLASSES = ("benign", "malignant")
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ultraad.data import sources
 from ultraad.errors import ConfigError, DataError, first_names
 from ultraad.io.files import sha256
 from ultraad.registry import did_you_mean
 from ultraad.rng import seeded
-from ultraad.types import SupportSet
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
-
-    from ultraad.types import Sample
+from ultraad.types import Sample, SupportSet
 
 _log = logging.getLogger(__name__)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 from ultraad.data import sources
 from ultraad.data.sources._base import DICOM_PATIENT
@@ -15,13 +17,7 @@ from ultraad.data.support.draw import content_hash, frame_hash
 from ultraad.data.support.file import folder_of, source_root
 from ultraad.errors import DataError, LeakageError, first_names
 from ultraad.io.files import sha256
-from ultraad.types import SupportSet
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
-
-    from ultraad.types import Sample
+from ultraad.types import Sample, SupportSet
 
 _log = logging.getLogger(__name__)
 

@@ -6,14 +6,12 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
 from PIL import Image
-
-if TYPE_CHECKING:
-    import numpy as np
-    from markupsafe import Markup
-    from numpy.typing import NDArray
 
 T = TypeVar("T")
 _QUALITY = 80  # of the JPEG: outlines stay sharp, and a page of pictures stays below 8 MB

@@ -8,15 +8,12 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from string import ascii_lowercase
-from typing import TYPE_CHECKING
 
 from ultraad.report.kit.words import DASH
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 BETTER, WORSE = "better", "worse"
 _ARROWS = {BETTER: "\N{BLACK UP-POINTING TRIANGLE}", WORSE: "\N{BLACK DOWN-POINTING TRIANGLE}"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
@@ -15,9 +14,7 @@ from ultraad.io import read_image
 from ultraad.io.overlay import THRESHOLD_COLOUR, TRUTH_COLOUR, heat
 from ultraad.report.kit.pictures import Example, Picture, Strip, css, extremes, inline
 from ultraad.report.kit.words import decimals
-
-if TYPE_CHECKING:
-    from ultraad.results.row import ImageRow
+from ultraad.results.row import ImageRow
 
 _log = logging.getLogger(__name__)
 

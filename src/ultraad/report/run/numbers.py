@@ -11,10 +11,10 @@ from ultraad.metrics.catalogue import METRICS, Kind, Spec, of_kind, spec
 from ultraad.metrics.metric import Metric
 from ultraad.report.kit.words import DASH, decimals, public_names
 from ultraad.report.run.read import Measurements
+from ultraad.results.row import ImageRow
 
 if TYPE_CHECKING:
     from ultraad.report.run.read import RunData
-    from ultraad.results.row import ImageRow
 
 SHOWN_ERROR = 5e-4  # half of the last printed digit
 NO_CLASS = "no class known"

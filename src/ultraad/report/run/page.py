@@ -14,10 +14,10 @@ from ultraad.report.run import charts, gallery, numbers, words
 from ultraad.report.run.protocol import options, protocol
 from ultraad.report.run.read import read
 from ultraad.results.folder import ERRORS, METRICS, PREDICTIONS, REPORT, RUN, TABLE
+from ultraad.results.row import ImageRow
 
 if TYPE_CHECKING:
     from ultraad.report.run.read import RunData
-    from ultraad.results.row import ImageRow
 
 SHOWN_GROUPS = 20  # patients before the rest is folded away
 SHOWN_ROWS = 25  # of the score list in a folder without truth

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ultraad.model.calibration import Calibration
 from ultraad.report.kit.words import Protocol, count, decimals, known
 from ultraad.report.run.words import data_name, intervals, shots, source_name
 from ultraad.results.row import Run
 
 if TYPE_CHECKING:
-    from ultraad.model.calibration import Calibration
     from ultraad.report.run.read import RunData
 
 

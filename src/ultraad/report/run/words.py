@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ultraad.model.record import Auxiliary
 from ultraad.report.kit.words import count
 from ultraad.report.run.read import last_part
 from ultraad.results.folder import RUN
 
 if TYPE_CHECKING:
-    from ultraad.model.record import Auxiliary
     from ultraad.report.run.read import RunData
 
 
