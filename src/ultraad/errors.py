@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import TracebackType
 
 
 class UltraadError(Exception):
@@ -53,3 +54,27 @@ class ExportError(UltraadError):
 def first_names(names: Sequence[str], limit: int = 8) -> str:
     """The first names of a list, for a message: ``"a, b and 3 more"``."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def brief(error: BaseException, limit: int = 200) -> str:
+    """An error of another library in one line: its type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:limit]}" if lines else type(error).__name__
+
+
+class Caught:
+    """Keeps an exception of its block in ``error``: one image or job fails, and the others go on.
+
+    Ctrl-C is not caught.
+    """
+
+    error: Exception | None = None
+
+    def __enter__(self) -> Caught:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.error = error if isinstance(error, Exception) else None
+        return self.error is not None

@@ -261,7 +261,7 @@ def test_one_bad_file_among_good_ones(cli: Cli, saved: Path, tmp_path: Path, kin
     write(folder / name)
     words = ("predict", saved, folder, "-o", out, "--device", "cpu")
     done = cli(*words)
-    assert done.code == 0
+    assert done.code == 3
     assert "1 predicted, 1 failed" in done.out
     assert name in done.err
     assert reason in done.err

@@ -1,7 +1,7 @@
 """The command line: parse, call, print. A command imports heavy packages when it runs.
 
-Exit codes: 0 done; 1 an error that the message explains, or a failed check; 2 a wrong command or option; 130
-interrupted. ``ULTRAAD_DEBUG=1`` shows the traceback of an error.
+Exit codes: 0 all done; 3 done, but some inputs failed; 1 nothing could be done, or a check failed; 2 a wrong command or
+option; 130 interrupted (Ctrl-C or SIGTERM). ``ULTRAAD_DEBUG=1`` shows the traceback of an error.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ app = typer.Typer(
     name="ultraad",
     cls=_Root,
     help="Few-shot CLIP for ultrasound: localise lesions, detect abnormal images, grade them. For research only."
+    "\n\nExit codes: 0 all done; 3 done, but some inputs failed; 1 nothing could be done, or a check failed; 2 a wrong "
+    "command or option; 130 interrupted."
     "\n\nExample: ultraad demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -79,12 +81,22 @@ def _options(
     warnings_to_stderr()
 
 
+def _stop_on_sigterm() -> None:
+    """Let SIGTERM end a command like Ctrl-C: finished work is kept, and the exit code is 130."""
+    import signal
+    import threading
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code.
 
     Args:
         arguments: Words after ``ultraad``; from ``sys.argv`` if None.
     """
+    _stop_on_sigterm()
     try:
         app(args=None if arguments is None else list(arguments), prog_name="ultraad")
     except UltraadError as e:

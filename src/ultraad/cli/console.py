@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+SOME_FAILED = 3
+"""Exit code of a command that is done although some of its inputs failed."""
+
 
 def _console(*, stderr: bool = False) -> Console:
     """Prints lines unchanged, without wrapping or markup, so that they can be piped and copied."""
@@ -68,9 +71,9 @@ def show_metrics(found: dict[str, Any]) -> None:
 
 
 def list_failures(failed: dict[str, str], limit: int = 20) -> None:
-    """The first files that could not be read, with the reasons, on stderr."""
+    """The first images that could not be used, with the reasons, on stderr."""
     if failed:
-        warn(f"{len(failed)} image(s) could not be read:")
+        warn(f"{len(failed)} image(s) could not be used:")
     for id_, reason in list(failed.items())[:limit]:
         warn(f"  {id_}: {reason}")
     if len(failed) > limit:

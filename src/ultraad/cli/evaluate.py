@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ultraad.cli.console import list_failures, progress, say, show_metrics, warn
+from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_metrics, warn
 from ultraad.cli.options import BatchSize, Layout, Seed
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
@@ -32,7 +32,7 @@ def evaluate(
     """Measure a model on a labelled data set and write a report.
 
     Stops with an error if the data set contains images or patients the model was adapted on, unless --drop-support is
-    given. Thresholds come with the model; nothing is fitted here.
+    given. Thresholds come with the model; nothing is fitted here. Exits with 3 if some images could not be evaluated.
 
     Example: ultraad evaluate model Dataset_BUSI_with_GT -o results
     """
@@ -59,3 +59,5 @@ def evaluate(
     show_metrics(found)
     list_failures(found["failed"])
     say(f"report: {output / REPORT}")
+    if found["failed"]:
+        raise typer.Exit(SOME_FAILED)

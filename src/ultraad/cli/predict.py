@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ultraad.cli.console import list_failures, progress, say, warn
+from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, warn
 from ultraad.cli.options import BatchSize
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
@@ -22,14 +22,14 @@ def predict(
     frame: Annotated[int | None, typer.Option(min=0, help="Only this frame of multi-frame files.")] = None,
     overlays: Annotated[bool, typer.Option(help="Write overlays.")] = True,
     maps: Annotated[bool, typer.Option(help="Write maps as 16-bit PNG.")] = True,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any file failed.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 instead of 3 if any image failed.")] = False,
     batch_size: BatchSize = 8,
 ) -> None:
     """Predict images and write the results to a folder. Run the same command again to resume.
 
-    Files that cannot be read are listed at the end and in errors.jsonl. Exits with 1 if no file could be read, or, with
-    --strict, if any could not. --method, --set, --config, --texts, --classes and --normal-class are for zero-shot; a
-    saved model has its own.
+    Images that cannot be read or scored are listed at the end and in errors.jsonl. Exits with 3 if some failed, with 1
+    if all did. --method, --set, --config, --texts, --classes and --normal-class are for zero-shot; a saved model has
+    its own.
 
     Example: ultraad predict model scans/ -o predictions
     """
@@ -54,5 +54,5 @@ def predict(
     skipped = f", {done.skipped} were there already" if done.skipped else ""
     rate = f", {done.predicted / done.seconds:.1f} images/s" if done.predicted else ""
     say(f"{done.predicted} predicted{skipped}, {len(done.failed)} failed{rate}; results in {output}")
-    if done.failed and (strict or not done.predicted + done.skipped):
-        raise typer.Exit(1)
+    if done.failed:
+        raise typer.Exit(1 if strict or not done.predicted + done.skipped else SOME_FAILED)

@@ -103,7 +103,8 @@ class Predictor(ABC):
             items: Samples, or files, folders and patterns (see :func:`~ultraad.data.samples.samples_of`).
             frame: Only this 0-based frame of multi-frame files; None takes all.
             batch_size: Images per forward pass; changes speed, not results.
-            on_error: Called for each sample that cannot be read, which is then skipped. If None, the error is raised.
+            on_error: Called for each sample that cannot be read or scored, which is then skipped. If None, the error is
+                raised.
 
         Yields:
             Results in the order of the items.
@@ -126,12 +127,33 @@ class Predictor(ABC):
         try:
             for batch in loading:
                 misaligned += [d.sample.id for d, _ in batch if d.misaligned]
-                predictions = self._predict([x for _, x in batch], [d.sample.id for d, _ in batch])
-                for (d, _), prediction in zip(batch, predictions, strict=True):
+                for d, prediction in self._scored(batch, on_error):
                     yield Result(d.sample, d.image, prediction, d.mask)
         finally:
             loading.close()
             warn_misaligned(misaligned)
+
+    def _scored(
+        self,
+        batch: Sequence[tuple[Decoded, tuple[Any, Geometry]]],
+        on_error: Callable[[Sample, DataError], None] | None,
+    ) -> list[tuple[Decoded, Prediction]]:
+        """Predict a batch. If that fails, predict its images one by one and report those that fail alone."""
+        from ultraad.errors import Caught, DataError, UltraadError, brief
+
+        predictions: list[Prediction] = []
+        with Caught() as caught:
+            predictions = self._predict([x for _, x in batch], [d.sample.id for d, _ in batch])
+        e = caught.error
+        if e is None:
+            return [(d, prediction) for (d, _), prediction in zip(batch, predictions, strict=True)]
+        if on_error is None or (isinstance(e, UltraadError) and not isinstance(e, DataError)):
+            raise e
+        if len(batch) > 1:
+            return [found for item in batch for found in self._scored([item], on_error)]
+        sample = batch[0][0].sample
+        on_error(sample, DataError(f"{sample.id} could not be scored: {brief(e)}"))
+        return []
 
     def is_abnormal(self, prediction: Prediction) -> bool:
         """Whether the score reaches the stored threshold."""

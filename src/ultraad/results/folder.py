@@ -13,6 +13,7 @@ pictures while the next images are predicted; the lines keep the order of :meth:
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -28,7 +29,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ultraad.config import explain
-from ultraad.errors import DataError
+from ultraad.errors import DataError, brief
 from ultraad.io.files import append_line, ensure_writable, write_image, write_json, write_map, write_text
 from ultraad.io.overlay import overlay
 from ultraad.model.calibration import Calibration
@@ -38,6 +39,8 @@ from ultraad.types import Result
 RUN, PREDICTIONS, ERRORS, TABLE = "run.json", "predictions.jsonl", "errors.jsonl", "predictions.csv"
 METRICS, REPORT = "metrics.json", "report.html"
 _PICTURES = ("overlays", "maps")
+_ONE_FILE = {errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
+"""Errors of the operating system that concern one file, not the whole folder."""
 _WRITERS = 2  # threads; drawing and PNG compression run outside the interpreter's lock
 _WAITING = 16  # most images whose line is not written yet: two batches of the usual size; bounds the memory
 
@@ -87,8 +90,21 @@ class RunFolder:
             calibration: Thresholds.
 
         Raises:
-            DataError: If this or an earlier prediction cannot be written. The one that failed gets no line.
+            DataError: If the folder cannot be written to. A prediction that cannot be written although the folder can
+                is recorded by :meth:`fail` instead. In both cases it gets no line.
         """
+        s = result.sample
+        try:
+            line, maps, overlays = self._line(result, calibration)
+        except ValueError as e:  # a value that JSON does not have, such as NaN; pydantic's error is a ValueError
+            self.fail(s.id, f"{s.id} could not be written: {brief(e)}")
+            return
+        pictures = self._writers.submit(self._draw, result, maps, overlays, threshold=calibration.pixel_threshold)
+        self._unwritten.append((s.id, line, pictures))
+        self._write_lines(_WAITING)
+
+    def _line(self, result: Result, calibration: Calibration) -> tuple[str, str | None, str | None]:
+        """The line of a prediction, and the paths of its map and overlay."""
         s, p = result.sample, result.prediction
         name = f"{_file_name(s.id)}.png"
         map_path = f"maps/{name}" if p.map is not None and self._maps else None
@@ -108,22 +124,19 @@ class RunFolder:
             overlay=overlay_path,
             mask_known=result.mask is not None,
         )
-        pictures = self._writers.submit(
-            self._draw, result, map_path, overlay_path, threshold=calibration.pixel_threshold
-        )
-        self._unwritten.append((s.id, row.to_json(), pictures))
-        self._write_lines(_WAITING)
+        return row.to_json(), map_path, overlay_path
 
     def fail(self, id_: str, reason: str) -> None:
         """Record an image that could not be used."""
         self.failed[id_] = reason
+        id_, reason = (text.encode(errors="backslashreplace").decode() for text in (id_, reason))  # odd file names
         append_line(self.folder / ERRORS, json.dumps({"id": id_, "error": reason}, ensure_ascii=False))
 
     def flush(self) -> None:
         """Wait until every added prediction is in the folder.
 
         Raises:
-            DataError: If one cannot be written. It gets no line, and another call continues with the next.
+            DataError: If the folder cannot be written to. Another call continues with the next prediction.
         """
         self._write_lines(0)
 
@@ -167,7 +180,12 @@ class RunFolder:
             id_, line, pictures = self._unwritten[0]
             wait([pictures])  # if this is interrupted, the line is still in the queue
             self._unwritten.popleft()
-            pictures.result()
+            e = pictures.exception()
+            if isinstance(e, DataError) and getattr(e.__cause__, "errno", None) not in _ONE_FILE:
+                raise e  # a full disk or a missing folder: no other image can be written either
+            if e is not None:
+                self.fail(id_, f"{id_} could not be written: {brief(e)}")
+                continue
             append_line(self.folder / PREDICTIONS, line)
             self.done.add(id_)
 
@@ -262,7 +280,7 @@ def _file_name(id_: str) -> str:
     stem, dot, rest = last.rpartition(".")
     frame = rest.partition("#")[2]
     readable = re.sub(r"[^\w.()-]+", "_", stem if dot else last)[:60] + (f"-{frame}" if frame else "")
-    return f"{readable}-{hashlib.sha256(id_.encode()).hexdigest()[:8]}"
+    return f"{readable}-{hashlib.sha256(id_.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def _table(folder: Path) -> str:

@@ -97,6 +97,7 @@ def evaluate(
             write_json(folder.folder / METRICS, found)
     if folder is not None:
         render(folder.folder)
+        failed |= folder.failed  # also what was measured but could not be written
     return {**found, "failed": failed}
 
 

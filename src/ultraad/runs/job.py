@@ -60,6 +60,7 @@ def facts(model: Predictor, command: Literal["predict", "evaluate"], **more: Any
 def finishing(folder: RunFolder | None) -> Iterator[Outcome]:
     """Time a run and close its folder, however it ends."""
     outcome, started = Outcome(), time.perf_counter()
+    before = len(folder.done) if folder is not None else 0
     status: Status = "failed"
     try:
         yield outcome
@@ -73,6 +74,7 @@ def finishing(folder: RunFolder | None) -> Iterator[Outcome]:
         outcome.seconds = time.perf_counter() - started
         if folder is not None:
             outcome.failed = folder.failed
+            outcome.predicted = len(folder.done) - before  # without those that could not be written
             rate = round(outcome.predicted / outcome.seconds, 2) if outcome.seconds else None
             folder.finish(status, seconds=round(outcome.seconds, 2), images_per_second=rate)
 

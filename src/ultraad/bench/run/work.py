@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from ultraad.bench.run.peak_memory import PeakMemory
 from ultraad.bench.run.protocol import HABITS, Habit, preference, stop_at
 from ultraad.data.loader import iterate
 from ultraad.data.preprocess import Preprocess
-from ultraad.errors import DataError
+from ultraad.errors import Caught, DataError
 from ultraad.model.adapt import adapt, zero_shot
 from ultraad.model.model import Model
 from ultraad.model.record import Origin
@@ -56,7 +55,7 @@ def encode(task: Encode, features: Path) -> None:
     def ignore(sample: Sample, error: DataError) -> None:
         """Skip an image that cannot be read."""
 
-    with _threads(task.threads), _Caught():
+    with _threads(task.threads), Caught():
         backbone, cache = _open(task.backbone, task.device, features)
         batches = iterate(
             [replace(s, label=None, masks=()) for s in task.samples],  # only the pixels matter here
@@ -96,32 +95,17 @@ def run_job(job: Job, features: Path | None) -> list[Finished]:
     peak = PeakMemory()
     done: list[Finished] = []
     with _threads(job.recipe.threads):
-        with _Caught() as fitting:
+        with Caught() as fitting:
             fitted = _Fitted(job, features)
         if fitting.error is not None:
             return [_failed(job, planned, fitting.error, peak) for planned in job.rows]
         for planned in job.rows:
-            with _Caught() as evaluating:
+            with Caught() as evaluating:
                 done.append(fitted.evaluate(planned, peak))
             if evaluating.error is not None:
                 done.append(_failed(job, planned, evaluating.error, peak))
         fitted.close()
     return done
-
-
-class _Caught:
-    """Keeps an exception of its block in ``error``, so that the other jobs go on."""
-
-    error: Exception | None = None
-
-    def __enter__(self) -> _Caught:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        self.error = error if isinstance(error, Exception) else None
-        return self.error is not None
 
 
 class _Fitted:

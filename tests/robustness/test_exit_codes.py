@@ -1,0 +1,159 @@
+"""Exit codes: 0 all done, 3 some inputs failed, 1 nothing could be done, 2 a wrong command, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers import picture, save, write_busi
+from ultraad.cli import main
+from ultraad.errors import DataError
+from ultraad.model.adapt import zero_shot
+from ultraad.model.model import Model
+from ultraad.results import folder as results
+from ultraad.results.folder import read_errors, read_rows
+from ultraad.runs.predict import predict
+
+ZERO_SHOT = ("zero-shot", "--backbone", "tiny", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return zero_shot(backbone="tiny")
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Path:
+    for i in range(5):
+        save(tmp_path / "in" / f"{i}.png", picture(i, lesion=bool(i % 2))[0])
+    return tmp_path / "in"
+
+
+def code(command: str, *words: object) -> int:
+    name, *options = ZERO_SHOT
+    with pytest.raises(SystemExit) as end:
+        main([command, name, *map(str, words), *options])
+    return end.value.code if isinstance(end.value.code, int) else 0
+
+
+def test_predict_says_whether_all_some_or_none_failed(five: Path, tmp_path: Path) -> None:
+    assert code("predict", five, "-o", tmp_path / "all") == 0
+    (five / "2.png").write_bytes(b"no picture")
+    assert code("predict", five, "-o", tmp_path / "some") == 3
+    assert code("predict", five, "-o", tmp_path / "some") == 3, "what failed is tried again, and fails again"
+    assert code("predict", five, "-o", tmp_path / "strict", "--strict") == 1
+    assert code("predict", five / "2.png", "-o", tmp_path / "none") == 1
+    assert code("predict", tmp_path / "nowhere", "-o", tmp_path / "none") == 1
+    assert code("predict", five, "-o", tmp_path / "none", "--frame", "x") == 2
+
+
+def test_evaluate_says_whether_some_images_failed(tmp_path: Path) -> None:
+    root = write_busi(tmp_path / "busi")
+    words = ("-o", tmp_path / "out", "--bootstrap", 0)
+    assert code("evaluate", root, *words) == 0
+    (root / "benign" / "benign (2).png").write_bytes(b"no picture")
+    assert code("evaluate", root, *words) == 3
+    for path in root.rglob("*).png"):
+        path.write_bytes(b"no picture")
+    assert code("evaluate", root, *words) == 1
+
+
+def test_the_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "0 all done; 3 done, but some inputs failed; 1 nothing could be done" in told
+
+
+def test_an_image_that_cannot_be_scored_is_its_own_failure(
+    model: Model, five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Model._predict
+
+    def fussy(self, inputs, ids):
+        if any(id_.endswith("3.png") for id_ in ids):
+            raise RuntimeError("expected a tensor\nwith a second line")
+        return whole(self, inputs, ids)
+
+    monkeypatch.setattr(Model, "_predict", fussy)
+    done = predict(model, five, tmp_path / "out")
+    assert (done.predicted, [Path(id_).name for id_ in done.failed]) == (4, ["3.png"])
+    ((id_, reason),) = read_errors(tmp_path / "out")
+    assert id_.endswith("3.png")
+    assert reason.endswith("3.png could not be scored: RuntimeError: expected a tensor")
+    monkeypatch.undo()
+    assert predict(model, five, tmp_path / "out").predicted == 1
+
+
+@pytest.mark.parametrize(
+    "what", ["a map with NaN", "a score that is NaN", "an encoder that fails", "a folder in its way"]
+)
+def test_an_image_that_cannot_be_written_is_its_own_failure(
+    model: Model, five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    whole = Model._predict
+    write = results.write_image
+
+    def spoiled(self, inputs, ids):
+        found = whole(self, inputs, ids)
+        for p in found:
+            if p.id.endswith("3.png"):
+                if "map" in what:
+                    p.map[:] = np.nan
+                if "score" in what:
+                    object.__setattr__(p, "score", float("nan"))
+        return found
+
+    def failing(path, image):
+        if "encoder" in what and path.name.startswith("3-"):
+            raise MemoryError
+        write(path, image)
+
+    monkeypatch.setattr(Model, "_predict", spoiled)
+    monkeypatch.setattr(results, "write_image", failing)
+    if "folder" in what:
+        (tmp_path / "out" / "overlays" / f"{results._file_name((five / '3.png').as_posix())}.png" / "x").mkdir(
+            parents=True
+        )
+    done = predict(model, five, tmp_path / "out")
+    assert (done.predicted, [Path(id_).name for id_ in done.failed]) == (4, ["3.png"])
+    assert "could not be written" in read_errors(tmp_path / "out")[0][1]
+    assert [Path(row.id).name for row in read_rows(tmp_path / "out")] == ["0.png", "1.png", "2.png", "4.png"]
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["failed"] == 1
+
+
+def test_an_error_of_the_program_itself_is_not_taken_for_an_image(model: Model, five: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Model, "_predict", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(model.predict_many([five]))
+    with pytest.raises(DataError):
+        list(model.predict_many([five / "none.png"]))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
+def test_sigterm_ends_a_run_like_ctrl_c(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    first = save(folder / "0.png", picture(1, lesion=False, size=(256, 256))[0])
+    for n in range(1, 300):
+        os.link(first, folder / f"{n}.png")
+    name, *options = ZERO_SHOT
+    words = [sys.executable, "-m", "ultraad.cli", "predict", name, str(folder), "-o", str(out), *options]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    lines, deadline = out / "predictions.jsonl", time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline and not (lines.exists() and lines.stat().st_size):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Run the same command again to resume" in err
+    assert "Traceback" not in err
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    assert 0 < len(list(read_rows(out))) < 300
