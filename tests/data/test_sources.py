@@ -283,7 +283,7 @@ def test_udiat_without_classes(tmp_path):
 def test_udiat_names_the_extra(tmp_path, monkeypatch):
     root = helpers.write_udiat(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "ultraad\[udiat\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "ultraad\[xlsx\]"'):
         sources.scan(root)
 
 

@@ -64,7 +64,6 @@ def test_csv_frames(tmp_path):
         ("image,frame", "a.png,first", "row 2: frame is 'first'"),
         ("image,label", ",x", "row 2: the cell 'image' is empty"),
         ("image,label", "a.png,x,y", "row 2: more cells than the header (2)"),
-        ("image", "a.png\na.png", "lists 1 image(s) more than once, e.g. 'a.png'"),
     ],
 )
 def test_csv_faults(header, row, message, tmp_path):

@@ -17,11 +17,11 @@ from ultraad.data.sources._base import (
     is_normal,
     natural_key,
     plain,
-    read_table,
     relative_id,
     split_folders,
     split_of,
 )
+from ultraad.data.sources._tables import read_table
 from ultraad.errors import DataError, first_names
 from ultraad.types import Sample
 

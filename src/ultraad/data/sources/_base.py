@@ -6,10 +6,9 @@ headers of images are read, to find masks of another size than their image.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +17,6 @@ from ultraad import io
 from ultraad.errors import DataError
 from ultraad.io.find import natural_pieces
 from ultraad.io.image import is_dicom
-from ultraad.registry import did_you_mean
 from ultraad.types import Region, Sample
 
 # Class names that mean "no lesion", in the spelling of plain().
@@ -254,40 +252,3 @@ def anomaly_samples(
                     anomalous=is_anomalous(label, ("good",)),
                     split=split,
                 )
-
-
-def read_table(path: Path, *, required: Sequence[str] = (), delimiter: str = ",") -> list[dict[str, str]]:
-    """Rows of a CSV file with a header line, in UTF-8 with or without byte order mark.
-
-    Args:
-        path: The file.
-        required: Columns that must be there.
-        delimiter: What separates the cells.
-
-    Returns:
-        One {column: cell} per row; columns and cells are stripped of spaces.
-
-    Raises:
-        DataError: If the file cannot be read as text, a required column is missing (the message names the most similar
-            one), or a row has more cells than the header.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=delimiter)
-            columns = [c.strip() for c in reader.fieldnames or ()]
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        msg = f"cannot read the table {path}: {e}. Wanted: a CSV file in UTF-8 with a header line"
-        raise DataError(msg) from e
-    for want in required:
-        if want not in columns:
-            msg = (
-                f"{path} has no column {want!r}{did_you_mean(want, columns) or '.'} "
-                f"Found: {', '.join(columns) or 'nothing'}. Wanted: {', '.join(required)}"
-            )
-            raise DataError(msg)
-    for number, row in enumerate(rows, start=2):
-        if None in row:
-            msg = f"{path}, row {number}: more cells than the header ({len(columns)}); quote cells that contain commas"
-            raise DataError(msg)
-    return [{(k or "").strip(): (v or "").strip() for k, v in row.items()} for row in rows]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from ultraad.data.sources import Source, images_in, is_anomalous, plain, relative_id
-from ultraad.errors import DataError, MissingExtraError
+from ultraad.data.sources._tables import Faults, number_cells
+from ultraad.errors import DataError
 from ultraad.types import Sample
 
 _CLASSES = ("benign", "malignant")
@@ -53,13 +54,15 @@ def _labels(root: Path) -> dict[str, str]:
     table = next((p for p in tables if p.suffix.lower() == ".csv"), tables[0])
     known = {_key(p.stem) for p in images_in(root / "original")}
     labels: dict[str, str] = {}
-    for row in _cells(table):
+    faults = Faults(table)
+    for _, row in number_cells(table, faults):
         # Copies of the sheet differ in headers and column order, so cells are recognised by their content: one is the
         # name of an existing image, another says benign or malignant.
         label = next((plain(c) for c in row if plain(c) in _CLASSES), None)
         number = next((_key(c) for c in row if _key(c) in known), None)
         if label and number:
             labels[number] = label
+    faults.report()
     if not labels:
         msg = f"{table} has no row with the name of an image in original/ and the word benign or malignant"
         raise DataError(msg)
@@ -70,28 +73,6 @@ def _key(name: str) -> str:
     """The image number: ``"12"`` for ``"000012"``, ``"12"``, ``"12.0"`` and ``"000012.png"``."""
     stem = name.strip().removesuffix(".png").removesuffix(".0")
     return stem.lstrip("0") or stem
-
-
-def _cells(table: Path) -> Iterator[Sequence[str]]:
-    if table.suffix.lower() == ".csv":
-        import csv
-
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            delimiter = ";" if ";" in file.readline() else ","
-            file.seek(0)
-            yield from csv.reader(file, delimiter=delimiter)
-        return
-    try:
-        import openpyxl
-    except ImportError as e:
-        msg = f'reading {table.name} needs openpyxl: pip install "ultraad[udiat]", or save the sheet as CSV beside it'
-        raise MissingExtraError(msg) from e
-    book = openpyxl.load_workbook(table, read_only=True, data_only=True)
-    try:
-        for row in book.worksheets[0].iter_rows(values_only=True):
-            yield ["" if cell is None else str(cell) for cell in row]
-    finally:
-        book.close()
 
 
 SOURCE = Source(
