@@ -96,9 +96,8 @@ def _read(root: Path) -> Iterator[Sample]:
             if first is None:
                 samples[sample.id] = (sample, number)
             elif first == sample:
-                faults.add(
-                    f"row {row.number}: the image {row.cells['image']!r} is listed more than once, first in row {number}"
-                )
+                shown = row.cells["image"]
+                faults.add(f"row {row.number}: the image {shown!r} is listed more than once, first in row {number}")
             elif replace(first, masks=sample.masks) == sample and first.masks and sample.masks:
                 samples[sample.id] = (replace(first, masks=(*first.masks, *sample.masks)), number)  # one row per lesion
             else:
