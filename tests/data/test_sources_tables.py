@@ -121,21 +121,29 @@ def edit(root: Path, change) -> None:
     file.write_text(json.dumps(content))
 
 
+def test_coco_without_a_list(tmp_path):
+    edit(helpers.write_coco(tmp_path), lambda c: c.pop("categories"))
+    with pytest.raises(DataError, match="is not a COCO file"):
+        sources.scan(tmp_path)
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "message", "left"),
     [
-        (lambda c: c.pop("categories"), "is not a COCO file"),
-        (lambda c: c["annotations"][0].update(image_id=99), "refers to an id that does not exist"),
-        (lambda c: c["images"][0].pop("file_name"), "has no 'file_name'"),
-        (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]]), "annotation 1: wanted polygons"),
-        (lambda c: c["annotations"][1]["segmentation"].update(counts=[5]), "annotation 2: run lengths sum to 5"),
+        (lambda c: c["annotations"][0].update(image_id=99), "refers to an id that does not exist", 5),
+        (lambda c: c["annotations"][0].update(category_id=99), "refers to an id that does not exist", 5),
+        (lambda c: c["images"][0].pop("file_name"), "has no 'file_name'", 4),
+        (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3, 4]]), "annotation 1: wanted polygons", 5),
+        (lambda c: c["annotations"][1]["segmentation"].update(counts=[5]), "annotation 2: run lengths sum to 5", 5),
     ],
 )
-def test_coco_faults(change, message, tmp_path):
-    edit(helpers.write_coco(tmp_path), change)
-    with pytest.raises(DataError) as e:
-        sources.scan(tmp_path)
-    assert message in str(e.value)
+def test_coco_faults_cost_their_entry_only(change, message, left, tmp_path, caplog):
+    before = by_id(helpers.write_coco(tmp_path))
+    edit(tmp_path, change)
+    after = by_id(tmp_path)
+    assert len(after) == left
+    assert message in caplog.text
+    assert sum(after.get(i) != s for i, s in before.items()) == 1
 
 
 def test_coco_places(tmp_path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ultraad.data.sources import Source, is_normal, natural_key, plain, relative_id, split_folders, split_of
+from ultraad.data.sources import Source, is_normal, natural_key, plain, split_folders, split_of
+from ultraad.data.sources._annotations import Annotated, Finding, load_json, outline, samples_of, size_of
+from ultraad.data.sources._tables import Faults, files_named, is_nothing
 from ultraad.errors import DataError
 from ultraad.types import Region, Sample
 
@@ -38,16 +39,16 @@ def _matches(root: Path) -> bool:
 
 def _read(root: Path) -> Iterator[Sample]:
     folder = root.parent if root.is_file() else root
+    images: list[Annotated] = []
+    faults: list[Faults] = []
     for file, split in _files(root):
-        yield from _read_file(file, folder, split)
+        faults.append(Faults(file, "entry"))
+        images += _read_file(file, folder, split, faults[-1])
+    yield from samples_of(images, folder, faults)
 
 
-def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        msg = f"cannot read the annotations {file}: {e}"
-        raise DataError(msg) from e
+def _load(file: Path) -> dict[str, list[Any]]:
+    content = load_json(file)
     wanted = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in wanted):
         msg = f"{file} is not a COCO file: wanted an object with the lists {', '.join(wanted)}"
@@ -55,65 +56,84 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
     return content
 
 
-def _read_file(file: Path, root: Path, split: str | None) -> Iterator[Sample]:
+def _read_file(file: Path, root: Path, split: str | None, faults: Faults) -> Iterator[Annotated]:
     content = _load(file)
-    try:
-        names = {c["id"]: str(c["name"]) for c in content["categories"]}
-        notes: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
-        for note in content["annotations"]:
-            notes[note["image_id"]].append(note)
-        normal = next((n for n in names.values() if is_normal(n)), "normal")
-        for image in content["images"]:
-            found = notes[image["id"]]
-            labels = {names[note["category_id"]] for note in found}
-            path = _find(image["file_name"], file, root)
-            # The last category in natural order decides, so one malignant lesion makes the image malignant.
-            label = max(labels, key=lambda n: (not is_normal(n), natural_key(n)), default=normal)
-            yield Sample(
-                id=relative_id(path, root),
-                image=path,
-                masks=_outlines(found, (image["height"], image["width"]), names, file),
-                label=label,
-                anomalous=not is_normal(label),
-                group=str(image["patient"]) if "patient" in image else None,
-                split=split,
-            )
-    except KeyError as e:
-        msg = f"{file}: an entry has no {e}, or refers to an id that does not exist; wanted the COCO detection format"
-        raise DataError(msg) from e
-
-
-def _find(name: str, file: Path, root: Path) -> Path:
-    """The image file: beside the annotations or in the usual folders; the first guess if there is none."""
+    names = {str(c["id"]): str(c["name"]) for c in _entries(content["categories"], ("id", "name"), "category", faults)}
+    entries: dict[str, dict[str, Any]] = {}
+    for image in _entries(content["images"], ("id", "file_name"), "image", faults):
+        key = str(image["id"])
+        if key in entries and entries[key]["file_name"] != image["file_name"]:
+            faults.add(f"image {image['file_name']!r}: id is {key}, as that of {entries[key]['file_name']!r}")
+            continue
+        entries[key] = image
+    notes: dict[str, list[dict[str, Any]]] = {key: [] for key in entries}
+    for note in _entries(content["annotations"], ("image_id",), "annotation", faults):
+        if str(note["image_id"]) in notes:
+            notes[str(note["image_id"])].append(note)
+        else:
+            faults.add(f"{_where(note)}: image_id is {note['image_id']!r}, which refers to an id that does not exist")
     subset = file.stem.removeprefix("instances_")
     places = (file.parent, file.parent / "images", root, root / "images", root / subset, root / "images" / subset)
-    return next((p / name for p in places if (p / name).is_file()), places[0] / name)
+    paths = files_named((str(image["file_name"]) for image in entries.values()), places, file)
+    for key, image in entries.items():
+        path = paths[str(image["file_name"])]
+        size = size_of(image.get("height"), image.get("width"), path) if notes[key] else None
+        patient = image.get("patient")
+        yield Annotated(
+            image=path,
+            findings=tuple(_finding(note, names, size, faults) for note in notes[key]),
+            group=None if patient is None or is_nothing(str(patient)) else str(patient),
+            split=split,
+        )
 
 
-def _outlines(
-    notes: Sequence[dict[str, Any]], size: tuple[int, int], names: dict[Any, str], file: Path
-) -> tuple[Region, ...]:
-    """Outlines of all lesions of one image; none if any lesion has only a box, since the mask is then unknown."""
-    lesions = [note for note in notes if not is_normal(names[note["category_id"]])]
-    if not all(note.get("segmentation") for note in lesions):
-        return ()
-    return tuple(_region(note["segmentation"], size, f"{file}, annotation {note.get('id')}") for note in lesions)
+def _entries(entries: list[Any], keys: Sequence[str], what: str, faults: Faults) -> Iterator[dict[str, Any]]:
+    """The entries that are objects with these keys."""
+    for number, entry in enumerate(entries):
+        lacking = [k for k in keys if not isinstance(entry, dict) or entry.get(k) is None]
+        if lacking:
+            faults.add(f"{what} number {number} has no {lacking[0]!r}")
+        else:
+            yield entry
 
 
-def _region(segmentation: Any, size: tuple[int, int], where: str) -> Region:  # noqa: ANN401 - parsed JSON
+def _where(note: dict[str, Any]) -> str:
+    return f"annotation {note.get('id')}"
+
+
+def _finding(note: dict[str, Any], names: dict[str, str], size: tuple[int, int] | None, faults: Faults) -> Finding:
+    def complain(flaw: str) -> None:
+        faults.add(f"{_where(note)}: {flaw}")
+
+    label = names.get(str(note.get("category_id")))
+    if label is None:
+        complain(f"category_id is {note.get('category_id')!r}, which refers to an id that does not exist")
+    segmentation = note.get("segmentation")
+    if not segmentation or (label is not None and is_normal(label)):
+        return Finding(label)  # only a box
     if isinstance(segmentation, dict):
+        return Finding(label, _runs(segmentation, complain))
+    if not isinstance(segmentation, list):
+        complain(f"segmentation is {str(segmentation)[:60]!r}; wanted polygons or run lengths")
+        return Finding(label)
+    flat = not isinstance(segmentation[0], list)  # some programs leave out the list around a single polygon
+    return Finding(label, outline([segmentation] if flat else segmentation, size, complain))
+
+
+def _runs(segmentation: dict[str, Any], complain: Callable[[str], None]) -> Region | None:
+    try:
         counts = segmentation["counts"]
         rle = decode_rle(counts) if isinstance(counts, str) else tuple(int(n) for n in counts)
-        height, width = segmentation["size"]
-        if sum(rle) != height * width or min(rle, default=0) < 0:
-            msg = f"{where}: run lengths sum to {sum(rle)}; wanted height * width = {height * width}"
-            raise DataError(msg)
-        return Region(size=(height, width), rle=rle)
-    polygons = tuple(tuple(float(x) for x in polygon) for polygon in segmentation)
-    if any(len(p) < 6 or len(p) % 2 for p in polygons):
-        msg = f"{where}: wanted polygons as x0, y0, x1, y1, ... with at least three points"
-        raise DataError(msg)
-    return Region(size=size, polygons=polygons)
+        height, width = (int(n) for n in segmentation["size"])
+    except DataError as e:
+        complain(str(e))
+    except (KeyError, TypeError, ValueError, OverflowError) as e:
+        complain(f"run lengths need 'counts' and 'size' ({type(e).__name__}: {e})")
+    else:
+        if min(height, width) > 0 and sum(rle) == height * width and min(rle, default=0) >= 0:
+            return Region(size=(height, width), rle=rle)
+        complain(f"run lengths sum to {sum(rle)}; wanted height * width = {height * width}")
+    return None
 
 
 def decode_rle(text: str) -> tuple[int, ...]:
@@ -161,7 +181,8 @@ SOURCE = Source(
     layout="""
 root/annotations.json (or _annotations.coco.json, or annotations/instances_train.json, or give any .json file)
   images/a.png          file_name is looked up beside the annotations, in root/, images/, and a folder of the split
-or the same below train/ and test/; an image without annotations is normal
+or the same below train/ and test/; an image without annotations is normal; one with benign and malignant findings is
+malignant, one with several grades has the highest, and one with several other classes has none
 """,
     group_rule='The patient is the value of the key "patient" of an image entry, if there is one.',
     matches=_matches,
