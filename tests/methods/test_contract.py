@@ -21,6 +21,7 @@ from ultraad import methods
 from ultraad.backbones import load_backbone
 from ultraad.backbones._door import _fingerprint
 from ultraad.config import options
+from ultraad.data.support import Fingerprint, digest
 from ultraad.errors import DataError
 from ultraad.methods._base import Method, Needs
 from ultraad.model.calibration import fixed
@@ -249,10 +250,12 @@ def test_a_state_brings_everything_back(name: str, tower: str) -> None:
 @EACH
 def test_a_bundle_brings_everything_back(name: str, tmp_path: Path) -> None:
     f = fitted(name, "tiny")
-    origin = Origin(protocol="few-shot", seed=0, shots=2, source="folder:x", support_digest="0" * 64)
+    image = Fingerprint("a.png", None, "0" * 64, "folder:x")
+    code = digest([image.id], [image.sha256])
+    origin = Origin(protocol="few-shot", seed=0, shots=2, source="folder:x", support_digest=code)
     origin = origin.model_copy(update={"learned": dict(f.report.learned)})
     has_map = "map" in f.method.info.outputs
-    model = Model(f.method, calibration=fixed(has_map=has_map, note="a test"), origin=origin)
+    model = Model(f.method, calibration=fixed(has_map=has_map, note="a test"), origin=origin, support=[(image, "")])
     found = load(model.save(tmp_path / "model"), backbone=tower_of("tiny"))
     assert found.digest == model.digest
     batch = make_batch(tower_of("tiny"), per_class=1, seed=9).unlabelled()

@@ -7,7 +7,6 @@ preparing them needs no torch. Every method with a traceable ``score`` can be ex
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import statistics
 import time
@@ -26,8 +25,18 @@ from ultraad.data.support import write_fingerprints
 from ultraad.errors import BundleError, ConfigError, ExportError
 from ultraad.io.files import sha256, whole_folder, write_json, write_text
 from ultraad.metrics.catalogue import METRICS
-from ultraad.model.exported import AUXILIARY, CONFIG, SUPPORT, Config, ExportedModel, ExportFacts, is_exported, load
-from ultraad.model.record import versions
+from ultraad.model.exported import (
+    AUXILIARY,
+    CONFIG,
+    SUPPORT,
+    Config,
+    ExportedModel,
+    ExportFacts,
+    digest_of,
+    is_exported,
+    load,
+)
+from ultraad.model.record import facts_of, versions
 from ultraad.model.runtimes import GRAPHS, INPUT, Outputs, Runtime, Session, open_session, require
 from ultraad.runs.evaluate import evaluate
 from ultraad.simulate import simulate
@@ -108,8 +117,9 @@ def export(
             speed={},
             check={},
         )
-        digest = hashlib.sha256(f"{model.digest}{sorted(files.items())}".encode()).hexdigest()
-        config = Config(digest=digest, files=files, exported=about, **model.describe().model_dump())
+        described = model.describe()
+        digest = digest_of(model.digest, files, facts_of(described.model_dump(mode="json")))
+        config = Config(digest=digest, files=files, exported=about, **described.model_dump())
         made = ExportedModel(fresh, config, threads=torch.get_num_threads())
         facts: dict[str, Any] = {"parity": {**parity, "tolerance": TOLERANCE, "images": len(pictures)}}
         if int8:

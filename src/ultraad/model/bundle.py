@@ -12,22 +12,22 @@ The folder is written under another name and then renamed, so a reader never see
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as tensor_bytes
 
-from ultraad.data.support import Fingerprint, read_fingerprints, write_fingerprints
-from ultraad.errors import BundleError
+from ultraad.data.support import Fingerprint, write_fingerprints
+from ultraad.errors import BundleError, Caught, brief
 from ultraad.io.files import whole_folder, write_bytes, write_json, write_text
 from ultraad.model.exported import is_exported
 from ultraad.model.model_card import model_card
-from ultraad.model.record import Description, Record, check_files, read_record, versions
+from ultraad.model.record import Description, Record, check_files, learned_from, read_record, versions
 
 if TYPE_CHECKING:
     import torch
@@ -46,10 +46,11 @@ class Parts:
 
     Attributes:
         description: What the model is and where it comes from.
-        digest: sha256 over everything that determines the results.
+        digest: sha256 over everything that determines the results; :func:`read` takes it from the record.
         state: {name: learned values}.
         support: (fingerprint, label) of each support image.
         auxiliary: The same of each auxiliary image.
+        computed: The digest of what :func:`read` found; None for a model that is to be written.
     """
 
     description: Description
@@ -57,6 +58,21 @@ class Parts:
     state: Mapping[str, torch.Tensor]
     support: tuple[tuple[Fingerprint, str], ...]
     auxiliary: tuple[tuple[Fingerprint, str], ...]
+    computed: str | None = None
+
+
+def digest_of(facts: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> str:
+    """sha256 over everything that determines the results.
+
+    Args:
+        facts: :func:`ultraad.model.record.facts_of` a description.
+        state: {name: learned values}.
+    """
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for key, value in sorted(state.items()):
+        digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class _Config(Record):
@@ -111,26 +127,23 @@ def read(folder: str | Path) -> Parts:
         folder: A folder written by :func:`write`.
 
     Raises:
-        BundleError: If a file is missing or damaged, or has another format.
+        BundleError: If a file is missing, damaged or not named by the record, or has another format.
     """
     folder = Path(folder)
-    config = _read_config(folder)
-    check_files(folder, config.files, what="model")
+    config, facts = _read_config(folder)
+    config.check_thresholds(folder / CONFIG, "model")
+    required = {ADAPTER, SUPPORT, *([AUXILIARY] if config.origin.auxiliary else [])}
+    check_files(folder, config.files, required=required, what="model")
     _warn_versions(config, folder)
-    try:
+    state: dict[str, torch.Tensor] = {}
+    with Caught() as caught:  # safetensors raises errors of several kinds
         state = load_tensors((folder / ADAPTER).read_bytes())
-    except SafetensorError as e:
-        msg = f"{folder / ADAPTER} is damaged: {e}; copy the model again"
-        raise BundleError(msg) from e
-    origin = config.origin
-    auxiliary = read_fingerprints(folder / AUXILIARY, origin.auxiliary.source) if origin.auxiliary else ()
-    return Parts(
-        description=config,
-        digest=config.digest,
-        state=state,
-        support=tuple(read_fingerprints(folder / SUPPORT, origin.source)),
-        auxiliary=tuple(auxiliary),
-    )
+        facts_digest = digest_of(facts, state)
+    if caught.error is not None:
+        msg = f"{folder / ADAPTER} is damaged: {brief(caught.error)}; copy the model again"
+        raise BundleError(msg) from caught.error
+    support, auxiliary = learned_from(folder, config.origin, support=SUPPORT, auxiliary=AUXILIARY, what="model")
+    return Parts(config, config.digest, state, support, auxiliary, computed=facts_digest)
 
 
 def _replaceable(folder: Path) -> bool:
@@ -145,7 +158,7 @@ def _replaceable(folder: Path) -> bool:
     return True
 
 
-def _read_config(folder: Path) -> _Config:
+def _read_config(folder: Path) -> tuple[_Config, dict[str, Any]]:
     path = folder / CONFIG
     if not path.is_file():
         found = f"it has no {CONFIG}" if folder.exists() else "there is no such folder"

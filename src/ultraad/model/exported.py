@@ -10,7 +10,9 @@ The folder::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,16 +21,16 @@ from numpy.typing import NDArray
 
 from ultraad.config import Strict
 from ultraad.data.preprocess import Preprocess
-from ultraad.data.support import read_fingerprints
 from ultraad.errors import BundleError
 from ultraad.model.predictor import Predictor
-from ultraad.model.record import Description, Record, check_files, read_record
-from ultraad.model.runtimes import open_session
+from ultraad.model.record import Description, Record, check_files, learned_from, read_record
+from ultraad.model.runtimes import GRAPHS, open_session
 from ultraad.types import Geometry, Prediction
 
 CONFIG = "exported.json"
 FORMAT: Final = "ultraad.exported/1"
 SUPPORT, AUXILIARY = "support.csv", "auxiliary.csv"
+_WHAT = "exported model"
 
 
 def is_exported(folder: str | Path) -> bool:
@@ -79,9 +81,9 @@ class ExportedModel(Predictor):
         self.config = config
         self.calibration = config.calibration
         self.origin = config.origin
-        auxiliary = config.origin.auxiliary
-        self.support = tuple(read_fingerprints(folder / SUPPORT, config.origin.source))
-        self.auxiliary = tuple(read_fingerprints(folder / AUXILIARY, auxiliary.source)) if auxiliary else ()
+        self.support, self.auxiliary = learned_from(
+            folder, config.origin, support=SUPPORT, auxiliary=AUXILIARY, what=_WHAT
+        )
         self.preprocess = Preprocess(config.backbone.preprocess)
         self._session = open_session(config.exported.runtime, folder, threads=threads)
 
@@ -148,13 +150,34 @@ def load(folder: str | Path, *, threads: int | None = None) -> ExportedModel:
         MissingExtraError: If the runtime is not installed.
     """
     folder = Path(folder)
-    config = _read(folder / CONFIG)
-    check_files(folder, config.files, what="exported model")
+    config, facts = _read(folder / CONFIG)
+    config.check_thresholds(folder / CONFIG, _WHAT)
+    required = {GRAPHS[config.exported.runtime], SUPPORT, *([AUXILIARY] if config.origin.auxiliary else [])}
+    check_files(folder, config.files, required=required, what=_WHAT)
+    made_from = config.exported.source
+    if config.digest not in (digest_of(made_from, config.files, facts), digest_of(made_from, config.files)):
+        msg = (
+            f"the exported model {folder} was changed after it was made: its digest is not {config.digest[:16]}. "
+            "Copy it again, or export the model again"
+        )
+        raise BundleError(msg)
     return ExportedModel(folder, config, threads=threads)
 
 
-def _read(path: Path) -> Config:
+def digest_of(source: str, files: Mapping[str, str], facts: Mapping[str, Any] | None = None) -> str:
+    """sha256 over everything that determines the results of an export.
+
+    Args:
+        source: Digest of the model it was made from.
+        files: {name: sha256}.
+        facts: :func:`ultraad.model.record.facts_of` the model; None as exports of earlier versions have it.
+    """
+    told = "" if facts is None else json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(f"{source}{sorted(files.items())}{told}".encode()).hexdigest()
+
+
+def _read(path: Path) -> tuple[Config, dict[str, Any]]:
     if not path.is_file():
         msg = f"{path.parent} is not an exported model: it has no {CONFIG}. Make one with 'ultraad export'"
         raise BundleError(msg)
-    return read_record(path, Config, wanted=FORMAT, what="exported model", remedy="export the model again")
+    return read_record(path, Config, wanted=FORMAT, what=_WHAT, remedy="export the model again")

@@ -9,8 +9,6 @@ Thresholds are never fitted on evaluated data.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -26,12 +24,12 @@ from ultraad.config import dump, resolve
 from ultraad.data.loader import input_batch
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.support import Fingerprint
-from ultraad.errors import BundleError
+from ultraad.errors import BundleError, Caught, UltraadError
 from ultraad.methods._base import Method
 from ultraad.model import bundle
 from ultraad.model.calibration import Calibration
 from ultraad.model.predictor import Predictor
-from ultraad.model.record import BackboneRecord, Description, Origin
+from ultraad.model.record import BackboneRecord, Description, Origin, facts_of
 from ultraad.model.stream import Live, stream
 from ultraad.types import Geometry, Prediction
 
@@ -114,12 +112,7 @@ class Model(Predictor):
     @property
     def digest(self) -> str:
         """sha256 over everything that determines the results, learned values included."""
-        facts = self.describe().model_dump(mode="json", exclude={"origin"})
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        for key, value in sorted(self.method.state_dict().items()):
-            digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return bundle.digest_of(facts_of(self.describe().model_dump(mode="json")), self.method.state_dict())
 
     def _prepare(self, image: NDArray[np.uint8]) -> tuple[Any, Geometry]:
         return self.preprocess.image(image)
@@ -195,7 +188,7 @@ def load(
             The weights must be the same.
 
     Raises:
-        BundleError: If the folder is incomplete or damaged, or the backbone is a different one.
+        BundleError: If the folder is incomplete, damaged or was changed, or the backbone is a different one.
         WeightsError: If the backbone's weights are missing.
 
     Example:
@@ -211,15 +204,23 @@ def load(
     used = _backbone_of(saved.backbone, folder, device=device, dtype=dtype, backbone=backbone)
     chosen = methods.get(saved.method)
     options = resolve(chosen.Config, saved.options, where=f"options in {folder / bundle.CONFIG}")
-    method = chosen(used, options, classes=saved.classes, normal_class=saved.normal_class)
-    try:
+    with Caught() as caught:
+        method = chosen(used, options, classes=saved.classes, normal_class=saved.normal_class)
         method.load_state_dict(parts.state)
-    except RuntimeError as e:
+    if isinstance(caught.error, UltraadError):
+        raise caught.error
+    if caught.error is not None:
         msg = (
             f"{folder / bundle.ADAPTER} does not hold the values of {saved.method} with these options; "
-            f"if another version of ultraad wrote it, adapt again: {e}"
+            f"if another version of ultraad wrote it, adapt again: {' '.join(str(caught.error).split())}"
         )
-        raise BundleError(msg) from e
+        raise BundleError(msg) from caught.error
+    if parts.computed != parts.digest:
+        msg = (
+            f"the model {folder} was changed after it was saved: its digest is {str(parts.computed)[:16]}, recorded is "
+            f"{parts.digest[:16]}. Options, thresholds, classes or learned values differ; copy the model again"
+        )
+        raise BundleError(msg)
     method.fitted = True
     return Model(
         method.to(used.device),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -11,7 +13,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, ValidationError
 
 from ultraad.config import Strict, explain
-from ultraad.errors import BundleError
+from ultraad.data.support import Fingerprint, digest, read_fingerprints
+from ultraad.errors import BundleError, brief
 from ultraad.io.files import sha256
 from ultraad.model.calibration import Calibration
 from ultraad.types import PreprocessConfig
@@ -97,6 +100,22 @@ class Record(Description):
     digest: str
     files: dict[str, str]
 
+    def check_thresholds(self, path: Path, what: str) -> None:
+        """Refuse thresholds that no score can be compared with.
+
+        Raises:
+            BundleError: If one is NaN or outside [0, 1].
+        """
+        calibration = self.calibration
+        for name in ("image_threshold", "pixel_threshold"):
+            value = getattr(calibration, name)
+            if value is not None and not -_ROUNDING <= value <= 1 + _ROUNDING:  # also when NaN
+                msg = f"{path}: calibration.{name} is {value}, wanted a number in [0, 1]; copy the {what} again"
+                raise BundleError(msg)
+
+
+_ROUNDING = 1e-6  # a score in float32 may be this far outside [0, 1]
+
 
 def versions() -> dict[str, str]:
     """Versions of the installed packages that results depend on."""
@@ -109,7 +128,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def read_record(path: Path, kind: type[R], *, wanted: str, what: str, remedy: str) -> R:
+def read_record(path: Path, kind: type[R], *, wanted: str, what: str, remedy: str) -> tuple[R, dict[str, Any]]:
     """Read and check a record.
 
     Args:
@@ -119,12 +138,15 @@ def read_record(path: Path, kind: type[R], *, wanted: str, what: str, remedy: st
         what: ``"model"`` or ``"exported model"``, for messages.
         remedy: What to do with a record of another version, for messages.
 
+    Returns:
+        The record, and the facts in it that decide about predictions as they are in the file (:func:`facts_of`).
+
     Raises:
         BundleError: If it is damaged or has another format.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         msg = f"{path} is damaged: {e}; copy the {what} again"
         raise BundleError(msg) from e
     found = content.get("format") if isinstance(content, dict) else None
@@ -132,23 +154,36 @@ def read_record(path: Path, kind: type[R], *, wanted: str, what: str, remedy: st
         msg = f"{path} has format {found!r}; this version of ultraad reads {wanted!r}"
         raise BundleError(msg)
     try:
-        return kind.model_validate(content)
+        return kind.model_validate(content), facts_of(content)
     except ValidationError as e:
         msg = f"{explain(e, where=str(path))}. The {what} is damaged or from another version; {remedy}"
         raise BundleError(msg) from e
 
 
-def check_files(folder: Path, files: Mapping[str, str], *, what: str) -> None:
+def facts_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides about predictions, apart from learned values: a description as JSON, without its history."""
+    return {key: content[key] for key in Description.model_fields if key in content and key != "origin"}
+
+
+def check_files(folder: Path, files: Mapping[str, str], *, required: Collection[str], what: str) -> None:
     """Check the files of a folder against their record.
 
     Args:
         folder: The model's folder.
         files: {name: sha256}.
+        required: Names that the record must have.
         what: ``"model"`` or ``"exported model"``, for messages.
 
     Raises:
-        BundleError: If one is missing or damaged.
+        BundleError: If one is missing, damaged, outside the folder, or not in the record.
     """
+    if unnamed := sorted(set(required) - set(files)):
+        msg = f"the record of the {what} {folder} does not name {', '.join(unnamed)}; copy the whole folder again"
+        raise BundleError(msg)
+    for name in files:
+        if not re.fullmatch(r"[\w-][\w.-]*", name):
+            msg = f"the record of the {what} {folder} names {name!r}, wanted a file in this folder; do not use it"
+            raise BundleError(msg)
     for name, wanted in files.items():
         path = folder / name
         if not path.is_file():
@@ -157,3 +192,48 @@ def check_files(folder: Path, files: Mapping[str, str], *, what: str) -> None:
         if (got := sha256(path)) != wanted:
             msg = f"{path} is damaged: sha256 is {got}, should be {wanted}; copy the {what} again"
             raise BundleError(msg)
+
+
+def learned_from(
+    folder: Path, origin: Origin, *, support: str, auxiliary: str, what: str
+) -> tuple[tuple[tuple[Fingerprint, str], ...], tuple[tuple[Fingerprint, str], ...]]:
+    """Read the lists of the images that a model has learned from, and check them against its history.
+
+    Args:
+        folder: The model's folder.
+        origin: Its history.
+        support: Name of the list of support images.
+        auxiliary: Name of the list of auxiliary images.
+        what: ``"model"`` or ``"exported model"``, for messages.
+
+    Returns:
+        (fingerprint, label) of each support image and of each auxiliary image.
+
+    Raises:
+        BundleError: If a list is damaged, or is not the list of the images that the history names.
+    """
+    others = origin.auxiliary
+    if (origin.support_digest is not None) != (origin.setting == "few-shot"):
+        msg = f"the {what} {folder} is {origin.setting}, which does not fit its support digest; copy it again"
+        raise BundleError(msg)
+    wanted = (
+        (support, origin.source, origin.support_digest),
+        (auxiliary, others.source if others else None, others.digest if others else None),
+    )
+    found = []
+    for name, source, expected in wanted:
+        path = folder / name
+        try:
+            images = tuple(read_fingerprints(path, source)) if path.is_file() else ()
+            made = digest((p.id for p, _ in images), (p.sha256 for p, _ in images)) if images else None
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as e:
+            msg = f"{path} is damaged: {brief(e)}; copy the {what} again"
+            raise BundleError(msg) from e
+        if made != expected:
+            msg = (
+                f"{path} lists {len(images)} images that are not the ones the {what} was adapted on, so leakage could "
+                f"not be detected; copy the {what} again"
+            )
+            raise BundleError(msg)
+        found.append(images)
+    return found[0], found[1]
