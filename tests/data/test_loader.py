@@ -264,15 +264,16 @@ def test_threads_end_however_the_consumer_stops(tmp_path, run, how):
     assert not loader_threads()
 
 
-def test_other_errors_are_not_swallowed(tmp_path, run, monkeypatch):
+def test_any_error_of_one_image_is_reported_with_its_name(tmp_path, run, preprocess, monkeypatch):
     def broken(*_, **__) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(loader, "read_image", broken)
-    batches, failed = run([sample(tmp_path, 0)])
-    with pytest.raises(ZeroDivisionError):
-        next(batches)
-    assert not failed
+    batches, failed = run([sample(tmp_path, 0), sample(tmp_path, 1)])
+    assert list(batches) == []
+    assert len(failed) == 2
+    with pytest.raises(DataError, match="cannot be prepared: ZeroDivisionError"):
+        loader.load_batch([sample(tmp_path, 0)], preprocess, classes=(), normal_class="")
     assert not loader_threads()
 
 

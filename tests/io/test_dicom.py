@@ -564,7 +564,6 @@ def test_patients_are_told_apart_and_never_named(path, rgb):
 
 
 def test_a_header_with_invalid_values_is_a_data_error(path):
-    warnings.simplefilter("ignore", UserWarning)  # pydicom's, about the same value
     for function in (dicom.metadata, read_image):
         with pytest.raises(DataError, match="DICOM header of"):
             function(SHIPPED / "badVR.dcm")

@@ -18,6 +18,7 @@ from ultraad.data.prefetch import prefetch
 from ultraad.data.preprocess import Preprocess
 from ultraad.errors import DataError, first_names
 from ultraad.io import MaskSizeError, read_image, read_mask
+from ultraad.io.faults import Faults
 from ultraad.io.raster import check_size, grey_to_rgb, unit_to_byte
 from ultraad.types import Batch, Geometry, Sample
 
@@ -205,10 +206,11 @@ def _is_anomalous(sample: Sample, normal_class: str) -> bool | None:
 
 
 def _load(sample: Sample, preprocess: Preprocess, *, normal_class: str) -> _Loaded:
-    decoded = decode(sample, normal_class=normal_class)
-    pixels, geometry = preprocess.image(decoded.image)
-    mask = None if decoded.mask is None else preprocess.mask(decoded.mask)
-    return _Loaded(decoded, pixels, geometry, mask)
+    with Faults(f"{sample.id} cannot be prepared", about=sample.id):
+        decoded = decode(sample, normal_class=normal_class)
+        pixels, geometry = preprocess.image(decoded.image)
+        mask = None if decoded.mask is None else preprocess.mask(decoded.mask)
+        return _Loaded(decoded, pixels, geometry, mask)
 
 
 def _pack(loaded: Sequence[_Loaded], preprocess: Preprocess, *, classes: Sequence[str], normal_class: str) -> Batch:

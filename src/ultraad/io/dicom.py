@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
@@ -21,9 +18,8 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.encaps import parse_basic_offsets, parse_fragments
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.multival import MultiValue
+from pydicom.encaps import get_frame
+from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
@@ -36,37 +32,21 @@ from pydicom.uid import (
 )
 
 from ultraad.errors import DataError
-from ultraad.io.raster import check_size, open_file
-
-_CENTIMETRE = 3  # PhysicalUnitsXDirection, PS3.3 C.8.5.5.1.15
-_SPATIAL_2D = 1  # RegionSpatialFormat, PS3.3 C.8.5.5.1.1
-_SPACING_TOLERANCE = 0.01  # relative difference below which two regions have the same scale
-
-_ENCAPSULATED = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff"  # tag, VR and undefined length, PS3.5 A.4
+from ultraad.io.dicom_frames import check_inflated, coded_size, fragments, pixel_bytes, plausible
+from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, spacing_mm, text_of, value_of
+from ultraad.io.faults import Faults, warn_of
+from ultraad.io.raster import MAX_FRAMES, MAX_PIXELS, check_size, grey_depth, note_depth, open_file
 
 _TAGS = (  # only these are read and cached; private tags can be larger than the picture
     *("SOPClassUID", "Modality", "Manufacturer", "ManufacturerModelName", "PatientID", "IssuerOfPatientID"),
     *("SequenceOfUltrasoundRegions", "PixelSpacing", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel"),
     *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
+    *("PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", *FUNCTIONAL_GROUPS),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
     *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
-)
-
-_BROKEN = (  # what pydicom and its codecs raise on damaged data
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    IndexError,
-    InvalidDicomError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
 )
 
 _PLUGINS = (  # start of the transfer syntax UID, what to install
@@ -81,10 +61,19 @@ _PLUGINS = (  # start of the transfer syntax UID, what to install
 
 
 class _Parsed(NamedTuple):
-    """The cached part of a file: its header, and (starts, lengths) of its frames if the file has no offset table."""
+    """The cached part of a file.
+
+    Attributes:
+        header: The elements of ``_TAGS``, completed.
+        frames: Number of frames.
+        offsets: (starts, lengths) of the frames if they are compressed and the file has no offset table.
+        encapsulated: Position of the basic offset table; None for native pixels.
+    """
 
     header: Dataset
+    frames: int
     offsets: tuple[list[int], list[int]] | None
+    encapsulated: int | None
 
 
 class Metadata(TypedDict):
@@ -120,16 +109,17 @@ def metadata(path: Path) -> Metadata:
     Raises:
         DataError: If the file is not a readable DICOM image.
     """
-    ds = _parsed(path).header
-    with _damage_is_data_error(path, "header"):
+    parsed = _parsed(path)
+    ds = parsed.header
+    with _faults(path, "header"):
         return Metadata(
-            modality=_text(ds, "Modality"),
+            modality=text_of(ds, "Modality"),
             patient=_patient(ds),
-            frames=_frames(ds),
+            frames=parsed.frames,
             size=_size(ds),
-            spacing_mm=_spacing_mm(ds),
-            manufacturer=_text(ds, "Manufacturer"),
-            model=_text(ds, "ManufacturerModelName"),
+            spacing_mm=spacing_mm(ds),
+            manufacturer=text_of(ds, "Manufacturer"),
+            model=text_of(ds, "ManufacturerModelName"),
             photometric=str(ds.PhotometricInterpretation),
             transfer_syntax=_transfer_syntax(ds).name,
         )
@@ -151,101 +141,185 @@ def read_frame(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
     Raises:
         DataError: If there are no pixels or no such frame, or the encoding is not supported.
     """
-    ds, offsets = _parsed(path)
-    with _damage_is_data_error(path, "header"):
-        frames, size, syntax = _frames(ds), _size(ds), _transfer_syntax(ds)
+    parsed = _parsed(path)
+    with _faults(path, "header"):
+        size, syntax = _size(parsed.header), _transfer_syntax(parsed.header)
     check_size(size, path)
-    if not 0 <= frame < frames:
-        msg = f"{path} has {frames} frame(s), but frame {frame} was requested; frames count from 0"
+    if not 0 <= frame < parsed.frames:
+        msg = f"{path} has {parsed.frames} frame(s), but frame {frame} was requested; frames count from 0"
         raise DataError(msg)
-    _check_decodable(syntax, path)
-    with _damage_is_data_error(path, f"pixel data ({syntax.name})"):
-        return _to_rgb8(_decode(path, syntax, frame, offsets), ds)
+    _check_codec(syntax, path)
+    with _faults(path, f"pixel data ({syntax.name})"):
+        return _to_rgb8(_decode(path, parsed, syntax, frame), for_frame(parsed.header, frame, path), path)
 
 
-@contextmanager
-def _damage_is_data_error(path: Path, part: str) -> Iterator[None]:
+def check_decodable(path: Path, *, frames: int) -> None:
+    """Raise the error of the first frame if the last one cannot be decoded either: then the file is one failure.
+
+    Raises:
+        DataError: If neither can be decoded.
+    """
     try:
-        yield
-    except _BROKEN as e:
-        reason = " ".join(str(e).split()) or type(e).__name__
-        msg = f"the DICOM {part} of {path} cannot be read: {reason}. Export or copy the file again"
-        raise DataError(msg) from e
+        read_frame(path, frame=0)
+    except DataError as first:
+        try:
+            read_frame(path, frame=frames - 1)
+        except DataError:
+            raise first from None
+
+
+def _faults(path: Path, part: str) -> Faults:
+    what = f"the DICOM {part} of {path} cannot be read"
+    return Faults(what, about=path, advice="Export or copy the file again")
 
 
 def _parsed(path: Path) -> _Parsed:
     with open_file(path) as file:
         stat = os.fstat(file.fileno())
-    parsed = _parse(path, stat.st_mtime_ns, stat.st_size)
-    ds = parsed.header
-    missing = [name for name in ("Rows", "Columns", "PhotometricInterpretation") if name not in ds]
-    if missing:
-        what = _text(ds, "Modality") or "unknown modality"
-        msg = f"{path} is DICOM ({what}) without pixels: {', '.join(missing)} is missing. Give an image or a cine"
-        raise DataError(msg)
-    return parsed
+    return _parse(path, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=8)  # the frames of a cine are read one after the other
 def _parse(path: Path, mtime_ns: int, size: int) -> _Parsed:  # noqa: ARG001 - part of the cache's key
-    with open_file(path) as file, _damage_is_data_error(path, "header"):
+    with open_file(path) as file, _faults(path, "header"):
+        inflated = _inflated_bytes(file, path)
         ds = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
-        offsets = _frame_offsets(file, ds) if ds else None
-    if not ds:
-        msg = f"{path} is named like a DICOM file but contains no DICOM data; copy or export it again"
-        raise DataError(msg)
-    return _Parsed(ds, offsets)
+        if not ds:
+            msg = f"{path} is named like a DICOM file but contains no DICOM data; copy or export it again"
+            raise DataError(msg)
+        missing = [name for name in ("Rows", "Columns") if value_of(ds, name) is None and ds.get(name) in (None, "")]
+        if missing:
+            what = text_of(ds, "Modality") or "unknown modality"
+            msg = f"{path} is DICOM ({what}) without pixels: {', '.join(missing)} is missing. Give an image or a cine"
+            raise DataError(msg)
+        complete(ds, path)
+        return _find_frames(file, ds, path, size=size, inflated=inflated)
 
 
-def _frame_offsets(file: BufferedReader, ds: Dataset) -> tuple[list[int], list[int]] | None:
-    """The extended offset table (PS3.3 C.7.6.3.1.8) for a compressed cine that has no offset table.
+def _inflated_bytes(file: BufferedReader, path: Path) -> int | None:
+    """Size of the inflated data set; None if the file is not deflated. The file is then at its start again."""
+    if DeflatedExplicitVRLittleEndian.encode() not in file.read(1024):
+        file.seek(0)
+        return None
+    file.seek(0)
+    read_preamble(file, force=True)
+    read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
+    total = check_inflated(file, file.tell(), path)
+    file.seek(0)
+    return total
 
-    Without a table, pydicom reads over all earlier frames to find a frame, each time again.
+
+def _find_frames(file: BufferedReader, ds: Dataset, path: Path, *, size: int, inflated: int | None) -> _Parsed:
+    """Count the frames that the file holds, and find compressed ones that have no offset table.
+
+    Without a table (PS3.3 C.7.6.3.1.8), pydicom reads over all earlier frames to find a frame, each time again.
 
     Args:
         file: Positioned after the header, at the pixel data.
-        ds: The header.
-
-    Returns:
-        (starts, lengths) in bytes, starts relative to the first frame's item; None if no table is needed.
+        ds: The completed header.
+        path: For messages.
+        size: Of the file in bytes.
+        inflated: Bytes of the inflated data set if the file is deflated.
     """
-    if _frames(ds) == 1 or file.read(12) != _ENCAPSULATED:
-        return None
-    try:
-        if parse_basic_offsets(file):
-            return None
-        first = file.tell()
-        _, starts = parse_fragments(file)
-    except (ValueError, struct.error):  # damaged: reading a frame raises
-        return None
-    if len(starts) != _frames(ds):
-        return None
-    lengths = []
-    for start in starts:
-        file.seek(start + 4)  # after the item's tag
-        lengths.append(int.from_bytes(file.read(4), "little"))
-    return [start - first for start in starts], lengths
+    declared = int(ds.get("NumberOfFrames") or 0)
+    samples = 2 if ds.PhotometricInterpretation == "YBR_FULL_422" else ds.SamplesPerPixel
+    frame_bytes = max(1, ds.Rows * ds.Columns * samples * ds.BitsAllocated // 8)
+    native: int | None
+    if inflated is not None:
+        native = inflated if declared else 0  # without a number of frames: one
+    else:
+        native = pixel_bytes(file, size, little=_transfer_syntax(ds).is_little_endian)
+    if native is not None:
+        frames, remark = plausible(max(0, declared), native // frame_bytes, path)
+        found = _Parsed(ds, frames, None, None)
+    else:
+        start = file.tell()
+        items = fragments(file, size, at_most=10 * MAX_FRAMES)
+        exact = items.table or items.pictures  # of frames in several fragments, only the first begins like a picture
+        held = (exact if declared == 0 else len(items.starts)) if items.ended else 0
+        frames, remark = plausible(max(0, declared), held, path)
+        offsets = None
+        if not items.table and len(items.starts) == frames > 1 and "ExtendedOffsetTable" not in ds:
+            offsets = [at - items.starts[0] for at in items.starts], items.lengths
+        found = _Parsed(ds, frames, offsets, start)
+    if frames > MAX_FRAMES:
+        plausible(frames, frames, path)  # raises
+    if remark is not None:
+        warn_of(path, remark)
+    return found
 
 
-def _decode(path: Path, syntax: UID, frame: int, offsets: tuple[list[int], list[int]] | None) -> NDArray[Any]:
+def _decode(path: Path, parsed: _Parsed, syntax: UID, frame: int) -> NDArray[Any]:
     """Stored values (h w) or RGB (h w 3) of one frame; pydicom converts YBR as the codec requires."""
-    if syntax != DeflatedExplicitVRLittleEndian:  # reads only the bytes of this frame
-        table: dict[str, Any] = {} if offsets is None else {"extended_offsets": offsets}
-        return pixel_array(path, index=frame, transfer_syntax_uid=syntax, **table)
-    return pixel_array(pydicom.dcmread(path), index=frame)
+    ds, offsets = parsed.header, parsed.offsets
+    names = ("PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation")
+    keys = ("photometric_interpretation", "samples_per_pixel", "bits_allocated", "bits_stored", "pixel_representation")
+    described = {key: ds.get(name) for key, name in zip(keys, names, strict=True)}
+    if ds.SamplesPerPixel > 1:
+        described["planar_configuration"] = ds.PlanarConfiguration
+    if syntax == DeflatedExplicitVRLittleEndian:
+        whole = pydicom.dcmread(path)
+        for name in (*names, "PlanarConfiguration"):
+            if name in ds:
+                whole.add(ds[name])
+        whole.NumberOfFrames = parsed.frames
+        return pixel_array(whole, index=frame)
+    if parsed.encapsulated is not None:
+        _check_coded_size(path, parsed, frame)
+    table: dict[str, Any] = {} if offsets is None else {"extended_offsets": offsets}
+    return pixel_array(  # reads only the bytes of this frame
+        path, index=frame, transfer_syntax_uid=syntax, number_of_frames=parsed.frames, **described, **table
+    )
 
 
-def _to_rgb8(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
+def _check_coded_size(path: Path, parsed: _Parsed, frame: int) -> None:
+    """Refuse a compressed frame that is larger than the header says before a codec allocates it."""
+    ds, offsets = parsed.header, parsed.offsets
+    if offsets is None and "ExtendedOffsetTable" in ds:
+        offsets = ds.ExtendedOffsetTable, ds.ExtendedOffsetTableLengths
+    with open_file(path) as file:
+        file.seek(parsed.encapsulated or 0)
+        code = get_frame(file, frame, extended_offsets=offsets, number_of_frames=parsed.frames)
+    coded = coded_size(code)
+    h, w = _size(ds)
+    if coded is not None and (coded[0] * coded[1] > MAX_PIXELS or coded[0] > h or coded[1] > w):
+        msg = f"the compressed picture is {coded[1]} x {coded[0]} pixels, but the header says {w} x {h}"
+        raise ValueError(msg)
+
+
+def _to_rgb8(stored: NDArray[Any], ds: Dataset, path: Path) -> NDArray[np.uint8]:
     photometric = str(ds.PhotometricInterpretation)
     if photometric == "PALETTE COLOR":
         return _palette_to_rgb8(stored, ds)
     if photometric.startswith("MONOCHROME"):
-        return np.stack([_grey_to_byte(stored, ds)] * 3, axis=-1)  # (h w 3)
+        return np.stack([_grey_to_byte(stored, _with_used_bits(stored, ds, path))] * 3, axis=-1)  # (h w 3)
     if stored.ndim != 3 or stored.shape[-1] != 3:
         msg = f"photometric interpretation {photometric} with {int(ds.SamplesPerPixel)} sample(s) per pixel"
         raise ValueError(msg)
-    top = 2 ** int(ds.BitsStored) - 1
-    return stored if stored.dtype == np.uint8 else np.rint(stored * (255.0 / top)).astype(np.uint8)
+    if stored.dtype == np.uint8:
+        return stored
+    top = 2 ** int(_with_used_bits(stored, ds, path).BitsStored) - 1
+    return np.asarray(np.rint(np.minimum(stored * (255.0 / top), 255.0)), dtype=np.uint8)
+
+
+def _with_used_bits(stored: NDArray[Any], ds: Dataset, path: Path) -> Dataset:
+    """The header with the depth that the pixels use, where it says more and no window or table decides.
+
+    BitsStored 16 is often only the size of the container. Fewer bits are taken as they are, unless the pixels need just
+    8, which would show them at a sixteenth of the brightness or less.
+    """
+    said = int(ds.BitsStored)
+    decided = ds.get("VOILUTSequence") or ds.get("ModalityLUTSequence") or "WindowWidth" in ds
+    if said not in (12, 14, 16) or decided or stored.dtype.kind not in "iu" or stored.min() < 0:
+        return ds
+    used = grey_depth(stored)
+    if said < 16 and used > 8:
+        return ds
+    note_depth(used, path, said=said)
+    if used >= said:
+        return ds
+    ds.BitsStored, ds.PixelRepresentation = used, 0  # the copy of this frame
+    return ds
 
 
 def _palette_to_rgb8(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
@@ -268,16 +342,11 @@ def _grey_to_byte(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
 
 def _grey_chain(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
     values = apply_modality_lut(stored, ds)
-    if ds.get("VOILUTSequence") or _window_width(ds) >= 1:  # some writers leave a window of width 0
+    if ds.get("VOILUTSequence") or "WindowWidth" in ds:
         values = apply_voi_lut(values, ds)
     low, high = _display_range(ds)
     grey = np.rint(np.clip((values - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.uint8)
     return 255 - grey if ds.PhotometricInterpretation == "MONOCHROME1" else grey
-
-
-def _window_width(ds: Dataset) -> float:
-    width = ds.get("WindowWidth") or 0.0
-    return float(width[0] if isinstance(width, MultiValue) else width)
 
 
 def _display_range(ds: Dataset) -> tuple[float, float]:
@@ -292,7 +361,7 @@ def _display_range(ds: Dataset) -> tuple[float, float]:
     return low, high
 
 
-def _check_decodable(syntax: UID, path: Path) -> None:
+def _check_codec(syntax: UID, path: Path) -> None:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
@@ -319,43 +388,9 @@ def _size(ds: Dataset) -> tuple[int, int]:
     return int(ds.Rows), int(ds.Columns)
 
 
-def _frames(ds: Dataset) -> int:
-    return max(1, int(ds.get("NumberOfFrames") or 1))
-
-
-def _text(ds: Dataset, name: str) -> str | None:
-    return str(ds.get(name) or "").strip() or None
-
-
 def _patient(ds: Dataset) -> str | None:
-    patient = _text(ds, "PatientID")
+    patient = text_of(ds, "PatientID")
     if patient is None:
         return None
-    key = f"{_text(ds, 'IssuerOfPatientID') or ''}\n{patient}"
+    key = f"{text_of(ds, 'IssuerOfPatientID') or ''}\n{patient}"
     return hashlib.sha256(key.encode()).hexdigest()[:16]
-
-
-def _spacing_mm(ds: Dataset) -> tuple[float, float] | None:
-    """(row, col) in mm: from the 2-D ultrasound regions, else PixelSpacing.
-
-    The result is None, rather than a wrong length, for regions that exceed the picture (the file was cropped or resized
-    after the scanner wrote it) and for regions of different scale.
-    """
-    regions = [
-        region
-        for region in ds.get("SequenceOfUltrasoundRegions") or ()
-        if region.get("RegionSpatialFormat") == _SPATIAL_2D
-        and region.get("PhysicalUnitsXDirection") == region.get("PhysicalUnitsYDirection") == _CENTIMETRE
-    ]
-    if regions:
-        inside = all(  # <=: many writers give the number of pixels instead of the last index
-            region.RegionLocationMaxX1 <= ds.Columns and region.RegionLocationMaxY1 <= ds.Rows for region in regions
-        )
-        scales = np.abs([(float(r.PhysicalDeltaY), float(r.PhysicalDeltaX)) for r in regions]) * 10.0  # cm to mm
-        row, col = (float(v) for v in scales[0])
-        same = np.allclose(scales, scales[0], rtol=_SPACING_TOLERANCE, atol=0.0)
-        return (row, col) if inside and same and row > 0 and col > 0 else None
-    spacing = ds.get("PixelSpacing")
-    if not spacing or len(spacing) != 2 or min(spacing) <= 0:
-        return None
-    return float(spacing[0]), float(spacing[1])

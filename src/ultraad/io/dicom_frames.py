@@ -1,0 +1,142 @@
+"""How many frames a DICOM file really holds, where they are, and how large a compressed one is; bytes only."""
+
+from __future__ import annotations
+
+import zlib
+from io import BufferedReader
+from pathlib import Path
+from typing import NamedTuple
+
+from ultraad.errors import DataError
+from ultraad.io.raster import MAX_FRAMES, MAX_PIXELS
+
+_UNDEFINED = 0xFFFFFFFF  # length of encapsulated pixel data, PS3.5 A.4
+_ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"UN")  # whose length has 4 bytes after 2 reserved ones, PS3.5 7.1.2
+_MAX_INFLATED = 4 * MAX_PIXELS  # bytes
+_CHUNK = 1 << 20
+_PICTURE_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")  # JPEG, JPEG 2000, JP2
+
+
+class Fragments(NamedTuple):
+    """Encapsulated pixel data.
+
+    Attributes:
+        table: Entries of the basic offset table.
+        starts: Positions of the fragments' items in the file.
+        lengths: Their lengths in bytes.
+        pictures: How many of them begin like a JPEG or JPEG 2000 picture.
+        ended: Whether the end of the sequence was reached.
+    """
+
+    table: int
+    starts: list[int]
+    lengths: list[int]
+    pictures: int
+    ended: bool
+
+
+def pixel_bytes(file: BufferedReader, size: int, *, little: bool) -> int | None:
+    """Bytes of native pixel data in the file.
+
+    Args:
+        file: Positioned at the element; afterwards at its value.
+        size: Of the file in bytes.
+        little: Byte order.
+
+    Returns:
+        None if the pixel data are encapsulated; 0 if there are none.
+    """
+    head = file.read(8)
+    if head[4:6] in _LONG_VRS:
+        head = file.read(4)
+    length = int.from_bytes(head[-4:], "little" if little else "big")
+    return None if length == _UNDEFINED else max(0, min(length, size - file.tell()))
+
+
+def fragments(file: BufferedReader, size: int, *, at_most: int) -> Fragments:
+    """Walk over the items of encapsulated pixel data without reading them.
+
+    Args:
+        file: Positioned at the basic offset table.
+        size: Of the file in bytes.
+        at_most: Stop after this many fragments.
+    """
+    starts: list[int] = []
+    lengths: list[int] = []
+    table = pictures = 0
+    first, ended = True, False
+    while len(starts) < at_most:
+        start = file.tell()
+        head = file.read(8)
+        if len(head) < 8 or head[:4] != _ITEM:
+            ended = head[:4] == _END
+            break
+        length = int.from_bytes(head[4:], "little")
+        if first:
+            table, first = length // 4, False
+        else:
+            starts.append(start)
+            lengths.append(length)
+            pictures += file.read(min(length, 6)).startswith(_PICTURE_STARTS)
+        if start + 8 + length > size:
+            break
+        file.seek(start + 8 + length)
+    return Fragments(table, starts, lengths, pictures, ended)
+
+
+def check_inflated(file: BufferedReader, start: int, path: Path) -> int:
+    """Inflate deflated DICOM without keeping it, and stop at the limit.
+
+    Returns:
+        Number of inflated bytes.
+
+    Raises:
+        DataError: If they exceed the limit.
+    """
+    file.seek(start)
+    inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    data = file.read(_CHUNK)
+    while data:
+        total += len(inflate.decompress(data, _CHUNK))
+        if total > _MAX_INFLATED:
+            msg = f"{path} inflates to more than {_MAX_INFLATED // 10**6} MB; export it uncompressed"
+            raise DataError(msg)
+        data = inflate.unconsumed_tail or (b"" if inflate.eof else file.read(_CHUNK))
+    return total
+
+
+def plausible(declared: int, held: int, path: Path) -> tuple[int, str | None]:
+    """The number of frames to read, and a remark if it is not the declared one.
+
+    Args:
+        declared: NumberOfFrames; 0 if the element is missing.
+        held: Complete frames in the file.
+        path: For messages.
+
+    Raises:
+        DataError: If the declared number is beyond every limit, or no frame is held.
+    """
+    if declared > MAX_FRAMES:
+        msg = f"{path} says that it has {declared} frames; the limit is {MAX_FRAMES}. Split it, or correct its header"
+        raise DataError(msg)
+    if declared == 0:
+        return max(1, held), (f"NumberOfFrames is missing; the file holds {held} frames" if held > 1 else None)
+    if 0 < held < declared:
+        return held, f"it says {declared} frames but holds {held}, which are read; copy or export it again"
+    return declared, None
+
+
+def coded_size(code: bytes) -> tuple[int, int] | None:
+    """(height, width) that a JPEG or JPEG 2000 picture states in itself; None if it cannot be found."""
+    at = code.find(b"\xff\x4f\xff\x51", 0, 4096)
+    if at >= 0 and len(code) >= at + 24:  # SIZ marker: ISO 15444-1 A.5.1
+        right, bottom, left, top = (int.from_bytes(code[at + k : at + k + 4], "big") for k in (8, 12, 16, 20))
+        return bottom - top, right - left
+    at = 2
+    while code[:2] == b"\xff\xd8" and at + 9 <= len(code) and code[at] == 0xFF:
+        marker = code[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame: ITU-T T.81 B.2.2
+            return int.from_bytes(code[at + 5 : at + 7], "big"), int.from_bytes(code[at + 7 : at + 9], "big")
+        at += 2 + int.from_bytes(code[at + 2 : at + 4], "big") if marker != 0xFF else 1
+    return None

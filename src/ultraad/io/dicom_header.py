@@ -1,0 +1,164 @@
+"""Header elements of DICOM, each by itself: a missing, empty or invalid one never decides about the others."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ultraad.errors import DataError
+from ultraad.io.faults import Faults, warn_of
+
+_CENTIMETRE = 3  # PhysicalUnitsXDirection, PS3.3 C.8.5.5.1.15
+_SPATIAL_2D = 1  # RegionSpatialFormat, PS3.3 C.8.5.5.1.1
+_SPACING_TOLERANCE = 0.01  # relative difference below which two regions have the same scale
+
+FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_GROUPED = (  # sequence within a functional group (PS3.3 C.7.6.16.2), its elements that are used here
+    ("FrameVOILUTSequence", ("WindowCenter", "WindowWidth", "VOILUTFunction")),
+    ("PixelValueTransformationSequence", ("RescaleSlope", "RescaleIntercept")),
+    ("PixelMeasuresSequence", ("PixelSpacing",)),
+)
+_VOI_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+Header = Any
+"""A pydicom dataset; only ``io/dicom.py`` imports pydicom."""
+
+
+def value_of(ds: Header, name: str) -> Any:  # noqa: ANN401  # whatever pydicom makes of the element
+    """The value of an element; None if it is missing, empty or invalid."""
+    try:
+        with Faults(name, about=name):
+            value = ds.get(name)
+            return None if value is None or (hasattr(value, "__len__") and len(value) == 0) else value
+    except DataError:
+        return None
+
+
+def numbers_of(ds: Header, name: str) -> list[float]:
+    """The finite values of a numeric element; empty if it is missing, empty or invalid."""
+    value = value_of(ds, name)
+    if value is None or isinstance(value, (bytes, str)):
+        return []
+    try:
+        found = [float(v) for v in (value if hasattr(value, "__iter__") else (value,))]
+    except (TypeError, ValueError):
+        return []
+    return found if all(map(math.isfinite, found)) else []
+
+
+def number_of(ds: Header, name: str) -> float | None:
+    """The first value of a numeric element; None if there is none."""
+    return next(iter(numbers_of(ds, name)), None)
+
+
+def text_of(ds: Header, name: str) -> str | None:
+    """A text without outer spaces; None if there is none."""
+    return str(value_of(ds, name) or "").strip() or None
+
+
+def complete(ds: Header, path: Path) -> None:
+    """Give the elements that describe the pixels their defaults where they are missing, and take out unusable ones."""
+    photometric = text_of(ds, "PhotometricInterpretation")
+    samples = number_of(ds, "SamplesPerPixel")
+    if photometric is None:
+        palette = value_of(ds, "RedPaletteColorLookupTableDescriptor") is not None
+        photometric = "RGB" if samples == 3 else "PALETTE COLOR" if palette else "MONOCHROME2"
+        warn_of(path, f"PhotometricInterpretation is missing; the pixels are read as {photometric}")
+    elif photometric.startswith("MONOCHROME") and samples == 3:
+        warn_of(path, f"{photometric} with 3 samples per pixel; the pixels are read as RGB")
+        photometric = "RGB"
+    ds.PhotometricInterpretation = photometric
+    ds.SamplesPerPixel = int(samples or (3 if photometric.startswith(("RGB", "YBR")) else 1))
+    stored = int(number_of(ds, "BitsStored") or 0)
+    allocated = int(number_of(ds, "BitsAllocated") or (16 if stored > 8 else 8))
+    if stored > allocated:
+        warn_of(path, f"BitsStored is {stored} but BitsAllocated is {allocated}; {allocated} is taken")
+    ds.BitsAllocated, ds.BitsStored = allocated, min(stored or allocated, allocated)
+    ds.PixelRepresentation = int(number_of(ds, "PixelRepresentation") or 0)
+    if ds.SamplesPerPixel > 1:
+        ds.PlanarConfiguration = int(number_of(ds, "PlanarConfiguration") or 0)
+
+
+def for_frame(ds: Header, frame: int, path: Path) -> Header:
+    """The header with the window and rescale of one frame, from its functional groups, without unusable ones."""
+    ds = copy.copy(ds)
+    for groups, index in zip(FUNCTIONAL_GROUPS, (0, frame), strict=True):
+        group = _item(ds, groups, index)
+        for sequence, names in _GROUPED if group is not None else ():
+            item = _item(group, sequence, 0)
+            for name in names if item is not None else ():
+                if (found := value_of(item, name)) is not None:
+                    setattr(ds, name, found)
+    _check_rescale(ds, path)
+    _check_window(ds, path)
+    for name in ("VOILUTSequence", "ModalityLUTSequence"):
+        lut = _item(ds, name, 0)
+        if lut is None or len(numbers_of(lut, "LUTDescriptor")) != 3 or value_of(lut, "LUTData") is None:
+            _remove(ds, name)
+    return ds
+
+
+def _check_rescale(ds: Header, path: Path) -> None:
+    slope, intercept = number_of(ds, "RescaleSlope"), number_of(ds, "RescaleIntercept")
+    _remove(ds, "RescaleSlope", "RescaleIntercept")
+    if slope == 0:
+        warn_of(path, "RescaleSlope is 0, which is no picture; the stored values are shown")
+    elif slope is not None or intercept is not None:
+        ds.RescaleSlope, ds.RescaleIntercept = 1.0 if slope is None else slope, intercept or 0.0
+
+
+def _check_window(ds: Header, path: Path) -> None:
+    centre, width = number_of(ds, "WindowCenter"), number_of(ds, "WindowWidth")
+    function = text_of(ds, "VOILUTFunction")
+    if function is not None and function not in _VOI_FUNCTIONS:
+        warn_of(path, f"the VOI LUT function {function} is unknown; LINEAR is used")
+        function = None
+    _remove(ds, "WindowCenter", "WindowWidth", "VOILUTFunction")
+    if centre is not None and width is not None and width >= 1:  # some writers leave a window of width 0
+        ds.WindowCenter, ds.WindowWidth = centre, width
+        ds.VOILUTFunction = function or "LINEAR"
+
+
+def spacing_mm(ds: Header) -> tuple[float, float] | None:
+    """(row, col) in mm: from the 2-D ultrasound regions, else PixelSpacing.
+
+    The result is None, rather than a wrong length, for regions that exceed the picture (the file was cropped or resized
+    after the scanner wrote it), for regions of different scale, and for regions without a scale or an extent.
+    """
+    regions = [
+        region
+        for region in value_of(ds, "SequenceOfUltrasoundRegions") or ()
+        if number_of(region, "RegionSpatialFormat") == _SPATIAL_2D
+        and number_of(region, "PhysicalUnitsXDirection") == number_of(region, "PhysicalUnitsYDirection") == _CENTIMETRE
+    ]
+    if regions:
+        names = ("PhysicalDeltaY", "PhysicalDeltaX", "RegionLocationMaxX1", "RegionLocationMaxY1")
+        facts = [[number_of(region, name) for name in names] for region in regions]
+        table = np.array([[math.nan if v is None else v for v in row] for row in facts])
+        if np.isnan(table).any():
+            return None
+        inside = bool((table[:, 2] <= ds.Columns).all() and (table[:, 3] <= ds.Rows).all())
+        scales = np.abs(table[:, :2]) * 10.0  # cm to mm; <= above: many writers give the number of pixels as last index
+        row, col = (float(v) for v in scales[0])
+        same = np.allclose(scales, scales[0], rtol=_SPACING_TOLERANCE, atol=0.0)
+        return (row, col) if inside and same and row > 0 and col > 0 else None
+    spacing = numbers_of(ds, "PixelSpacing")
+    group = _item(ds, FUNCTIONAL_GROUPS[0], 0)
+    measures = None if group is None else _item(group, "PixelMeasuresSequence", 0)
+    if not spacing and measures is not None:
+        spacing = numbers_of(measures, "PixelSpacing")
+    return (spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None
+
+
+def _item(ds: Header, name: str, index: int) -> Header | None:
+    sequence = value_of(ds, name)
+    return sequence[index] if sequence is not None and index < len(sequence) else None
+
+
+def _remove(ds: Header, *names: str) -> None:
+    for name in names:
+        if name in ds:
+            del ds[name]

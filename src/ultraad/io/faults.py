@@ -1,0 +1,143 @@
+"""The one place where any fault of a picture file becomes a DataError, and any warning about it becomes ours.
+
+Pillow, pydicom and their codecs raise almost any exception on damaged data (zlib.error, struct.error,
+ZeroDivisionError, RecursionError). A list of them is never complete, and one missing there ends a run over a thousand
+files.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import warnings
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, TextIO
+
+import numpy as np
+
+from ultraad.errors import DataError
+
+_log = logging.getLogger(__name__)
+
+_PACKAGES = r"PIL|pydicom|pylibjpeg|openjpeg|numpy|ultraad\.io"  # whose Python warnings are about the file being read
+_MOST_KINDS = 1000  # of warnings remembered
+
+for _package in (
+    "PIL",
+    "pylibjpeg",
+    "openjpeg",
+):  # else logging prints their errors to stderr if the host has no handler
+    logging.getLogger(_package).addHandler(logging.NullHandler())
+
+
+class Faults(AbstractContextManager["Faults"]):
+    """Turns every exception of its block into a DataError of one picture; a DataError is passed on unchanged.
+
+    Python warnings of the packages that decode become one line in the log of ultraad; the first of each kind is a
+    warning, the others are at debug level.
+
+    Args:
+        what: What failed, with the name of the file, e.g. ``"a.png cannot be read"``.
+        advice: What to do, a sentence without full stop.
+        about: The name of the file, for warnings.
+    """
+
+    def __init__(self, what: str, *, about: object, advice: str = "Copy or export the file again") -> None:
+        self._what, self._advice, self._about = what, advice, about
+        self._numbers = np.errstate(divide="raise", invalid="raise")
+
+    def __enter__(self) -> Faults:
+        _ear.open()
+        self._numbers.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._numbers.__exit__(kind, error, trace)
+        heard = _ear.close()
+        if error is None:
+            for text in heard:
+                warn_of(self._about, text)
+        if isinstance(error, Exception) and not isinstance(error, DataError):
+            msg = f"{self._what}: {one_line(error)}. {self._advice}"
+            raise DataError(msg) from error
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception in one line without a full stop; its type if it has no message."""
+    return " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
+
+
+_said: set[str] = set()
+
+
+def warn_of(name: object, text: str, *, kind: str | None = None) -> None:
+    """Log a remark about a file: the first of each kind as a warning, later ones at debug level.
+
+    Args:
+        name: The file.
+        text: The remark, without full stop.
+        kind: What counts as the same remark; None: the text, whatever its numbers.
+    """
+    text = " ".join(text.split()).rstrip(".")
+    kind = kind or re.sub(r"\d+", "0", text)[:100]
+    first = kind not in _said and len(_said) < _MOST_KINDS
+    if first:
+        _said.add(kind)
+    _log.log(logging.WARNING if first else logging.DEBUG, "%s: %s", name, text)
+
+
+class _Ear:
+    """Collects Python warnings for the threads that are reading a picture.
+
+    :class:`warnings.catch_warnings` is not safe with threads, so the first reader installs the hook and the last one
+    restores what was there; warnings of other threads and other packages go where they went before.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._before = warnings.catch_warnings()
+        self._show: Any = None
+        self._thread = threading.local()
+
+    def open(self) -> None:
+        stack: list[list[str]] = self._thread.__dict__.setdefault("heard", [])
+        stack.append([])
+        with self._lock:
+            self._readers += 1
+            if self._readers == 1:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.filterwarnings("always", module=_PACKAGES)
+                if warnings.showwarning != self._hear:
+                    self._show, warnings.showwarning = warnings.showwarning, self._hear
+
+    def close(self) -> list[str]:
+        with self._lock:
+            self._readers -= 1
+            if self._readers == 0:
+                self._before.__exit__(None, None, None)
+        heard: list[str] = self._thread.heard.pop()
+        return list(dict.fromkeys(heard))
+
+    def _hear(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        stack = self._thread.__dict__.get("heard")
+        if stack:
+            stack[-1].append(str(message))
+        else:
+            self._show(message, category, filename, lineno, file, line)
+
+
+_ear = _Ear()
