@@ -21,7 +21,7 @@ from tests.io.test_dicom import H, W, make, region, save
 from tests.robustness.test_images import fails_at_once, mutate_and_read
 from ultraad.data.sources import frames_of
 from ultraad.errors import DataError
-from ultraad.io import count_frames, dicom, faults, raster, read_image
+from ultraad.io import brightness, count_frames, dicom, faults, read_image
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 
@@ -29,7 +29,7 @@ SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 @pytest.fixture(autouse=True)
 def nothing_said_before(monkeypatch):
     monkeypatch.setattr(faults, "_said", set())
-    monkeypatch.setattr(raster, "_depths", {})
+    monkeypatch.setattr(brightness, "_depths", {})
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from ultraad.errors import DataError
-from ultraad.io import count_frames, faults, image_size, raster, read_image, read_mask
+from ultraad.io import brightness, count_frames, faults, image_size, raster, read_image, read_mask
 
 H, W = 24, 37
 
@@ -25,7 +25,7 @@ H, W = 24, 37
 @pytest.fixture(autouse=True)
 def nothing_said_before(monkeypatch):
     monkeypatch.setattr(faults, "_said", set())
-    monkeypatch.setattr(raster, "_depths", {})
+    monkeypatch.setattr(brightness, "_depths", {})
 
 
 @pytest.fixture
@@ -227,6 +227,12 @@ def test_the_depth_of_sixteen_bit_pictures(tmp_path, grey, bits, suffix, caplog)
         got = read_image(path)[..., 0]
     assert np.abs(got.astype(int) - grey).max() <= 1
     assert f"use {bits} bits" in caplog.text
+
+
+def test_a_dark_picture_has_the_depth_of_its_set(tmp_path, grey):
+    for name, picture in (("bright", grey), ("dark", grey // 8)):
+        Image.fromarray(picture.astype(np.uint16) * 16).save(tmp_path / f"{name}.png")
+    assert np.abs(read_image(tmp_path / "dark.png")[..., 0].astype(int) - grey // 8).max() <= 1
 
 
 def test_a_hot_pixel_does_not_darken_the_picture(tmp_path, grey):

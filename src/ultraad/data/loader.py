@@ -18,8 +18,9 @@ from ultraad.data.prefetch import prefetch
 from ultraad.data.preprocess import Preprocess
 from ultraad.errors import DataError, first_names
 from ultraad.io import MaskSizeError, read_image, read_mask
+from ultraad.io.brightness import grey_to_rgb, unit_to_byte
 from ultraad.io.faults import Faults
-from ultraad.io.raster import check_size, grey_to_rgb, unit_to_byte
+from ultraad.io.raster import check_size
 from ultraad.types import Batch, Geometry, Sample
 
 if TYPE_CHECKING:

@@ -29,13 +29,15 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
 )
 
 from ultraad.errors import DataError
+from ultraad.io.brightness import grey_depth, note_depth
 from ultraad.io.dicom_frames import check_inflated, coded_size, fragments, pixel_bytes, plausible
 from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, spacing_mm, text_of, value_of
 from ultraad.io.faults import Faults, warn_of
-from ultraad.io.raster import MAX_FRAMES, MAX_PIXELS, check_size, grey_depth, note_depth, open_file
+from ultraad.io.raster import MAX_FRAMES, MAX_PIXELS, check_size, open_file
 
 _TAGS = (  # only these are read and cached; private tags can be larger than the picture
     *("SOPClassUID", "Modality", "Manufacturer", "ManufacturerModelName", "PatientID", "IssuerOfPatientID"),
@@ -242,8 +244,6 @@ def _find_frames(file: BufferedReader, ds: Dataset, path: Path, *, size: int, in
         if not items.table and len(items.starts) == frames > 1 and "ExtendedOffsetTable" not in ds:
             offsets = [at - items.starts[0] for at in items.starts], items.lengths
         found = _Parsed(ds, frames, offsets, start)
-    if frames > MAX_FRAMES:
-        plausible(frames, frames, path)  # raises
     if remark is not None:
         warn_of(path, remark)
     return found
@@ -284,6 +284,10 @@ def _check_coded_size(path: Path, parsed: _Parsed, frame: int) -> None:
     h, w = _size(ds)
     if coded is not None and (coded[0] * coded[1] > MAX_PIXELS or coded[0] > h or coded[1] > w):
         msg = f"the compressed picture is {coded[1]} x {coded[0]} pixels, but the header says {w} x {h}"
+        raise ValueError(msg)
+    most = 2 * h * w * int(ds.SamplesPerPixel) * int(ds.BitsAllocated) // 8 + 4096  # RLE adds less than 1 %
+    if _transfer_syntax(ds) == RLELossless and len(code) > most:
+        msg = f"the compressed picture has {len(code)} bytes, but {w} x {h} pixels need less than {most}"
         raise ValueError(msg)
 
 

@@ -117,8 +117,9 @@ def plausible(declared: int, held: int, path: Path) -> tuple[int, str | None]:
     Raises:
         DataError: If the declared number is beyond every limit, or no frame is held.
     """
-    if declared > MAX_FRAMES:
-        msg = f"{path} says that it has {declared} frames; the limit is {MAX_FRAMES}. Split it, or correct its header"
+    frames = declared or held
+    if frames > MAX_FRAMES:
+        msg = f"{path} says that it has {frames} frames; the limit is {MAX_FRAMES}. Split it, or correct its header"
         raise DataError(msg)
     if declared == 0:
         return max(1, held), (f"NumberOfFrames is missing; the file holds {held} frames" if held > 1 else None)

@@ -55,8 +55,9 @@ def number_of(ds: Header, name: str) -> float | None:
 
 
 def text_of(ds: Header, name: str) -> str | None:
-    """A text without outer spaces; None if there is none."""
-    return str(value_of(ds, name) or "").strip() or None
+    """A text of printable characters without outer spaces; None if there is none."""
+    text = str(value_of(ds, name) or "")
+    return "".join(c if c.isprintable() else " " for c in text).strip() or None
 
 
 def complete(ds: Header, path: Path) -> None:

@@ -15,7 +15,7 @@ from ultraad.io.faults import Faults
 def read_image(path: str | Path, *, frame: int = 0) -> NDArray[np.uint8]:
     """One frame of an image file as 8-bit RGB.
 
-    See :func:`ultraad.io.raster.to_rgb8` and :func:`ultraad.io.dicom.read_frame` for pixels of more than 8 bits.
+    See :func:`ultraad.io.brightness.to_rgb8` and :func:`ultraad.io.dicom.read_frame` for pixels of more than 8 bits.
 
     Args:
         path: Any supported file. The format is recognised by the content; the suffix matters only for a DICOM file

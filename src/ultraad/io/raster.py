@@ -12,9 +12,10 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +28,15 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from ultraad.errors import DataError
+from ultraad.io.brightness import grey_depth, stored_grey, to_rgb8
 from ultraad.io.faults import Faults, warn_of
 
 MIN_SIDE = 8  # pixels; anything smaller is no ultrasound image
 MAX_PIXELS = 64_000_000  # 8000 x 8000: far more than any scanner writes, and still fits a laptop's memory
 MAX_FRAMES = 10_000  # more than five minutes of video; counting and listing them stays fast
-GREY_DEPTHS = (8, 10, 12, 14, 16)  # bits that ultrasound scanners and exporters write
 
+_MOST_SIBLINGS = 50
 _BYTES_PER_FRAME = 40  # of an animated PNG, at least: the control chunk alone takes 38
-_HOT_PIXELS = 3  # defective pixels that do not decide about the depth of a picture
 _PHOTOMETRIC_TAG, _BITS_TAG = 262, 258  # TIFF 6.0
 _HEADER_BYTES = 132  # contains the signature of every format here, and DICOM's at byte 128
 _ORIENTATION_TAG = 0x0112  # EXIF
@@ -126,7 +127,26 @@ def read_raster(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
         DataError: If the file is damaged, too small, too large, or has no such frame.
     """
     with open_raster(path, frame=frame) as picture:
-        return to_rgb8(picture, name=path)
+        least = _folder_depth(path.parent, path.suffix) if picture.mode.startswith("I") else 0
+        return to_rgb8(picture, name=path, least_depth=least)
+
+
+@lru_cache(maxsize=64)
+def _folder_depth(folder: Path, suffix: str) -> int:
+    """Largest depth in bits among the 16-bit grey pictures of a folder, so that dark ones are not shown brighter.
+
+    At most 50 files are read, spread evenly over the sorted names; those that cannot be read have no say.
+    """
+    files = sorted(p for p in folder.iterdir() if p.suffix == suffix and p.is_file())
+    depth = 0
+    for path in files[:: -(-len(files) // _MOST_SIBLINGS)]:
+        try:
+            with open_raster(path) as picture:
+                if picture.mode.startswith("I"):
+                    depth = max(depth, grey_depth(stored_grey(picture)))
+        except DataError:
+            continue
+    return depth
 
 
 @contextmanager
@@ -232,111 +252,6 @@ def _check_png(path: Path) -> None:
             if zlib.crc32(data, zlib.crc32(head[4:])) != int.from_bytes(check, "big"):
                 msg = f"the checksum of its {head[4:].decode('ascii')} chunk is wrong"
                 raise ValueError(msg)
-
-
-def to_rgb8(picture: Image.Image, *, name: object) -> NDArray[np.uint8]:
-    """Convert any Pillow mode to 8-bit RGB, independent of the picture's own minimum and maximum.
-
-    - 16-bit grey: see :func:`scale_grey`.
-    - 16-bit colour: the upper byte. Float: 0..1 is scaled to 0..255, other values are refused. 1 bit: 0 and 255.
-    - White-is-zero TIFF of any depth: inverted.
-    - Transparency: over black, the background of ultrasound.
-
-    Args:
-        picture: A decoded image.
-        name: What a message calls the picture.
-
-    Returns:
-        uint8 (h w 3).
-
-    Raises:
-        DataError: If the pixels have no defined brightness.
-    """
-    white_is_zero = isinstance(picture, _TiffFile) and picture.white_is_zero
-    if picture.mode == "F":
-        grey = unit_to_byte(np.asarray(picture), name=name)
-        return grey_to_rgb(255 - grey if white_is_zero else grey)
-    if picture.mode.startswith("I"):
-        return grey_to_rgb(scale_grey(np.asarray(picture), name=name, white_is_zero=white_is_zero))
-    if picture.has_transparency_data:
-        rgba = np.asarray(picture.convert("RGBA"), dtype=np.uint16)
-        over_black = (rgba[..., :3] * rgba[..., 3:] + 127) // 255
-        return np.asarray(over_black, dtype=np.uint8)
-    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"), dtype=np.uint8)
-
-
-def scale_grey(values: NDArray[Any], *, name: object, white_is_zero: bool = False) -> NDArray[np.uint8]:
-    """Integer grey of unknown depth to 8 bits.
-
-    Scanners store 10, 12 or 14 bits in 16, and most formats do not say so. The depth is the smallest of
-    :data:`GREY_DEPTHS` that can represent the brightest pixel; its full range is scaled to 0..255. Up to three
-    defective pixels, each more than twice as bright as all others, do not count. A depth below 16 bits is a warning.
-
-    Args:
-        values: Integers (h w).
-        name: What a message calls the picture.
-        white_is_zero: Whether 0 is the brightest value.
-
-    Raises:
-        DataError: If a value is negative or needs more than 16 bits.
-    """
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high >= 2**16:
-        msg = f"{name} has grey values {low}..{high}, wanted 0..65535. Export it as 8- or 16-bit grey"
-        raise DataError(msg)
-    if white_is_zero and high >= 2**15:  # counted down from 65535; else from the top of its own depth
-        return scale_grey(2**16 - 1 - values.astype(np.int64), name=name)
-    depth = grey_depth(values)
-    note_depth(depth, name, said=16)
-    grey = np.asarray(np.rint(np.minimum(values * (255.0 / (2**depth - 1)), 255.0)), dtype=np.uint8)
-    return 255 - grey if white_is_zero else grey
-
-
-_depths: dict[int, object] = {}  # each depth found in 16 bits, with the first file of it
-
-
-def note_depth(depth: int, name: object, *, said: int) -> None:
-    """Warn if pixels use fewer bits than their file says, and if files of different depth are read in one process."""
-    if depth < said:
-        text = f"its {said}-bit pixels use {depth} bits, and are scaled as such"
-        warn_of(name, text, kind=f"depth {depth} of {said}")
-    _depths.setdefault(depth, name)
-    if len(_depths) > 1:
-        first = ", ".join(f"{bits} bits in {file}" for bits, file in sorted(_depths.items()))
-        text = f"pictures use different depths ({first}), so that equal values differ in brightness; check the export"
-        warn_of(name, text, kind=f"{len(_depths)} depths")
-
-
-def grey_depth(values: NDArray[Any]) -> int:
-    """The smallest of :data:`GREY_DEPTHS` for values in 0..65535, without defective pixels; see :func:`scale_grey`."""
-    high = int(values.max())
-    if high >= 2 ** GREY_DEPTHS[0] and values.size > _HOT_PIXELS:
-        rest = int(np.partition(values, -_HOT_PIXELS - 1, axis=None)[-_HOT_PIXELS - 1])
-        brightest = values[values > 2 * max(rest, 1)]
-        if brightest.size and rest:
-            high = max(rest, int(values[values <= 2 * rest].max()))
-    return next((bits for bits in GREY_DEPTHS if high < 2**bits), 16)
-
-
-def unit_to_byte(values: NDArray[Any], *, name: object) -> NDArray[np.uint8]:
-    """Float values in 0..1 to 0..255.
-
-    Raises:
-        DataError: If a value is outside 0..1 or NaN.
-    """
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0.0 and high <= 1.0):  # also when NaN
-        msg = (
-            f"{name} has float pixels in {low:g}..{high:g}, wanted 0..1: only 0..1 has a defined brightness. "
-            "Divide by the full scale, or use 8 or 16 bits"
-        )
-        raise DataError(msg)
-    return np.asarray(np.rint(values * 255.0), dtype=np.uint8)
-
-
-def grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 (h w) to (h w 3)."""
-    return np.stack([grey] * 3, axis=-1)  # (h w 3); three times as fast as np.repeat
 
 
 class _TiffFile(TiffImageFile):
