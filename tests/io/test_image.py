@@ -203,7 +203,7 @@ def test_files_that_are_not_images(tmp_path):
     cases = {
         "empty.png": (b"", "is empty"),
         "text.png": (b"patient,label\n1,benign\n", "is not an image"),
-        "x.gif": (b"GIF89a" + b"\0" * 200, "is not an image"),
+        "x.gif": (b"GIF89a" + b"\0" * 200, "begins like a GIF file but cannot be decoded"),
     }
     for name, (data, message) in cases.items():
         (tmp_path / name).write_bytes(data)

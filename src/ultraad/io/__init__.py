@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ultraad.io.find import IMAGE_SUFFIXES, find_images
+from ultraad.io.find import find_images
 from ultraad.io.image import count_frames, image_size, read_image
 from ultraad.io.mask import MaskSizeError, read_mask
+from ultraad.io.names import IMAGE_SUFFIXES
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -2,25 +2,60 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
+import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ultraad.errors import DataError
+from ultraad.errors import DataError, first_names
+from ultraad.io import raster
 from ultraad.io.image import is_dicom
+from ultraad.io.names import (
+    IMAGE_SUFFIXES,
+    is_mask_folder,
+    is_two_valued,
+    kind_of,
+    named_like_mask,
+    owner_of,
+    sort_out,
+    stem_of,
+    summary,
+    tails_of,
+)
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".dcm"})
-"""Suffixes of the image files in a folder, in lower case."""
+_log = logging.getLogger(__name__)
+
+_OUTPUTS = {  # a folder that ultraad wrote has one of these files, with one of these texts near its start
+    "run.json": (b'"ultraad"', b'"command": "predict"', b'"command": "evaluate"'),
+    "bench.json": (b'"ultraad',),
+    "config.json": (b'"ultraad.model/', b'"ultraad.exported/'),
+}
+_OUTPUT_PICTURES = ("overlays", "maps")
+_NO_PICTURES = (  # start of the SOP class of DICOM files that are no pictures, PS3.4 B.5; what they are
+    ("1.2.840.10008.5.1.4.1.1.66.", "DICOM segmentation"),
+    ("1.2.840.10008.5.1.4.1.1.481.", "DICOM radiotherapy dose, plan or structure set"),
+    ("1.2.840.10008.5.1.4.1.1.88.", "DICOM report"),
+    ("1.2.840.10008.5.1.4.1.1.11.", "DICOM presentation state"),
+    ("1.2.840.10008.5.1.4.1.1.104.", "DICOM document"),
+    ("1.2.840.10008.5.1.4.1.1.9.", "DICOM waveform"),
+    ("1.2.840.10008.5.1.4.1.1.30", "DICOM parametric map"),
+    ("1.2.840.10008.1.3.10", "DICOMDIR"),
+)
+_META_BYTES = 4096
+_SOP_CLASS = re.compile(rb"\x02\x00\x02\x00UI(..)([0-9.]{10,64})", re.DOTALL)  # (0002,0002), explicit little endian
 
 
 def find_images(paths: Sequence[str | Path] | str | Path) -> list[Path]:
     """Expand files, folders and glob patterns.
 
-    A named file is always taken. A folder is searched with all its sub-folders for :data:`IMAGE_SUFFIXES` and for DICOM
-    files without a suffix. A path that does not exist is used as a pattern (``**`` matches any number of folders). In
-    folders and patterns, hidden files and folders and masks (``*_mask*``) are skipped.
+    A named file is always taken. A folder is searched with all its sub-folders, also behind links, for
+    :data:`IMAGE_SUFFIXES` and for DICOM files of any name. A path that does not exist is used as a pattern (``**``
+    matches any number of folders). In folders and patterns, hidden files and folders, masks
+    (:func:`ultraad.io.names.sort_out`), DICOM files that are no pictures, and folders that ultraad wrote are skipped. A
+    log warning counts the skipped files by kind.
 
     Args:
         paths: One or more paths or patterns.
@@ -32,13 +67,18 @@ def find_images(paths: Sequence[str | Path] | str | Path) -> list[Path]:
         DataError: If a path does not exist or nothing is found.
     """
     wanted = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    found = list(dict.fromkeys(path for item in wanted for path in _expand(Path(item).expanduser())))
+    unused: dict[Path, str] = {}
+    found = list(dict.fromkeys(path for item in wanted for path in _expand(Path(item).expanduser(), unused)))
+    left_out = {path: kind for path, kind in unused.items() if path not in set(found)}
     if not found:
         msg = (
             f"no images in {', '.join(map(str, wanted)) or 'an empty list of paths'}; looked for "
-            f"{' '.join(sorted(IMAGE_SUFFIXES))} and DICOM without suffix, skipping hidden files and *_mask*"
+            f"{' '.join(sorted(IMAGE_SUFFIXES))} and DICOM of any name, skipping hidden files and masks"
+            f"{f'. {summary(left_out)}' if left_out else ''}"
         )
         raise DataError(msg)
+    if left_out:
+        _log.warning("%s", summary(left_out))
     return found
 
 
@@ -52,27 +92,167 @@ def _by_folder(path: Path) -> list[list[tuple[int, int, str]]]:
     return [natural_pieces(part) for part in path.parts]
 
 
-def _expand(path: Path) -> list[Path]:
+def _expand(path: Path, unused: dict[Path, str]) -> list[Path]:
     if path.is_dir():
-        return sorted(filter(_is_image, _walk(path)), key=_by_folder)
-    if path.exists():
+        return _pictures(path, walk(path, unused), unused)
+    if path.exists() or path.is_symlink():
         return [path]
     if glob.has_magic(str(path)):
-        hits = (Path(hit) for hit in glob.iglob(str(path), recursive=True))  # noqa: PTH207  # takes absolute patterns
-        return sorted((p for p in hits if p.is_file() and _is_image(p)), key=_by_folder)
+        base = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
+        if "**" in path.parts:  # glob would follow links in a circle, and take minutes
+            pattern = path.parts[len(base.parts) :]
+            hits = (p for p in walk(base, unused) if _fits(p.relative_to(base).parts, pattern))
+            return _pictures(base, _hit_files(hits, base, unused), unused)
+        found = (Path(hit) for hit in glob.iglob(str(path)))  # noqa: PTH207  # takes absolute patterns
+        return _pictures(base, _hit_files(found, base, unused), unused)
     msg = f"{path} does not exist; give image files, folders or a pattern such as 'folder/*.png'"
     raise DataError(msg)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(root, name) for name in files)
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether the parts of a path fit the parts of a pattern; ``**`` fits any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[i:], pattern[1:]) for i in range(len(parts) + 1)) or len(pattern) == 1
+    return bool(parts) and fnmatch.fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
-def _is_image(path: Path) -> bool:
-    if path.name.startswith(".") or "_mask" in path.stem.lower():
-        return False
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+def _hit_files(hits: Iterable[Path], base: Path, unused: dict[Path, str]) -> Iterator[Path]:
+    """The files of a pattern outside our own folders; a file that links lead to twice comes once."""
+    seen: set[tuple[Path, str]] = set()
+    ours: dict[Path, bool] = {}
+    for hit in sorted(hits, key=lambda p: len(p.parts)):
+        if hit.is_dir() or (key := (hit.parent.resolve(), hit.name)) in seen:
+            continue
+        seen.add(key)
+        between = [p for p in hit.parents if p != base and p.is_relative_to(base)]
+        for folder in between:
+            if folder not in ours:
+                ours[folder] = is_output(folder)
+        if any(ours[folder] for folder in between):
+            unused[hit] = "result of an earlier run"
+        else:
+            yield hit
+
+
+def walk(folder: Path, unused: dict[Path, str]) -> Iterator[Path]:
+    """The visible files below a folder. Links to folders are followed once; what ultraad wrote is left out.
+
+    Args:
+        folder: Where to begin.
+        unused: Gets {path: kind} of the folders that are left out.
+    """
+
+    def unreadable(error: OSError) -> None:
+        unused[Path(error.filename)] = "unreadable folder"
+
+    seen: set[Path] = set()
+    around = folder.resolve().parents
+    queue = [folder]
+    while queue:
+        for root, folders, files in os.walk(queue.pop(0), onerror=unreadable):
+            here = Path(root)
+            if (real := here.resolve()) in seen or real in around:  # a link to what was or is being searched
+                folders[:] = []
+                continue
+            seen.add(real)
+            inner = [here / name for name in folders]
+            for path in [p for p in inner if p.name.startswith(".")]:
+                unused[path] = "hidden folder"
+            inner = [p for p in inner if not p.name.startswith(".")]
+            for path in [p for p in inner if is_output(p)]:
+                unused[path] = "results folder"
+            inner = [p for p in inner if p not in unused]
+            queue += [p for p in inner if p.is_symlink()]  # after all real folders, which have the better names
+            folders[:] = [p.name for p in inner if not p.is_symlink()]
+            yield from (here / name for name in files)
+
+
+def is_output(folder: Path) -> bool:
+    """Whether ultraad wrote this folder: results, a benchmark, a model, or the pictures of a run."""
+    if folder.name in _OUTPUT_PICTURES and is_output(folder.parent):
         return True
-    return not path.suffix and path.stat().st_size > 0 and is_dicom(path)
+    for name, marks in _OUTPUTS.items():
+        try:
+            with (folder / name).open("rb") as file:
+                start = file.read(1 << 16)
+        except OSError:
+            continue
+        if any(mark in start for mark in marks):
+            return True
+    return False
+
+
+def _pictures(root: Path, files: Iterator[Path], unused: dict[Path, str]) -> list[Path]:
+    """The images among the files below a folder, in natural order; the others go to ``unused``."""
+    by_folder: dict[Path, list[Path]] = {}
+    for path in files:
+        kind = no_picture(path)
+        if kind is None:
+            by_folder.setdefault(path.parent, []).append(path)
+        elif kind:
+            unused[path] = kind
+    inside = {folder: any(map(is_mask_folder, folder.relative_to(root).parts)) for folder in by_folder}
+    found: list[Path] = []
+    for folder, paths in by_folder.items():
+        if inside[folder]:
+            continue
+        sorted_out = sort_out(sorted(paths, key=_by_folder))
+        found += sorted_out.images
+        unused.update((mask, "mask") for masks in sorted_out.masks.values() for mask in masks)
+        unused.update((mask, "mask without an image") for mask in sorted_out.orphans)
+    stems = {stem_of(p): p for p in found}
+    tails = tails_of(stems)
+    for folder, paths in by_folder.items():
+        for path in paths if inside[folder] else ():
+            if owner_of(path, stems, tails) is not None:
+                unused[path] = "mask"
+            elif is_two_valued(path):
+                unused[path] = "mask without an image"
+            else:
+                found.append(path)
+    doubtful = [p for p in found if named_like_mask(stem_of(p))]
+    if doubtful:
+        _log.warning(
+            "%d file(s) named like masks have no image beside them and are used as images: %s",
+            len(doubtful),
+            first_names(list(map(str, doubtful)), 3),
+        )
+    return sorted(found, key=_by_folder)
+
+
+def no_picture(path: Path) -> str | None:
+    """What a file is, if it is no picture; None for a picture, ``""`` for files that nobody misses (``.DS_Store``).
+
+    A picture has a suffix of :data:`IMAGE_SUFFIXES` or is a DICOM file of any name.
+    """
+    suffix = path.suffix.lower()
+    if path.name.startswith("."):
+        return "hidden file" if suffix in IMAGE_SUFFIXES else ""
+    if not path.is_file():
+        if path.is_symlink() and not path.exists():
+            return None if suffix in IMAGE_SUFFIXES else "broken link"  # reading it says what is missing
+        return "special file"
+    try:
+        if suffix in IMAGE_SUFFIXES and suffix not in {".dcm", ".dicom", ".ima"}:
+            return None
+        dicom = is_dicom(path)
+    except DataError:
+        return None if suffix in IMAGE_SUFFIXES else "empty or unreadable file"
+    if not dicom:
+        return None if suffix in IMAGE_SUFFIXES else kind_of(path)
+    return _dicom_kind(path)
+
+
+def _dicom_kind(path: Path) -> str | None:
+    """What a DICOM file without pixels to look at is, from the SOP class in its header; None for pictures."""
+    try:
+        with raster.open_file(path) as file:
+            found = _SOP_CLASS.search(file.read(_META_BYTES))
+    except DataError:
+        return None
+    if found is None:
+        return None
+    class_ = found[2].decode("ascii").rstrip(".")
+    return next((kind for start, kind in _NO_PICTURES if class_.startswith(start)), None)

@@ -84,10 +84,11 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: ``DICM`` at byte 128, or the suffix ``.dcm`` and no other image format.
+    """Whether a file is DICOM: ``DICM`` at byte 128, or the suffix of a DICOM file and no other image format.
 
     Raises:
         DataError: If the file is missing, a folder, unreadable, or empty.
     """
     header = raster.read_header(path)
-    return header[128:132] == b"DICM" or (path.suffix.lower() == ".dcm" and not raster.is_raster(header))
+    named = path.suffix.lower() in {".dcm", ".dicom", ".ima"}
+    return header[128:132] == b"DICM" or (named and not raster.is_raster(header))

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -180,7 +181,7 @@ def raster_size(path: Path) -> tuple[int, int]:
 
 
 def raster_frames(path: Path) -> int:
-    """Pages of a TIFF or frames of a WebP; 1 for everything else."""
+    """Pages of a TIFF or frames of a WebP; 1 for everything else, also for a GIF."""
     with _open_undecoded(path) as file:
         return _frames(file, path)
 
@@ -191,6 +192,8 @@ def _frames(file: ImageFile, path: Path) -> int:
     Raises:
         DataError: If there are more than MAX_FRAMES, or more than the file can hold.
     """
+    if isinstance(file, GifImageFile):
+        return 1  # the first frame is the picture
     if isinstance(file, TiffImageFile):
         frames = _count_pages(path)
     else:
@@ -277,6 +280,8 @@ def _format_of(header: bytes) -> type[ImageFile] | None:
         return JpegImageFile
     if header.startswith(b"BM"):
         return BmpImageFile
+    if header.startswith((b"GIF87a", b"GIF89a")):
+        return GifImageFile
     if header.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):  # +: BigTIFF
         return _TiffFile
     if header.startswith(b"RIFF") and header[8:12] == b"WEBP":

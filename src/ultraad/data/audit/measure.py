@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ultraad import io
 from ultraad.data.support.draw import content_hash
 from ultraad.errors import DataError
+from ultraad.io.names import has_two_values
 from ultraad.types import Region, Sample
 
 _THUMBNAIL = 32  # side in pixels
@@ -33,6 +34,7 @@ class Measured:
         lesion: Share of mask pixels, 0 to 1; None if there is no usable mask.
         hash: Content hash of the file.
         coloured: True if more than a thousandth of the pixels are coloured (Doppler, coloured marks).
+        two_valued: True if the image has the few grey values of a mask.
         flat: True if the image is a single grey level.
         bits: dHash, uint64 (4,).
         thumbnail: Grey, uint8 (32 32).
@@ -45,6 +47,7 @@ class Measured:
     lesion: float | None = None
     hash: str = ""
     coloured: bool = False
+    two_valued: bool = False
     flat: bool = False
     bits: NDArray[np.uint64] | None = None
     thumbnail: NDArray[np.uint8] | None = None
@@ -77,6 +80,7 @@ def measure(sample: Sample) -> Measured:
         lesion=lesion,
         hash=hash_,
         coloured=bool((spread >= _COLOURED).mean() > _COLOUR_SHARE),
+        two_valued=has_two_values(np.asarray(grey, dtype=np.uint8)),
         flat=bool(grey.std() < _FLAT),
         bits=_dhash(grey),
         thumbnail=np.asarray(cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA), dtype=np.uint8),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ultraad.data import sources
 from ultraad.data.audit.duplicates import clusters, exact_groups, near_pairs
 from ultraad.data.audit.measure import Measured, measure
 from ultraad.data.audit.report import AuditReport, ClassCount, Finding, Severity, TagCount, worst_first
+from ultraad.io.names import stem_of, summary
 from ultraad.types import Sample
 
 _FULL = 0.95  # share of mask pixels above which a mask may be inverted
@@ -41,7 +42,8 @@ def audit(root: Path | str, *, layout: str = "auto", progress: Callable[[int, in
     """
     root = Path(root)
     source = sources.get(sources.detect(root) if layout == "auto" else layout)
-    samples = source.scan(root)
+    samples = source.samples(root)
+    unused = sources.unused_files(root, samples)
     measured = []
     for done, sample in enumerate(samples, start=1):
         measured.append(measure(sample))
@@ -51,6 +53,7 @@ def audit(root: Path | str, *, layout: str = "auto", progress: Callable[[int, in
     tags = _tags(measured)
     findings = [
         *_files(measured),
+        *_unused(unused),
         *_masks(measured),
         *_exact(measured),
         *_near(measured),
@@ -131,6 +134,24 @@ def _files(measured: Sequence[Measured]) -> Iterator[Finding]:
     )
 
 
+def _unused(unused: Mapping[Path, str]) -> Iterator[Finding]:
+    orphans = [str(p) for p, kind in unused.items() if kind == "mask without an image"]
+    yield from _finding(
+        "warning", "orphan_mask", "{n} mask(s) belong to no image; rename them, or restore the images", orphans
+    )
+    images = [str(p) for p, kind in unused.items() if kind == "image"]
+    yield from _finding(
+        "warning", "unused_image", "{n} image(s) are not where the layout looks for them and are not used", images
+    )
+    if unused:
+        yield Finding(
+            severity="info",
+            kind="unused_files",
+            message=summary(unused, shown=0),
+            items=tuple(f"{path}: {kind}" for path, kind in unused.items()),
+        )
+
+
 def _masks(measured: Sequence[Measured]) -> Iterator[Finding]:
     off = [m for m in measured if m.misaligned]
     yield from _finding(
@@ -160,10 +181,25 @@ def _masks(measured: Sequence[Measured]) -> Iterator[Finding]:
         f"{{n}} mask(s) cover more than {_FULL:.0%} of the image; check whether they are inverted",
         [f"{s.id}: {share:.1%}" for s, share in known if share > _FULL],
     )
+    stems = [stem_of(m.sample.image) for m in measured]
+    yield from _finding(
+        "warning",
+        "mask_as_image",
+        "{n} image(s) have only the grey values of a mask. If they are masks, name them like one (a_mask.png beside "
+        "a.png) or move them to a folder masks/",
+        [_like_mask(m.sample, stems) for m in measured if m.two_valued and not m.flat],
+    )
     bare = [m.sample.id for m in measured if m.sample.anomalous and not m.sample.masks]
     yield from _finding(
         "warning", "no_mask", "{n} abnormal image(s) have no mask and are excluded from pixel metrics", bare
     )
+
+
+def _like_mask(sample: Sample, stems: Sequence[str]) -> str:
+    """The id, and the image whose stem the file carries."""
+    own = stem_of(sample.image)
+    carried = max((s for s in stems if s != own and s in own), key=len, default=None)
+    return f"{sample.id}: carries the stem of {carried}" if carried else sample.id
 
 
 def _exact(measured: Sequence[Measured]) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from ultraad.data.sources._base import (
     relative_id,
     split_folders,
     split_of,
+    unused_files,
 )
 from ultraad.data.sources._tables import read_table
 from ultraad.errors import DataError, first_names
@@ -28,7 +29,7 @@ from ultraad.types import Sample
 __all__ = [
     "Source", "anomaly_samples", "available", "class_order", "detect", "folders_in", "frames_of", "get", "images_in",
     "is_anomalous", "is_normal", "locate", "natural_key", "plain", "read_table", "relative_id", "scan", "split_folders",
-    "split_of",
+    "split_of", "unused_files",
 ]  # fmt: skip
 
 _FALLBACK = "folder"  # the most general layout, tried when no other matches

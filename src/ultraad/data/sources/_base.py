@@ -6,6 +6,7 @@ headers of images are read, to find masks of another size than their image.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -15,9 +16,12 @@ from pathlib import Path
 
 from ultraad import io
 from ultraad.errors import DataError
-from ultraad.io.find import natural_pieces
+from ultraad.io.find import is_output, natural_pieces, no_picture, walk
 from ultraad.io.image import is_dicom
+from ultraad.io.names import is_mask_folder, named_like_mask, stem_of, summary
 from ultraad.types import Region, Sample
+
+_log = logging.getLogger(__name__)
 
 # Class names that mean "no lesion", in the spelling of plain().
 NORMAL_NAMES = frozenset(
@@ -79,7 +83,13 @@ class Source:
         Raises:
             DataError: If the folder has another layout or no images, a table is broken, or two samples share an id.
         """
-        root = Path(root)
+        samples = self.samples(Path(root))
+        if unused := unused_files(Path(root), samples):
+            _log.warning("%s", summary(unused))
+        return samples
+
+    def samples(self, root: Path) -> list[Sample]:
+        """As :meth:`scan`, without the warning about files that are not used."""
         if not self.matches(root):
             msg = f"{root} does not have the layout {self.name!r}. Wanted:\n{indent(self.layout)}"
             raise DataError(msg)
@@ -92,6 +102,28 @@ class Source:
             msg = f"{root} lists {len(twice)} image(s) more than once, e.g. {twice[0]!r}; keep one entry per image"
             raise DataError(msg)
         return _mark_alignment(samples)
+
+
+def unused_files(root: Path, samples: Iterable[Sample]) -> dict[Path, str]:
+    """{path below the root: kind} of the files that no sample uses; empty if the root is a table.
+
+    The tables in the root of a data set count as used.
+    """
+    if not root.is_dir():
+        return {}
+    used = {path for s in samples for path in (s.image, *s.masks) if isinstance(path, Path)}
+    outside = {path.resolve() for path in used if not path.is_relative_to(root)}
+    unused: dict[Path, str] = {}
+    for path in walk(root, unused):
+        if path in used or (outside and path.resolve() in outside):
+            continue
+        kind = no_picture(path)
+        if kind is None:
+            inside = any(map(is_mask_folder, path.relative_to(root).parts[:-1]))
+            kind = "mask without an image" if inside or named_like_mask(stem_of(path)) else "image"
+        if kind and not (kind in {"table", "annotation"} and path.parent == root):
+            unused[path] = kind
+    return {path.relative_to(root): kind for path, kind in unused.items()}
 
 
 def _mark_alignment(samples: list[Sample]) -> list[Sample]:
@@ -156,18 +188,6 @@ def indent(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.strip("\n").splitlines())
 
 
-def _is_image(path: Path) -> bool:
-    """True for visible files with the suffix of an image, and for DICOM files without a suffix."""
-    if path.name.startswith(".") or not path.is_file():
-        return False
-    if path.suffix:
-        return path.suffix.lower() in io.IMAGE_SUFFIXES
-    try:
-        return is_dicom(path)
-    except DataError:
-        return False  # empty or unreadable, and not named like an image
-
-
 @dataclass(frozen=True, slots=True)
 class Header:
     """What the header of a DICOM file says about the image; all None for other files."""
@@ -207,14 +227,19 @@ def images_in(folder: Path) -> list[Path]:
     """Image files directly in a folder, in natural order; empty if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted((p for p in folder.iterdir() if _is_image(p)), key=lambda p: natural_key(p.name))
+    return sorted(
+        (p for p in folder.iterdir() if p.is_file() and no_picture(p) is None), key=lambda p: natural_key(p.name)
+    )
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Visible folders directly in a folder, in natural order; empty if there is no such folder."""
+    """Visible folders directly in a folder, in natural order; empty if there is no such folder.
+
+    Folders that ultraad wrote as results are not among them.
+    """
     if not folder.is_dir():
         return []
-    found = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and not is_output(p)]
     return sorted(found, key=lambda p: natural_key(p.name))
 
 

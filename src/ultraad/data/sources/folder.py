@@ -2,15 +2,16 @@
 
 All of these count as masks of ``benign/a.png``:
 
-- ``benign/a_mask.png``, ``benign/a_mask_1.png`` (beside the image; several are OR-ed)
-- ``benign/masks/a.png``, ``benign_mask/a.png``, ``masks/benign/a.png`` (each also as ``a_mask.png``)
+- ``benign/a_mask.png``, ``benign/a_mask_1.png`` (beside the image; several are OR-ed), also ``a_GT.png``,
+  ``a_segmentation.png``, ``a-label.png``, ``mask_a.png`` and, if two-valued, ``a_tumor.png``, ``a_lesion.png``
+- ``benign/masks/a.png``, ``benign_mask/a.png``, ``masks/benign/a.png`` (each also as ``a_mask.png``); the folder may
+  also be called annotations, labels, ground_truth, gt or segmentation
 
 The same holds for images in ``benign/images/`` or ``images/benign/``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,15 +25,10 @@ from ultraad.data.sources import (
     relative_id,
     split_folders,
 )
+from ultraad.io.names import Pictures, is_mask_folder, label_of_mask_folder, owner_of, sort_out, stem_of, tails_of
 from ultraad.types import Sample
 
-_MASK_FOLDERS = ("masks", "mask")
 _IMAGE_FOLDERS = ("images", "image", "img")
-_MASK = re.compile(r"(?P<image>.+?)_mask.*", re.IGNORECASE)
-
-
-def _is_mask_folder(folder: Path) -> bool:
-    return plain(folder.name).split("_")[-1] in _MASK_FOLDERS
 
 
 def _is_image_folder(folder: Path) -> bool:
@@ -48,34 +44,39 @@ def _parts(root: Path) -> list[tuple[Path, str | None]]:
 def _leaves(base: Path) -> Iterator[tuple[str, str | None, Path]]:
     """(class, patient, folder with images)."""
     for folder in folders_in(base):
-        if _is_mask_folder(folder):
+        if is_mask_folder(folder.name):
             continue
         yield folder.name, None, folder
         for inner in folders_in(folder):
-            if not _is_mask_folder(inner):
+            if not is_mask_folder(inner.name):
                 yield folder.name, None if _is_image_folder(inner) else inner.name, inner
 
 
-def _masks(root: Path, base: Path, leaf: Path) -> dict[str, list[Path]]:
+def _mask_folders(folder: Path, label: str | None = None) -> list[Path]:
+    """The folders of masks in a folder: of all classes, or of one (``benign_masks``)."""
+    wanted = None if label is None else plain(label)
+    return [f for f in folders_in(folder) if is_mask_folder(f.name) and label_of_mask_folder(f.name) == wanted]
+
+
+def _masks(root: Path, base: Path, leaf: Path, pictures: Pictures) -> dict[str, list[Path]]:
     """{image stem: its masks} for the images of one folder."""
     label, *inner = leaf.relative_to(base).parts
     patient = [p for p in inner if plain(p) not in _IMAGE_FOLDERS]
-    places = [leaf / m for m in _MASK_FOLDERS]
-    places += [base.joinpath(label, m, *patient) for m in _MASK_FOLDERS]
-    places += [base.joinpath(f"{label}_{m}", *patient) for m in _MASK_FOLDERS]
-    places += [base.joinpath(m, label, *patient) for m in _MASK_FOLDERS]
+    places = _mask_folders(leaf)
+    places += [m.joinpath(*patient) for m in _mask_folders(base / label)]
+    places += [m.joinpath(*patient) for m in _mask_folders(base, label)]
+    places += [m.joinpath(label, *patient) for m in _mask_folders(base)]
     for parent in base.parents:  # from a split's or "images" folder up to the root
         if not parent.is_relative_to(root):
             break
         between = [p for p in base.relative_to(parent).parts if plain(p) not in _IMAGE_FOLDERS]
-        places += [parent.joinpath(m, *between, label, *patient) for m in _MASK_FOLDERS]
-    found = [(m["image"], p) for p in images_in(leaf) if (m := _MASK.fullmatch(p.stem))]
+        places += [m.joinpath(*between, label, *patient) for m in _mask_folders(parent)]
+    index = {stem: list(paths) for stem, paths in pictures.masks.items()}
+    stems = {stem_of(p): p for p in pictures.images}
+    tails = tails_of(stems)
     for path in dict.fromkeys(p for place in places for p in images_in(place)):
-        m = _MASK.fullmatch(path.stem)
-        found.append((m["image"] if m else path.stem, path))
-    index: dict[str, list[Path]] = {}
-    for stem, path in found:
-        index.setdefault(stem, []).append(path)
+        if (stem := owner_of(path, stems, tails)) is not None:
+            index.setdefault(stem, []).append(path)
     return index
 
 
@@ -85,13 +86,14 @@ def _matches(root: Path) -> bool:
 
 def _read(root: Path) -> Iterator[Sample]:
     leaves = [(base, split, *leaf) for base, split in _parts(root) for leaf in _leaves(base)]
-    images = {leaf: [p for p in images_in(leaf) if not _MASK.fullmatch(p.stem)] for *_, leaf in leaves}
-    labels = {label for _, _, label, _, leaf in leaves if images[leaf]}
+    pictures = {leaf: sort_out(images_in(leaf)) for *_, leaf in leaves}
+    labels = {label for _, _, label, _, leaf in leaves if pictures[leaf].images}
     for base, split, label, patient, leaf in leaves:
-        masks = _masks(root, base, leaf) if images[leaf] else {}
-        for path in images[leaf]:
+        images = pictures[leaf].images
+        masks = _masks(root, base, leaf, pictures[leaf]) if images else {}
+        for path in images:
             for frame, header in frames_of(path):
-                name = path.stem if frame is None else f"{path.stem}_frame{frame}"
+                name = stem_of(path) if frame is None else f"{stem_of(path)}_frame{frame}"
                 yield Sample(
                     id=relative_id(path, root, frame=frame),
                     image=path,
