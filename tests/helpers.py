@@ -262,3 +262,121 @@ def write_dicom(path: Path, *, frames: int = 1, patient: str = "Doe", seed: int 
     path.parent.mkdir(parents=True, exist_ok=True)
     ds.save_as(path, enforce_file_format=True)
     return path
+
+
+KINDS = ("normal", "benign", "malignant")
+SQUARE = ((10, 8), (30, 8), (30, 20), (10, 20))  # outline of a lesion, as x, y
+
+
+def write_drawn(root: Path, first_seed: int) -> list[tuple[str, str, tuple[tuple[int, int], ...]]]:
+    """Three images for an annotation tool: (file name, class, outline)."""
+    found = []
+    for n, label in enumerate(KINDS):
+        save(root / f"{n}.png", picture(first_seed + n, lesion=n > 0)[0])
+        found.append((f"{n}.png", label, SQUARE if n else ()))
+    return found
+
+
+def write_labelme(root: Path) -> Path:
+    for name, label, points in write_drawn(root, 110_000):
+        shapes = [{"label": label, "points": points, "shape_type": "polygon", "flags": {}}] if points else []
+        content = {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None}
+        content |= {"imageHeight": SIZE[0], "imageWidth": SIZE[1]}
+        (root / name).with_suffix(".json").write_text(json.dumps(content))
+    return root
+
+
+def write_via(root: Path) -> Path:
+    content = {}
+    for name, label, points in write_drawn(root, 120_000):
+        shape = {"name": "polygon", "all_points_x": [x for x, _ in points], "all_points_y": [y for _, y in points]}
+        regions = [{"shape_attributes": shape, "region_attributes": {"class": label}}] if points else []
+        content[f"{name}123"] = {"filename": name, "size": 123, "regions": regions, "file_attributes": {}}
+    (root / "via_region_data.json").write_text(json.dumps(content))
+    return root
+
+
+def write_label_studio(root: Path) -> Path:
+    h, w = SIZE
+    tasks = []
+    for n, (name, label, points) in enumerate(write_drawn(root / "images", 130_000)):
+        value = {"points": [[100 * x / w, 100 * y / h] for x, y in points], "polygonlabels": [label]}
+        result = {"type": "polygonlabels", "value": value, "original_width": w, "original_height": h}
+        note = {"id": n, "result": [result] if points else [], "was_cancelled": False, "lead_time": 3.5}
+        tasks.append({"id": n, "annotations": [note], "data": {"image": f"/data/upload/1/ab12cd3{n}-{name}"}})
+    (root / "project-1-at-2024-05-06.json").write_text(json.dumps(tasks))
+    return root
+
+
+def write_cvat(root: Path) -> Path:
+    lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations><version>1.1</version>"]
+    for n, (name, label, points) in enumerate(write_drawn(root / "images", 140_000)):
+        lines.append(f'<image id="{n}" name="{name}" width="{SIZE[1]}" height="{SIZE[0]}">')
+        if points:
+            text = ";".join(f"{x}.00,{y}.00" for x, y in points)
+            lines.append(
+                f'<polygon label="{label}" source="manual" occluded="0" points="{text}" z_order="0"></polygon>'
+            )
+        lines.append("</image>")
+    (root / "annotations.xml").write_text("\n".join([*lines, "</annotations>"]))
+    return root
+
+
+def write_brest(root: Path) -> Path:
+    """The sheet as a CSV file; the benign image has a second lesion."""
+    rows = []
+    for n, label in enumerate(KINDS, start=1):
+        image, mask = picture(150_000 + n, lesion=n > 1)
+        name, half = f"case{n:03d}", np.arange(mask.shape[1]) < mask.shape[1] // 2
+        save(root / f"{name}.png", image)
+        masks = ["Not applicable", ""]
+        if n > 1:
+            masks = [f"{name}_tumor.png", f"{name}_other1.png" if n == 2 else ""]
+            save(root / masks[0], mask & half if n == 2 else mask)
+        if n == 2:
+            save(root / masks[1], mask & ~half)
+        rows.append(f"{n};{name}.png;{';'.join(masks)};0.007;{'4a' if n > 1 else '1'};{label}")
+    header = "CaseID;Image_filename;Mask_tumor_filename;Mask_other_filename;Pixel_size;BIRADS;Classification"
+    write_table(root / "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.csv", header, rows)
+    return root
+
+
+def write_ddti(root: Path) -> Path:
+    """Two benign and two malignant cases; the first has two images."""
+    for case, grade in enumerate(("2", "3", "4a", "5"), start=1):
+        marks = ""
+        for n in range(1, 3 if case == 1 else 2):
+            save(root / f"{case}_{n}.jpg", picture(160_000 + 10 * case + n, lesion=True)[0])
+            points = [{"x": x, "y": y} for x, y in SQUARE]
+            svg = json.dumps([{"points": points, "annotation": {}, "regionType": "freehand"}])
+            marks += f"<mark>\n<image>{n}</image>\n<svg>{svg}</svg></mark>\n"
+        text = f"<case><number>{case}</number><age></age><sex>F</sex><tirads>{grade}</tirads>\n{marks}</case>"
+        (root / f"{case}.xml").write_text(text)
+    return root
+
+
+def write_mmotu(root: Path) -> Path:
+    """Chocolate cyst, normal ovary and high grade serous in both lists."""
+    for s, split in enumerate(("train", "val")):
+        lines = []
+        for k, number in enumerate((0, 5, 7)):
+            n = 10 * s + k + 1
+            image, mask = picture(170_000 + n, lesion=number != 5)
+            save(root / "images" / f"{n}.JPG", image)
+            save(root / "annotations" / f"{n}.PNG", mask[..., None] * np.array((0, 128, 0), dtype=np.uint8))
+            save(root / "annotations" / f"{n}_binary.PNG", mask)
+            lines.append(f"{n}.JPG  {number}")
+        (root / f"{split}_cls.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def write_liver(root: Path) -> Path:
+    for c, label in enumerate(KINDS):
+        folder = root / label.title()
+        for n in range(2):
+            save(folder / "image" / f"{n}.jpg", picture(180_000 + 10 * c + n, lesion=c > 0)[0])
+            for part in ("liver", "mass", "outline")[: 3 if c else 1]:
+                file = folder / "segmentation" / part / f"{n}.json"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(SQUARE))
+    return root

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ultraad import io
-from ultraad.data.sources._base import is_anomalous, is_normal, plain, relative_id
+from ultraad.data.sources._base import is_anomalous, is_normal, natural_key, plain, relative_id
 from ultraad.data.sources._names import original_name
 from ultraad.data.sources._tables import Faults, merge_spellings, read_text
 from ultraad.errors import DataError, first_names
@@ -244,3 +244,29 @@ def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> t
         a, b = rx * math.cos(math.tau * k / 64), ry * math.sin(math.tau * k / 64)
         points += [x + a * math.cos(turn) - b * math.sin(turn), y + a * math.sin(turn) + b * math.cos(turn)]
     return tuple(points)
+
+
+def json_files(root: Path, marks: Sequence[str]) -> Iterator[Path]:
+    """The JSON file itself, or those directly in a folder, that contain one of these words near the beginning."""
+    files = [root] if root.is_file() else sorted(root.glob("*.json"), key=lambda p: natural_key(p.name))
+    for file in files:
+        if file.suffix.lower() == ".json" and file.is_file():
+            head = json_head(file)
+            if any(mark in head for mark in marks):
+                yield file
+
+
+def json_head(file: Path) -> str:
+    """The beginning of a JSON file, to tell formats apart; empty if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(1 << 16)
+    except OSError:
+        return ""
+    return data.replace(b"\0", b"").decode("latin-1").lstrip("ï»¿ÿþ \r\n\t")  # enough for ASCII words, in UTF-16 too
+
+
+def image_places(file: Path) -> tuple[Path, ...]:
+    """Where the images of an annotation file may be: beside it, or in ``images/`` here or one folder up."""
+    here = file.parent
+    return (here, here / "images", here / "data", here.parent, here.parent / "images")

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ultraad.errors import DataError, MissingExtraError, first_names
 from ultraad.registry import did_you_mean
@@ -208,7 +209,7 @@ def number_cells(
     Rows that cannot be split into cells are added to ``faults``.
     """
     if path.suffix.lower() in _SHEETS:
-        yield from enumerate(_sheet_cells(path), start=1)
+        yield from enumerate(_sheet_cells(path, known), start=1)
         return
     lines = io.StringIO(read_text(path), newline="").readlines()  # unlike splitlines, at line ends only
     first = next((i for i, line in enumerate(lines) if line.strip()), 0)
@@ -257,8 +258,8 @@ def _separator(header: str, known: Sequence[str]) -> str:
     return max(_SEPARATORS, key=fit)  # the first of equals
 
 
-def _sheet_cells(path: Path) -> Iterator[list[str]]:
-    """The rows of the first sheet that has any."""
+def _sheet_cells(path: Path, known: Sequence[str]) -> Iterator[list[str]]:
+    """The rows of a workbook; see :func:`_fullest`."""
     if path.suffix.lower() in {".xls", ".ods"}:
         msg = f"cannot read {path}: wanted .xlsx or .csv; open it in a spreadsheet program and save it as one of these"
         raise DataError(msg)
@@ -276,7 +277,7 @@ def _sheet_cells(path: Path) -> Iterator[list[str]]:
         with warnings.catch_warnings(record=True):  # about styles and extensions, which do not concern the cells
             book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:
-            yield from _first_filled(book.worksheets)
+            yield from _fullest(book.worksheets, known)
         finally:
             book.close()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, SyntaxError, zipfile.BadZipFile) as e:
@@ -284,15 +285,17 @@ def _sheet_cells(path: Path) -> Iterator[list[str]]:
         raise DataError(msg) from e
 
 
-def _first_filled(sheets: Iterable[object]) -> Iterator[list[str]]:
+def _fullest(sheets: Iterable[Any], known: Sequence[str]) -> list[list[str]]:
+    """The rows of the first sheet whose header has a known column; else of the first that has any rows."""
+    wanted = {name.casefold() for name in known}
+    first: list[list[str]] = []
     for sheet in sheets:
-        found = False
-        for row in sheet.iter_rows(values_only=True):  # type: ignore[attr-defined]
-            cells = [_text(cell) for cell in row]
-            found = found or any(cells)
-            yield cells
-        if found:
-            return
+        rows = [[_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+        header = next((row for row in rows if any(row)), [])
+        if wanted & {cell.strip().casefold() for cell in header}:
+            return rows
+        first = first or (rows if header else [])
+    return first
 
 
 def _text(cell: object) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ultraad.data.sources import Source, is_normal, natural_key, plain, split_folders, split_of
-from ultraad.data.sources._annotations import Annotated, Finding, load_json, outline, samples_of, size_of
+from ultraad.data.sources._annotations import Annotated, Finding, json_head, load_json, outline, samples_of, size_of
 from ultraad.data.sources._tables import Faults, files_named, is_nothing
 from ultraad.errors import DataError
 from ultraad.types import Region, Sample
 
+_OTHERS = ('"shape_attributes"', '"file_attributes"', '"_via_', '"shapes"')
 _NAMES = ("annotations.json", "_annotations.coco.json")
 
 
@@ -34,7 +35,13 @@ def _files(root: Path) -> list[tuple[Path, str | None]]:
 
 
 def _matches(root: Path) -> bool:
-    return bool(_files(root))
+    return any(not _is_other(file) for file, _ in _files(root))
+
+
+def _is_other(file: Path) -> bool:
+    """True for a JSON file of another tool: a list, or one with its words near the beginning."""
+    head = json_head(file)
+    return head.startswith("[") or any(word in head for word in _OTHERS)
 
 
 def _read(root: Path) -> Iterator[Sample]:
