@@ -69,7 +69,7 @@ def _read_folder(folder: Path, faults: Faults) -> Iterator[Annotated]:
         if image is None:
             faults.add(f"{file.name} names no image (imagePath), and none of its name is beside it")
             continue
-        image = Path(os.path.normpath(image))  # labelme writes "../images/a.png"
+        image = Path(os.path.normpath(image))  # imagePath may lead out of the folder
         used.add(image)
         size = size_of(content.get("imageHeight"), content.get("imageWidth"), image) if content["shapes"] else None
         flags = content.get("flags")
