@@ -29,7 +29,6 @@ NEEDS_TORCH = {
     "timm",
     "safetensors",
     "huggingface-hub",
-    "filelock",
     "scikit-learn",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ultraad import methods
 from ultraad.data import sources
@@ -31,6 +31,8 @@ def model_card(model: Description, *, digest: str, versions: Mapping[str, str]) 
         versions: {package: version} that made it.
     """
     info = methods.get(model.method).info
+    model = type(model).model_validate(_harmless(model.model_dump(mode="json")))
+    versions = {_plain(k): _plain(v) for k, v in versions.items()}
     origin, calibration, backbone = model.origin, model.calibration, model.backbone
     parts = [
         f"# {info.title}, {_setting(origin)}\n",
@@ -51,6 +53,20 @@ def model_card(model: Description, *, digest: str, versions: Mapping[str, str]) 
     if notes:
         parts.insert(-2, "## Notes\n\n" + "".join(f"- {note}\n" for note in notes))
     return "\n".join(parts)
+
+
+def _plain(text: str) -> str:
+    """Text that no renderer of Markdown takes for HTML, on one line."""
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
+
+
+def _harmless(value: Any) -> Any:  # noqa: ANN401  a part of a description as JSON
+    """The value with every text in it made plain."""
+    if isinstance(value, str):
+        return _plain(value)
+    if isinstance(value, list):
+        return [_harmless(v) for v in value]
+    return {k: _harmless(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _abilities(outputs: Collection[str], classes: Sequence[str]) -> str:

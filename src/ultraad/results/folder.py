@@ -2,7 +2,7 @@
 
     run.json            what was run, on which images, with which model; "status" says how it ended
     predictions.jsonl   one line per image, in the order of processing
-    predictions.csv     the same as a table, written at the end
+    predictions.csv     the same as a table, written at the end; a text that begins like a formula gets an apostrophe
     errors.jsonl        one line per image that could not be used
     overlays/  maps/    pictures, and maps as 16-bit PNG (value * 65535)
 
@@ -17,26 +17,32 @@ import errno
 import hashlib
 import io
 import json
+import logging
 import re
 import shutil
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from ultraad.config import explain
-from ultraad.errors import DataError, brief
-from ultraad.io.files import append_line, ensure_writable, write_image, write_json, write_map, write_text
+from ultraad.errors import DataError, UltraadError, brief, first_names
+from ultraad.io.files import append_line, ensure_writable, sha256, write_image, write_json, write_map, write_text
 from ultraad.io.overlay import overlay
 from ultraad.model.calibration import Calibration
-from ultraad.results.row import ImageRow, Run, Status
+from ultraad.results.row import ImageRow, InputFile, Run, Status
 from ultraad.types import Result
 
+_log = logging.getLogger(__name__)
+
 RUN, PREDICTIONS, ERRORS, TABLE = "run.json", "predictions.jsonl", "errors.jsonl", "predictions.csv"
+LOCK = ".running"  # held while a run writes to the folder
 METRICS, REPORT = "metrics.json", "report.html"
 _PICTURES = ("overlays", "maps")
 _ONE_FILE = {errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
@@ -52,35 +58,71 @@ class RunFolder:
         folder: Made if needed.
         run: The facts about the run; its command and the digest of its model identify it.
         resume: Keep the results of an earlier run of the same command with the same model; otherwise they are removed.
+        wanted: Ids of the images of this run. If the file of one was replaced since it was predicted, its result is
+            removed, with a warning.
         overlays: Write overlays.
         maps: Write maps.
 
     Raises:
-        DataError: If the folder cannot be written to, or holds results of another model or command.
+        DataError: If the folder cannot be written to, holds results of another model or command, or another run is
+            writing to it.
 
     Attributes:
         done: Ids that have a line in ``predictions.jsonl``.
         failed: {id: reason} of this run.
     """
 
-    def __init__(self, folder: str | Path, run: Run, *, resume: bool, overlays: bool = True, maps: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        run: Run,
+        *,
+        resume: bool,
+        wanted: Collection[str] = (),
+        overlays: bool = True,
+        maps: bool = True,
+    ) -> None:
         self.folder = ensure_writable(folder)
         self._run = run
         self._overlays, self._maps = overlays, maps
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
+        self._lock = _lock(self.folder)
+        try:
+            self._continue(resume=resume, wanted=set(wanted))
+        except (UltraadError, OSError):
+            self._lock.release()
+            raise
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ultraad-writer")
+        self._unwritten: deque[tuple[ImageRow, Future[InputFile | None]]] = deque()
+
+    def _continue(self, *, resume: bool, wanted: set[str]) -> None:
+        """Prepare the folder: keep or remove what an earlier run left."""
         earlier = read_run(self.folder)
         if earlier is not None and not resume:
             _clear(self.folder)
         elif earlier is not None:
             self._check_same(earlier)
             self.done = {row.id for row in read_rows(self.folder)}
-        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ultraad-writer")
-        self._unwritten: deque[tuple[str, str, Future[None]]] = deque()  # (id, line, pictures)
+            self._forget([row.id for row in read_rows(self.folder) if row.id in wanted and _replaced(row)])
         (self.folder / ERRORS).unlink(missing_ok=True)  # failed images are tried again
         for name in _PICTURES:
             (self.folder / name).mkdir(exist_ok=True)
+        for leftover in self.folder.glob("**/.*.tmp"):
+            if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", leftover.name):  # of a run that was killed while writing
+                leftover.unlink(missing_ok=True)
         self._write_run("running")
+
+    def _forget(self, ids: Sequence[str]) -> None:
+        """Remove the lines of images whose files were replaced."""
+        if not ids:
+            return
+        _log.warning(
+            "%d file(s) were replaced since they were predicted and are predicted again: %s", len(ids), first_names(ids)
+        )
+        kept = [row.to_json() for row in read_rows(self.folder) if row.id not in ids]
+        write_text(self.folder / PREDICTIONS, "".join(f"{line}\n" for line in kept))
+        self.done -= set(ids)
 
     def add(self, result: Result, calibration: Calibration) -> None:
         """Write one prediction, now or a little later: at most 16 wait for their pictures at any time.
@@ -95,21 +137,22 @@ class RunFolder:
         """
         s = result.sample
         try:
-            line, maps, overlays = self._line(result, calibration)
+            row = self._row(result, calibration)
+            row.to_json()
         except ValueError as e:  # a value that JSON does not have, such as NaN; pydantic's error is a ValueError
             self.fail(s.id, f"{s.id} could not be written: {brief(e)}")
             return
-        pictures = self._writers.submit(self._draw, result, maps, overlays, threshold=calibration.pixel_threshold)
-        self._unwritten.append((s.id, line, pictures))
+        pictures = self._writers.submit(self._draw, result, row, threshold=calibration.pixel_threshold)
+        self._unwritten.append((row, pictures))
         self._write_lines(_WAITING)
 
-    def _line(self, result: Result, calibration: Calibration) -> tuple[str, str | None, str | None]:
-        """The line of a prediction, and the paths of its map and overlay."""
+    def _row(self, result: Result, calibration: Calibration) -> ImageRow:
+        """The row of a prediction, without the facts about its file."""
         s, p = result.sample, result.prediction
         name = f"{_file_name(s.id)}.png"
         map_path = f"maps/{name}" if p.map is not None and self._maps else None
         overlay_path = f"overlays/{name}" if p.map is not None and self._overlays else None
-        row = ImageRow(
+        return ImageRow(
             id=s.id,
             image=s.image.as_posix(),
             frame=s.frame,
@@ -124,7 +167,6 @@ class RunFolder:
             overlay=overlay_path,
             mask_known=result.mask is not None,
         )
-        return row.to_json(), map_path, overlay_path
 
     def fail(self, id_: str, reason: str) -> None:
         """Record an image that could not be used."""
@@ -154,40 +196,36 @@ class RunFolder:
             self.flush()
         finally:
             self._writers.shutdown(cancel_futures=True)
-            write_text(self.folder / TABLE, _table(self.folder))
-            self._write_run(status, images=len(self.done), failed=len(self.failed), **times)
+            try:
+                write_text(self.folder / TABLE, _table(self.folder))
+                self._write_run(status, images=len(self.done), failed=len(self.failed), **times)
+            finally:
+                self._lock.release()
 
-    def _draw(
-        self,
-        result: Result,
-        map_path: str | None,
-        overlay_path: str | None,
-        *,
-        threshold: float | None,
-    ) -> None:
-        """Draw and write the pictures of one prediction, in a thread."""
+    def _draw(self, result: Result, row: ImageRow, *, threshold: float | None) -> InputFile | None:
+        """Draw and write the pictures of one prediction, in a thread; returns the facts about its file."""
         found = result.prediction.map
-        if found is None:
-            return
-        if map_path is not None:
-            write_map(self.folder / map_path, np.clip(found, 0.0, 1.0))
-        if overlay_path is not None:
-            write_image(self.folder / overlay_path, overlay(result.image, found, mask=result.mask, threshold=threshold))
+        if found is not None and row.map is not None:
+            write_map(self.folder / row.map, np.clip(found, 0.0, 1.0))
+        if found is not None and row.overlay is not None:
+            drawn = overlay(result.image, found, mask=result.mask, threshold=threshold)
+            write_image(self.folder / row.overlay, drawn)
+        return _input_file(result.sample.image)
 
     def _write_lines(self, most: int) -> None:
         """Append the lines of the oldest predictions, each after its pictures, until at most ``most`` wait."""
         while len(self._unwritten) > most:
-            id_, line, pictures = self._unwritten[0]
+            row, pictures = self._unwritten[0]
             wait([pictures])  # if this is interrupted, the line is still in the queue
             self._unwritten.popleft()
             e = pictures.exception()
             if isinstance(e, DataError) and getattr(e.__cause__, "errno", None) not in _ONE_FILE:
                 raise e  # a full disk or a missing folder: no other image can be written either
             if e is not None:
-                self.fail(id_, f"{id_} could not be written: {brief(e)}")
+                self.fail(row.id, f"{row.id} could not be written: {brief(e)}")
                 continue
-            append_line(self.folder / PREDICTIONS, line)
-            self.done.add(id_)
+            append_line(self.folder / PREDICTIONS, row.model_copy(update={"file": pictures.result()}).to_json())
+            self.done.add(row.id)
 
     def _write_run(self, status: Status, **facts: float | None) -> None:
         write_json(self.folder / RUN, self._run.model_copy(update={"status": status, **facts}).to_dict())
@@ -267,6 +305,39 @@ def read_run(folder: Path) -> Run | None:
         raise DataError(msg) from e
 
 
+def _lock(folder: Path) -> FileLock:
+    """Refuse a folder that another run writes to. The operating system frees the lock of a process that died."""
+    lock = FileLock(folder / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        msg = f"another run is writing to {folder}; wait until it is done, or choose another folder"
+        raise DataError(msg) from None
+    except (OSError, NotImplementedError) as e:
+        _log.warning("%s cannot be locked (%s); do not start a second run in it", folder, brief(e))
+    return lock
+
+
+def _input_file(path: Path) -> InputFile | None:
+    """Facts that tell a file from one that replaces it; None if it cannot be read."""
+    try:
+        stat = path.stat()
+        return InputFile(size=stat.st_size, sha256=_hash(path, stat.st_size, stat.st_mtime_ns))
+    except (OSError, DataError):
+        return None
+
+
+@lru_cache(maxsize=4)  # the frames of one file come one after the other
+def _hash(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 - part of the cache's key
+    return sha256(path)
+
+
+def _replaced(row: ImageRow) -> bool:
+    """Whether the file of a row has other content now. A file that was only copied or touched has not."""
+    now = None if row.file is None else _input_file(Path(row.image))
+    return now is not None and now != row.file
+
+
 def _clear(folder: Path) -> None:
     for name in (PREDICTIONS, TABLE, ERRORS, METRICS, REPORT):
         (folder / name).unlink(missing_ok=True)
@@ -283,15 +354,20 @@ def _file_name(id_: str) -> str:
     return f"{readable}-{hashlib.sha256(id_.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
+def _cell(value: object) -> object:
+    """A cell that a spreadsheet shows as text: one that begins like a formula gets an apostrophe. Numbers stay."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
 def _table(folder: Path) -> str:
     """The rows as CSV, with one column of probabilities for each class."""
     classes = list(dict.fromkeys(c for row in read_rows(folder) for c in row.probs or ()))
     plain = ("id", "image", "frame", "score", "abnormal", "label", "group", "map", "overlay")
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*plain, *(f"p_{c}" for c in classes)])
+    table.writerow([*plain, *(f"p_{c}" for c in classes)])  # begins with a letter, so it is no formula
     for row in read_rows(folder):
-        values = [getattr(row, key) for key in plain]
+        values = [_cell(getattr(row, key)) for key in plain]
         probs = row.probs or {}
         table.writerow([*("" if v is None else v for v in values), *(probs.get(c, "") for c in classes)])
     return text.getvalue()

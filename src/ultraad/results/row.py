@@ -31,6 +31,13 @@ class Facts(BaseModel):
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
 
+class InputFile(Facts):
+    """The file of an image when it was predicted, so that a replaced file is noticed."""
+
+    size: int = Field(description="its size in bytes")
+    sha256: str = Field(description="its sha256")
+
+
 class ImageRow(Facts):
     """A line of ``predictions.jsonl``: one predicted image."""
 
@@ -49,6 +56,7 @@ class ImageRow(Facts):
     map: str | None = Field(None, description="path of the 16-bit map below the folder; null if not written")
     overlay: str | None = Field(None, description="path of the overlay below the folder; null if not written")
     mask_known: bool = Field(default=False, description="whether the map can be compared with a mask")
+    file: InputFile | None = Field(None, description="the file when it was predicted; null if unknown")
 
     @property
     def name(self) -> str:

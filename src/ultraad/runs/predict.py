@@ -32,14 +32,16 @@ def predict(
         paths: A file, a folder or a pattern, or several of them.
         output: Folder for the results.
         frame: Only this 0-based frame of multi-frame files; None takes all.
-        resume: Skip images that have results in the folder; otherwise the results of an earlier run are removed.
+        resume: Skip images that have results in the folder, unless their files were replaced since; otherwise the
+            results of an earlier run are removed.
         overlays: Write overlays.
         maps: Write 16-bit maps.
         batch_size: Images per forward pass.
         progress: Called with (images done, images).
 
     Raises:
-        DataError: If no image is found, or the folder cannot be used. Files that cannot be read are only listed.
+        DataError: If no image is found, the folder cannot be used, or another run is writing to it. Images that cannot
+            be read, scored or written are only listed.
         KeyboardInterrupt: If the run is interrupted; finished images are in the folder.
 
     Example:
@@ -53,7 +55,7 @@ def predict(
     wanted = [paths] if isinstance(paths, (str, Path)) else list(paths)
     samples = samples_of(wanted, frame=frame)
     run = facts(model, "predict", data=DataFacts(paths=tuple(map(str, wanted)), images=len(samples)))
-    folder = RunFolder(output, run, resume=resume, overlays=overlays, maps=maps)
+    folder = RunFolder(output, run, resume=resume, wanted=[s.id for s in samples], overlays=overlays, maps=maps)
     todo = [s for s in samples if s.id not in folder.done]
     skipped = len(samples) - len(todo)
     with finishing(folder) as outcome:
