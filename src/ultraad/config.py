@@ -19,6 +19,8 @@ from pydantic.fields import FieldInfo
 from ultraad.errors import ConfigError
 from ultraad.registry import similar
 
+_FAULTS = 8  # wrong keys in one message
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -89,7 +91,7 @@ def resolve(model: type[M], given: Mapping[str, Any] | None = None, *, where: st
     tree: dict[str, Any] = {}
     for key, value in _leaves(given or {}, known):
         if key not in known:
-            raise ConfigError(_unknown(key, known, where))
+            raise ConfigError(_unknown(shortened(key), known, where))
         _insert(tree, key, value, where)
     try:
         return model.model_validate(tree)
@@ -119,9 +121,17 @@ def explain(error: ValidationError, *, where: str, known: Sequence[str] = ()) ->
         reason = e["msg"].removeprefix("Value error, ")
         reasons.setdefault(key, {})[reason[:1].lower() + reason[1:]] = None
         if key and e["type"] not in ("missing", "extra_forbidden"):
-            found[key] = f", found {e['input']!r}"
-    sentences = [f"{k}: {' or '.join(r)}{found.get(k, '')}" if k else " or ".join(r) for k, r in reasons.items()]
-    return f"{where}: {'; '.join(sentences)}"
+            found[key] = f", found {shortened(repr(e['input']))}"
+    sentences = [
+        f"{shortened(k)}: {' or '.join(r)}{found.get(k, '')}" if k else " or ".join(r) for k, r in reasons.items()
+    ]
+    more = f"; and {len(sentences) - _FAULTS} more" if len(sentences) > _FAULTS else ""
+    return f"{where}: {'; '.join(sentences[:_FAULTS])}{more}"
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """A text of any length for a message."""
+    return text if len(text) <= limit else f"{text[:limit]} ..."
 
 
 def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
@@ -310,7 +320,7 @@ _Loader.add_implicit_resolver(
 def _load_yaml(text: str, *, where: str) -> Any:  # noqa: ANN401
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except yaml.YAMLError as e:
-        reason = " ".join(str(e).split())
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as e:  # 2020-13-45 is a ValueError
+        reason = shortened(" ".join(str(e).split()), 500)
         msg = f"{where}: not valid YAML: {reason}"
         raise ConfigError(msg) from e

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 
 from ultraad.bench.pictures import Pictures, SmallMaps, unpack_maps
 from ultraad.bench.row import FORMAT, Bench, ImageLine, Row, parse_row
-from ultraad.errors import DataError
+from ultraad.errors import DataError, brief
 from ultraad.io.files import append_line, ensure_writable, write_bytes, write_json
 from ultraad.metrics.pixel import PixelTable
 
@@ -61,7 +62,7 @@ class BenchFolder:
         file = Path(path) / BENCH
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, RecursionError) as e:
             msg = (
                 f"{path} is not the results folder of a benchmark ({file.name}: {e}); make one with 'ultraad bench run'"
             )
@@ -120,8 +121,9 @@ class BenchFolder:
         found = {row.id: row for row in self._lines()}
         jobs = self.bench.jobs
         labels: dict[str, list[str]] = {}
-        for id_, label in zip(jobs.rows, jobs.labels or ("",) * len(jobs.rows), strict=True):
-            labels.setdefault(id_, []).append(label)
+        with _understood(self.path / BENCH):
+            for id_, label in zip(jobs.rows, jobs.labels or ("",) * len(jobs.rows), strict=True):
+                labels.setdefault(id_, []).append(label)
         return [
             row.model_copy(update={"label": label or row.label})
             for id_, row in found.items()
@@ -163,18 +165,18 @@ class BenchFolder:
         path = self.path / RESULTS
         if not path.is_file():
             return
-        with path.open(encoding="utf-8") as lines, _understood(path):
+        with path.open(encoding="utf-8", errors="replace") as lines, _understood(path):
             for line in lines:
                 try:
                     facts = json.loads(line)
-                except ValueError:  # cut off by a kill
+                except (ValueError, RecursionError):  # cut off by a kill
                     continue
                 yield parse_row(facts)
 
     def _arrays(self, path: str | None) -> dict[str, NDArray[np.generic]] | None:
         if path is None:
             return None
-        with np.load(self.path / path, allow_pickle=False) as found:
+        with _understood(self.path / path), np.load(self.path / path, allow_pickle=False) as found:
             return dict(found)
 
 
@@ -190,6 +192,9 @@ def _understood(file: Path) -> Iterator[None]:
             f"{file} does not fit this version of ultraad ({where}: {first['msg']}); use the version that wrote "
             "it, or run the recipe again into a new folder"
         )
+        raise DataError(msg) from e
+    except (ValueError, TypeError, KeyError, AttributeError, EOFError, OSError, BadZipFile) as e:
+        msg = f"{file} is damaged ({brief(e)}); run the recipe again into a new folder"
         raise DataError(msg) from e
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from ultraad.config import Strict, explain
+from ultraad.config import Strict, explain, shortened
 from ultraad.data.support import Fingerprint, digest, read_fingerprints
 from ultraad.errors import BundleError, brief
 from ultraad.io.files import sha256
@@ -151,7 +151,7 @@ def read_record(path: Path, kind: type[R], *, wanted: str, what: str, remedy: st
         raise BundleError(msg) from e
     found = content.get("format") if isinstance(content, dict) else None
     if found != wanted:
-        msg = f"{path} has format {found!r}; this version of ultraad reads {wanted!r}"
+        msg = f"{path} has format {shortened(repr(found))}; this version of ultraad reads {wanted!r}"
         raise BundleError(msg)
     try:
         return kind.model_validate(content), facts_of(content)
@@ -182,7 +182,8 @@ def check_files(folder: Path, files: Mapping[str, str], *, required: Collection[
         raise BundleError(msg)
     for name in files:
         if not re.fullmatch(r"[\w-][\w.-]*", name):
-            msg = f"the record of the {what} {folder} names {name!r}, wanted a file in this folder; do not use it"
+            found = shortened(repr(name))
+            msg = f"the record of the {what} {folder} names {found}, wanted a file in this folder; do not use it"
             raise BundleError(msg)
     for name, wanted in files.items():
         path = folder / name
@@ -190,7 +191,7 @@ def check_files(folder: Path, files: Mapping[str, str], *, required: Collection[
             msg = f"the {what} {folder} is incomplete: {name} is missing; copy the whole folder again"
             raise BundleError(msg)
         if (got := sha256(path)) != wanted:
-            msg = f"{path} is damaged: sha256 is {got}, should be {wanted}; copy the {what} again"
+            msg = f"{path} is damaged: sha256 is {got}, should be {wanted[:64]}; copy the {what} again"
             raise BundleError(msg)
 
 

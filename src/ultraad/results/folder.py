@@ -270,7 +270,7 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(lines, start=1):
             try:
                 found = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # cut off by a kill
             if isinstance(found, dict):
                 yield number, found
@@ -290,7 +290,7 @@ def read_run(folder: Path) -> Run | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         msg = f"{path} is damaged: {e}; choose another output folder, or delete this one"
         raise DataError(msg) from e
     if not isinstance(found, dict) or "command" not in found:

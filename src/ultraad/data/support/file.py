@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ultraad.config import shortened
 from ultraad.data.support.draw import digest, frame_hash
 from ultraad.errors import DataError
 from ultraad.io.files import sha256, write_json
@@ -153,9 +154,9 @@ def _check_files(content: _File, base: Path, path: Path | str) -> None:
         wanted[base / row.image] = row.sha256
         wanted.update({base / m.path: m.sha256 for m in row.masks if isinstance(m, _MaskFile)})
     faults = [
-        f"changed: {file}" if file.is_file() else f"missing: {file}"
+        f"changed: {file}" if _is_file(file) else f"missing: {shortened(str(file))}"
         for file, hash_ in wanted.items()
-        if not file.is_file() or sha256(file) != hash_
+        if not _is_file(file) or sha256(file) != hash_
     ]
     if faults:
         more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
@@ -167,11 +168,18 @@ def _check_files(content: _File, base: Path, path: Path | str) -> None:
         raise DataError(msg)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
 def _parse(path: Path) -> _File:
     try:
         raw: Any = json.loads(path.read_text(encoding="utf-8"))
         content = _File.model_validate(raw)
-    except (OSError, ValueError) as e:  # pydantic's ValidationError is a ValueError
+    except (OSError, ValueError, RecursionError) as e:  # pydantic's ValidationError is a ValueError
         what = (
             f"{e.error_count()} wrong entries, first: {e.errors()[0]['loc']}" if isinstance(e, ValidationError) else e
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ultraad.errors import Caught, DataError, UltraadError, brief
 from ultraad.io.files import write_text
 from ultraad.report.kit.charts import PR, ROC
 from ultraad.report.kit.page import environment
@@ -40,7 +41,17 @@ def render(folder: str | Path) -> Path:
         DataError: If the folder holds no results, a file is damaged, or the page cannot be written.
     """
     folder = Path(folder)
-    page = environment("ultraad.report.run").get_template("page.html.j2").render(_content(read(folder)))
+    data = read(folder)
+    page = ""
+    with Caught() as caught:  # numbers that fit their types and not each other
+        page = environment("ultraad.report.run").get_template("page.html.j2").render(_content(data))
+    if isinstance(caught.error, UltraadError):
+        raise caught.error
+    if caught.error is not None:
+        msg = (
+            f"the results in {folder} are damaged ({brief(caught.error)}), so there is no report; run the command again"
+        )
+        raise DataError(msg) from caught.error
     write_text(folder / REPORT, page)
     return folder / REPORT
 
