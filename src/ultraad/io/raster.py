@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,8 +165,8 @@ def open_raster(path: Path, *, frame: int = 0) -> Iterator[ImageFile]:
         if frame:
             file.seek(frame)
         check_size((file.height, file.width), path)
-        if isinstance(file, PngImageFile) and not frame:
-            _check_png(path)
+        if isinstance(file, PngImageFile) and file.fp is not None and not frame:
+            _check_png(file.fp)
         file.load()
         ImageOps.exif_transpose(file, in_place=True)
         yield file
@@ -194,8 +194,8 @@ def _frames(file: ImageFile, path: Path) -> int:
     """
     if isinstance(file, GifImageFile):
         return 1  # the first frame is the picture
-    if isinstance(file, TiffImageFile):
-        frames = _count_pages(path)
+    if isinstance(file, TiffImageFile) and file.fp is not None:
+        frames = _count_pages(file.fp, path)
     else:
         frames = max(1, int(getattr(file, "n_frames", 1)))
         held = path.stat().st_size // _BYTES_PER_FRAME
@@ -218,43 +218,46 @@ def check_frames(frames: int, name: object) -> None:
         raise DataError(msg)
 
 
-def _count_pages(path: Path) -> int:
+def _count_pages(stream: IO[bytes], path: Path) -> int:
     """Pages of a TIFF, from the chain of its directories; stops at MAX_FRAMES + 1, and where the chain is broken."""
-    with open_file(path) as stream:
-        header = stream.read(16)
-        order: Literal["little", "big"] = "little" if header[:2] == b"II" else "big"
-        big = 43 in (header[2], header[3])  # BigTIFF
-        count_bytes, entry_bytes, offset_bytes = (8, 20, 8) if big else (2, 12, 4)
-        offset = int.from_bytes(header[8:16] if big else header[4:8], order)
-        seen: set[int] = set()
-        while offset and offset not in seen and len(seen) <= MAX_FRAMES:
-            stream.seek(offset)
-            entries = stream.read(count_bytes)
-            stream.seek(int.from_bytes(entries, order) * entry_bytes, os.SEEK_CUR)
-            after = stream.read(offset_bytes)
-            if len(after) < offset_bytes:
-                warn_of(path, f"the list of pages is cut off; {max(1, len(seen))} page(s) are read")
-                break
-            seen.add(offset)
-            offset = int.from_bytes(after, order)
+    before = stream.tell()
+    stream.seek(0)
+    header = stream.read(16)
+    order: Literal["little", "big"] = "little" if header[:2] == b"II" else "big"
+    big = 43 in (header[2], header[3])  # BigTIFF
+    count_bytes, entry_bytes, offset_bytes = (8, 20, 8) if big else (2, 12, 4)
+    offset = int.from_bytes(header[8:16] if big else header[4:8], order)
+    seen: set[int] = set()
+    while offset and offset not in seen and len(seen) <= MAX_FRAMES:
+        stream.seek(offset)
+        entries = stream.read(count_bytes)
+        stream.seek(int.from_bytes(entries, order) * entry_bytes, os.SEEK_CUR)
+        after = stream.read(offset_bytes)
+        if len(after) < offset_bytes:
+            warn_of(path, f"the list of pages is cut off; {max(1, len(seen))} page(s) are read")
+            break
+        seen.add(offset)
+        offset = int.from_bytes(after, order)
+    stream.seek(before)
     return max(1, len(seen))
 
 
-def _check_png(path: Path) -> None:
+def _check_png(stream: IO[bytes]) -> None:
     """Compare the checksums of the chunks that hold pixels, which Pillow does not do; it checks the other chunks."""
-    with open_file(path) as stream:
-        stream.seek(8)
-        while len(head := stream.read(8)) == 8 and head[4:] != b"IEND":
-            length = int.from_bytes(head[:4], "big")
-            if head[4:] not in (b"IDAT", b"fdAT", b"PLTE"):
-                stream.seek(length + 4, os.SEEK_CUR)
-                continue
-            data, check = stream.read(length), stream.read(4)
-            if len(data) < length or len(check) < 4:
-                return
-            if zlib.crc32(data, zlib.crc32(head[4:])) != int.from_bytes(check, "big"):
-                msg = f"the checksum of its {head[4:].decode('ascii')} chunk is wrong"
-                raise ValueError(msg)
+    before = stream.tell()
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8 and head[4:] != b"IEND":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] not in (b"IDAT", b"fdAT", b"PLTE"):
+            stream.seek(length + 4, os.SEEK_CUR)
+            continue
+        data, check = stream.read(length), stream.read(4)
+        if len(data) < length or len(check) < 4:
+            break
+        if zlib.crc32(data, zlib.crc32(head[4:])) != int.from_bytes(check, "big"):
+            msg = f"the checksum of its {head[4:].decode('ascii')} chunk is wrong"
+            raise ValueError(msg)
+    stream.seek(before)
 
 
 class _TiffFile(TiffImageFile):
