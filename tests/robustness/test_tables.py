@@ -62,7 +62,7 @@ def test_every_usual_separator_and_encoding(root, separator, encoding):
 def test_what_spreadsheets_add(root, options, caplog):
     write(root, [HEADER, *ROWS], **options)
     assert facts(sources.scan(root)) == GOOD
-    assert not caplog.messages
+    assert not [r for r in caplog.records if not r.name.endswith("._base")]  # which counts files that no row names
 
 
 def test_a_separator_inside_cells_does_not_win(root):
