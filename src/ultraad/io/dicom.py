@@ -37,6 +37,7 @@ from ultraad.io.brightness import grey_depth, note_depth
 from ultraad.io.dicom_frames import check_inflated, coded_size, fragments, pixel_bytes, plausible
 from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, spacing_mm, text_of, value_of
 from ultraad.io.faults import Faults, warn_of
+from ultraad.io.names import is_nobody
 from ultraad.io.raster import MAX_FRAMES, MAX_PIXELS, check_size, open_file
 
 _TAGS = (  # only these are read and cached; private tags can be larger than the picture
@@ -394,7 +395,7 @@ def _size(ds: Dataset) -> tuple[int, int]:
 
 def _patient(ds: Dataset) -> str | None:
     patient = text_of(ds, "PatientID")
-    if patient is None:
+    if patient is None or is_nobody(patient):
         return None
     key = f"{text_of(ds, 'IssuerOfPatientID') or ''}\n{patient}"
     return hashlib.sha256(key.encode()).hexdigest()[:16]

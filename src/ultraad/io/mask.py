@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,10 @@ from ultraad.types import Region
 _PLAIN_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "F"})  # Pillow modes that can be compared as they are
 
 
+_MOST_LABELS = 4  # more levels than this are soft edges, not labels
+_CONTRAST = 64  # of soft edges in 8 bits; a smaller range is labels 0, 1, 2, 3 ...
+
+
 class MaskSizeError(DataError):
     """A mask has another size than its image."""
 
@@ -23,9 +28,10 @@ class MaskSizeError(DataError):
 def read_mask(masks: Sequence[Path | Region], *, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """The union of several masks on the image's own pixel grid; masks are never resized.
 
-    A pixel of a mask file is lesion if any colour channel is above 0; alpha is ignored. So 0/1, 0/255, grey labels,
-    palettes and coloured classes all work. In a JPEG this would include compression artefacts, so there a pixel must be
-    brighter than half of the file's brightest one.
+    A pixel of a mask file is lesion if any colour channel is above the file's lowest level. So 0/1, 0/255, labels 1 and
+    2, grey labels, palettes and coloured classes all work. In a JPEG, and in a file with more than four levels (soft or
+    noisy edges), a pixel must be above half of the range instead. A file of a single level is all lesion, unless that
+    is 0. Alpha is ignored, unless the colour is the same everywhere: then alpha is the mask.
 
     Args:
         masks: Files and outlines; an empty sequence gives an all-False mask.
@@ -62,11 +68,24 @@ def _check_shape(found: tuple[int, int], wanted: tuple[int, int], *, name: objec
 def _foreground(picture: ImageFile) -> NDArray[np.bool_]:
     plain = picture.mode in _PLAIN_MODES or picture.mode.startswith("I")
     pixels = np.asarray(picture if plain else picture.convert("RGBA"))
+    colours = pixels.shape[-1] - (pixels.shape[-1] % 2 == 0) if pixels.ndim == 3 else 0  # without alpha
     level = pixels if pixels.ndim == 2 else pixels[..., 0]
-    if pixels.ndim == 3 and pixels.shape[-1] >= 3:  # not grey with alpha
+    if colours == 3:
         level = np.maximum(np.maximum(level, pixels[..., 1]), pixels[..., 2])  # 30 times as fast as max(axis=-1)
-    floor = level.max() / 2 if picture.format == "JPEG" else 0
-    return np.asarray(level > floor)
+    if pixels.ndim == 3 and pixels.shape[-1] > colours and np.ptp(pixels[..., :colours], axis=(0, 1)).max() == 0:
+        alpha = pixels[..., -1]
+        level = alpha if np.ptp(alpha) else level  # one colour, and a drawing in the alpha channel
+    return np.asarray(level > _floor(level, labels=picture.mode == "P", lossy=picture.format == "JPEG"))
+
+
+def _floor(level: NDArray[Any], *, labels: bool, lossy: bool) -> float:
+    """The level above which a pixel is lesion; see :func:`read_mask`."""
+    low, high = float(level.min()), float(level.max())
+    if low == high or labels:
+        return 0.0
+    values = np.count_nonzero(np.bincount(level.ravel())) if level.dtype == np.uint8 else len(np.unique(level))
+    soft = values > _MOST_LABELS and (level.dtype != np.uint8 or high - low >= _CONTRAST)
+    return (low + high) / 2 if lossy or soft else low
 
 
 def _fill_region(region: Region) -> NDArray[np.bool_]:

@@ -236,3 +236,15 @@ def _several(kind: str, n: int) -> str:
         return kind
     noun, link, rest = re.fullmatch(r"(.*?)( of | without | or | \(|$)(.*)", kind).groups()  # type: ignore[union-attr]
     return f"{noun}s{link}{rest}"
+
+
+_NOBODY = re.compile(
+    r"(anon(ymous|ymized|ymised|ymise|ymize)?|de_?identified|no_?(name|id|patient|patient_?id)|unknown(_patient)?|"
+    r"nan|none|null|n/?a|nil|empty|removed|deleted|redacted|hidden|undefined|not_(known|available)|"
+    r"patient(_?id)?|patid|test|x+|[-?.]*|0+)"
+)
+
+
+def is_nobody(patient: str) -> bool:
+    """True if a patient's ID is what de-identifiers and empty cells leave behind: ``ANONYMOUS``, ``nan``, ``-`` ..."""
+    return _NOBODY.fullmatch(_plain(patient.replace("^", " "))) is not None

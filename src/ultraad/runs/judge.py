@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from ultraad.data.sources import plain
 from ultraad.data.support import Fingerprint, leaking
 from ultraad.errors import DataError
 from ultraad.metrics.summary import Evaluation
@@ -74,10 +75,21 @@ def unseen(learned: Sequence[Fingerprint], samples: Sequence[Sample], *, layout:
 
 
 def in_classes(samples: Sequence[Sample], model: Predictor) -> list[Sample]:
-    """The samples with the model's class names.
+    """The samples with the model's class names, which match without regard to case, spaces and dashes.
 
     Normal images get the model's normal class. A lesion class that the model does not know becomes None.
     """
+    alike = Counter(map(plain, model.classes))
+    names = {plain(c): c for c in model.classes if alike[plain(c)] == 1}
+    renamed = {
+        s.label: names[plain(s.label)]
+        for s in samples
+        if s.label is not None and s.label not in model.classes and plain(s.label) in names
+    }
+    if renamed:
+        found = ", ".join(f"{label} as {name}" for label, name in renamed.items())
+        _log.warning("class names that differ only in case or spaces are taken as the model's: %s", found)
+        samples = [replace(s, label=renamed.get(s.label, s.label)) if s.label else s for s in samples]
     unknown = Counter(s.label for s in samples if s.label not in (None, *model.classes) and s.anomalous is not False)
     if unknown:
         _log.warning(

@@ -18,6 +18,8 @@ from ultraad.types import Region, Sample
 _THUMBNAIL = 32  # side in pixels
 _HASH = 16  # dHash compares 16 x 16 neighbours: 256 bits
 _FLAT = 1.0  # standard deviation in grey levels below which an image is flat
+_INVERTED = 0.5  # share of mask pixels, and
+_BORDER = 0.9  # share of the border, above which a mask may be inverted
 _COLOURED = 64  # a pixel is coloured if its largest and smallest channel differ by this many grey levels
 _COLOUR_SHARE = 1e-3  # an image is coloured if a larger share of its pixels is
 
@@ -32,6 +34,7 @@ class Measured:
         mask_error: Why the masks cannot be read; None if they can, or there are none.
         misaligned: The sizes (width x height) if a mask's differs from the image's; None if they agree.
         lesion: Share of mask pixels, 0 to 1; None if there is no usable mask.
+        inverted: True if the mask covers most of the image and its border: background and lesion may be swapped.
         hash: Content hash of the file.
         coloured: True if more than a thousandth of the pixels are coloured (Doppler, coloured marks).
         two_valued: True if the image has the few grey values of a mask.
@@ -45,6 +48,7 @@ class Measured:
     mask_error: str | None = None
     misaligned: str | None = None
     lesion: float | None = None
+    inverted: bool = False
     hash: str = ""
     coloured: bool = False
     two_valued: bool = False
@@ -61,9 +65,13 @@ def measure(sample: Sample) -> Measured:
     except DataError as e:
         return Measured(sample, error=str(e))
     lesion = mask_error = misaligned = None
+    inverted = False
     if sample.masks:
         try:
-            lesion = float(io.read_mask(sample.masks, shape=image.shape[:2]).mean())
+            mask = io.read_mask(sample.masks, shape=image.shape[:2])
+            lesion = float(mask.mean())
+            border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+            inverted = lesion > _INVERTED and float(border.mean()) > _BORDER
         except io.MaskSizeError:
             sizes = [m.size if isinstance(m, Region) else io.image_size(m) for m in sample.masks]
             masks = ", ".join(f"{w} x {h}" for h, w in sizes)
@@ -78,6 +86,7 @@ def measure(sample: Sample) -> Measured:
         mask_error=mask_error,
         misaligned=misaligned,
         lesion=lesion,
+        inverted=inverted,
         hash=hash_,
         coloured=bool((spread >= _COLOURED).mean() > _COLOUR_SHARE),
         two_valued=has_two_values(np.asarray(grey, dtype=np.uint8)),

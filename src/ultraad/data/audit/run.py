@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
@@ -18,6 +19,8 @@ from ultraad.types import Sample
 
 _FULL = 0.95  # share of mask pixels above which a mask may be inverted
 _SHORTCUT = 0.1  # distance of a tag's AUROC from chance (0.5) from which it gets a warning
+_GRADE = re.compile(r"(bi|ti|li|o)[\s_-]?rads", re.IGNORECASE)  # a reader's category belongs to the diagnosis
+_STOCK_SHARE = 0.5  # of all images, from which one patient with every class may be several people
 _NO_CLASS = "(no class)"
 
 
@@ -181,6 +184,12 @@ def _masks(measured: Sequence[Measured]) -> Iterator[Finding]:
         f"{{n}} mask(s) cover more than {_FULL:.0%} of the image; check whether they are inverted",
         [f"{s.id}: {share:.1%}" for s, share in known if share > _FULL],
     )
+    yield from _finding(
+        "warning",
+        "inverted_mask",
+        "{n} mask(s) cover most of the image and its border; background and lesion may be swapped",
+        [f"{m.sample.id}: {m.lesion:.1%}" for m in measured if m.inverted and m.lesion and m.lesion <= _FULL],
+    )
     stems = [stem_of(m.sample.image) for m in measured]
     yield from _finding(
         "warning",
@@ -277,6 +286,21 @@ def _patients(samples: Sequence[Sample]) -> Iterator[Finding]:
         "{n} patient(s) are in more than one published split, so the test set contains patients of the training set",
         [f"{group}: {', '.join(sorted(names))}" for group, names in splits.items() if len(names) > 1],
     )
+    labels = {s.label for s in samples if s.label is not None}
+    of_patient: dict[str, list[Sample]] = {}
+    for s in samples:
+        if s.group and s.label is not None:
+            of_patient.setdefault(s.group, []).append(s)
+    yield from _finding(
+        "warning",
+        "patient_with_all_classes",
+        "{n} patient ID(s) have images of every class and a large part of the data set; they may be several people",
+        [
+            f"{group}: {len(own)} images"
+            for group, own in of_patient.items()
+            if len(labels) > 1 and {s.label for s in own} == labels and len(own) >= _STOCK_SHARE * len(samples)
+        ],
+    )
     if not any(s.group for s in samples):
         yield Finding(
             severity="warning",
@@ -302,7 +326,7 @@ def _shortcuts(tags: dict[str, TagCount]) -> Iterator[Finding]:
     telling = [
         f"{name}: AUROC {t.auroc:.2f} ({t.abnormal} abnormal and {t.normal} normal images have it)"
         for name, t in tags.items()
-        if t.auroc is not None and abs(t.auroc - 0.5) >= _SHORTCUT
+        if t.auroc is not None and abs(t.auroc - 0.5) >= _SHORTCUT and not _GRADE.match(name)
     ]
     text = (
         "{n} tag(s) predict the label: a model can use them instead of the lesion. Also report detection on images "

@@ -18,7 +18,7 @@ from ultraad import io
 from ultraad.errors import DataError
 from ultraad.io.find import is_output, natural_pieces, no_picture, walk
 from ultraad.io.image import is_dicom
-from ultraad.io.names import is_mask_folder, named_like_mask, stem_of, summary
+from ultraad.io.names import is_mask_folder, is_nobody, named_like_mask, stem_of, summary
 from ultraad.types import Region, Sample
 
 _log = logging.getLogger(__name__)
@@ -101,7 +101,17 @@ class Source:
         if twice:
             msg = f"{root} lists {len(twice)} image(s) more than once, e.g. {twice[0]!r}; keep one entry per image"
             raise DataError(msg)
-        return _mark_alignment(samples)
+        return _mark_alignment(_known_patients(samples))
+
+
+def _known_patients(samples: list[Sample]) -> list[Sample]:
+    """Stock IDs such as ``anonymous`` and ``nan`` become an unknown patient, with a warning."""
+    nobody = {s.group for s in samples if s.group and is_nobody(s.group)}
+    if not nobody:
+        return samples
+    changed = sum(s.group in nobody for s in samples)
+    _log.warning("%d image(s) have the patient ID %s, taken as unknown", changed, ", ".join(sorted(nobody)))
+    return [replace(s, group=None) if s.group in nobody else s for s in samples]
 
 
 def unused_files(root: Path, samples: Iterable[Sample]) -> dict[Path, str]:
