@@ -397,5 +397,4 @@ def _patient(ds: Dataset) -> str | None:
     patient = text_of(ds, "PatientID")
     if patient is None or is_nobody(patient):
         return None
-    key = f"{text_of(ds, 'IssuerOfPatientID') or ''}\n{patient}"
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{text_of(ds, 'IssuerOfPatientID') or ''}\n{patient}".encode()).hexdigest()[:16]
