@@ -1,4 +1,4 @@
-"""README.md: its tables of methods, layouts and backbones, and their number, between markers."""
+"""README.md: its tables of methods and backbones, the names of layouts, and the number of methods, between markers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ def _methods() -> str:
 
 
 def _layouts() -> str:
-    found = [sources.get(name) for name in sources.available()]
-    return table(("name", "data", "licence"), [(f"`{s.name}`", plain(s.title), plain(s.licence)) for s in found])
+    return ", ".join(f"`{name}`" for name in sources.available()) + ".\n"
 
 
 def _backbones() -> str:
