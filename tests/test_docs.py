@@ -177,9 +177,11 @@ def test_every_switch_is_explained_somewhere_on_the_method_page() -> None:
 
 def test_the_readme_names_all_methods_layouts_and_backbones() -> None:
     text = prose(ROOT / "README.md")
-    for package in (backbones, methods, sources):
+    for package in (backbones, methods):
         for name in package.available():
             assert re.search(rf"^\|.*`{name}[`:]", text, flags=re.M), name
+    (layouts,) = re.findall(r"^<!-- layouts -->\n(.*)\n<!-- /layouts -->$", text, flags=re.M)
+    assert re.findall(r"`(\w+)`", layouts) == sources.available()
 
 
 def run_block(block: str, replacements: dict[str, str]) -> dict[str, Any]:
