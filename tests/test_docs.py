@@ -400,3 +400,14 @@ def test_every_field_and_metric_is_described(page: str) -> None:
     rows = re.findall(r"^\| `[^`]+` \|.*\|$", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.M)
     assert len(rows) > 50
     assert not [row for row in rows if re.search(r"\| *\|", row)]
+
+
+def test_every_promise_about_odd_files_names_a_test_that_exists() -> None:
+    page = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
+    source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests" / "robustness").glob("test_*.py"))
+    promises = [line for line in page.splitlines() if line.startswith("| ") and "---" not in line]
+    for line in promises:
+        named = re.findall(r"`(test_\w+)`", line)
+        assert named or line == "| promise | test |", line
+        assert all(f"def {name}(" in source for name in named), line
+    assert len(promises) > 20
