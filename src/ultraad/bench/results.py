@@ -24,7 +24,6 @@ from ultraad.metrics.pixel import PixelTable
 BENCH, RESULTS = "bench.json", "results.jsonl"
 PREDICTIONS, PIXELS, MAPS, PICTURES = "predictions", "pixels", "maps", "pictures"
 SUPPORTS, ERRORS, FEATURES, PAINTED = "supports", "errors", "features", "painted"
-LOCK = ".running"  # held while a run writes to the folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,8 @@ _log = logging.getLogger(__name__)
 _PACKAGES = r"PIL|pydicom|pylibjpeg|openjpeg|numpy|ultraad\.io"  # whose Python warnings are about the file being read
 _MOST_KINDS = 1000  # of warnings remembered
 
-for _package in (
-    "PIL",
-    "pylibjpeg",
-    "openjpeg",
-):  # else logging prints their errors to stderr if the host has no handler
+# Without a handler of its own, logging would print the errors of these packages to stderr.
+for _package in ("PIL", "pylibjpeg", "openjpeg"):
     logging.getLogger(_package).addHandler(logging.NullHandler())
 
 

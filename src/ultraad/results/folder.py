@@ -28,12 +28,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from ultraad.config import explain
 from ultraad.errors import DataError, UltraadError, brief, first_names
 from ultraad.io.files import append_line, ensure_writable, sha256, write_image, write_json, write_map, write_text
+from ultraad.io.lock import lock_folder
 from ultraad.io.overlay import overlay
 from ultraad.model.calibration import Calibration
 from ultraad.results.row import ImageRow, InputFile, Run, Status
@@ -42,7 +42,6 @@ from ultraad.types import Result
 _log = logging.getLogger(__name__)
 
 RUN, PREDICTIONS, ERRORS, TABLE = "run.json", "predictions.jsonl", "errors.jsonl", "predictions.csv"
-LOCK = ".running"  # held while a run writes to the folder
 METRICS, REPORT = "metrics.json", "report.html"
 _PICTURES = ("overlays", "maps")
 _ONE_FILE = {errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
@@ -87,7 +86,7 @@ class RunFolder:
         self._overlays, self._maps = overlays, maps
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
-        self._lock = _lock(self.folder)
+        self._lock = lock_folder(self.folder)
         try:
             self._continue(resume=resume, wanted=set(wanted))
         except (UltraadError, OSError):
@@ -303,19 +302,6 @@ def read_run(folder: Path) -> Run | None:
             f"{explain(e, where=str(path))}. Another version wrote it; choose another output folder, or delete this one"
         )
         raise DataError(msg) from e
-
-
-def _lock(folder: Path) -> FileLock:
-    """Refuse a folder that another run writes to. The operating system frees the lock of a process that died."""
-    lock = FileLock(folder / LOCK, blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        msg = f"another run is writing to {folder}; wait until it is done, or choose another folder"
-        raise DataError(msg) from None
-    except (OSError, NotImplementedError) as e:
-        _log.warning("%s cannot be locked (%s); do not start a second run in it", folder, brief(e))
-    return lock
 
 
 def _input_file(path: Path) -> InputFile | None:

@@ -13,12 +13,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ultraad import methods
 from ultraad.bench.pictures import small_pictures
 from ultraad.bench.recipe import BackboneSpec, Recipe
-from ultraad.bench.results import FEATURES, LOCK, PAINTED, PICTURES, SUPPORTS, BenchFolder, npz
+from ultraad.bench.results import FEATURES, PAINTED, PICTURES, SUPPORTS, BenchFolder, npz
 from ultraad.bench.row import Bench, MachineFacts, MethodSummary, PlannedRows, Row, Status, SupportSummary
 from ultraad.bench.run.data import Data, TestSet, duplicates, patients
 from ultraad.bench.run.jobs import Job, Plan
@@ -27,8 +25,9 @@ from ultraad.bench.run.machine import now
 from ultraad.bench.run.work import Encode, encode, forget, run_job, without_result
 from ultraad.config import dump
 from ultraad.data.support import save_support
-from ultraad.errors import ConfigError, DataError
+from ultraad.errors import ConfigError
 from ultraad.io.files import ensure_writable, write_bytes
+from ultraad.io.lock import lock_folder
 from ultraad.model.record import versions
 from ultraad.types import Sample, SupportSet
 
@@ -126,13 +125,8 @@ def run(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Refuse a folder that another run writes to. The operating system frees the lock of a process that died."""
-    lock = FileLock(folder / LOCK, blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        msg = f"another run is writing to {folder}; wait until it is done, or choose another folder"
-        raise DataError(msg) from None
+    """Refuse a folder that another run writes to."""
+    lock = lock_folder(folder)
     try:
         yield
     finally:
