@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.bench.fake import Spec, change, write_bench
-from ultraad.bench.results import BenchFolder
+from ultraad.bench.results import BenchFolder, npz
 from ultraad.bench.row import Bench, ImageLine, MeasuredRow, parse_row
 from ultraad.errors import DataError
 
@@ -64,3 +65,19 @@ def test_a_folder_of_another_version_says_what_to_do(folder: Path) -> None:
     (folder / "bench.json").write_text(json.dumps({**bench, "format": "ultraad.bench/0"}))
     with pytest.raises(DataError, match=r"not of the format ultraad\.bench/1, .*run the recipe again"):
         BenchFolder.open(folder)
+
+
+def test_the_pixels_of_an_older_folder_lack_only_the_newer_metrics(folder: Path) -> None:
+    results = BenchFolder.open(folder)
+    row = next(row for row in results.rows() if row.status == "ok")
+    file = folder / row.files.pixels
+    with np.load(file) as found:
+        arrays = dict(found)
+    weights = np.ones((1, len(arrays["groups"])))
+    now = results.pixels(row).compute(weights)
+    file.write_bytes(npz({**arrays, "sums": arrays["sums"][:, :6]}))
+    older = results.pixels(row).compute(weights)
+    assert now["peak_in_lesion"][0] > 0
+    assert np.isnan(older["peak_in_lesion"][0])
+    assert older["dice"] == now["dice"] > 0
+    assert older["pixel_ap"] == now["pixel_ap"]

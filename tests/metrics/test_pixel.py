@@ -165,6 +165,47 @@ def test_centre_prior_is_the_auroc_of_a_gaussian_map():
     assert got.value == pytest.approx(roc_auc_score(masks.ravel(), gauss.ravel()), abs=got.error)
 
 
+def slow_peaks(maps, masks):
+    """(over lesion images, over those with lesions under 2 %), pixel by pixel."""
+    shares, small = [], []
+    for scores, mask in zip(maps.tolist(), masks.tolist(), strict=True):
+        pixels = [(v, k) for row, truth in zip(scores, mask, strict=True) for v, k in zip(row, truth, strict=True)]
+        if not any(k for _, k in pixels):
+            continue
+        top = max(v for v, _ in pixels)
+        inside = [k for v, k in pixels if v == top]
+        shares.append(sum(inside) / len(inside))
+        if sum(k for _, k in pixels) < len(pixels) / 50:
+            small.append(shares[-1])
+    return np.mean(shares), np.mean(small)
+
+
+@pytest.mark.parametrize("levels", [3, 10**6])
+def test_the_peak_is_counted_as_pixel_by_pixel_with_ties_shared(levels):
+    rng = np.random.default_rng(levels)
+    masks = np.zeros((40, 20, 25), bool)
+    for i, mask in enumerate(masks[4:]):
+        mask[3 : 4 + i % 4, 5 : 8 + i // 4] = True
+    maps = (rng.integers(0, levels, masks.shape) + levels // 8 * masks).astype(np.float32)
+    got = run(maps, masks).result(resamples=20)
+    every, small = slow_peaks(maps, masks)
+    assert got["peak_in_lesion"].value == pytest.approx(every)
+    assert got["peak_in_small_lesion"].value == pytest.approx(small)
+    assert 0 < small < every < 1
+    assert (got["peak_in_lesion"].n, got["peak_in_small_lesion"].n) == (36, sum(0 < k.sum() < 10 for k in masks))
+    assert got["peak_in_small_lesion"].low <= small <= got["peak_in_small_lesion"].high
+
+
+def test_the_peak_of_a_flat_map_is_a_guess_and_two_percent_are_not_small():
+    masks = np.zeros((2, 10, 10), bool)
+    masks[0, 0, 0] = masks[1, 0, :2] = True
+    got = run(np.zeros(masks.shape, np.float32), masks).result(resamples=0)
+    assert got["peak_in_lesion"].value == pytest.approx((0.01 + 0.02) / 2)
+    assert (got["peak_in_small_lesion"].value, got["peak_in_small_lesion"].n) == (pytest.approx(0.01), 1)
+    large = run(np.zeros((1, 10, 10), np.float32), masks[1:]).result(resamples=0)["peak_in_small_lesion"]
+    assert (large.value, large.reason) == (None, "no image with lesions under 2% of it")
+
+
 def test_a_constant_map_is_chance():
     _, masks = smooth_case(4)
     got = run(np.full(masks.shape, 0.3, np.float32), masks).result(resamples=0)
@@ -301,7 +342,7 @@ def test_the_table_gives_the_metrics_of_any_weights():
         for scores, mask, group in images:
             for _ in range(counts[int(group[1])]):
                 q.add(scores, mask, group=group)
-        for key in ("pixel_auroc", "pixel_ap", "aupro", "dice", "iou", "dice_pooled", "dice_oracle"):
+        for key in ("pixel_auroc", "pixel_ap", "aupro", "dice", "iou", "dice_pooled", "dice_oracle", "peak_in_lesion"):
             assert found[key][row] == pytest.approx(q.result(resamples=0)[key].value, abs=2e-3), key
     swapped = table.select(["g3", "g1"])
     assert swapped.compute(np.array([[1.0, 2.0]]))["pixel_auroc"][0] == pytest.approx(found["pixel_auroc"][1])
@@ -316,6 +357,7 @@ def test_numbers_of_one_image_are_those_of_a_set_of_one():
     own = p.add(scores, mask, group="a")
     whole = p.result(resamples=0)
     pairs = {"auroc": "pixel_auroc", "ap": "pixel_ap", "dice": "dice", "iou": "iou", "dice_best": "dice_oracle"}
+    pairs["peak"] = "peak_in_lesion"
     for key, metric in pairs.items():
         assert own[key] == pytest.approx(whole[metric].value), key
     assert own["lesion"] == mask.mean()

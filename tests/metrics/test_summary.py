@@ -14,7 +14,8 @@ from ultraad.metrics.image import image_metrics
 CLASSES = ("normal", "benign", "malignant")
 KEYS = """image_auroc image_ap sensitivity_at_90 sensitivity_at_95 image_f1_oracle image_accuracy image_sensitivity
 image_specificity class_auroc_macro class_auroc_weighted benign_malignant_auroc balanced_accuracy macro_f1 brier ece
-pixel_auroc pixel_ap aupro pixel_f1_oracle dice_oracle dice dice_pooled iou pixel_auroc_centre_prior"""
+pixel_auroc pixel_ap aupro pixel_f1_oracle dice_oracle dice dice_pooled iou peak_in_lesion
+peak_in_small_lesion pixel_auroc_centre_prior"""
 
 
 def samples(n=60):
@@ -24,7 +25,7 @@ def samples(n=60):
         p = rng.dirichlet(1 + 3 * np.eye(3)[y])
         mask = np.zeros((20, 24), bool)
         if y:
-            mask[5:12, 6 + y : 15] = True
+            mask[5 : 6 if i % 4 == 1 else 12, 6 + y : 15] = True
         yield {
             "id": f"image-{i}",
             "score": float(1 - p[0]),

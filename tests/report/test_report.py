@@ -115,6 +115,8 @@ def write_results(
         label = classes[i % len(classes)]
         lesion = label != classes[0]
         image, mask = picture(i, lesion=lesion, size=size)
+        mask[: len(mask) // 2] &= i % 2 > 0  # half of every other lesion
+        mask[:, : mask.shape[1] // 2] &= i % 2 > 0
         score = float(np.clip(rng.normal(0.6 if lesion else 0.4, 0.2), 0, 1))
         map_ = np.clip(0.6 * mask + rng.uniform(0, 0.5, size), 0, 1).astype(np.float32) if maps else None
         p = rng.dirichlet(np.ones(len(classes)) + 3 * (np.arange(len(classes)) == i % len(classes)))

@@ -19,6 +19,7 @@ from ultraad.bench.pictures import Pictures, SmallMaps, unpack_maps
 from ultraad.bench.row import FORMAT, Bench, ImageLine, Row, parse_row
 from ultraad.errors import DataError, brief
 from ultraad.io.files import append_line, ensure_writable, write_bytes, write_json
+from ultraad.metrics.one_image import SUMS
 from ultraad.metrics.pixel import PixelTable
 
 BENCH, RESULTS = "bench.json", "results.jsonl"
@@ -142,11 +143,13 @@ class BenchFolder:
         found = self._arrays(row.files.pixels)
         if found is None:
             return None
+        sums = np.asarray(found["sums"], dtype=np.float64)
+        newer = np.full((len(sums), SUMS - sums.shape[1]), np.nan)  # metrics that the version of the folder lacks
         return PixelTable(
             groups=tuple(str(g) for g in found["groups"]),
             mass=np.asarray(found["mass"], dtype=np.float64),
             wide=np.asarray(found["wide"], dtype=np.bool_),
-            sums=np.asarray(found["sums"], dtype=np.float64),
+            sums=np.hstack([sums, newer]),
             stored=bool(found["stored"]),
         )
 

@@ -212,6 +212,7 @@ class ImagePixels(Facts):
     auroc: float | None = Field(None, description="pixel AUROC")
     ap: float | None = Field(None, description="pixel average precision")
     dice_best: float | None = Field(None, description="largest Dice over all thresholds")
+    peak: float | None = Field(None, description="1 if the highest map value is inside a lesion; the share if several")
     dice: float | None = Field(None, description="Dice at the stored threshold")
     iou: float | None = Field(None, description="intersection over union at the stored threshold")
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["image", "pixel", "class"]
-Over = Literal["all", "normal", "lesion", "pair"]
-Need = Literal["images", "normal", "lesion", "threshold", "two classes", "all classes", "pair"]
+Over = Literal["all", "normal", "lesion", "small lesion", "pair"]
+Need = Literal["images", "normal", "lesion", "small lesion", "threshold", "two classes", "all classes", "pair"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class Spec:
         title: Its name in tables.
         about: What it measures, in a few words.
         kind: ``"image"`` (detection), ``"pixel"`` (localisation) or ``"class"`` (grading).
-        needs: What the data must provide: ``"normal"`` or ``"lesion"`` images, a stored ``"threshold"``,
-            ``"two classes"``, an abnormal ``"pair"`` of classes, or ``"all classes"`` (absent ones are left out of the
-            mean).
-        over: The images it is computed on: ``"all"``, or only those that are ``"normal"``, show a ``"lesion"``, or are
-            of the ``"pair"``.
+        needs: What the data must provide: ``"normal"`` or ``"lesion"`` images, a ``"small lesion"``, a stored
+            ``"threshold"``, ``"two classes"``, an abnormal ``"pair"`` of classes, or ``"all classes"`` (absent ones are
+            left out of the mean).
+        over: The images it is computed on: ``"all"``, or only those that are ``"normal"``, show a ``"lesion"`` or a
+            ``"small lesion"``, or are of the ``"pair"``.
         higher_is_better: False for errors of probabilities.
         main: Whether it is one of the few metrics that lead every report.
         short: Its name in narrow columns; the title if empty.
@@ -92,6 +92,11 @@ _SPECS = (
          _needs("lesion"), over="lesion"),
     Spec("pixel_f1_oracle", "Pixel F1, best threshold", "threshold chosen on these masks: an upper bound", "pixel",
          _needs("lesion")),
+    Spec("peak_in_lesion", "Peak in lesion",
+         "lesion images whose highest map value is inside a lesion; of several equal values, the share inside", "pixel",
+         _needs("lesion"), over="lesion"),
+    Spec("peak_in_small_lesion", "Peak in small lesion", "the same where lesions cover less than 2 % of the image",
+         "pixel", _needs("lesion", "small lesion"), over="small lesion"),
     Spec("class_auroc_macro", "Class AUROC, macro", "one class against the rest, mean over classes", "class",
          _needs("two classes", "all classes"), main=True, short="Class AUROC"),
     Spec("class_auroc_weighted", "Class AUROC, weighted", "the same, weighted by class size", "class",

@@ -10,10 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from hashlib import blake2b
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,16 +21,37 @@ from ultraad.metrics.bootstrap import RESAMPLES, Array, Statistics, measure
 from ultraad.metrics.catalogue import Need, Over
 from ultraad.metrics.curves import ratio
 from ultraad.metrics.metric import Metric
-from ultraad.metrics.sketch import Sketch, Values, compress, runs
+from ultraad.metrics.one_image import (
+    DICE,
+    DOWN,
+    IOU,
+    LESIONS,
+    MASSES,
+    NEG,
+    PEAKS,
+    POS,
+    PREDICTED,
+    PRIOR_BINS,
+    PRO,
+    SMALL,
+    SMALL_LESIONS,
+    SMALL_PEAKS,
+    SUMS,
+    TP,
+    TRUE,
+    UP,
+    masses_of,
+    numbers_of,
+    prior_masses,
+    regions_of,
+    sums_of,
+)
+from ultraad.metrics.sketch import Sketch, Values, compress
 
 FPR_LIMIT = 0.3  # Bergmann et al., CVPR 2019 (MVTec AD)
 CAPACITY = 2**18  # error of the AUROC below 5e-6 on distinct scores; 30 MB
 MAX_CLUSTERS = 1024  # with CLUSTER_BINS about 30 MB
 CLUSTER_BINS = 512  # only for intervals, which move by a few percent of their width
-PRIOR_BINS = 1024  # equal-area rings of the centre prior
-
-_NEG, _POS, _PRO, _UP, _DOWN = range(5)  # rows of mass
-_TP, _PREDICTED, _TRUE, _DICE, _IOU, _LESIONS = range(6)  # sums per cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +72,9 @@ class Masses:
         iou: (...) sum of intersection over union over lesion images.
         predicted: (...) pixels at or above the stored threshold.
         true: (...) lesion pixels.
+        peaks: (...) lesion images whose highest score is inside a lesion; of several equal ones, the share inside.
+        small_lesions: (...) lesion images with small lesions (:data:`.one_image.SMALL`).
+        small_peaks: (...) the same as ``peaks`` of these.
     """
 
     neg: Array
@@ -67,24 +89,30 @@ class Masses:
     iou: Array
     predicted: Array
     true: Array
+    peaks: Array
+    small_lesions: Array
+    small_peaks: Array
 
     @classmethod
     def of(cls, mass: Array, sums: Array, *, wide: NDArray[np.bool_], stored: bool) -> Masses:
-        """From masses (5 ... g) and sums (6 ...); ``stored`` says whether there is a stored threshold."""
-        known = np.where((sums[_TRUE] > 0) & stored, 1.0, np.nan)
+        """From masses (5 ... g) and sums (SUMS ...); ``stored`` says whether there is a stored threshold."""
+        known = np.where((sums[TRUE] > 0) & stored, 1.0, np.nan)
         return cls(
-            neg=mass[_NEG],
-            pos=mass[_POS],
-            per_region=mass[_PRO],
-            rises=mass[_UP],
-            falls=mass[_DOWN],
+            neg=mass[NEG],
+            pos=mass[POS],
+            per_region=mass[PRO],
+            rises=mass[UP],
+            falls=mass[DOWN],
             wide=wide,
-            lesions=sums[_LESIONS],
-            true_positives=known * sums[_TP],
-            dice=known * sums[_DICE],
-            iou=known * sums[_IOU],
-            predicted=sums[_PREDICTED],
-            true=sums[_TRUE],
+            lesions=sums[LESIONS],
+            true_positives=known * sums[TP],
+            dice=known * sums[DICE],
+            iou=known * sums[IOU],
+            predicted=sums[PREDICTED],
+            true=sums[TRUE],
+            peaks=sums[PEAKS],
+            small_lesions=sums[SMALL_LESIONS],
+            small_peaks=sums[SMALL_PEAKS],
         )
 
     @property
@@ -111,12 +139,14 @@ RANKED: Mapping[str, tuple[Formula, Formula]] = {
         lambda m: _dice_oracle_error(m),
     ),
 }
-"""Metrics without a stored threshold (...), NaN where undefined, each with a bound on what merged bins can change."""
+"""Metrics over all thresholds (...), NaN where undefined, each with a bound on what merged bins can change."""
 FORMULAS: Mapping[str, Formula] = {
     **{name: value for name, (value, _) in RANKED.items()},
     "dice": lambda m: ratio(m.dice, m.lesions),
     "dice_pooled": lambda m: ratio(2 * m.true_positives, m.predicted + m.true),
     "iou": lambda m: ratio(m.iou, m.lesions),
+    "peak_in_lesion": lambda m: ratio(m.peaks, m.lesions),
+    "peak_in_small_lesion": lambda m: ratio(m.small_peaks, m.small_lesions),
 }
 """Each metric but the centre prior; in the order of metrics.json."""
 PRIOR = "pixel_auroc_centre_prior"
@@ -130,7 +160,7 @@ class PixelTable:
         groups: Cluster names (c,), in the order of first appearance.
         mass: float (c 5 g): healthy, lesion, region-weighted lesion, rises and falls of Dice, over falling scores.
         wide: bool (g,), bins that hold more than one score.
-        sums: float (c 6): true positives, predicted, true, Dice, IoU, lesion images, at the stored threshold.
+        sums: float (c SUMS), in the order of :mod:`.one_image`; NaN for those that an older version did not have.
         stored: Whether there is a stored threshold.
     """
 
@@ -181,7 +211,7 @@ class PixelMetrics:
     ) -> None:
         self.threshold = threshold
         self.images = self.lesions = self.regions = 0
-        self._sketch = Sketch(5, capacity=capacity, graded=True)
+        self._sketch = Sketch(MASSES, capacity=capacity, graded=True)
         self._max_clusters = max_clusters
         self._cluster: dict[str, int] = {}
         self._sketches: list[Sketch] = []
@@ -198,7 +228,8 @@ class PixelMetrics:
 
         Returns:
             Metrics of the image alone: ``lesion`` (share of lesion pixels), ``auroc``, ``ap``, ``dice_best`` (the
-            largest over its thresholds), ``dice`` and ``iou`` at the stored threshold; None where undefined.
+            largest over its thresholds), ``peak`` (:func:`.one_image.peak_inside`), ``dice`` and ``iou`` at the stored
+            threshold; None where undefined.
 
         Raises:
             DataError: If shapes differ or a score is not finite.
@@ -213,17 +244,17 @@ class PixelMetrics:
         if not np.isfinite(scores).all():
             msg = f"group {group!r}: the map has NaN or infinite scores; pixel metrics need finite ones"
             raise DataError(msg)
-        regions, region = _regions(mask)
-        values, mass = _image_masses(scores, mask, region)
+        regions, region = regions_of(mask)
+        values, mass = masses_of(scores, mask, region)
         c = self._cluster_of(group)
-        sums = _image_sums(scores, mask, self.threshold)
-        own = _image_numbers(mass, sums, pixels=scores.size, stored=self.threshold is not None)
+        sums = sums_of(scores, mask, self.threshold)
+        own = numbers_of(mass, sums, pixels=scores.size, stored=self.threshold is not None)
         self._sketch.add(values, mass)
         if values.size > 4 * CLUSTER_BINS:
             values, _, mass = compress(values, values, mass, bins=2 * CLUSTER_BINS)
         self._sketches[c].add(values, mass)
         self._sums[c] += sums
-        self._prior[c] += _prior_masses(mask)
+        self._prior[c] += prior_masses(mask)
         self.images += 1
         self.lesions += regions > 0
         self.regions += regions
@@ -236,8 +267,8 @@ class PixelMetrics:
         if n == self._max_clusters:  # not stored, so that memory stays bounded
             return int.from_bytes(blake2b(group.encode(), digest_size=8).digest(), "little") % n
         self._cluster[group] = n
-        self._sketches.append(Sketch(5, capacity=CLUSTER_BINS))
-        self._sums.append(np.zeros(6))
+        self._sketches.append(Sketch(MASSES, capacity=CLUSTER_BINS))
+        self._sums.append(np.zeros(SUMS))
         self._prior.append(np.zeros((2, PRIOR_BINS)))
         return n
 
@@ -270,14 +301,14 @@ class PixelMetrics:
     def curves(self, *, limit: int = 512) -> dict[str, dict[str, list[float | None]]]:
         """``{"roc": ..., "pr": ...}`` over all pixels, at most ``limit`` points each; see :func:`.curves.points`."""
         low, _, mass = self._sketch.bins()
-        return curves.points(mass[_NEG, ::-1], mass[_POS, ::-1], low[::-1], limit=limit)
+        return curves.points(mass[NEG, ::-1], mass[POS, ::-1], low[::-1], limit=limit)
 
     def best_dice(self) -> tuple[float, float] | None:
         """The threshold of ``dice_oracle`` and the mean Dice over lesion images there; None without lesions."""
         low, _, mass = self._sketch.bins()
         if not self.lesions:
             return None
-        dice = np.cumsum((mass[_UP] - mass[_DOWN])[::-1]) / self.lesions
+        dice = np.cumsum((mass[UP] - mass[DOWN])[::-1]) / self.lesions
         best = int(dice.argmax())
         return float(low[::-1][best]), min(float(dice[best]), 1.0)
 
@@ -290,13 +321,13 @@ class PixelMetrics:
         low, high, mass = self._sketch.bins()
         if low.size:
             low, high, _ = compress(low, high, mass, bins=bins)
-        table = np.zeros((len(self._sketches), 5, low.size))  # (c 5 g), falling scores
+        table = np.zeros((len(self._sketches), MASSES, low.size))  # (c 5 g), falling scores
         for rows, sketch in zip(table, self._sketches, strict=True):
             c_low, c_high, c_mass = sketch.bins()
             at = np.searchsorted(low, c_low + (c_high - c_low) / 2, side="right") - 1
             for row, m in zip(rows, c_mass, strict=True):
                 row += np.bincount(at, weights=m, minlength=low.size)[::-1]
-        sums = np.array(self._sums).reshape(-1, 6)
+        sums = np.array(self._sums).reshape(-1, SUMS)
         return PixelTable(tuple(self._cluster), table, (low != high)[::-1], sums, stored=self.threshold is not None)
 
     def _statistics(self) -> Statistics:
@@ -312,82 +343,13 @@ class PixelMetrics:
             unmet["images"] = "no image with both a map and a mask"
         if not self.lesions:
             unmet["lesion"] = "no lesion in any mask"
+        small = int(np.sum(self._sums, axis=0)[SMALL_LESIONS]) if self._sums else 0
+        if not small:
+            unmet["small lesion"] = f"no image with lesions under {SMALL:.0%} of it"
         if self.threshold is None:
             unmet["threshold"] = "no stored pixel threshold"
-        sizes: dict[Over, int] = {"all": self.images, "lesion": self.lesions}
+        sizes: dict[Over, int] = {"all": self.images, "lesion": self.lesions, "small lesion": small}
         return Statistics.of(compute, (*FORMULAS, PRIOR), sizes=sizes, unmet=unmet)
-
-
-def _regions(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
-    """Number of 8-connected regions (as in MVTec AD's evaluation), and the region of each lesion pixel (p,), from 1."""
-    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    return count - 1, labels[mask].astype(np.int32)  # the background counts as one
-
-
-def _image_masses(scores: Values, mask: NDArray[np.bool_], region: NDArray[np.int32]) -> tuple[Values, Array]:
-    """Distinct scores of one image, rising (m,), and their masses (5 m); ``region`` (p,) of each lesion pixel."""
-    ordered = np.sort(scores, axis=None)
-    starts = runs(ordered)
-    values = ordered[starts]
-    mass = np.zeros((5, values.size))
-    mass[_NEG] = np.diff(starts, append=ordered.size)
-    if region.size == 0:
-        return values, mass
-    lesion = scores[mask]  # (p,)
-    order = np.argsort(lesion)  # searching in order is faster
-    at = np.searchsorted(values, lesion[order])
-    pos = np.bincount(at, minlength=values.size)
-    mass[_PRO] = np.bincount(at, weights=1 / np.bincount(region)[region[order]], minlength=values.size)
-    mass[_POS] = pos
-    mass[_NEG] -= pos
-    found = region.size - np.cumsum(pos) + pos  # lesion pixels at or above each value
-    dice = 2 * found / (region.size + ordered.size - starts)
-    step = np.append(dice[:-1] - dice[1:], dice[-1])  # change of Dice when the threshold falls to this value
-    np.maximum(step, 0, out=mass[_UP])
-    np.subtract(mass[_UP], step, out=mass[_DOWN])
-    return values, mass
-
-
-def _image_sums(scores: Values, mask: NDArray[np.bool_], threshold: float | None) -> Array:
-    """What one image adds to the metrics at the stored threshold, (6,)."""
-    true = np.count_nonzero(mask)
-    if threshold is None:
-        return np.array([0, 0, true, 0, 0, true > 0], dtype=np.float64)
-    predicted = scores >= np.float32(threshold)
-    tp, p = np.count_nonzero(predicted & mask), np.count_nonzero(predicted)
-    dice, iou = (2 * tp / (p + true), tp / (p + true - tp)) if true else (0.0, 0.0)
-    return np.array([tp, p, true, dice, iou, true > 0])
-
-
-def _image_numbers(mass: Array, sums: Array, *, pixels: int, stored: bool) -> dict[str, float | None]:
-    """The metrics of one image from its masses (5 m) over rising scores and its sums (6,)."""
-    found: dict[str, float | None] = dict.fromkeys(("auroc", "ap", "dice_best", "dice", "iou"))
-    if sums[_TRUE]:
-        neg, pos = curves.stretches(mass[_NEG, ::-1], mass[_POS, ::-1])
-        found["auroc"] = float(curves.area(neg, pos)) if sums[_TRUE] < pixels else None
-        found["ap"] = float(curves.average_precision(neg, pos))
-        found["dice_best"] = float(curves.f1_max(neg, pos))
-        if stored:
-            found |= {"dice": float(sums[_DICE]), "iou": float(sums[_IOU])}
-    return {"lesion": float(sums[_TRUE] / pixels), **found}
-
-
-def _prior_masses(mask: NDArray[np.bool_]) -> Array:
-    """(healthy, lesion) pixels per ring around the centre, innermost first: (2 PRIOR_BINS)."""
-    ring, pixels = _rings(*mask.shape)
-    lesion = np.bincount(ring[mask], minlength=PRIOR_BINS)
-    return np.array([pixels - lesion, lesion], dtype=np.float64)
-
-
-@lru_cache(maxsize=4)  # many data sets have images of few sizes
-def _rings(h: int, w: int) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-    """Ring of each pixel (h w) and pixels per ring (PRIOR_BINS,).
-
-    A Gaussian ranks pixels by ``(dy / sigma_y)^2 + (dx / sigma_x)^2``, at most 8 in the corners for sigma = side / 4.
-    """
-    y, x = (((np.arange(n) + 0.5) / n - 0.5) * 4 for n in (h, w))
-    ring = (((y**2)[:, None] + x**2) * (PRIOR_BINS / 8)).astype(np.int16)
-    return ring, np.bincount(ring.ravel(), minlength=PRIOR_BINS)
 
 
 def _dice_oracle_error(m: Masses) -> Array:
