@@ -21,15 +21,10 @@ from tests.io.test_dicom import H, W, make, region, save
 from tests.robustness.test_images import fails_at_once, mutate_and_read
 from ultraad.data.sources import frames_of
 from ultraad.errors import DataError
-from ultraad.io import brightness, count_frames, dicom, faults, read_image
+from ultraad.io import count_frames, dicom, read_image
+from ultraad.io.faults import one_run
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
-
-
-@pytest.fixture(autouse=True)
-def nothing_said_before(monkeypatch):
-    monkeypatch.setattr(faults, "_said", set())
-    monkeypatch.setattr(brightness, "_depths", {})
 
 
 @pytest.fixture
@@ -183,6 +178,17 @@ def test_a_frame_count_that_is_too_large_gives_the_frames_that_are_there(path, g
     assert count_frames(path) == 3
     np.testing.assert_array_equal(read_image(path, frame=2)[..., 0], grey // 3)
     assert "says 7 frames but holds 3" in caplog.text
+
+
+def test_a_header_that_was_read_before_is_remarked_on_again(path, grey, caplog):
+    ds = make(np.stack([grey, grey // 2]), "MONOCHROME2")
+    ds.NumberOfFrames = 7
+    save(path, ds)
+    for _ in range(2):
+        with one_run():
+            assert count_frames(path) == 2
+            read_image(path, frame=1)
+    assert [r.getMessage().count("says 7 frames but holds 2") for r in caplog.records] == [1, 1]
 
 
 @pytest.mark.parametrize("how", ["absent", "empty", "zero"])

@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,10 @@ import pytest
 from PIL import Image
 
 from ultraad.errors import DataError
-from ultraad.io import brightness, count_frames, faults, image_size, raster, read_image, read_mask
+from ultraad.io import count_frames, image_size, raster, read_image, read_mask
+from ultraad.io.faults import in_this_run, one_run
 
 H, W = 24, 37
-
-
-@pytest.fixture(autouse=True)
-def nothing_said_before(monkeypatch):
-    monkeypatch.setattr(faults, "_said", set())
-    monkeypatch.setattr(brightness, "_depths", {})
 
 
 @pytest.fixture
@@ -247,9 +243,12 @@ def test_a_hot_pixel_does_not_darken_the_picture(tmp_path, grey):
 
 
 def test_two_depths_in_one_set_are_a_warning(tmp_path, grey, caplog):
-    for bits in (12, 16):
-        Image.fromarray(grey.astype(np.uint16) << (bits - 8)).save(tmp_path / f"{bits}.png")
-        read_image(tmp_path / f"{bits}.png")
+    with one_run():
+        for bits in (12, 16):
+            path = tmp_path / f"{bits}" / "a.png"
+            path.parent.mkdir()
+            Image.fromarray(grey.astype(np.uint16) << (bits - 8)).save(path)
+            read_image(path)
     assert "different depths (12 bits in" in caplog.text
 
 
@@ -282,9 +281,31 @@ def test_warnings_of_pillow_become_one_line_of_ours(tmp_path, caplog, recwarn):
     odd = struct.pack("<HHII", 65000, 7, 1000, 2**31)  # a private tag beyond the end of the file
     directory = struct.pack("<H", entries + 1) + whole[start + 2 : start + 2 + 12 * entries] + odd + b"\0" * 4
     path.write_bytes(whole[:4] + len(whole).to_bytes(4, "little") + whole[8:] + directory)
-    for _ in range(3):
-        assert read_image(path).shape == (H, W, 3)
+    with one_run():
+        for _ in range(3):
+            assert read_image(path).shape == (H, W, 3)
     assert len(caplog.records) == 1
     assert caplog.records[0].name == "ultraad.io.faults"
     assert str(path) in caplog.text
     assert not recwarn.list
+
+
+def test_every_run_is_told_once_whatever_an_earlier_run_said(tmp_path, grey, caplog):
+    first, second = (tmp_path / f"{n}.png" for n in "ab")
+    for path in (first, second):
+        Image.fromarray(grey.astype(np.uint16) * 16).save(path)
+
+    @one_run()
+    def run() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            for path in (first, second):
+                pool.submit(in_this_run(read_image), path).result()
+                read_image(path)
+
+    for _ in range(2):
+        run()
+    assert [record.args[0] for record in caplog.records] == [first, first]
+    caplog.clear()
+    read_image(first)
+    read_image(first)
+    assert len(caplog.records) == 2, "a call outside of a run is a run of its own"

@@ -12,6 +12,7 @@ from ultraad.data import sources
 from ultraad.data.loader import iterate
 from ultraad.data.preprocess import Preprocess
 from ultraad.errors import DataError
+from ultraad.io.faults import one_run
 from ultraad.rng import seeded
 from ultraad.types import Batch, Sample
 
@@ -31,6 +32,7 @@ class AuxiliarySet:
     source: str
 
 
+@one_run()
 def load_auxiliary(root: Path | str, *, layout: str = "auto") -> AuxiliarySet:
     """Every image of a data set that is known to be normal or abnormal.
 

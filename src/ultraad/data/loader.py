@@ -19,7 +19,7 @@ from ultraad.data.preprocess import Preprocess
 from ultraad.errors import DataError, first_names
 from ultraad.io import MaskSizeError, read_image, read_mask
 from ultraad.io.brightness import grey_to_rgb, unit_to_byte
-from ultraad.io.faults import Faults
+from ultraad.io.faults import Faults, one_run
 from ultraad.io.raster import check_size
 from ultraad.types import Batch, Geometry, Sample
 
@@ -76,6 +76,7 @@ def read_any(x: str | Path | Sample | NDArray[Any], *, frame: int = 0) -> tuple[
     return as_rgb8(np.asarray(x), "array"), "array"
 
 
+@one_run()
 def load_batch(
     samples: Sequence[Sample], preprocess: Preprocess, *, classes: Sequence[str], normal_class: str
 ) -> Batch:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from ultraad.errors import DataError
+from ultraad.io.faults import in_this_run
 
 if TYPE_CHECKING:
     from ultraad.types import Sample
@@ -42,7 +43,7 @@ def prefetch(
     Raises:
         DataError: If a sample cannot be read and there is no ``on_error``.
     """
-    queue = iter(samples)
+    queue, load = iter(samples), in_this_run(load)
     ready: list[T] = []
     pending: deque[tuple[Sample, Future[T]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ultraad-loader")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from ultraad import io
 from ultraad.data.sources import frames_of
+from ultraad.io.faults import one_run
 from ultraad.types import Sample
 
 
+@one_run()
 def samples_of(items: Iterable[str | Path | Sample], *, frame: int | None = None) -> list[Sample]:
     """Samples for files, folders and patterns, one per frame of a multi-frame file; samples are returned unchanged.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ultraad.errors import DataError
-from ultraad.io.faults import warn_of
+from ultraad.io.faults import memory, warn_of
 
 GREY_DEPTHS = (8, 10, 12, 14, 16)  # bits that ultrasound scanners and exporters write
 _HOT_PIXELS = 3  # defective pixels that do not decide about the depth of a picture
@@ -84,19 +84,17 @@ def scale_grey(values: NDArray[Any], *, name: object, least_depth: int = 0) -> N
     return np.asarray(np.rint(np.minimum(values * (255.0 / (2**depth - 1)), 255.0)), dtype=np.uint8)
 
 
-_depths: dict[int, object] = {}  # each depth found in 16 bits, with the first file of it
-
-
 def note_depth(depth: int, name: object, *, said: int) -> None:
-    """Warn if pixels use fewer bits than their file says, and if files of different depth are read in one process."""
+    """Warn if pixels use fewer bits than their file says, and if files of different depth are read in one run."""
     if depth < said:
         text = f"its {said}-bit pixels use {depth} bits, and are scaled as such"
         warn_of(name, text, kind=f"depth {depth} of {said}")
-    _depths.setdefault(depth, name)
-    if len(_depths) > 1:
-        first = ", ".join(f"{bits} bits in {file}" for bits, file in sorted(_depths.items()))
+    depths = memory().depths
+    depths.setdefault(depth, name)
+    if len(depths) > 1:
+        first = ", ".join(f"{bits} bits in {file}" for bits, file in sorted(depths.items()))
         text = f"pictures use different depths ({first}), so that equal values differ in brightness; check the export"
-        warn_of(name, text, kind=f"{len(_depths)} depths")
+        warn_of(name, text, kind=f"{len(depths)} depths")
 
 
 def grey_depth(values: NDArray[Any]) -> int:

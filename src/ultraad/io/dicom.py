@@ -34,11 +34,11 @@ from pydicom.uid import (
 
 from ultraad.errors import DataError
 from ultraad.io.brightness import grey_depth, note_depth
-from ultraad.io.dicom_frames import check_inflated, coded_size, fragments, pixel_bytes, plausible
+from ultraad.io.dicom_frames import check_coded, check_inflated, fragments, pixel_bytes, plausible
 from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, spacing_mm, text_of, value_of
-from ultraad.io.faults import Faults, warn_of
+from ultraad.io.faults import Faults, Remark, keeping_remarks, warn_of
 from ultraad.io.names import is_nobody
-from ultraad.io.raster import MAX_FRAMES, MAX_PIXELS, check_size, open_file
+from ultraad.io.raster import MAX_FRAMES, check_size, open_file
 
 _TAGS = (  # only these are read and cached; private tags can be larger than the picture
     *("SOPClassUID", "Modality", "Manufacturer", "ManufacturerModelName", "PatientID", "IssuerOfPatientID"),
@@ -179,11 +179,19 @@ def _faults(path: Path, part: str) -> Faults:
 def _parsed(path: Path) -> _Parsed:
     with open_file(path) as file:
         stat = os.fstat(file.fileno())
-    return _parse(path, stat.st_mtime_ns, stat.st_size)
+    parsed, remarks = _parse(path, stat.st_mtime_ns, stat.st_size)
+    for remark in remarks:  # also of a cached header: another run made them
+        warn_of(*remark)
+    return parsed
 
 
 @lru_cache(maxsize=8)  # the frames of a cine are read one after the other
-def _parse(path: Path, mtime_ns: int, size: int) -> _Parsed:  # noqa: ARG001 - part of the cache's key
+def _parse(path: Path, mtime_ns: int, size: int) -> tuple[_Parsed, list[Remark]]:  # noqa: ARG001 - part of the cache's key
+    with keeping_remarks() as remarks:
+        return _read_header(path, size), remarks
+
+
+def _read_header(path: Path, size: int) -> _Parsed:
     with open_file(path) as file, _faults(path, "header"):
         inflated = _inflated_bytes(file, path)
         ds = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
@@ -266,30 +274,22 @@ def _decode(path: Path, parsed: _Parsed, syntax: UID, frame: int) -> NDArray[Any
         whole.NumberOfFrames = parsed.frames
         return pixel_array(whole, index=frame)
     if parsed.encapsulated is not None:
-        _check_coded_size(path, parsed, frame)
+        _check_coded(path, parsed, frame)
     table: dict[str, Any] = {} if offsets is None else {"extended_offsets": offsets}
     return pixel_array(  # reads only the bytes of this frame
         path, index=frame, transfer_syntax_uid=syntax, number_of_frames=parsed.frames, **described, **table
     )
 
 
-def _check_coded_size(path: Path, parsed: _Parsed, frame: int) -> None:
-    """Refuse a compressed frame that is larger than the header says before a codec allocates it."""
+def _check_coded(path: Path, parsed: _Parsed, frame: int) -> None:
     ds, offsets = parsed.header, parsed.offsets
     if offsets is None and "ExtendedOffsetTable" in ds:
         offsets = ds.ExtendedOffsetTable, ds.ExtendedOffsetTableLengths
     with open_file(path) as file:
         file.seek(parsed.encapsulated or 0)
         code = get_frame(file, frame, extended_offsets=offsets, number_of_frames=parsed.frames)
-    coded = coded_size(code)
-    h, w = _size(ds)
-    if coded is not None and (coded[0] * coded[1] > MAX_PIXELS or coded[0] > h or coded[1] > w):
-        msg = f"the compressed picture is {coded[1]} x {coded[0]} pixels, but the header says {w} x {h}"
-        raise ValueError(msg)
-    most = 2 * h * w * int(ds.SamplesPerPixel) * int(ds.BitsAllocated) // 8 + 4096  # RLE adds less than 1 %
-    if _transfer_syntax(ds) == RLELossless and len(code) > most:
-        msg = f"the compressed picture has {len(code)} bytes, but {w} x {h} pixels need less than {most}"
-        raise ValueError(msg)
+    rle = _transfer_syntax(ds) == RLELossless
+    check_coded(code, _size(ds), pixel_bits=ds.SamplesPerPixel * ds.BitsAllocated if rle else None)
 
 
 def _to_rgb8(stored: NDArray[Any], ds: Dataset, path: Path) -> NDArray[np.uint8]:

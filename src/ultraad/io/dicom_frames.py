@@ -128,7 +128,28 @@ def plausible(declared: int, held: int, path: Path) -> tuple[int, str | None]:
     return declared, None
 
 
-def coded_size(code: bytes) -> tuple[int, int] | None:
+def check_coded(code: bytes, hw: tuple[int, int], *, pixel_bits: int | None) -> None:
+    """Refuse a compressed frame that is larger than its header says, before a codec allocates it.
+
+    Args:
+        code: The frame.
+        hw: (height, width) in the header.
+        pixel_bits: Of one decoded pixel if the frame is run-length encoded, which adds less than 1 %; else None.
+
+    Raises:
+        ValueError: If it is larger.
+    """
+    coded = _coded_size(code)
+    h, w = hw
+    if coded is not None and (coded[0] * coded[1] > MAX_PIXELS or coded[0] > h or coded[1] > w):
+        msg = f"the compressed picture is {coded[1]} x {coded[0]} pixels, but the header says {w} x {h}"
+        raise ValueError(msg)
+    if pixel_bits is not None and len(code) > (most := 2 * h * w * pixel_bits // 8 + 4096):
+        msg = f"the compressed picture has {len(code)} bytes, but {w} x {h} pixels need less than {most}"
+        raise ValueError(msg)
+
+
+def _coded_size(code: bytes) -> tuple[int, int] | None:
     """(height, width) that a JPEG or JPEG 2000 picture states in itself; None if it cannot be found."""
     at = code.find(b"\xff\x4f\xff\x51", 0, 4096)
     if at >= 0 and len(code) >= at + 24:  # SIZ marker: ISO 15444-1 A.5.1

@@ -11,13 +11,19 @@ import logging
 import re
 import threading
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NamedTuple, ParamSpec, TextIO, TypeVar
 
 import numpy as np
 
 from ultraad.errors import DataError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +38,7 @@ for _package in ("PIL", "pylibjpeg", "openjpeg"):
 class Faults(AbstractContextManager["Faults"]):
     """Turns every exception of its block into a DataError of one picture; a DataError is passed on unchanged.
 
-    Python warnings of the packages that decode become one line in the log of ultraad; the first of each kind is a
-    warning, the others are at debug level.
+    Python warnings of the packages that decode become one line in the log of ultraad (:func:`warn_of`).
 
     Args:
         what: What failed, with the name of the file, e.g. ``"a.png cannot be read"``.
@@ -68,22 +73,89 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
 
 
-_said: set[str] = set()
+class Remark(NamedTuple):
+    """The arguments of :func:`warn_of`."""
+
+    name: object
+    text: str
+    kind: str | None
 
 
-def warn_of(name: object, text: str, *, kind: str | None = None) -> None:
-    """Log a remark about a file: the first of each kind as a warning, later ones at debug level.
+@dataclass(slots=True)
+class Memory:
+    """What one run remembers about its files, so that it makes each kind of remark once.
+
+    Attributes:
+        kinds: Of remarks that were made.
+        depths: {bits of 16-bit pictures: the first file that uses them}.
+    """
+
+    kinds: set[str] = field(default_factory=set)
+    depths: dict[int, object] = field(default_factory=dict)
+
+
+_memory: ContextVar[Memory | None] = ContextVar("memory", default=None)
+_kept: ContextVar[list[Remark] | None] = ContextVar("kept", default=None)
+
+
+def memory() -> Memory:
+    """That of the current run; an empty one outside of a run."""
+    return _memory.get() or Memory()
+
+
+@contextmanager
+def one_run() -> Iterator[None]:
+    """The block, or the function that this decorates, is one run, unless it is part of one."""
+    token = _memory.set(memory())
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
+def in_this_run(function: Callable[P, R]) -> Callable[P, R]:
+    """The function for other threads, as part of the current run; as a run of its own if there is none."""
+    current = memory()
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _memory.set(current)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _memory.reset(token)
+
+    return call
+
+
+@contextmanager
+def keeping_remarks() -> Iterator[list[Remark]]:
+    """Collect the remarks of the block instead of making them, for a result that is cached with them."""
+    kept: list[Remark] = []
+    token = _kept.set(kept)
+    try:
+        yield kept
+    finally:
+        _kept.reset(token)
+
+
+def warn_of(name: object, text: str, kind: str | None = None) -> None:
+    """Log a remark about a file: the first of each kind in a run as a warning, later ones at debug level.
 
     Args:
         name: The file.
         text: The remark, without full stop.
         kind: What counts as the same remark; None: the text, whatever its numbers.
     """
+    kept = _kept.get()
+    if kept is not None:
+        kept.append(Remark(name, text, kind))
+        return
     text = " ".join(text.split()).rstrip(".")
     kind = kind or re.sub(r"\d+", "0", text)[:100]
-    first = kind not in _said and len(_said) < _MOST_KINDS
+    said = memory().kinds
+    first = kind not in said and len(said) < _MOST_KINDS
     if first:
-        _said.add(kind)
+        said.add(kind)
     _log.log(logging.WARNING if first else logging.DEBUG, "%s: %s", name, text)
 
 

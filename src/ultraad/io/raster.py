@@ -128,12 +128,14 @@ def read_raster(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
         DataError: If the file is damaged, too small, too large, or has no such frame.
     """
     with open_raster(path, frame=frame) as picture:
-        least = _folder_depth(path.parent, path.suffix) if picture.mode.startswith("I") else 0
+        least = 0
+        if picture.mode.startswith("I"):
+            least = _folder_depth(path.parent, path.suffix, path.parent.stat().st_mtime_ns)
         return to_rgb8(picture, name=path, least_depth=least)
 
 
 @lru_cache(maxsize=64)
-def _folder_depth(folder: Path, suffix: str) -> int:
+def _folder_depth(folder: Path, suffix: str, mtime_ns: int) -> int:  # noqa: ARG001 - a folder with new files is another
     """Largest depth in bits among the 16-bit grey pictures of a folder, so that dark ones are not shown brighter.
 
     At most 50 files are read, spread evenly over the sorted names; those that cannot be read have no say.

@@ -16,6 +16,7 @@ from ultraad.data.preprocess import Preprocess
 from ultraad.data.sources import is_normal
 from ultraad.data.support import Fingerprint, digest, fingerprints, fingerprints_of, load_support
 from ultraad.errors import ConfigError
+from ultraad.io.faults import one_run
 from ultraad.methods._base import Method, MethodInfo
 from ultraad.model.calibration import CalibrationConfig, cross_validate, fixed
 from ultraad.model.model import Model
@@ -27,6 +28,7 @@ _AUXILIARY_BATCH = 8
 """Images per step for methods without an option for it (APRIL-GAN and AnomalyCLIP use 8)."""
 
 
+@one_run()
 def adapt(
     support: SupportSet | str | Path | None = None,
     *,

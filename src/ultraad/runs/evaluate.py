@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ultraad.data import sources
 from ultraad.data.support import check_leakage
 from ultraad.errors import DataError, LeakageError
+from ultraad.io.faults import one_run
 from ultraad.io.files import write_json
 from ultraad.metrics.bootstrap import RESAMPLES
 from ultraad.model.predictor import Predictor
@@ -20,6 +21,7 @@ from ultraad.runs.judge import evaluation_of, in_classes, judged, unseen
 from ultraad.types import Sample
 
 
+@one_run()
 def evaluate(
     model: Predictor,
     data: str | Path | Sequence[Sample],

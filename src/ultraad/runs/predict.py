@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ultraad.data.samples import samples_of
+from ultraad.io.faults import one_run
 from ultraad.model.predictor import Predictor
 from ultraad.report.run.page import render
 from ultraad.results.folder import RunFolder
@@ -13,6 +14,7 @@ from ultraad.results.row import DataFacts
 from ultraad.runs.job import Outcome, facts, failing, finishing
 
 
+@one_run()
 def predict(
     model: Predictor,
     paths: str | Path | Iterable[str | Path],

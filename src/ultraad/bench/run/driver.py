@@ -26,6 +26,7 @@ from ultraad.bench.run.work import Encode, encode, forget, run_job, without_resu
 from ultraad.config import dump
 from ultraad.data.support import save_support
 from ultraad.errors import ConfigError
+from ultraad.io.faults import one_run
 from ultraad.io.files import ensure_writable, write_bytes
 from ultraad.io.lock import lock_folder
 from ultraad.model.record import versions
@@ -49,6 +50,7 @@ class RunCounts:
     seconds: float
 
 
+@one_run()
 def run(
     recipe: Recipe,
     output: str | Path,

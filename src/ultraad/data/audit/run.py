@@ -14,6 +14,7 @@ from ultraad.data import sources
 from ultraad.data.audit.duplicates import clusters, exact_groups, near_pairs
 from ultraad.data.audit.measure import Measured, measure
 from ultraad.data.audit.report import AuditReport, ClassCount, Finding, Severity, TagCount, worst_first
+from ultraad.io.faults import one_run
 from ultraad.io.names import stem_of, summary
 from ultraad.types import Sample
 
@@ -24,6 +25,7 @@ _STOCK_SHARE = 0.5  # of all images, from which one patient with every class may
 _NO_CLASS = "(no class)"
 
 
+@one_run()
 def audit(root: Path | str, *, layout: str = "auto", progress: Callable[[int, int], None] | None = None) -> AuditReport:
     """Check a data set.
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ultraad import io
 from ultraad.errors import DataError
+from ultraad.io.faults import one_run
 from ultraad.io.find import is_output, natural_pieces, no_picture, walk
 from ultraad.io.image import is_dicom
 from ultraad.io.names import is_mask_folder, is_nobody, named_like_mask, stem_of, summary
@@ -88,6 +89,7 @@ class Source:
             _log.warning("%s", summary(unused))
         return samples
 
+    @one_run()
     def samples(self, root: Path) -> list[Sample]:
         """As :meth:`scan`, without the warning about files that are not used."""
         if not self.matches(root):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ultraad.data import sources
 from ultraad.errors import ConfigError, DataError, first_names
+from ultraad.io.faults import one_run
 from ultraad.io.files import sha256
 from ultraad.registry import did_you_mean
 from ultraad.rng import seeded
@@ -20,6 +21,7 @@ from ultraad.types import Sample, SupportSet
 _log = logging.getLogger(__name__)
 
 
+@one_run()
 def draw_support(
     root: Path | str,
     *,
@@ -96,6 +98,7 @@ def draw_support(
     return _support(drawn, order, normal, shots=shots, seed=seed, source=f"{layout}:{root}")
 
 
+@one_run()
 def support_from_folder(
     root: Path | str,
     *,
