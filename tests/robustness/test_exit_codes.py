@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,10 +17,12 @@ import pytest
 from tests.helpers import picture, save, write_busi
 from ultraad.cli import main
 from ultraad.errors import DataError
+from ultraad.metrics.summary import Evaluation
 from ultraad.model.adapt import zero_shot
 from ultraad.model.model import Model
 from ultraad.results import folder as results
 from ultraad.results.folder import read_errors, read_rows
+from ultraad.runs.evaluate import evaluate
 from ultraad.runs.predict import predict
 
 ZERO_SHOT = ("zero-shot", "--backbone", "tiny", "--device", "cpu")
@@ -128,6 +131,49 @@ def test_an_image_that_cannot_be_written_is_its_own_failure(
     assert "could not be written" in read_errors(tmp_path / "out")[0][1]
     assert [Path(row.id).name for row in read_rows(tmp_path / "out")] == ["0.png", "1.png", "2.png", "4.png"]
     assert json.loads((tmp_path / "out" / "run.json").read_text())["failed"] == 1
+
+
+def test_what_cannot_be_written_or_measured_is_in_no_row_and_no_metric(
+    model: Model, busi_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, add = results.write_image, Evaluation.add
+
+    def failing(path, image):
+        if "benign_(2)" in path.name:
+            raise MemoryError
+        write(path, image)
+
+    def fussy(self, **facts):
+        if "benign (3)" in facts["id"]:
+            raise DataError("cannot be measured")
+        return add(self, **facts)
+
+    whole = evaluate(model, busi_dir, bootstrap=0)
+    monkeypatch.setattr(results, "write_image", failing)
+    monkeypatch.setattr(Evaluation, "add", fussy)
+    found = evaluate(model, busi_dir, output=tmp_path, bootstrap=0)
+    failed = {"benign/benign (2).png", "benign/benign (3).png"}
+    assert set(found["failed"]) == failed == {id_ for id_, _ in read_errors(tmp_path)}
+    rows = [row.id for row in read_rows(tmp_path)]
+    assert len(rows) == found["n"]["images"] == whole["n"]["images"] - 2
+    assert failed.isdisjoint(rows)
+    assert len(list((tmp_path / "overlays").iterdir())) == len(rows)
+    assert json.loads((tmp_path / "metrics.json").read_text())["n"] == found["n"]
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert (run["images"], run["failed"]) == (len(rows), 2)
+
+
+def test_an_evaluation_into_a_full_disk_has_no_metrics(
+    model: Model, busi_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path, line):
+        raise DataError(f"{path} cannot be appended to: No space left on device") from OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(results, "append_line", full)
+    with pytest.raises(DataError, match="No space left"):
+        evaluate(model, busi_dir, output=tmp_path, bootstrap=0)
+    assert not (tmp_path / "metrics.json").exists()
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
 
 
 def test_an_error_of_the_program_itself_is_not_taken_for_an_image(model: Model, five: Path, monkeypatch) -> None:

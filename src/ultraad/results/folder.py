@@ -8,6 +8,8 @@
 
 A line is written after its pictures, so every file that ``predictions.jsonl`` names exists. Threads draw and write the
 pictures while the next images are predicted; the lines keep the order of :meth:`RunFolder.add`.
+
+An image has either a line in ``predictions.jsonl``, and then it counts in the metrics, or one in ``errors.jsonl``.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ import logging
 import re
 import shutil
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -61,6 +64,8 @@ class RunFolder:
             removed, with a warning.
         overlays: Write overlays.
         maps: Write maps.
+        measure: Called with each result when its pictures are written, before its line; a DataError makes the result a
+            failure.
 
     Raises:
         DataError: If the folder cannot be written to, holds results of another model or command, or another run is
@@ -80,10 +85,12 @@ class RunFolder:
         wanted: Collection[str] = (),
         overlays: bool = True,
         maps: bool = True,
+        measure: Callable[[Result], object] | None = None,
     ) -> None:
         self.folder = ensure_writable(folder)
         self._run = run
         self._overlays, self._maps = overlays, maps
+        self._measure = measure
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
         self._lock = lock_folder(self.folder)
@@ -93,7 +100,7 @@ class RunFolder:
             self._lock.release()
             raise
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ultraad-writer")
-        self._unwritten: deque[tuple[ImageRow, Future[InputFile | None]]] = deque()
+        self._unwritten: deque[tuple[Result, ImageRow, Future[InputFile | None]]] = deque()
 
     def _continue(self, *, resume: bool, wanted: set[str]) -> None:
         """Prepare the folder: keep or remove what an earlier run left."""
@@ -142,7 +149,7 @@ class RunFolder:
             self.fail(s.id, f"{s.id} could not be written: {brief(e)}")
             return
         pictures = self._writers.submit(self._draw, result, row, threshold=calibration.pixel_threshold)
-        self._unwritten.append((row, pictures))
+        self._unwritten.append((result, row, pictures))
         self._write_lines(_WAITING)
 
     def _row(self, result: Result, calibration: Calibration) -> ImageRow:
@@ -214,17 +221,30 @@ class RunFolder:
     def _write_lines(self, most: int) -> None:
         """Append the lines of the oldest predictions, each after its pictures, until at most ``most`` wait."""
         while len(self._unwritten) > most:
-            row, pictures = self._unwritten[0]
+            result, row, pictures = self._unwritten[0]
             wait([pictures])  # if this is interrupted, the line is still in the queue
             self._unwritten.popleft()
             e = pictures.exception()
             if isinstance(e, DataError) and getattr(e.__cause__, "errno", None) not in _ONE_FILE:
                 raise e  # a full disk or a missing folder: no other image can be written either
             if e is not None:
-                self.fail(row.id, f"{row.id} could not be written: {brief(e)}")
+                self._discard(row, f"{row.id} could not be written: {brief(e)}")
+                continue
+            try:
+                if self._measure is not None:
+                    self._measure(result)
+            except DataError as unmeasured:
+                self._discard(row, str(unmeasured))
                 continue
             append_line(self.folder / PREDICTIONS, row.model_copy(update={"file": pictures.result()}).to_json())
             self.done.add(row.id)
+
+    def _discard(self, row: ImageRow, reason: str) -> None:
+        """Record a failure, and remove the pictures of it that were written."""
+        for name in (row.map, row.overlay):
+            with suppress(OSError):  # a folder in the picture's place
+                (self.folder / (name or "")).unlink()
+        self.fail(row.id, reason)
 
     def _write_run(self, status: Status, **facts: float | None) -> None:
         write_json(self.folder / RUN, self._run.model_copy(update={"status": status, **facts}).to_dict())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from ultraad.report.run.page import render
 from ultraad.results.folder import METRICS, RunFolder
 from ultraad.results.row import DataFacts, LeakageFacts
 from ultraad.runs.job import facts, failing, finishing
-from ultraad.runs.judge import evaluation_of, in_classes, judged, unseen
+from ultraad.runs.judge import evaluation_of, in_classes, judged, measure, unseen
 from ultraad.types import Sample
 
 
@@ -78,19 +79,24 @@ def evaluate(
     evaluation = evaluation_of(model)
     folder = None
     if output is not None:
-        folder = RunFolder(output, facts(model, "evaluate", data=about, leakage=leakage), resume=False, maps=False)
+        run = facts(model, "evaluate", data=about, leakage=leakage)
+        folder = RunFolder(output, run, resume=False, maps=False, measure=partial(measure, evaluation=evaluation))
 
-    failed: dict[str, str] = {}
+    failed: dict[str, str] = {} if folder is None else folder.failed
     with finishing(folder) as outcome:
         note = failing(folder, failed)
         results = model.predict_many(samples, batch_size=batch_size, on_error=note)
-        for result, _ in judged(results, evaluation, on_error=note):
-            outcome.predicted += 1
+        if folder is None:
+            results = (result for result, _ in judged(results, evaluation, on_error=note))
+        for result in results:
             if folder is not None:
                 folder.add(result, model.calibration)
+            outcome.predicted += 1
             if progress is not None:
                 progress(outcome.predicted + len(failed), len(samples))
-        if not outcome.predicted:
+        if folder is not None:
+            folder.flush()
+        if len(failed) == len(samples):
             first = next(iter(failed.values()))
             msg = f"none of the {len(samples)} images could be evaluated; the first: {first}"
             raise DataError(msg)
@@ -99,7 +105,6 @@ def evaluate(
             write_json(folder.folder / METRICS, found)
     if folder is not None:
         render(folder.folder)
-        failed |= folder.failed  # also what was measured but could not be written
     return {**found, "failed": failed}
 
 

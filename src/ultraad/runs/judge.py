@@ -25,6 +25,29 @@ def evaluation_of(model: Predictor) -> Evaluation:
     )
 
 
+def measure(result: Result, evaluation: Evaluation) -> Mapping[str, float | None] | None:
+    """Add one result to an evaluation.
+
+    Returns:
+        Its own pixel metrics (:meth:`~ultraad.metrics.summary.Evaluation.add`).
+
+    Raises:
+        DataError: If it cannot be measured; the evaluation is then unchanged.
+    """
+    s, p = result.sample, result.prediction
+    return evaluation.add(
+        id=s.id,
+        score=p.score,
+        anomalous=s.anomalous,
+        map=p.map,
+        mask=result.mask,
+        probs=p.probs,
+        label=s.label,
+        group=s.group,
+        tags=s.tags,
+    )
+
+
 def judged(
     results: Iterable[Result], evaluation: Evaluation, *, on_error: Callable[[Sample, DataError], None] | None = None
 ) -> Iterator[tuple[Result, Mapping[str, float | None] | None]]:
@@ -36,26 +59,15 @@ def judged(
         on_error: Called for each result that cannot be measured, which is then skipped; None raises.
 
     Yields:
-        Each result with its own pixel metrics (:meth:`~ultraad.metrics.summary.Evaluation.add`).
+        Each result with its own pixel metrics.
     """
     for result in results:
-        s, p = result.sample, result.prediction
         try:
-            pixels = evaluation.add(
-                id=s.id,
-                score=p.score,
-                anomalous=s.anomalous,
-                map=p.map,
-                mask=result.mask,
-                probs=p.probs,
-                label=s.label,
-                group=s.group,
-                tags=s.tags,
-            )
+            pixels = measure(result, evaluation)
         except DataError as e:
             if on_error is None:
                 raise
-            on_error(s, e)
+            on_error(result.sample, e)
         else:
             yield result, pixels
 
