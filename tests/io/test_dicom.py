@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from pydicom.uid import (
 )
 
 from ultraad.errors import DataError
-from ultraad.io import count_frames, dicom, image_size, read_image
+from ultraad.io import count_frames, dicom, dicom_codecs, dicom_pixels, image_size, read_image
 
 H, W = 24, 38
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -221,7 +222,7 @@ def test_grey_by_table_equals_grey_by_pixel(kind, photometric):
     stored = np.random.default_rng(0).integers(limits.min, limits.max, (300, 300), kind, endpoint=True)
     stored[0, :2] = limits.min, limits.max
     ds = make(stored, photometric, RescaleSlope="0.5", RescaleIntercept="-10", WindowCenter="20", WindowWidth="90")
-    np.testing.assert_array_equal(dicom._grey_to_byte(stored, ds), dicom._grey_chain(stored, ds))
+    np.testing.assert_array_equal(dicom_pixels._grey_to_byte(stored, ds), dicom_pixels._grey_chain(stored, ds))
 
 
 def test_window_of_width_zero_is_ignored(path):
@@ -427,7 +428,10 @@ def test_without_preamble_or_suffix(tmp_path, rgb):
 
 @pytest.mark.parametrize(
     ("syntax", "advice"),
-    [(JPEGLSLossless, "pyjpegls"), (JPEGLosslessSV1, "pylibjpeg-libjpeg"), (HEVCMP51, "video: export the frames")],
+    [
+        *((syntax, re.escape("pip install 'ultraad[dicom-codecs]'")) for syntax in (JPEGLSLossless, JPEGLosslessSV1)),
+        (HEVCMP51, "video: export the frames"),
+    ],
 )
 def test_encodings_without_a_decoder_are_named(path, rgb, syntax, advice, monkeypatch):
     ds = make(rgb, "RGB", syntax=syntax)
@@ -438,7 +442,8 @@ def test_encodings_without_a_decoder_are_named(path, rgb, syntax, advice, monkey
     class Nothing:
         is_available = False
 
-    if syntax != HEVCMP51:  # so that the test holds where the plug-in is installed
+    monkeypatch.setattr(dicom_codecs, "installed", lambda: False)
+    if syntax != HEVCMP51:  # so that the test holds where a plug-in of pydicom is installed
         monkeypatch.setattr(dicom, "get_decoder", lambda _: Nothing)
     with pytest.raises(DataError, match=advice) as caught:
         read_image(path)

@@ -1,8 +1,7 @@
 """Ultrasound DICOM: one frame as 8-bit RGB, and the header facts that ultraad uses.
 
-The only module that imports pydicom. Grey values go through the steps of the standard (PS3.3 C.11): stored values,
-modality rescale or LUT, VOI window or LUT, then 8 bits, then inversion for MONOCHROME1. The 8-bit step scales the whole
-range that the steps can produce, not the minimum and maximum of the picture.
+Only this module and ``dicom_pixels`` import pydicom. ``dicom_codecs`` decodes what pydicom cannot, and ``dicom_pixels``
+turns stored values into those that are shown.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import convert_color_space
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     UID,
@@ -29,13 +28,15 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
     RLELossless,
 )
 
 from ultraad.errors import DataError
-from ultraad.io.brightness import grey_depth, note_depth
+from ultraad.io import dicom_codecs
 from ultraad.io.dicom_frames import check_coded, check_inflated, fragments, pixel_bytes, plausible
 from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, spacing_mm, text_of, value_of
+from ultraad.io.dicom_pixels import to_rgb8
 from ultraad.io.faults import Faults, Remark, keeping_remarks, warn_of
 from ultraad.io.names import is_nobody
 from ultraad.io.raster import MAX_FRAMES, check_size, open_file
@@ -52,15 +53,7 @@ _TAGS = (  # only these are read and cached; private tags can be larger than the
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
 )
 
-_PLUGINS = (  # start of the transfer syntax UID, what to install
-    ("1.2.840.10008.1.2.4.80", "pip install pyjpegls"),
-    ("1.2.840.10008.1.2.4.81", "pip install pyjpegls"),
-    ("1.2.840.10008.1.2.4.5", "pip install pylibjpeg-libjpeg"),  # JPEG, 12-bit and lossless
-    ("1.2.840.10008.1.2.4.7", "pip install pylibjpeg-libjpeg"),  # JPEG lossless
-    ("1.2.840.10008.1.2.4.9", "pip install pylibjpeg-openjpeg"),  # JPEG 2000
-    ("1.2.840.10008.1.2.4.20", "pip install pylibjpeg-openjpeg"),  # HTJ2K
-    ("1.2.840.10008.1.2.4.10", "video: export the frames as PNG or uncompressed DICOM"),  # MPEG-2, H.264, HEVC
-)
+_VIDEO = "1.2.840.10008.1.2.4.10"  # start of the transfer syntax UID of MPEG-2, H.264 and HEVC
 
 
 class _Parsed(NamedTuple):
@@ -124,7 +117,7 @@ def metadata(path: Path) -> Metadata:
             manufacturer=text_of(ds, "Manufacturer"),
             model=text_of(ds, "ManufacturerModelName"),
             photometric=str(ds.PhotometricInterpretation),
-            transfer_syntax=_transfer_syntax(ds).name,
+            transfer_syntax=_name(_transfer_syntax(ds)),
         )
 
 
@@ -151,9 +144,9 @@ def read_frame(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
     if not 0 <= frame < parsed.frames:
         msg = f"{path} has {parsed.frames} frame(s), but frame {frame} was requested; frames count from 0"
         raise DataError(msg)
-    _check_codec(syntax, path)
-    with _faults(path, f"pixel data ({syntax.name})"):
-        return _to_rgb8(_decode(path, parsed, syntax, frame), for_frame(parsed.header, frame, path), path)
+    _check_codec(syntax, path, bits=parsed.header.BitsStored)
+    with _faults(path, f"pixel data ({_name(syntax)})"):
+        return to_rgb8(_decode(path, parsed, syntax, frame), for_frame(parsed.header, frame, path), path)
 
 
 def check_decodable(path: Path, *, frames: int) -> None:
@@ -239,7 +232,7 @@ def _find_frames(file: BufferedReader, ds: Dataset, path: Path, *, size: int, in
     if inflated is not None:
         native = inflated if declared else 0  # without a number of frames: one
     else:
-        native = pixel_bytes(file, size, little=_transfer_syntax(ds).is_little_endian)
+        native = pixel_bytes(file, size, little=_transfer_syntax(ds) != ExplicitVRBigEndian)
     if native is not None:
         frames, remark = plausible(max(0, declared), native // frame_bytes, path)
         found = _Parsed(ds, frames, None, None)
@@ -274,14 +267,30 @@ def _decode(path: Path, parsed: _Parsed, syntax: UID, frame: int) -> NDArray[Any
         whole.NumberOfFrames = parsed.frames
         return pixel_array(whole, index=frame)
     if parsed.encapsulated is not None:
-        _check_coded(path, parsed, frame)
+        code = _checked_code(path, parsed, frame)
+        if _by_extra(syntax, bits=ds.BitsStored):
+            return _decode_by_extra(code, ds, syntax)
     table: dict[str, Any] = {} if offsets is None else {"extended_offsets": offsets}
     return pixel_array(  # reads only the bytes of this frame
         path, index=frame, transfer_syntax_uid=syntax, number_of_frames=parsed.frames, **described, **table
     )
 
 
-def _check_coded(path: Path, parsed: _Parsed, frame: int) -> None:
+def _decode_by_extra(code: bytes, ds: Dataset, syntax: UID) -> NDArray[Any]:
+    pixels = dicom_codecs.decode(code, syntax, samples=int(ds.SamplesPerPixel))
+    if pixels.shape[:2] != _size(ds):
+        msg = f"the compressed picture is {pixels.shape[1]} x {pixels.shape[0]}, but the header says {_size(ds)[::-1]}"
+        raise ValueError(msg)
+    if str(ds.PhotometricInterpretation).startswith("YBR_FULL") and dicom_codecs.keeps_colours(syntax):
+        return convert_color_space(pixels, "YBR_FULL", "RGB")
+    if ds.PixelRepresentation == 1:
+        unused = 8 * pixels.dtype.itemsize - int(ds.BitsStored)
+        return (pixels << unused).view(f"i{pixels.dtype.itemsize}") >> unused
+    return pixels
+
+
+def _checked_code(path: Path, parsed: _Parsed, frame: int) -> bytes:
+    """A compressed frame; refused if it is larger than the header says, before a codec allocates it."""
     ds, offsets = parsed.header, parsed.offsets
     if offsets is None and "ExtendedOffsetTable" in ds:
         offsets = ds.ExtendedOffsetTable, ds.ExtendedOffsetTableLengths
@@ -290,93 +299,38 @@ def _check_coded(path: Path, parsed: _Parsed, frame: int) -> None:
         code = get_frame(file, frame, extended_offsets=offsets, number_of_frames=parsed.frames)
     rle = _transfer_syntax(ds) == RLELossless
     check_coded(code, _size(ds), pixel_bits=ds.SamplesPerPixel * ds.BitsAllocated if rle else None)
+    return code
 
 
-def _to_rgb8(stored: NDArray[Any], ds: Dataset, path: Path) -> NDArray[np.uint8]:
-    photometric = str(ds.PhotometricInterpretation)
-    if photometric == "PALETTE COLOR":
-        return _palette_to_rgb8(stored, ds)
-    if photometric.startswith("MONOCHROME"):
-        return np.stack([_grey_to_byte(stored, _with_used_bits(stored, ds, path))] * 3, axis=-1)  # (h w 3)
-    if stored.ndim != 3 or stored.shape[-1] != 3:
-        msg = f"photometric interpretation {photometric} with {int(ds.SamplesPerPixel)} sample(s) per pixel"
-        raise ValueError(msg)
-    if stored.dtype == np.uint8:
-        return stored
-    top = 2 ** int(_with_used_bits(stored, ds, path).BitsStored) - 1
-    return np.asarray(np.rint(np.minimum(stored * (255.0 / top), 255.0)), dtype=np.uint8)
+def _by_extra(syntax: UID, *, bits: int) -> bool:
+    """Whether the extra decodes a frame; 8-bit colour in "JPEG Extended" is left to Pillow, which undoes YBR."""
+    extended = syntax == JPEGExtended12Bit and bits <= 8
+    return dicom_codecs.in_extra(syntax) and not extended and dicom_codecs.installed()
 
 
-def _with_used_bits(stored: NDArray[Any], ds: Dataset, path: Path) -> Dataset:
-    """The header with the depth that the pixels use, where it says more and no window or table decides.
-
-    BitsStored 16 is often only the size of the container. Fewer bits are taken as they are, unless the pixels need just
-    8, which would show them at a sixteenth of the brightness or less.
-    """
-    said = int(ds.BitsStored)
-    decided = ds.get("VOILUTSequence") or ds.get("ModalityLUTSequence") or "WindowWidth" in ds
-    if said not in (12, 14, 16) or decided or stored.dtype.kind not in "iu" or stored.min() < 0:
-        return ds
-    used = grey_depth(stored)
-    if said < 16 and used > 8:
-        return ds
-    note_depth(used, path, said=said)
-    if used >= said:
-        return ds
-    ds.BitsStored, ds.PixelRepresentation = used, 0  # the copy of this frame
-    return ds
-
-
-def _palette_to_rgb8(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
-    entries, first, _ = ds.RedPaletteColorLookupTableDescriptor
-    index = np.arange(entries or 2**16)  # 0 entries mean 65536, PS3.3 C.7.6.3.1.5
-    table = apply_color_lut(index + first, ds)[:, :3]  # (entries 3)
-    if table.max() > 255:  # else the table says 16 bits but uses only the lower byte
-        table = table >> 8
-    return np.asarray(table.astype(np.uint8)[np.clip(stored.astype(np.int64) - first, 0, index[-1])])
-
-
-def _grey_to_byte(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
-    """The grey steps, computed once for each possible stored value instead of once for each pixel."""
-    low, high = int(stored.min()), int(stored.max())
-    if stored.dtype.itemsize > 2 or high - low >= stored.size:
-        return _grey_chain(stored, ds)
-    table = _grey_chain(np.arange(low, high + 1).astype(stored.dtype), ds)
-    return table[stored.astype(np.intp) - low]
-
-
-def _grey_chain(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
-    values = apply_modality_lut(stored, ds)
-    if ds.get("VOILUTSequence") or "WindowWidth" in ds:
-        values = apply_voi_lut(values, ds)
-    low, high = _display_range(ds)
-    grey = np.rint(np.clip((values - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.uint8)
-    return 255 - grey if ds.PhotometricInterpretation == "MONOCHROME1" else grey
-
-
-def _display_range(ds: Dataset) -> tuple[float, float]:
-    """Smallest and largest value the grey steps can produce: of the VOI LUT, the modality LUT, or the stored bits."""
-    for sequence in ("VOILUTSequence", "ModalityLUTSequence"):
-        if ds.get(sequence):
-            return 0.0, 2.0 ** int(ds[sequence].value[0].LUTDescriptor[2]) - 1
-    bits, signed = int(ds.BitsStored), bool(ds.get("PixelRepresentation", 0))
-    low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
-    slope, intercept = float(ds.get("RescaleSlope", 1)), float(ds.get("RescaleIntercept", 0))
-    low, high = sorted((low * slope + intercept, high * slope + intercept))
-    return low, high
-
-
-def _check_codec(syntax: UID, path: Path) -> None:
+def _check_codec(syntax: UID, path: Path, *, bits: int) -> None:
+    if _by_extra(syntax, bits=bits):
+        return
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         available = False
     else:
         available = not syntax.is_encapsulated or decoder.is_available
+    if syntax == JPEGExtended12Bit and bits > 8:  # these two decode 8 bits only
+        available = bool(set(decoder.available_plugins) - {"pillow", "gdcm"})
     if not available:
-        advice = next((advice for prefix, advice in _PLUGINS if syntax.startswith(prefix)), "export it uncompressed")
-        msg = f"{path} is encoded as {syntax.name}, which cannot be decoded here; {advice}"
+        advice = "export it uncompressed"
+        if dicom_codecs.in_extra(syntax):
+            advice = dicom_codecs.INSTALL
+        elif syntax.startswith(_VIDEO):
+            advice = "it is a video: export the frames as PNG or uncompressed DICOM"
+        msg = f"{path} is encoded as {_name(syntax)}, which cannot be decoded here; {advice}"
         raise DataError(msg)
+
+
+def _name(syntax: UID) -> str:
+    return dicom_codecs.name_of(syntax) or str(syntax.name)
 
 
 def _transfer_syntax(ds: Dataset) -> UID:

@@ -15,7 +15,10 @@ _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"UN")  # whose length has 4 bytes after 2 reserved ones, PS3.5 7.1.2
 _MAX_INFLATED = 4 * MAX_PIXELS  # bytes
 _CHUNK = 1 << 20
-_PICTURE_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")  # JPEG, JPEG 2000, JP2
+_PICTURE_STARTS = (  # JPEG, JPEG 2000, JP2, JPEG XL bare and in boxes
+    *(b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP", b"\xff\x0a", b"\0\0\0\x0cJX"),
+)
+_JPEG_LS_FRAME = 0xF7  # marker of the frame header, ISO 14495-1 C.1.1
 
 
 class Fragments(NamedTuple):
@@ -139,7 +142,7 @@ def check_coded(code: bytes, hw: tuple[int, int], *, pixel_bits: int | None) -> 
     Raises:
         ValueError: If it is larger.
     """
-    coded = _coded_size(code)
+    coded = coded_size(code)
     h, w = hw
     if coded is not None and (coded[0] * coded[1] > MAX_PIXELS or coded[0] > h or coded[1] > w):
         msg = f"the compressed picture is {coded[1]} x {coded[0]} pixels, but the header says {w} x {h}"
@@ -149,16 +152,42 @@ def check_coded(code: bytes, hw: tuple[int, int], *, pixel_bits: int | None) -> 
         raise ValueError(msg)
 
 
-def _coded_size(code: bytes) -> tuple[int, int] | None:
-    """(height, width) that a JPEG or JPEG 2000 picture states in itself; None if it cannot be found."""
+def coded_size(code: bytes) -> tuple[int, int] | None:
+    """(height, width) that a JPEG, JPEG-LS, JPEG 2000 or JPEG XL picture states in itself; None if not found."""
     at = code.find(b"\xff\x4f\xff\x51", 0, 4096)
     if at >= 0 and len(code) >= at + 24:  # SIZ marker: ISO 15444-1 A.5.1
         right, bottom, left, top = (int.from_bytes(code[at + k : at + k + 4], "big") for k in (8, 12, 16, 20))
         return bottom - top, right - left
+    if code.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        return _jpeg_xl_size(code)
     at = 2
     while code[:2] == b"\xff\xd8" and at + 9 <= len(code) and code[at] == 0xFF:
         marker = code[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame: ITU-T T.81 B.2.2
+        if (
+            0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
+        ) or marker == _JPEG_LS_FRAME:  # ITU-T T.81 B.2.2
             return int.from_bytes(code[at + 5 : at + 7], "big"), int.from_bytes(code[at + 7 : at + 9], "big")
         at += 2 + int.from_bytes(code[at + 2 : at + 4], "big") if marker != 0xFF else 1
     return None
+
+
+def _jpeg_xl_size(code: bytes) -> tuple[int, int] | None:
+    """The SizeHeader of a codestream, ISO 18181-1 D.2, bare or in a file with boxes."""
+    at = code.find(b"\xff\x0a", 0, 4096)
+    if at < 0:
+        return None
+    bits, used = int.from_bytes(code[at + 2 : at + 18], "little"), 0
+
+    def take(count: int) -> int:
+        nonlocal used
+        used += count
+        return (bits >> (used - count)) & ((1 << count) - 1)
+
+    def side() -> int:
+        return 8 * (1 + take(5)) if small else 1 + take((9, 13, 18, 30)[take(2)])
+
+    small = take(1)
+    height = side()
+    ratio = take(3)
+    up, down = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
+    return height, height * up // down if ratio else side()
