@@ -12,6 +12,8 @@ from tests import helpers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ultraad.model.model import Model
+
 
 @pytest.fixture(scope="session")
 def layouts() -> dict[str, Callable[[Path], Path]]:
@@ -54,6 +56,24 @@ def dicom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     helpers.write_dicom(root / "normal" / "b.dcm", patient="Roe", frames=3, seed=10)
     helpers.write_dicom(root / "lesion" / "c.dcm", patient="Doe", seed=20)
     return root
+
+
+@pytest.fixture(scope="session")
+def busi_model(busi_dir: Path) -> Model:
+    """UltraAD adapted to ``busi_dir``: score, map and classes."""
+    from tests.adapted import adapted
+
+    return adapted(busi_dir)
+
+
+@pytest.fixture(scope="session")
+def onnx_dir(busi_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``busi_model``, exported for ONNX Runtime, which takes seconds."""
+    from ultraad.export import write
+
+    folder = tmp_path_factory.mktemp("exported") / "onnx"
+    write.export(busi_model, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

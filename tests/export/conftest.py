@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapted import QUICK, adapted
+from tests.adapted import QUICK
 from ultraad.data.support import draw_support
 from ultraad.export import write
 from ultraad.model.adapt import adapt
@@ -12,9 +12,9 @@ from ultraad.model.model import Model
 
 
 @pytest.fixture(scope="session")
-def model(busi_dir: Path) -> Model:
+def model(busi_model: Model) -> Model:
     """UltraAD: score, map and classes."""
-    return adapted(busi_dir)
+    return busi_model
 
 
 @pytest.fixture(scope="session")
@@ -24,11 +24,9 @@ def other(busi_dir: Path) -> Model:
 
 
 @pytest.fixture(scope="session")
-def onnx(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def onnx(onnx_dir: Path) -> Path:
     """``model``, exported for ONNX Runtime. Tests must not change it; copy first."""
-    folder = tmp_path_factory.mktemp("exported") / "onnx"
-    write.export(model, folder)
-    return folder
+    return onnx_dir
 
 
 @pytest.fixture(scope="session")

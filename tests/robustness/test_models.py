@@ -14,7 +14,6 @@ import pytest
 from tests.adapted import adapted
 from ultraad.data.support import draw_support
 from ultraad.errors import BundleError
-from ultraad.export import write
 from ultraad.model import exported
 from ultraad.model.adapt import adapt, zero_shot
 from ultraad.model.model import load
@@ -144,16 +143,20 @@ def test_an_honest_model_loads_with_its_digest(saved: Path, tmp_path: Path) -> N
     assert load(zero.save(tmp_path / "zero")).digest == zero.digest
 
 
-def test_an_edited_export_is_refused_and_one_of_an_earlier_version_is_read(folder_dir: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "onnx"
-    write.export(adapted(folder_dir), folder)
+def test_an_edited_export_is_refused_and_one_of_an_earlier_version_is_named(
+    onnx_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(onnx_dir, tmp_path / "onnx"))
     whole = (folder / "exported.json").read_text(encoding="utf-8")
 
-    def refused(change: Callable[[dict[str, Any]], object], match: str) -> None:
+    def edited(change: Callable[[dict[str, Any]], object]) -> Path:
         (folder / "exported.json").write_text(whole, encoding="utf-8")
         edit(folder, change, "exported.json")
+        return folder
+
+    def refused(change: Callable[[dict[str, Any]], object], match: str) -> None:
         with pytest.raises(BundleError, match=match):
-            exported.load(folder)
+            exported.load(edited(change))
 
     refused(lambda c: c["calibration"].update(image_threshold=0.123), "was changed after it was made")
     refused(lambda c: c.update(classes=["normal", "malignant", "benign"]), "was changed after it was made")
@@ -164,6 +167,9 @@ def test_an_edited_export_is_refused_and_one_of_an_earlier_version_is_read(folde
     halved(folder)
     refused(lambda _: None, "was changed after it was made")
     (folder / "support.csv").write_text(listed, encoding="utf-8")
-    (folder / "exported.json").write_text(whole, encoding="utf-8")
-    edit(folder, lambda c: c.update(digest=exported.digest_of(c["exported"]["source"], c["files"])), "exported.json")
+    assert exported.load(edited(lambda _: None)).classes == ("normal", "benign", "malignant")
+    assert not caplog.records
+    edited(lambda c: c.update(digest=exported.digest_of(c["exported"]["source"], c["files"])))
     assert exported.load(folder).classes == ("normal", "benign", "malignant")
+    (record,) = caplog.records
+    assert f"{folder} is of an earlier version, which does not notice changed thresholds" in record.getMessage()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,6 +27,8 @@ from ultraad.model.predictor import Predictor
 from ultraad.model.record import Description, Record, check_files, learned_from, read_record
 from ultraad.model.runtimes import GRAPHS, open_session
 from ultraad.types import Geometry, Prediction
+
+_log = logging.getLogger(__name__)
 
 CONFIG = "exported.json"
 FORMAT: Final = "ultraad.exported/1"
@@ -155,7 +158,13 @@ def load(folder: str | Path, *, threads: int | None = None) -> ExportedModel:
     required = {GRAPHS[config.exported.runtime], SUPPORT, *([AUXILIARY] if config.origin.auxiliary else [])}
     check_files(folder, config.files, required=required, what=_WHAT)
     made_from = config.exported.source
-    if config.digest not in (digest_of(made_from, config.files, facts), digest_of(made_from, config.files)):
+    if config.digest == digest_of(made_from, config.files):
+        _log.warning(
+            "the exported model %s is of an earlier version, which does not notice changed thresholds and classes; "
+            "export the model again",
+            folder,
+        )
+    elif config.digest != digest_of(made_from, config.files, facts):
         msg = (
             f"the exported model {folder} was changed after it was made: its digest is not {config.digest[:16]}. "
             "Copy it again, or export the model again"
