@@ -49,8 +49,9 @@ def test_undefined_is_none_with_a_reason(case):
     assert normal["image_specificity"].value == pytest.approx((s < 0).mean())
     lesions = image_metrics(s, np.ones(150, bool))
     assert lesions["image_auroc"].reason == "no normal image"
-    assert lesions["sensitivity_at_90"].value is None
-    assert lesions["image_ap"].value == 1.0
+    for key in ("image_auroc", "image_ap", "image_f1_oracle", "sensitivity_at_90", "image_specificity"):
+        assert lesions[key].value is None, key
+        assert (lesions[key].low, lesions[key].high, lesions[key].reason) == (None, None, "no normal image")
     assert lesions["image_accuracy"].reason == "no stored image threshold"
     none = image_metrics([], [])
     assert list(none) == list(FORMULAS)

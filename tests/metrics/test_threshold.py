@@ -103,7 +103,24 @@ def test_pixel_dice_without_lesions():
     assert "1 images" in got.note
 
 
+@pytest.mark.parametrize("quantile", [0.5, 0.9, 0.99])
+def test_pixel_quantile_flags_at_most_that_share_of_normal_pixels(quantile):
+    maps = np.random.default_rng(0).integers(0, 50, (4, 15, 10)).astype(np.float32)
+    got = t.pixel_quantile(maps, quantile=quantile)
+    assert (maps >= got.value).mean() <= 1 - quantile
+    lower = maps[maps < got.value].max()
+    assert (maps >= lower).mean() > 1 - quantile, "no lower threshold does"
+    assert got.achieved == pytest.approx((maps < got.value).mean())
+    assert (got.n, got.note) == (4, "fitted on only 4 normal images")
+
+
+def test_pixel_quantile_without_maps():
+    assert t.pixel_quantile([]).value is None
+
+
 def test_bad_input_is_refused():
+    with pytest.raises(ConfigError, match="quantile"):
+        t.pixel_quantile([], quantile=99)
     with pytest.raises(ConfigError, match="specificity"):
         t.at_specificity([0.1], [False], specificity=90)
     with pytest.raises(DataError):

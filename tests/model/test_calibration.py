@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -101,6 +102,72 @@ def test_rules_and_leave_one_out(cross) -> None:
     assert cross(rule="f1")[0].rule.startswith("f1")
     found, _ = cross(folds=99)
     assert found.folds == 4, "never more folds than images of the smallest class"
+
+
+def only(batch: Batch, samples: Any, *, normal: bool) -> tuple[Batch, list[Any]]:
+    """The normal images of a support set, or its lesions."""
+    index = [i for i, label in enumerate(batch.labels.tolist()) if (label == 0) == normal]
+    return batch.select(index), [samples[i] for i in index]
+
+
+@pytest.fixture
+def part(folder_dir: Path):
+    """Cross-validation on a part of a support set; returns it with the batch and what is scored out of fold."""
+    backbone = load_backbone("tiny")
+    support = draw_support(folder_dir, shots=4)
+    whole = load_batch(support.samples, Preprocess(backbone.preprocess), classes=support.classes, normal_class="normal")
+    Brightness.seen.clear()
+
+    def run(*, normal: bool, groups: tuple[str | None, ...] | None = None, **options: Any):
+        batch, samples = only(whole, support.samples, normal=normal)
+        batch = replace(batch, groups=groups) if groups else batch
+        make = lambda: Brightness(backbone, classes=support.classes, normal_class="normal")  # noqa: E731
+        found = cross_validate(make, batch, samples, config=CalibrationConfig(**options), seed=0)
+        held: dict[str, np.ndarray] = {}
+        for seen in Brightness.seen:
+            rest = [i for i, id_ in enumerate(batch.ids) if id_ in seen]
+            for i in set(range(len(batch))) - set(rest):
+                dark = (batch.images[rest].mean() - batch.images[i].mean(0)).sigmoid()
+                held[batch.ids[i]] = dark.numpy()
+        return found, batch, held
+
+    return run
+
+
+def test_with_normal_images_alone_the_thresholds_are_quantiles_of_held_out_scores(part) -> None:
+    found, batch, held = part(normal=True)
+    assert set(held) == set(batch.ids)
+    scores = np.array([m.mean() for m in held.values()])
+    assert found.image_threshold == pytest.approx(scores.max(), abs=1e-6), "95 % of four are four"
+    lower, _, _ = part(normal=True, quantile=0.5, pixel_quantile=0.5)
+    assert (scores >= lower.image_threshold).sum() == 2
+    assert lower.pixel_threshold < found.pixel_threshold
+    maps = [batch.geometry[batch.ids.index(id_)].invert(m) for id_, m in held.items()]
+    pixels = np.concatenate([m.ravel() for m in maps])
+    assert found.pixel_threshold == pytest.approx(np.quantile(pixels, 0.99), abs=1e-3)
+    assert found.rule == "0.95 quantile of the scores of 4 held-out normal images, 0.99 quantile of their pixels"
+    assert "no sensitivity is known" in found.notes[0]
+    assert any("only 4 normal images" in note for note in found.notes)
+    assert "image_auroc" not in found.estimates
+
+
+def test_normal_images_of_one_patient_are_held_out_together(part) -> None:
+    found, batch, _ = part(normal=True, groups=("a", "a", "b", "b"))
+    assert (found.folds, found.grouped) == (2, True)
+    assert sorted(map(len, Brightness.seen)) == [2, 2]
+    assert {frozenset(seen) for seen in Brightness.seen} == {frozenset(batch.ids[:2]), frozenset(batch.ids[2:])}
+    alone, _, _ = part(normal=True, groups=("a", "a", "a", "a"))
+    assert (alone.folds, alone.image_threshold) == (0, FIXED)
+    assert "too few images or patients" in alone.notes[0]
+
+
+def test_with_lesions_alone_only_the_pixel_threshold_is_fitted(part) -> None:
+    found, batch, held = part(normal=False)
+    assert len(held) == len(batch) == 8
+    assert found.image_threshold == FIXED
+    assert found.pixel_threshold != FIXED
+    assert "no support image is normal" in found.rule
+    assert "no support image is normal" in found.notes[0]
 
 
 def test_too_little_support_gives_fixed_thresholds_and_says_so(folder_dir: Path) -> None:

@@ -38,15 +38,20 @@ class Counts:
 
 FORMULAS: Mapping[str, Callable[[Counts], Array]] = {
     "image_auroc": lambda c: curves.area(c.neg, c.pos),
-    "image_ap": lambda c: curves.average_precision(c.neg, c.pos),
+    "image_ap": lambda c: _beside_normals(c, curves.average_precision(c.neg, c.pos)),
     "sensitivity_at_90": lambda c: curves.sensitivity_at(c.neg, c.pos, specificity=0.90),
     "sensitivity_at_95": lambda c: curves.sensitivity_at(c.neg, c.pos, specificity=0.95),
-    "image_f1_oracle": lambda c: curves.f1_max(c.neg, c.pos),
+    "image_f1_oracle": lambda c: _beside_normals(c, curves.f1_max(c.neg, c.pos)),
     "image_accuracy": lambda c: ratio(c.true_positives + c.true_negatives, c.lesions + c.normals),
     "image_sensitivity": lambda c: ratio(c.true_positives, c.lesions),
     "image_specificity": lambda c: ratio(c.true_negatives, c.normals),
 }
 """Each metric (b,) from the counts, NaN where undefined; in the order of metrics.json."""
+
+
+def _beside_normals(c: Counts, value: Array) -> Array:
+    """The value (b,), NaN without a normal image: precision is 1 there, whatever the scores are."""
+    return np.where(c.normals > 0, value, np.nan)
 
 
 def statistics(scores: ArrayLike, anomalous: ArrayLike, *, threshold: float | None = None) -> Statistics:

@@ -312,6 +312,16 @@ class PixelMetrics:
         best = int(dice.argmax())
         return float(low[::-1][best]), min(float(dice[best]), 1.0)
 
+    def at_quantile(self, quantile: float) -> tuple[float, float] | None:
+        """The lowest threshold with at least this share of all pixels below it, and that share; None without images."""
+        low, high, mass = self._sketch.bins()
+        if not low.size:
+            return None
+        below = np.cumsum(mass[NEG] + mass[POS])
+        last = int(np.searchsorted(below, quantile * below[-1] * (1 - 1e-12)))  # the last bin below the threshold
+        above = np.nextafter(high[last], np.float32(np.inf))  # compared with maps in float32
+        return float(above), float(below[last] / below[-1])
+
     def table(self, *, bins: int = 2 * CLUSTER_BINS) -> PixelTable:
         """What the metrics need of each cluster, on one common score axis.
 

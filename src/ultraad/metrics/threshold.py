@@ -127,3 +127,31 @@ def pixel_dice(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -
         return Threshold(None, "dice", 0, note=f"needs lesion masks, got none in {pixels.images} images")
     note = f"fitted on only {pixels.lesions} lesion images" if pixels.lesions < FEW else None
     return Threshold(best[0], "dice", pixels.lesions, best[1], note)
+
+
+def pixel_quantile(maps: Iterable[NDArray[np.float32]], *, quantile: float = 0.99) -> Threshold:
+    """The lowest pixel threshold that flags at most a share of ``1 - quantile`` of the pixels of normal images.
+
+    All pixels count alike. With anomaly-free images alone, a quantile of their pixels is the usual threshold (Bergmann
+    et al., IJCV 2021).
+
+    Args:
+        maps: float32 (h w) of normal images that the model has not seen; one is in memory at a time.
+        quantile: In (0, 1).
+
+    Raises:
+        ConfigError: If ``quantile`` is out of range.
+        DataError: If a score is not finite.
+    """
+    if not 0 < quantile < 1:
+        msg = f"quantile must be in (0, 1), got {quantile}; 0.99 flags one of a hundred normal pixels"
+        raise ConfigError(msg)
+    rule = f"quantile {quantile:g}"
+    pixels = PixelMetrics(max_clusters=1)
+    for scores in maps:
+        pixels.add(scores, np.zeros(scores.shape, dtype=bool), group="all")
+    found = pixels.at_quantile(quantile)
+    if found is None:
+        return Threshold(None, rule, 0, note="needs maps of normal images, got none")
+    note = f"fitted on only {pixels.images} normal images" if pixels.images < FEW else None
+    return Threshold(found[0], rule, pixels.images, found[1], note)

@@ -3,6 +3,9 @@
 Each fold is held out in turn: a new method is fitted on the rest with the same seed and scores the held-out images. The
 out-of-fold scores give the thresholds that are stored with the model. They come from methods fitted on fewer images
 than the final one, so the estimates are slightly pessimistic. Evaluated data is never used.
+
+With normal images only, the thresholds are quantiles of the out-of-fold scores; with lesions only, the image threshold
+stays at 0.5, as without images.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from ultraad.io import read_mask
 from ultraad.metrics import threshold
 from ultraad.metrics.catalogue import METRICS
 from ultraad.metrics.summary import Evaluation
+from ultraad.metrics.threshold import Threshold
 from ultraad.rng import seeded
 from ultraad.types import Batch, Prediction, Sample
 
@@ -40,6 +44,15 @@ class CalibrationConfig(Strict):
 
     folds: int = Field(default=4, ge=2, description="held-out parts; as many as images per class leaves one out")
     rule: Literal["youden", "f1"] = Field(default="youden", description="what the image threshold maximises")
+    quantile: float = Field(
+        default=0.95, gt=0, lt=1, description="normal images only: share of held-out images below the threshold (ours)"
+    )
+    pixel_quantile: float = Field(
+        default=0.99,
+        gt=0,
+        lt=1,
+        description="normal images only: the same for pixels (rule: Bergmann et al., IJCV 2021; value: ours)",
+    )
 
 
 class Estimate(Strict):
@@ -124,24 +137,49 @@ def cross_validate(
 
     order = sorted(predictions)
     anomalous = [labels[i] != method.normal_index for i in order]
-    fit = getattr(threshold, config.rule)([predictions[i].score for i in order], anomalous)
     known = [support.mask_known is not None and bool(support.mask_known[i]) for i in range(len(support))]
     masks = {i: read_mask(samples[i].masks, shape=support.geometry[i].original_hw) for i in order if known[i]}
     maps = {i: m for i in order if (m := predictions[i].map) is not None}
-    pixel = threshold.pixel_dice((maps[i], masks[i]) for i in order if i in maps and i in masks)
-    notes = [f"image threshold {fit.note}" if fit.note else "", f"pixel threshold {pixel.note}" if pixel.note else ""]
-    image_threshold = FIXED if fit.value is None else fit.value
+    pairs = [(maps[i], masks[i]) for i in order if i in maps and i in masks]
+    image, pixel, rule, notes = _thresholds(config, [predictions[i].score for i in order], anomalous, pairs)
+    image_threshold = FIXED if image.value is None else image.value
     pixel_threshold = (FIXED if pixel.value is None else pixel.value) if has_map else None
+    notes += [
+        f"image threshold {image.note}" if image.note else "",
+        f"pixel threshold {pixel.note}" if pixel.note else "",
+    ]
     return Calibration(
         image_threshold=image_threshold,
         pixel_threshold=pixel_threshold,
-        rule=f"{config.rule} and mean lesion Dice on out-of-fold support images",
+        rule=rule,
         folds=len(parts),
         grouped=any(g is not None for g in support.groups),
         images=len(order),
         estimates=_estimates(method, support, predictions, masks, seed=seed),
         notes=tuple(filter(None, notes)),
     )
+
+
+def _thresholds(
+    config: CalibrationConfig,
+    scores: Sequence[float],
+    anomalous: Sequence[bool],
+    pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.bool_]]],
+) -> tuple[Threshold, Threshold, str, list[str]]:
+    """Image and pixel threshold from out-of-fold scores and (map, mask) pairs; the rule, and notes for users."""
+    if not any(anomalous):
+        image = threshold.at_specificity(scores, anomalous, specificity=config.quantile)
+        pixel = threshold.pixel_quantile((found for found, _ in pairs), quantile=config.pixel_quantile)
+        rule = f"{config.quantile:g} quantile of the scores of {len(scores)} held-out normal images"
+        rule += f", {config.pixel_quantile:g} quantile of their pixels" if pairs else ""
+        return image, pixel, rule, ["the thresholds come from normal images alone: no sensitivity is known"]
+    pixel = threshold.pixel_dice(pairs)
+    dice = "mean lesion Dice on out-of-fold support images"
+    if all(anomalous):
+        rule = f"image: fixed at {FIXED}, as no support image is normal; pixel: {dice}"
+        note = f"no support image is normal: the image threshold stays at {FIXED}; check it on normal images"
+        return Threshold(None, "fixed", len(scores)), pixel, rule, [note]
+    return getattr(threshold, config.rule)(scores, anomalous), pixel, f"{config.rule} and {dice}", []
 
 
 def _estimates(
