@@ -79,5 +79,7 @@ def test_the_pixels_of_an_older_folder_lack_only_the_newer_metrics(folder: Path)
     older = results.pixels(row).compute(weights)
     assert now["peak_in_lesion"][0] > 0
     assert np.isnan(older["peak_in_lesion"][0])
+    assert now["lesion_sensitivity"][0] > 0
+    assert np.isnan(older["lesion_sensitivity"][0])
     assert older["dice"] == now["dice"] > 0
     assert older["pixel_ap"] == now["pixel_ap"]

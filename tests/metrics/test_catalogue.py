@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_formula_has_an_entry_and_every_entry_a_formula():
     assert set(image.FORMULAS) == set(of_kind("image"))
-    assert {*pixel.FORMULAS, pixel.PRIOR} == set(of_kind("pixel"))
+    assert {*pixel.FORMULAS, pixel.PRIOR, pixel.FROC} == set(of_kind("pixel"))
     assert set(classes.FORMULAS) == set(of_kind("class"))
 
 

@@ -108,7 +108,7 @@ def test_the_outline_and_the_holes_give_the_pixels_back(seed, share):
         whole = lesion.mask(mask.shape)
         filled = ndimage.binary_fill_holes(whole)  # holes are 4-connected, as the region is 8-connected
         assert (fill(lesion.outline, mask.shape) == filled).all()
-        holes, count = ndimage.label(filled & ~whole)
+        _, count = ndimage.label(filled & ~whole)
         assert len(lesion.holes) == count
         rest = filled.copy()
         for hole in lesion.holes:

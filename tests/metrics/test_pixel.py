@@ -270,6 +270,7 @@ def test_undefined_is_none_with_a_reason():
     assert all(m.value is None and "no image" in m.reason and m.n == 0 for m in empty.values())
     normal = run(np.zeros((2, 3, 3), np.float32), np.zeros((2, 3, 3), bool), threshold=0.5)
     got = normal.result()
+    assert got.pop("false_lesions").value == 0  # normal images can have them
     assert all(m.value is None and m.reason == "no lesion in any mask" for m in got.values())
     assert normal.curves() == {}
     assert normal.best_dice() is None

@@ -14,8 +14,8 @@ from ultraad.metrics.image import image_metrics
 CLASSES = ("normal", "benign", "malignant")
 KEYS = """image_auroc image_ap sensitivity_at_90 sensitivity_at_95 image_f1_oracle image_accuracy image_sensitivity
 image_specificity class_auroc_macro class_auroc_weighted benign_malignant_auroc balanced_accuracy macro_f1 brier ece
-pixel_auroc pixel_ap aupro pixel_f1_oracle dice_oracle dice dice_pooled iou peak_in_lesion
-peak_in_small_lesion pixel_auroc_centre_prior"""
+pixel_auroc pixel_ap aupro pixel_f1_oracle dice_oracle dice dice_pooled iou lesion_sensitivity
+false_lesions peak_in_lesion peak_in_small_lesion pixel_auroc_centre_prior froc"""
 
 
 def samples(n=60):
@@ -65,7 +65,7 @@ def test_the_whole_record():
         "images": 60, "lesions": 40, "normals": 20, "groups": 30, "graded": 60, "maps": 60, "masks": 40, "regions": 40
     }  # fmt: skip
     assert np.sum(got["confusion"]["matrix"]) == 60
-    assert all(got["curves"][k] for k in ("image_roc", "image_pr", "pixel_roc", "pixel_pr", "reliability"))
+    assert all(got["curves"][k] for k in ("image_roc", "image_pr", "pixel_roc", "pixel_pr", "froc", "reliability"))
 
 
 def test_image_and_class_metrics_are_those_of_their_modules():

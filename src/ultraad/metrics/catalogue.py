@@ -29,7 +29,7 @@ class Spec:
             left out of the mean).
         over: The images it is computed on: ``"all"``, or only those that are ``"normal"``, show a ``"lesion"`` or a
             ``"small lesion"``, or are of the ``"pair"``.
-        higher_is_better: False for errors of probabilities.
+        higher_is_better: False for errors of probabilities and for counts of false alarms.
         main: Whether it is one of the few metrics that lead every report.
         short: Its name in narrow columns; the title if empty.
     """
@@ -50,7 +50,7 @@ class Spec:
         return "threshold" in self.needs
 
     def text(self, value: float) -> str:
-        """A value in percent with one decimal, or with three decimals if it is an error of probabilities."""
+        """A value in percent with one decimal, or with three decimals if higher is not better."""
         return f"{100 * value:.1f}" if self.higher_is_better else f"{value:.3f}"
 
 
@@ -92,6 +92,13 @@ _SPECS = (
          _needs("lesion"), over="lesion"),
     Spec("pixel_f1_oracle", "Pixel F1, best threshold", "threshold chosen on these masks: an upper bound", "pixel",
          _needs("lesion")),
+    Spec("lesion_sensitivity", "Lesion sensitivity",
+         "lesions with the peak of a found one inside, stored threshold", "pixel", _needs("lesion", "threshold"),
+         over="lesion"),
+    Spec("false_lesions", "False lesions per image", "found lesions whose peak is in no true one, stored threshold",
+         "pixel", _needs("threshold"), higher_is_better=False),
+    Spec("froc", "FROC", "lesion sensitivity, mean over 1/8 to 8 false lesions per image, stored threshold",
+         "pixel", _needs("lesion", "threshold")),
     Spec("peak_in_lesion", "Peak in lesion",
          "lesion images whose highest map value is inside a lesion; of several equal values, the share inside", "pixel",
          _needs("lesion"), over="lesion"),

@@ -1,8 +1,7 @@
 """From a map or a mask to lesions: outline, box, area, axes and score of each, by one set of rules for every output.
 
-A lesion is an 8-connected region of the pixels at or above the pixel threshold, holes included in its outline but not in
-its area. Its score is the highest map value inside it. A region of less than :data:`SPECK` of the image is a speck: it is
-counted and not listed.
+A lesion is an 8-connected region of the pixels at or above the pixel threshold; holes are no part of it. Its score is
+the highest map value inside it. A region of less than :data:`SPECK` of the image is a speck: counted, but not listed.
 
 Points are (x, y) in pixels: x to the right, y down, (0, 0) the outer corner of the first pixel, whose centre is
 (0.5, 0.5), as in COCO and in DICOM's SCOORD (PS3.3 C.18.6.1.2).
@@ -24,8 +23,10 @@ Points = NDArray[np.int32]
 Segment = tuple[tuple[float, float], tuple[float, float]]
 
 SPECK = 0.0005  # share of the image; the smallest of 795 marked lesions of BUS-BRA, BUSI and BUS-UCLM has 0.0023
-_TURN = [[next((d % 4 for d in (way - 1, way, way + 1) if bits >> d % 4 & 1), -1) for bits in range(16)] for way in range(4)]
-"""Where a boundary goes on at a corner: to the left if it can, then straight on; by its way and the edges that leave."""
+_TURN = [
+    [next((d % 4 for d in (way - 1, way, way + 1) if bits >> d % 4 & 1), -1) for bits in range(16)] for way in range(4)
+]
+"""Where a boundary goes on at a corner, by its way and the edges that leave: left before straight on before right."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +66,7 @@ class Lesion:
     holes: tuple[Points, ...]
 
     def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """bool (H W) of the whole image, True on this lesion."""
+        """Bool (H W) of the whole image, True on this lesion."""
         x, y, w, h = self.box
         out = np.zeros(shape, dtype=np.bool_)
         out[y : y + h, x : x + w] = self.pixels

@@ -10,20 +10,21 @@ from numpy.typing import NDArray
 
 from ultraad.metrics import curves
 from ultraad.metrics.curves import Array
+from ultraad.metrics.froc import Matched
 from ultraad.metrics.sketch import Values, runs
 
 SMALL = 0.02  # share of the image below which its lesions are small (ours)
 PRIOR_BINS = 1024  # equal-area rings of the centre prior
 
-NEG, POS, PRO, UP, DOWN = range(5)  # rows of mass
-TP, PREDICTED, TRUE, DICE, IOU, LESIONS, PEAKS, SMALL_LESIONS, SMALL_PEAKS = range(9)  # sums
-MASSES, SUMS = 5, 9
+NEG, POS, PRO, UP, DOWN = range(5)
+TP, PREDICTED, TRUE, DICE, IOU, LESIONS, PEAKS, SMALL_LESIONS, SMALL_PEAKS, IMAGES, REGIONS, HITS, FALSE = range(13)
+MASSES, SUMS = 5, 13  # rows of mass, and sums
 
 
 def regions_of(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.int32]]:
-    """Number of 8-connected regions (as in MVTec AD's evaluation), and the region of each lesion pixel (p,), from 1."""
+    """Number of 8-connected regions (as in MVTec AD's evaluation), and the region of each pixel (h w), 0 outside."""
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    return count - 1, labels[mask].astype(np.int32)  # the background counts as one
+    return count - 1, labels.astype(np.int32, copy=False)  # the background counts as one
 
 
 def masses_of(scores: Values, mask: NDArray[np.bool_], region: NDArray[np.int32]) -> tuple[Values, Array]:
@@ -50,9 +51,20 @@ def masses_of(scores: Values, mask: NDArray[np.bool_], region: NDArray[np.int32]
     return values, mass
 
 
-def sums_of(scores: Values, mask: NDArray[np.bool_], threshold: float | None) -> Array:
-    """What one image adds to the metrics that are means over images or use the stored threshold, (SUMS,)."""
+def sums_of(
+    scores: Values, mask: NDArray[np.bool_], threshold: float | None, *, regions: int, matched: Matched
+) -> Array:
+    """What one image adds to the metrics that are means over images or use the stored threshold, (SUMS,).
+
+    Args:
+        scores: (h w).
+        mask: (h w).
+        threshold: Stored pixel threshold.
+        regions: True lesions.
+        matched: The lesions found at the threshold; none without one.
+    """
     sums = np.zeros(SUMS)
+    sums[[IMAGES, REGIONS, HITS, FALSE]] = 1, regions, len(matched.hits), len(matched.false)
     true = np.count_nonzero(mask)
     if true:
         inside = peak_inside(scores, mask)

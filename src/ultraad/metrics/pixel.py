@@ -16,30 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultraad.errors import DataError
-from ultraad.metrics import curves
+from ultraad.metrics import curves, one_image
 from ultraad.metrics.bootstrap import RESAMPLES, Array, Statistics, measure
 from ultraad.metrics.catalogue import Need, Over
 from ultraad.metrics.curves import ratio
+from ultraad.metrics.froc import FoundLesions, match
+from ultraad.metrics.lesions import find_peaks
 from ultraad.metrics.metric import Metric
 from ultraad.metrics.one_image import (
-    DICE,
-    DOWN,
-    IOU,
-    LESIONS,
     MASSES,
-    NEG,
-    PEAKS,
-    POS,
-    PREDICTED,
     PRIOR_BINS,
-    PRO,
     SMALL,
-    SMALL_LESIONS,
-    SMALL_PEAKS,
     SUMS,
-    TP,
-    TRUE,
-    UP,
     masses_of,
     numbers_of,
     prior_masses,
@@ -75,6 +63,10 @@ class Masses:
         peaks: (...) lesion images whose highest score is inside a lesion; of several equal ones, the share inside.
         small_lesions: (...) lesion images with small lesions (:data:`.one_image.SMALL`).
         small_peaks: (...) the same as ``peaks`` of these.
+        images: (...) images; NaN without a stored threshold, as are the next two.
+        hits: (...) true lesions that were hit (:mod:`.froc`).
+        false: (...) found lesions that hit none.
+        regions: (...) true lesions.
     """
 
     neg: Array
@@ -92,27 +84,36 @@ class Masses:
     peaks: Array
     small_lesions: Array
     small_peaks: Array
+    images: Array
+    hits: Array
+    false: Array
+    regions: Array
 
     @classmethod
     def of(cls, mass: Array, sums: Array, *, wide: NDArray[np.bool_], stored: bool) -> Masses:
         """From masses (5 ... g) and sums (SUMS ...); ``stored`` says whether there is a stored threshold."""
-        known = np.where((sums[TRUE] > 0) & stored, 1.0, np.nan)
+        at_threshold = 1.0 if stored else np.nan
+        known = np.where((sums[one_image.TRUE] > 0) & stored, 1.0, np.nan)
         return cls(
-            neg=mass[NEG],
-            pos=mass[POS],
-            per_region=mass[PRO],
-            rises=mass[UP],
-            falls=mass[DOWN],
+            neg=mass[one_image.NEG],
+            pos=mass[one_image.POS],
+            per_region=mass[one_image.PRO],
+            rises=mass[one_image.UP],
+            falls=mass[one_image.DOWN],
             wide=wide,
-            lesions=sums[LESIONS],
-            true_positives=known * sums[TP],
-            dice=known * sums[DICE],
-            iou=known * sums[IOU],
-            predicted=sums[PREDICTED],
-            true=sums[TRUE],
-            peaks=sums[PEAKS],
-            small_lesions=sums[SMALL_LESIONS],
-            small_peaks=sums[SMALL_PEAKS],
+            lesions=sums[one_image.LESIONS],
+            true_positives=known * sums[one_image.TP],
+            dice=known * sums[one_image.DICE],
+            iou=known * sums[one_image.IOU],
+            predicted=sums[one_image.PREDICTED],
+            true=sums[one_image.TRUE],
+            peaks=sums[one_image.PEAKS],
+            small_lesions=sums[one_image.SMALL_LESIONS],
+            small_peaks=sums[one_image.SMALL_PEAKS],
+            images=at_threshold * sums[one_image.IMAGES],
+            hits=at_threshold * sums[one_image.HITS],
+            false=at_threshold * sums[one_image.FALSE],
+            regions=sums[one_image.REGIONS],
         )
 
     @property
@@ -145,11 +146,13 @@ FORMULAS: Mapping[str, Formula] = {
     "dice": lambda m: ratio(m.dice, m.lesions),
     "dice_pooled": lambda m: ratio(2 * m.true_positives, m.predicted + m.true),
     "iou": lambda m: ratio(m.iou, m.lesions),
+    "lesion_sensitivity": lambda m: ratio(m.hits, m.regions),
+    "false_lesions": lambda m: ratio(m.false, m.images),
     "peak_in_lesion": lambda m: ratio(m.peaks, m.lesions),
     "peak_in_small_lesion": lambda m: ratio(m.small_peaks, m.small_lesions),
 }
-"""Each metric but the centre prior; in the order of metrics.json."""
-PRIOR = "pixel_auroc_centre_prior"
+"""Each metric but the next two; in the order of metrics.json."""
+PRIOR, FROC = "pixel_auroc_centre_prior", "froc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,7 @@ class PixelTable:
     stored: bool
 
     def compute(self, weights: Array) -> dict[str, Array]:
-        """Every metric except the centre prior, on a coarse score axis.
+        """Every metric of :data:`FORMULAS`, on a coarse score axis.
 
         Args:
             weights: float (b c) of the clusters.
@@ -217,6 +220,7 @@ class PixelMetrics:
         self._sketches: list[Sketch] = []
         self._sums: list[Array] = []
         self._prior: list[Array] = []
+        self._found = FoundLesions()
 
     def add(self, scores: Values, mask: NDArray[np.bool_], *, group: str) -> dict[str, float | None]:
         """Add one image.
@@ -245,9 +249,11 @@ class PixelMetrics:
             msg = f"group {group!r}: the map has NaN or infinite scores; pixel metrics need finite ones"
             raise DataError(msg)
         regions, region = regions_of(mask)
-        values, mass = masses_of(scores, mask, region)
+        values, mass = masses_of(scores, mask, region[mask])
         c = self._cluster_of(group)
-        sums = sums_of(scores, mask, self.threshold)
+        matched = match([] if self.threshold is None else find_peaks(scores, self.threshold), region)
+        self._found.add(matched, cluster=c)
+        sums = sums_of(scores, mask, self.threshold, regions=regions, matched=matched)
         own = numbers_of(mass, sums, pixels=scores.size, stored=self.threshold is not None)
         self._sketch.add(values, mass)
         if values.size > 4 * CLUSTER_BINS:
@@ -301,14 +307,20 @@ class PixelMetrics:
     def curves(self, *, limit: int = 512) -> dict[str, dict[str, list[float | None]]]:
         """``{"roc": ..., "pr": ...}`` over all pixels, at most ``limit`` points each; see :func:`.curves.points`."""
         low, _, mass = self._sketch.bins()
-        return curves.points(mass[NEG, ::-1], mass[POS, ::-1], low[::-1], limit=limit)
+        return curves.points(mass[one_image.NEG, ::-1], mass[one_image.POS, ::-1], low[::-1], limit=limit)
+
+    def froc(self) -> dict[str, list[float]] | None:
+        """The FROC curve (:meth:`.FoundLesions.curve`); None without true lesions or a stored threshold."""
+        if not self.regions or self.threshold is None:
+            return None
+        return self._found.curve(lesions=self.regions, images=self.images)
 
     def best_dice(self) -> tuple[float, float] | None:
         """The threshold of ``dice_oracle`` and the mean Dice over lesion images there; None without lesions."""
         low, _, mass = self._sketch.bins()
         if not self.lesions:
             return None
-        dice = np.cumsum((mass[UP] - mass[DOWN])[::-1]) / self.lesions
+        dice = np.cumsum((mass[one_image.UP] - mass[one_image.DOWN])[::-1]) / self.lesions
         best = int(dice.argmax())
         return float(low[::-1][best]), min(float(dice[best]), 1.0)
 
@@ -317,7 +329,7 @@ class PixelMetrics:
         low, high, mass = self._sketch.bins()
         if not low.size:
             return None
-        below = np.cumsum(mass[NEG] + mass[POS])
+        below = np.cumsum(mass[one_image.NEG] + mass[one_image.POS])
         last = int(np.searchsorted(below, quantile * below[-1] * (1 - 1e-12)))  # the last bin below the threshold
         above = np.nextafter(high[last], np.float32(np.inf))  # compared with maps in float32
         return float(above), float(below[last] / below[-1])
@@ -343,23 +355,26 @@ class PixelMetrics:
     def _statistics(self) -> Statistics:
         """The metrics as functions of cluster weights, from the coarse copies on one common grid."""
         table, prior = self.table(), np.array(self._prior)
+        known = np.nan if self.threshold is None else 1.0
 
         def compute(weights: Array) -> dict[str, Array]:
             neg, pos = np.moveaxis(np.tensordot(weights, prior, 1), 1, 0)
-            return {**table.compute(weights), PRIOR: curves.area(neg, pos)}
+            lesions, images = (weights @ table.sums[:, [one_image.REGIONS, one_image.IMAGES]]).T
+            froc = self._found.mean_sensitivity(weights, lesions=lesions, images=images)
+            return {**table.compute(weights), PRIOR: curves.area(neg, pos), FROC: known * froc}
 
         unmet: dict[Need, str] = {}
         if not self.images:
             unmet["images"] = "no image with both a map and a mask"
         if not self.lesions:
             unmet["lesion"] = "no lesion in any mask"
-        small = int(np.sum(self._sums, axis=0)[SMALL_LESIONS]) if self._sums else 0
+        small = int(np.sum(self._sums, axis=0)[one_image.SMALL_LESIONS]) if self._sums else 0
         if not small:
             unmet["small lesion"] = f"no image with lesions under {SMALL:.0%} of it"
         if self.threshold is None:
             unmet["threshold"] = "no stored pixel threshold"
         sizes: dict[Over, int] = {"all": self.images, "lesion": self.lesions, "small lesion": small}
-        return Statistics.of(compute, (*FORMULAS, PRIOR), sizes=sizes, unmet=unmet)
+        return Statistics.of(compute, (*FORMULAS, PRIOR, FROC), sizes=sizes, unmet=unmet)
 
 
 def _dice_oracle_error(m: Masses) -> Array:

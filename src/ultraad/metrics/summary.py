@@ -171,6 +171,7 @@ class Evaluation:
                 "image_pr": image.get("pr"),
                 "pixel_roc": pixel.get("roc"),
                 "pixel_pr": pixel.get("pr"),
+                "froc": self._pixels.froc(),
                 "reliability": reliability(probs, labels) if labels.size else None,
             },
             "confusion": {"classes": list(self.classes), "matrix": matrix.tolist()},

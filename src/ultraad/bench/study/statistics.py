@@ -300,7 +300,9 @@ class Study:
         if len(ids) < 2:
             return None
         ends = interval(np.mean([self._replicates(row, metric, ids) for row in rows], axis=0)[1:])
-        return None if ends is None else (max(ends[0], 0.0), ends[1] if metric == "brier" else min(ends[1], 1.0))
+        if ends is None:
+            return None
+        return max(ends[0], 0.0), min(ends[1], 1.0) if spec(metric).higher_is_better else ends[1]
 
     def _delong(self, sides: tuple[Sequence[MeasuredRow], Sequence[MeasuredRow]], ids: tuple[str, ...]) -> Difference:
         scores = [np.array([[self.scored(row).scores[i] for i in ids] for row in side]) for side in sides]
