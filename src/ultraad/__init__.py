@@ -25,6 +25,7 @@ _HOME = {
     "draw_support": "ultraad.data.support",
     "load_support": "ultraad.data.support",
     "scan": "ultraad.data.sources",
+    "samples": "ultraad.data.samples",
     "load_backbone": "ultraad.backbones",
     "Sample": "ultraad.types",
     "SupportSet": "ultraad.types",
@@ -36,6 +37,7 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from ultraad.backbones import load_backbone as load_backbone
+    from ultraad.data.samples import samples as samples
     from ultraad.data.sources import scan as scan
     from ultraad.data.support import draw_support as draw_support
     from ultraad.data.support import load_support as load_support

@@ -103,6 +103,14 @@ def test_unused_files_are_counted_by_kind(tmp_path, caplog):
     assert all(part in words(caplog) for part in ("2 text", "1 video", "1 hidden file", "clip.mp4"))
 
 
+def test_a_licence_beside_the_images_is_not_missed(tmp_path, caplog):
+    save(tmp_path / "a.png")
+    for name in ("LICENSE", "Licence.txt", "NOTICE.md", "citation.bib", "licences.png"):
+        save(tmp_path / name) if name.endswith("png") else write(tmp_path / name)
+    assert names(find_images(tmp_path), tmp_path) == ["a.png", "licences.png"]
+    assert not words(caplog)
+
+
 def test_a_named_file_is_always_taken(tmp_path, caplog):
     save(tmp_path / "a.png")
     mask = save(tmp_path / "a_mask.png", BINARY)

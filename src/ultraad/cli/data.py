@@ -14,7 +14,7 @@ from ultraad.cli.options import Layout
 
 app = typer.Typer(
     cls=Commands,
-    help="Check data sets, and list the layouts that can be read.\n\nExample: ultraad data check BUS-UCLM",
+    help="Check data sets, list their layouts, and copy the shipped images.\n\nExample: ultraad data check BUS-UCLM",
     no_args_is_help=True,
 )
 
@@ -43,6 +43,18 @@ def check(
             say(line)
     if report.has_errors:
         raise typer.Exit(1)
+
+
+@app.command(cls=Command)
+def samples(*, output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")] = Path("samples")) -> None:
+    """Copy the real images that ship with ultraad: 48 of BUS-BRA, with masks and licence.
+
+    Example: ultraad data samples -o samples
+    """
+    from ultraad.data.samples import copy_samples
+
+    folder = copy_samples(output)
+    say(f"48 images of 24 patients in {folder}; cite BUS-BRA, see {folder / 'NOTICE.md'}")
 
 
 @app.command("list", cls=Command)

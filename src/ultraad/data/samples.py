@@ -1,13 +1,17 @@
-"""Samples from files, folders and patterns, without a data layout."""
+"""Samples from files, folders and patterns, without a data layout; and the real images that ship with the package."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
 
 from ultraad import io
 from ultraad.data.sources import frames_of
+from ultraad.errors import DataError
 from ultraad.io.faults import one_run
+from ultraad.io.files import whole_folder
 from ultraad.types import Sample
 
 
@@ -39,3 +43,46 @@ def samples_of(items: Iterable[str | Path | Sample], *, frame: int | None = None
         if frame is not None and frames[0][0] is not None and frame >= len(frames):  # reading it raises
             found.append(Sample(id=f"{path.as_posix()}#{frame}", image=path, frame=frame))
     return found
+
+
+def samples() -> Path:
+    """The folder of the real images that ship with ultraad: 48 breast-ultrasound images of 24 patients, with masks.
+
+    They are a selection of BUS-BRA in its own layout: 12 patients with a benign and 12 with a malignant lesion, two
+    views each, four machines, no normal image. No backbone in the package was trained on these patients. Cite BUS-BRA
+    with results; its licence is in the folder, and ``NOTICE.md`` there says how the images were chosen.
+
+    Returns:
+        A folder for every verb that takes a data set. It is part of the installation: copy it before changing it, see
+        :func:`copy_samples`.
+
+    Example:
+        >>> import ultraad
+        >>> images = ultraad.scan(ultraad.samples())
+        >>> len(images), len({image.group for image in images}), sorted({image.label for image in images})
+        (48, 24, ['benign', 'malignant'])
+        >>> images[0].id, images[0].device
+        ('Images/bus_0005-l.png', 'GE Logiq 7 @10-14MHz')
+    """
+    return Path(str(files("ultraad.data") / "bus_bra"))
+
+
+def copy_samples(folder: str | Path) -> Path:
+    """Copy :func:`samples` with its licence.
+
+    Args:
+        folder: Must not exist.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: If it exists, or cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        msg = f"{folder} is there already; name a new folder"
+        raise DataError(msg)
+    with whole_folder(folder) as fresh:
+        shutil.copytree(samples(), fresh, dirs_exist_ok=True)
+    return folder

@@ -16,6 +16,7 @@ from ultraad.io.image import is_dicom
 from ultraad.io.names import (
     IMAGE_SUFFIXES,
     is_mask_folder,
+    is_notice,
     is_two_valued,
     kind_of,
     named_like_mask,
@@ -223,9 +224,10 @@ def _pictures(root: Path, files: Iterator[Path], unused: dict[Path, str]) -> lis
 
 
 def no_picture(path: Path) -> str | None:
-    """What a file is, if it is no picture; None for a picture, ``""`` for files that nobody misses (``.DS_Store``).
+    """What a file is, if it is no picture; None for a picture, ``""`` for a file that nobody misses.
 
-    A picture has a suffix of :data:`IMAGE_SUFFIXES` or is a DICOM file of any name.
+    Nobody misses ``.DS_Store`` and ``LICENSE.txt``. A picture has a suffix of :data:`IMAGE_SUFFIXES` or is a DICOM
+    file of any name.
     """
     suffix = path.suffix.lower()
     if path.name.startswith("."):
@@ -241,7 +243,9 @@ def no_picture(path: Path) -> str | None:
     except DataError:
         return None if suffix in IMAGE_SUFFIXES else "empty or unreadable file"
     if not dicom:
-        return None if suffix in IMAGE_SUFFIXES else kind_of(path)
+        if suffix in IMAGE_SUFFIXES:
+            return None
+        return "" if is_notice(path) else kind_of(path)
     return _dicom_kind(path)
 
 

@@ -54,6 +54,8 @@ _PLURALS = {
     "mask without an image": "masks without an image",
 }
 
+_NOTICES = frozenset({"license", "licence", "copying", "copyright", "notice", "citation"})
+
 # Binary masks of ours or others have few values; soft edges are allowed for.
 _FEW_VALUES = 4
 _EDGE_SHARE = 0.05  # most pixels between the two ends
@@ -212,6 +214,11 @@ def kind_of(path: Path) -> str:
     suffix = path.suffix.lower().removeprefix(".")
     name = path.name.lower()
     return _KIND_OF.get(suffix) or _KIND_OF.get(name) or (f"{suffix} file" if suffix else "file without suffix")
+
+
+def is_notice(path: Path) -> bool:
+    """True for the legal texts that come with a data set: ``LICENSE.txt``, ``NOTICE``, ``citation.bib`` ..."""
+    return path.name.lower().partition(".")[0] in _NOTICES
 
 
 def summary(unused: Mapping[Path, str], *, shown: int = 3) -> str:
