@@ -8,8 +8,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tests import helpers
-from ultraad.data.audit import AuditReport, Finding, audit
-from ultraad.data.audit.duplicates import MAX_BITS, MIN_DETAIL, clusters, exact_groups, near_pairs
+from ultraad.data.audit import AuditReport, Finding, audit, duplicates
+from ultraad.data.audit.duplicates import clusters, exact_groups, near_pairs
 from ultraad.data.audit.measure import measure
 from ultraad.errors import DataError
 from ultraad.types import Sample
@@ -184,7 +184,7 @@ def test_near_duplicates_are_classified_by_what_they_connect(first, second, kind
     assert not duplicates
     assert fault.severity == severity
     assert fault.message.startswith("1 pair(s), 2 images of 1 scene(s)")
-    assert fault.items[0].startswith("a.png ~ b.png (similarity 0.9")
+    assert fault.items[0].startswith("a.png ~ b.png (similarity 0.8")
 
 
 def test_a_patient_in_two_splits_is_an_error(tmp_path):
@@ -208,37 +208,62 @@ def test_different_scenes_are_not_near_duplicates(tmp_path):
 
 
 def test_near_pairs_agree_with_brute_force(tmp_path):
-    """Independent slow version: bits by comparing cells, detail by numpy.corrcoef, no blocks."""
-    root = big(tmp_path, per_class=6)
+    """Independent slow version: one pair at a time, one pixel list at a time, no matrices and no blocks."""
+    root = big(tmp_path, per_class=16)
     for n in range(3):
         helpers.save(root / "benign" / f"again{n}.png", resave(root / "benign" / f"{n}.png", quality=20 + 30 * n))
     files = sorted(p for p in root.rglob("*.png") if "mask" not in p.name)
-    measured = [measure(Sample(id=p.name, image=p)) for p in files]
-    bits = np.stack([m.bits for m in measured])
-    thumbnails = np.stack([m.thumbnail for m in measured])
+    thumbnails = np.stack([measure(Sample(id=p.name, image=p)).thumbnail for p in files])
 
-    cells = [
-        cv2.resize(cv2.imread(str(p), cv2.IMREAD_GRAYSCALE), (17, 16), interpolation=cv2.INTER_AREA) for p in files
-    ]
-    detail = [t - cv2.GaussianBlur(t.astype(float), (0, 0), 3.0) for t in thumbnails]
-    expected = {}
+    def around(x, where, sigma):
+        return cv2.GaussianBlur(x * where, (0, 0), sigma) / (cv2.GaussianBlur(where, (0, 0), sigma) + 1e-6)
+
+    details, contents = [], []
+    for thumbnail in thumbnails:
+        x = thumbnail.astype(np.float32)
+        bright = (cv2.GaussianBlur(x, (0, 0), 2.0) > 8).astype(np.float32)
+        padded = np.pad(bright, 1, mode="edge")
+        inside = np.min([padded[r : r + 32, c : c + 32] for r in range(3) for c in range(3)], axis=0) > 0
+        fine = x - around(x, bright, 2.0)
+        details.append(np.clip(fine / np.sqrt(around(fine**2, bright, 3.0) + 4), -3, 3))
+        contents.append(inside)
+    means = []
+    for c in contents:
+        same = [k for k, o in enumerate(contents) if (c & o).sum() > 0.8 * (c | o).sum()]
+        count = np.sum([contents[k] for k in same], axis=0)
+        means.append(np.sum([details[k] * contents[k] for k in same], axis=0) / (count + 10))
+
+    def likeness(i, j):
+        both = contents[i] & contents[j]
+        if both.sum() < max(0.6 * max(contents[i].sum(), contents[j].sum()), 0.1 * 1024):
+            return None
+        a, b = (details[i] - means[i])[both], (details[j] - means[j])[both]
+        return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+
+    pairs = {(i, j): likeness(i, j) for i in range(len(files)) for j in range(len(files))}
+    spread = []
     for i in range(len(files)):
-        for j in range(i + 1, len(files)):
-            differ = sum((np.diff(cells[i].astype(int)) > 0).ravel() != (np.diff(cells[j].astype(int)) > 0).ravel())
-            likeness = np.corrcoef(detail[i].ravel(), detail[j].ravel())[0, 1]
-            if differ <= MAX_BITS and likeness >= MIN_DETAIL:
-                expected[i, j] = likeness
+        row = [abs(pairs[i, j]) for j in range(len(files)) if pairs[i, j] is not None]
+        spread.append(min(0.11, max(0.07, np.quantile(row, 0.95) / 1.96 if len(row) >= 20 else 0.08)))
+    expected = {(i, j): r for (i, j), r in pairs.items() if i < j and r and r >= 7 * np.sqrt(spread[i] * spread[j])}
     assert len(expected) == 3
-    assert {(i, j): d for i, j, d in near_pairs(bits, thumbnails)} == pytest.approx(expected)
+    assert {(i, j): r for i, j, r in near_pairs(thumbnails)} == pytest.approx(expected, abs=1e-4)
 
 
 def test_near_pairs_cross_the_blocks():
     rng = np.random.default_rng(0)
-    bits = rng.integers(0, 2**63, (700, 4), dtype=np.uint64)
     thumbnails = rng.integers(0, 255, (700, 32, 32), dtype=np.uint8)
     for i, j in ((3, 699), (255, 256), (300, 301)):
-        bits[j], thumbnails[j] = bits[i], thumbnails[i]
-    assert [(i, j) for i, j, _ in near_pairs(bits, thumbnails)] == [(3, 699), (255, 256), (300, 301)]
+        thumbnails[j] = thumbnails[i]
+    assert [(i, j) for i, j, _ in near_pairs(thumbnails)] == [(3, 699), (255, 256), (300, 301)]
+
+
+def test_more_images_than_references_give_the_same_pairs(monkeypatch):
+    rng = np.random.default_rng(0)
+    thumbnails = rng.integers(0, 255, (300, 32, 32), dtype=np.uint8)
+    thumbnails[7] = thumbnails[200]
+    monkeypatch.setattr(duplicates, "_REFERENCES", 40)
+    assert [(i, j) for i, j, _ in near_pairs(thumbnails)] == [(7, 200)]
 
 
 def test_groups_and_clusters_by_hand():
@@ -296,6 +321,16 @@ def test_real_bus_uclm(real_data):
     assert round(report.tags["marks"].auroc, 2) == 0.76
     assert len(faults["duplicate_across_patients"].items) == 4
     assert faults["table"].items[0].startswith("INFO.csv: POFR_013.png")
+    assert "near_duplicate_across_patients" not in faults
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "pairs"), [("BUS-UCLM", 74), ("Dataset_BUSI_with_GT", 23), ("BUS-BRA", 4), ("liver", 34)]
+)
+def test_near_duplicates_of_real_sets_are_those_that_were_looked_at(real_data, name, pairs):
+    report = audit(real_data / name)
+    assert sum(len(f.items) for f in report.findings if f.kind.startswith("near_duplicate")) == pairs
 
 
 def test_the_same_folder_gives_the_same_report(busi_dir, tmp_path):

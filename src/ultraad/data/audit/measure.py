@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +15,6 @@ from ultraad.io.names import has_two_values
 from ultraad.types import Region, Sample
 
 _THUMBNAIL = 32  # side in pixels
-_HASH = 16  # dHash compares 16 x 16 neighbours: 256 bits
 _FLAT = 1.0  # standard deviation in grey levels below which an image is flat
 _INVERTED = 0.5  # share of mask pixels, and
 _BORDER = 0.9  # share of the border, above which a mask may be inverted
@@ -39,7 +37,6 @@ class Measured:
         coloured: True if more than a thousandth of the pixels are coloured (Doppler, coloured marks).
         two_valued: True if the image has the few grey values of a mask.
         flat: True if the image is a single grey level.
-        bits: dHash, uint64 (4,).
         thumbnail: Grey, uint8 (32 32).
     """
 
@@ -53,7 +50,6 @@ class Measured:
     coloured: bool = False
     two_valued: bool = False
     flat: bool = False
-    bits: NDArray[np.uint64] | None = None
     thumbnail: NDArray[np.uint8] | None = None
 
 
@@ -91,12 +87,5 @@ def measure(sample: Sample) -> Measured:
         coloured=bool((spread >= _COLOURED).mean() > _COLOUR_SHARE),
         two_valued=has_two_values(np.asarray(grey, dtype=np.uint8)),
         flat=bool(grey.std() < _FLAT),
-        bits=_dhash(grey),
         thumbnail=np.asarray(cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA), dtype=np.uint8),
     )
-
-
-def _dhash(grey: NDArray[Any]) -> NDArray[np.uint64]:
-    """256 bits: whether each cell of a 16 x 17 thumbnail is brighter than its left neighbour."""
-    small = cv2.resize(grey, (_HASH + 1, _HASH), interpolation=cv2.INTER_AREA)  # (16 17)
-    return np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint64)  # (4,)

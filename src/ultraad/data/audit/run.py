@@ -233,13 +233,12 @@ def _exact(measured: Sequence[Measured]) -> Iterator[Finding]:
 
 
 def _near(measured: Sequence[Measured]) -> Iterator[Finding]:
-    usable = [m for m in measured if m.bits is not None and m.thumbnail is not None and not m.flat]
+    usable = [m for m in measured if m.thumbnail is not None and not m.flat]
     if len(usable) < 2:
         return
-    bits = np.stack([m.bits for m in usable if m.bits is not None])
     thumbnails = np.stack([m.thumbnail for m in usable if m.thumbnail is not None])
     found: dict[str, list[tuple[int, int, float]]] = {}
-    for i, j, detail in near_pairs(bits, thumbnails):
+    for i, j, detail in near_pairs(thumbnails):
         if usable[i].hash != usable[j].hash:
             for kind in _relations(usable[i].sample, usable[j].sample):
                 found.setdefault(kind, []).append((i, j, detail))
