@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score, recall_score
 
 from ultraad.errors import ConfigError, DataError
@@ -47,17 +48,57 @@ def test_specificity_holds_and_no_lower_cut_keeps_it(case, specificity):
         assert (s[~y] < lower.max()).mean() < specificity
 
 
+@settings(max_examples=40, deadline=None)
+@given(cases, st.sampled_from([0.5, 0.95, 1.0]))
+def test_sensitivity_holds_and_no_higher_cut_keeps_it(case, sensitivity):
+    s, y = split(case)
+    got = t.at_sensitivity(s, y, sensitivity=sensitivity)
+    reached = (s[y] >= got.value).mean()
+    assert reached == pytest.approx(got.achieved)
+    assert reached >= sensitivity
+    higher = s[s >= got.value]
+    assert (s[y] > higher.min()).mean() < sensitivity
+
+
+@pytest.mark.parametrize(("found", "n"), [(0, 1), (1, 1), (3, 7), (12, 12), (31, 32), (0, 40)])
+def test_the_interval_of_a_rate_is_that_of_scipy(found, n):
+    wanted = binomtest(found, n).proportion_ci(0.95, method="exact")
+    assert t.rate_interval(found, n) == pytest.approx((wanted.low, wanted.high))
+
+
+@pytest.mark.parametrize("n", [12, 48])
+def test_the_interval_covers_the_true_rate_of_a_threshold_fitted_on_the_same_images(n):
+    rng = np.random.default_rng(n)
+    covered = {"sensitivity": 0, "specificity": 0}
+    for _ in range(1000):  # uniform scores, so a threshold is its own rate
+        cut = t.at_sensitivity(rng.random(n), np.ones(n, bool), sensitivity=0.8)
+        low, high = t.rate_interval(round(cut.achieved * n), n)
+        covered["sensitivity"] += low <= 1 - cut.value <= high
+        cut = t.at_specificity(rng.random(n), np.zeros(n, bool), specificity=0.8)
+        low, high = t.rate_interval(round(cut.achieved * n), n)
+        covered["specificity"] += low <= cut.value <= high
+    assert min(covered.values()) >= 950
+
+
 def test_cut_lies_half_way():
     got = t.youden([0.1, 0.2, 0.8, 0.9], [False, False, True, True])
     assert got.value == pytest.approx(0.5)
     assert got.achieved == 1.0
     assert t.at_specificity([0.1, 0.2, 0.8], [False, False, True]).value == pytest.approx(0.5)
+    assert t.at_sensitivity([0.1, 0.2, 0.8, 0.9], [False, True, True, False]).value == pytest.approx(0.15)
 
 
 def test_normal_images_alone_are_enough_for_specificity():
     got = t.at_specificity([0.1, 0.2, 0.3], [False] * 3)
     assert got.value > 0.3
     assert got.achieved == 1.0
+
+
+def test_lesion_images_alone_are_enough_for_sensitivity():
+    got = t.at_sensitivity([0.1, 0.2, 0.3], [True] * 3)
+    assert (got.value, got.achieved) == (pytest.approx(0.1), 1.0)
+    assert t.at_sensitivity([0.1], [False]).value is None
+    assert "needs lesion images" in t.at_sensitivity([0.1], [False]).note
 
 
 def test_neighbouring_floats_still_separate():
@@ -123,5 +164,7 @@ def test_bad_input_is_refused():
         t.pixel_quantile([], quantile=99)
     with pytest.raises(ConfigError, match="specificity"):
         t.at_specificity([0.1], [False], specificity=90)
+    with pytest.raises(ConfigError, match="sensitivity"):
+        t.at_sensitivity([0.1], [True], sensitivity=float("nan"))
     with pytest.raises(DataError):
         t.youden([0.1, np.nan], [True, False])

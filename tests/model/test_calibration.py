@@ -90,6 +90,10 @@ def test_thresholds_are_the_best_on_out_of_fold_scores(cross) -> None:
     def youden(t: float) -> float:
         return float((s[abnormal] >= t).mean() - (s[~abnormal] >= t).mean())
 
+    assert [h.id for h in found.held_out] == list(batch.ids)
+    assert [h.score for h in found.held_out] == pytest.approx(s, abs=1e-6)
+    assert [h.anomalous for h in found.held_out] == abnormal.tolist()
+    assert [h.group for h in found.held_out] == list(batch.groups)
     assert youden(found.image_threshold) == pytest.approx(max(youden(t) for t in s))
     assert found.pixel_threshold is not None
     auroc = np.mean([(a > b) + 0.5 * (a == b) for a in s[abnormal] for b in s[~abnormal]])
@@ -181,6 +185,7 @@ def test_too_little_support_gives_fixed_thresholds_and_says_so(folder_dir: Path)
     assert (found.image_threshold, found.pixel_threshold, found.folds) == (FIXED, FIXED, 0)
     assert "too few images" in found.notes[0]
     assert found.estimates == {}
+    assert found.held_out == ()
 
 
 def test_fixed_without_maps_has_no_pixel_threshold() -> None:

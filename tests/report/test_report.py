@@ -281,11 +281,11 @@ def test_the_dot_on_the_roc_curve_is_the_stored_threshold(evaluated: Path) -> No
     fpr, tpr = 1 - (results.metric("image_specificity").value or 0), results.metric("image_sensitivity").value
     svg = str(charts.curves(results, ROC))
     auroc = results.metric("image_auroc").value
-    assert f"images, AUROC {auroc:.3f}, stored threshold at {fpr:.2f}, {tpr:.2f}" in svg
+    assert f"images, AUROC {auroc:.3f}, threshold at {fpr:.2f}, {tpr:.2f}" in svg
     assert f'<circle class="dot a" cx="{number(LARGE.x(fpr))}"' in svg
     assert results.measured is not None
     unknown = replace(results, run=None, measured=results.measured.model_copy(update={"thresholds": Thresholds()}))
-    assert "stored threshold" not in str(charts.curves(unknown, ROC))
+    assert "threshold" not in str(charts.curves(unknown, ROC))
 
 
 def test_precision_recall_curves_start_at_recall_zero_and_know_chance(evaluated: Path) -> None:
@@ -321,7 +321,7 @@ def test_an_undefined_number_is_a_dash_with_its_reason(tmp_path: Path) -> None:
     assert page.row("Class AUROC, macro")[4] == "no image with both a known class and class probabilities"
     assert "Confusion matrix" not in page.headings
     assert "Reliability" not in page.headings
-    assert "By patient, at the stored threshold" not in page.headings
+    assert "By patient, at the threshold" not in page.headings
     assert "There are no overlays in this folder" in page.words
     assert page.attributes("img")  # the plain pictures are still there
 

@@ -17,7 +17,6 @@ from ultraad.errors import DataError
 from ultraad.io.files import read_map
 from ultraad.io.image import read_image
 from ultraad.model.adapt import zero_shot
-from ultraad.model.calibration import fixed
 from ultraad.model.model import Model
 from ultraad.results import folder as results
 from ultraad.results.folder import RunFolder, read_rows
@@ -26,8 +25,6 @@ from ultraad.runs.evaluate import evaluate
 from ultraad.runs.job import facts
 from ultraad.runs.predict import predict
 from ultraad.types import Prediction, Result, Sample
-
-CALIBRATION = fixed(has_map=True, note="")
 
 
 def result(number: int) -> Result:
@@ -85,7 +82,7 @@ def test_lines_keep_the_order_and_come_after_their_pictures(run, tmp_path, monke
     monkeypatch.setattr(results, "append_line", checked)
     folder = RunFolder(tmp_path, run, resume=True)
     for i in range(40):
-        folder.add(result(i), CALIBRATION)
+        folder.add(result(i))
     folder.finish("complete")
     assert check(tmp_path) == [f"{i}" for i in range(40)]
     for i, row in enumerate(read_rows(tmp_path)):
@@ -101,7 +98,7 @@ def test_few_images_are_held_back_while_the_disk_is_slow(run, tmp_path, monkeypa
 
     def fill() -> None:
         for i in range(40):
-            folder.add(result(i), CALIBRATION)
+            folder.add(result(i))
             added.append(i)
 
     filling = threading.Thread(target=fill)

@@ -52,6 +52,8 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
     "the order of the classes": lambda c: c.update(classes=["normal", "malignant", "benign"]),
     "a class's name": lambda c: c.update(classes=["normal", "benign", "cancer"]),
     "the number type": lambda c: c["backbone"].update(dtype="bfloat16"),
+    "a held-out score": lambda c: c["calibration"]["held_out"][0].update(score=0.123),
+    "the held-out scores left out": lambda c: c["calibration"].pop("held_out"),
     "a note left out": lambda c: c["calibration"].pop("notes"),
 }
 

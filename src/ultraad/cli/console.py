@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -68,6 +69,28 @@ def show_metrics(found: dict[str, Any]) -> None:
         (key, interval(m["value"], m["low"], m["high"]), m["n"], m["reason"]) for key, m in found["metrics"].items()
     ]
     table(("metric", "value [95 % interval]", "#images", "remark"), rows)
+
+
+def show_thresholds(folder: Path) -> None:
+    """The thresholds of the run in a folder, if others were chosen than those stored in the model."""
+    from ultraad.results.folder import read_run
+
+    run = read_run(folder)
+    if run is None:
+        return
+    used = run.thresholds
+    if used.image_rule is not None:
+        say(f"image threshold {used.image:.4f}: {used.image_rule}")
+        for name, kind, rate in (
+            ("sensitivity", "lesion", used.sensitivity),
+            ("specificity", "normal", used.specificity),
+        ):
+            if rate is not None:
+                say(f"  {name} {interval(rate.value, rate.low, rate.high)} on {rate.n} held-out {kind} support images")
+        for note in used.notes:
+            warn(f"note: {note}")
+    if used.pixel_rule is not None:
+        say(f"pixel threshold {used.pixel:.4f}: {used.pixel_rule}")
 
 
 def list_failures(failed: dict[str, str], limit: int = 20) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_metrics, warn
-from ultraad.cli.options import BatchSize, Layout, Seed
+from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_metrics, show_thresholds, warn
+from ultraad.cli.options import BatchSize, Layout, OperatingPoint, PixelThreshold, Seed, Threshold
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
 
@@ -25,6 +25,9 @@ def evaluate(
         bool,
         typer.Option("--drop-support", help="Leave out the images and patients the model was adapted on."),
     ] = False,
+    threshold: Threshold = None,
+    pixel_threshold: PixelThreshold = None,
+    operating_point: OperatingPoint = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
@@ -32,7 +35,8 @@ def evaluate(
     """Measure a model on a labelled data set and write a report.
 
     Stops with an error if the data set contains images or patients the model was adapted on, unless --drop-support is
-    given. Thresholds come with the model; nothing is fitted here. Exits with 3 if some images could not be evaluated.
+    given. Thresholds come with the model or are chosen; none is fitted on the data set. Exits with 3 if some images
+    could not be evaluated.
 
     Example: ultraad evaluate model Dataset_BUSI_with_GT -o results
     """
@@ -47,6 +51,9 @@ def evaluate(
                 layout=layout,
                 split=split,
                 leaks="drop" if drop_support else "refuse",
+                threshold=threshold,
+                pixel_threshold=pixel_threshold,
+                operating_point=operating_point,
                 output=output,
                 bootstrap=bootstrap,
                 seed=seed,
@@ -57,6 +64,7 @@ def evaluate(
             warn("interrupted; metrics need all images, so the next evaluation starts from the first", style="bold")
             raise typer.Exit(130) from None
     show_metrics(found)
+    show_thresholds(output)
     list_failures(found["failed"])
     say(f"report: {output / REPORT}")
     if found["failed"]:

@@ -46,6 +46,46 @@ Names = Annotated[str | None, typer.Option(metavar="A,B,...", help="Names of the
 NormalClass = Annotated[str | None, typer.Option(help="The class that means 'no lesion', if its name does not say so.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass; changes speed, not results.")]
 
+
+def _checked_threshold(value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= 1:  # also when NaN
+        msg = f"{value} is not in [0, 1], as scores and maps are."
+        raise typer.BadParameter(msg)
+    return value
+
+
+def _checked_point(value: str | None, context: typer.Context) -> str | None:
+    if value is None:
+        return None
+    from ultraad.errors import ConfigError
+    from ultraad.model.operating_point import parse
+
+    if context.params.get("threshold") is not None:
+        msg = "--threshold and --operating-point both choose the image threshold; give one of them."
+        raise typer.BadParameter(msg)
+    try:
+        parse(value)
+    except ConfigError as e:
+        raise typer.BadParameter(str(e)) from e
+    return value
+
+
+Threshold = Annotated[
+    float | None,
+    typer.Option(callback=_checked_threshold, is_eager=True, help="Image threshold in [0, 1]. Default: the model's."),
+]
+PixelThreshold = Annotated[
+    float | None, typer.Option(callback=_checked_threshold, help="Threshold of maps in [0, 1]. Default: the model's.")
+]
+OperatingPoint = Annotated[
+    str | None,
+    typer.Option(
+        callback=_checked_point,
+        metavar="POINT",
+        help="sens=0.95, spec=0.90 or youden: an image threshold fitted on the held-out scores of the support set.",
+    ),
+]
+
 DEFAULT_BACKBONE = "embedded"  # ultraad.backbones.DEFAULT, without importing it for --help
 
 

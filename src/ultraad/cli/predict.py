@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, warn
-from ultraad.cli.options import BatchSize
+from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_thresholds, warn
+from ultraad.cli.options import BatchSize, OperatingPoint, PixelThreshold, Threshold
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
 
@@ -20,6 +20,9 @@ def predict(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     frame: Annotated[int | None, typer.Option(min=0, help="Only this frame of multi-frame files.")] = None,
+    threshold: Threshold = None,
+    pixel_threshold: PixelThreshold = None,
+    operating_point: OperatingPoint = None,
     overlays: Annotated[bool, typer.Option(help="Write overlays.")] = True,
     maps: Annotated[bool, typer.Option(help="Write maps as 16-bit PNG.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 instead of 3 if any image failed.")] = False,
@@ -42,6 +45,9 @@ def predict(
                 paths,
                 output,
                 frame=frame,
+                threshold=threshold,
+                pixel_threshold=pixel_threshold,
+                operating_point=operating_point,
                 overlays=overlays,
                 maps=maps,
                 batch_size=batch_size,
@@ -53,6 +59,7 @@ def predict(
     list_failures(done.failed)
     skipped = f", {done.skipped} were there already" if done.skipped else ""
     rate = f", {done.predicted / done.seconds:.1f} images/s" if done.predicted else ""
+    show_thresholds(output)
     say(f"{done.predicted} predicted{skipped}, {len(done.failed)} failed{rate}; results in {output}")
     if done.failed:
         raise typer.Exit(1 if strict or not done.predicted + done.skipped else SOME_FAILED)

@@ -46,7 +46,7 @@ class Spec:
 
     @property
     def at_threshold(self) -> bool:
-        """Whether it is measured at the stored threshold."""
+        """Whether it is measured at a threshold: the stored one, or one that was chosen."""
         return "threshold" in self.needs
 
     def text(self, value: float) -> str:
@@ -63,15 +63,15 @@ _SPECS = (
          _needs("normal", "lesion"), main=True),
     Spec("image_ap", "Image AP", "average precision: precision averaged over the lesion images", "image",
          _needs("normal", "lesion")),
-    Spec("sensitivity_at_90", "Sensitivity at 90 % specificity", "on these images, no stored threshold", "image",
+    Spec("sensitivity_at_90", "Sensitivity at 90 % specificity", "threshold chosen on these images", "image",
          _needs("normal", "lesion")),
-    Spec("sensitivity_at_95", "Sensitivity at 95 % specificity", "on these images, no stored threshold", "image",
+    Spec("sensitivity_at_95", "Sensitivity at 95 % specificity", "threshold chosen on these images", "image",
          _needs("normal", "lesion")),
-    Spec("image_sensitivity", "Sensitivity", "lesion images found, stored threshold", "image",
+    Spec("image_sensitivity", "Sensitivity", "lesion images found, at the threshold", "image",
          _needs("lesion", "threshold"), over="lesion"),
-    Spec("image_specificity", "Specificity", "normal images not flagged, stored threshold", "image",
+    Spec("image_specificity", "Specificity", "normal images not flagged, at the threshold", "image",
          _needs("normal", "threshold"), over="normal"),
-    Spec("image_accuracy", "Accuracy", "stored threshold", "image", _needs("threshold")),
+    Spec("image_accuracy", "Accuracy", "at the threshold", "image", _needs("threshold")),
     Spec("image_f1_oracle", "F1, best threshold", "threshold chosen on these images: an upper bound", "image",
          _needs("normal", "lesion")),
     Spec("pixel_auroc", "Pixel AUROC", "over all pixels of all images", "pixel", _needs("lesion"), main=True),
@@ -82,22 +82,22 @@ _SPECS = (
          _needs("lesion"), main=True),
     Spec("aupro", "AUPRO", "overlap per lesion, up to 30 % false positive pixels", "pixel", _needs("lesion"),
          over="lesion"),
-    Spec("dice", "Dice", "mean over lesion images, stored threshold", "pixel", _needs("lesion", "threshold"),
+    Spec("dice", "Dice", "mean over lesion images, at the threshold", "pixel", _needs("lesion", "threshold"),
          over="lesion"),
-    Spec("iou", "Intersection over union", "mean over lesion images, stored threshold", "pixel",
+    Spec("iou", "Intersection over union", "mean over lesion images, at the threshold", "pixel",
          _needs("lesion", "threshold"), over="lesion"),
-    Spec("dice_pooled", "Dice, pooled", "all pixels together, normal images included, stored threshold", "pixel",
+    Spec("dice_pooled", "Dice, pooled", "all pixels together, normal images included, at the threshold", "pixel",
          _needs("lesion", "threshold")),
     Spec("dice_oracle", "Dice, best threshold", "threshold chosen on these masks: an upper bound", "pixel",
          _needs("lesion"), over="lesion"),
     Spec("pixel_f1_oracle", "Pixel F1, best threshold", "threshold chosen on these masks: an upper bound", "pixel",
          _needs("lesion")),
     Spec("lesion_sensitivity", "Lesion sensitivity",
-         "lesions with the peak of a found one inside, stored threshold", "pixel", _needs("lesion", "threshold"),
+         "lesions with the peak of a found one inside, at the threshold", "pixel", _needs("lesion", "threshold"),
          over="lesion"),
-    Spec("false_lesions", "False lesions per image", "found lesions whose peak is in no true one, stored threshold",
+    Spec("false_lesions", "False lesions per image", "found lesions whose peak is in no true one, at the threshold",
          "pixel", _needs("threshold"), higher_is_better=False),
-    Spec("froc", "FROC", "lesion sensitivity, mean over 1/8 to 8 false lesions per image, stored threshold",
+    Spec("froc", "FROC", "lesion sensitivity, mean over 1/8 to 8 false lesions per image, at the threshold",
          "pixel", _needs("lesion", "threshold")),
     Spec("peak_in_lesion", "Peak in lesion",
          "lesion images whose highest map value is inside a lesion; of several equal values, the share inside", "pixel",

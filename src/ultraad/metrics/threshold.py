@@ -110,6 +110,52 @@ def at_specificity(scores: ArrayLike, anomalous: ArrayLike, *, specificity: floa
     return Threshold(_between(ranking.thresholds, allowed - 1), rule, n, float(specific[allowed - 1]), note)
 
 
+def at_sensitivity(scores: ArrayLike, anomalous: ArrayLike, *, sensitivity: float = 0.95) -> Threshold:
+    """The highest threshold that keeps this sensitivity; needs lesion images only.
+
+    Args:
+        scores: (n,) finite, higher is more anomalous.
+        anomalous: bool (n,).
+        sensitivity: In (0, 1].
+
+    Raises:
+        ConfigError: If ``sensitivity`` is out of range.
+        DataError: If lengths differ or a score is not finite.
+    """
+    if not 0 < sensitivity <= 1:
+        msg = f"sensitivity must be in (0, 1], got {sensitivity}; 0.95 allows one of twenty lesion images to be missed"
+        raise ConfigError(msg)
+    rule = f"sensitivity>={sensitivity:g}"
+    ranking = Ranking(scores, anomalous)
+    neg, pos = (m[0] for m in ranking.masses())
+    n, p = int(neg.sum() + pos.sum()), int(pos.sum())
+    if not p:
+        return Threshold(None, rule, n, note="needs lesion images, got none")
+    sensitive = np.cumsum(pos) / p  # rises as the threshold falls
+    first = int((sensitive >= sensitivity - 1e-9).argmax())
+    return Threshold(_between(ranking.thresholds, first), rule, n, float(sensitive[first]), _note(FEW, p))
+
+
+def rate_interval(found: int, n: int) -> tuple[float, float]:
+    """The exact 95 % interval of a rate (Clopper and Pearson 1934).
+
+    It also holds for a rate that :func:`at_sensitivity` or :func:`at_specificity` has kept on the same images, because
+    the share of new images beyond an order statistic is beta distributed (Wilks 1941).
+
+    Args:
+        found: Images with the property.
+        n: Images, at least 1.
+
+    Returns:
+        (low, high).
+    """
+    from scipy.special import betaincinv  # slow to import
+
+    low = float(betaincinv(found, n - found + 1, 0.025)) if found else 0.0
+    high = float(betaincinv(found + 1, n - found, 0.975)) if found < n else 1.0
+    return low, high
+
+
 def pixel_dice(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> Threshold:
     """The pixel threshold that maximises the mean Dice over lesion images; holds one pair in memory at a time.
 

@@ -64,6 +64,22 @@ class Estimate(Strict):
     n: int
 
 
+class HeldOut(Strict):
+    """One support image, scored by a method that was fitted without it.
+
+    Attributes:
+        id: Sample id.
+        score: Anomaly score.
+        anomalous: True for lesion.
+        group: Patient; None if unknown.
+    """
+
+    id: str
+    score: float
+    anomalous: bool
+    group: str | None = None
+
+
 class Calibration(Strict):
     """The result of calibration, stored in every saved model.
 
@@ -76,6 +92,8 @@ class Calibration(Strict):
         images: Number of images that were scored out of fold.
         estimates: {metric: out-of-fold value}.
         notes: Notes for users.
+        held_out: The scores behind all this, so that any other threshold can be judged later
+            (:mod:`ultraad.model.operating_point`); empty without folds, and in models of earlier versions.
     """
 
     image_threshold: float
@@ -86,6 +104,7 @@ class Calibration(Strict):
     images: int = 0
     estimates: dict[str, Estimate] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    held_out: tuple[HeldOut, ...] = ()
 
 
 def fixed(*, has_map: bool, note: str) -> Calibration:
@@ -157,6 +176,15 @@ def cross_validate(
         images=len(order),
         estimates=_estimates(method, support, predictions, masks, seed=seed),
         notes=tuple(filter(None, notes)),
+        held_out=tuple(
+            HeldOut(
+                id=support.ids[i],
+                score=predictions[i].score,
+                anomalous=truth,
+                group=support.groups[i] if support.groups else None,
+            )
+            for i, truth in zip(order, anomalous, strict=True)
+        ),
     )
 
 

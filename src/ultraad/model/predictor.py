@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ultraad.data.support import Fingerprint
     from ultraad.errors import DataError
     from ultraad.model.calibration import Calibration
+    from ultraad.model.operating_point import OperatingPoint
     from ultraad.model.record import Description, Origin
     from ultraad.types import Geometry, Prediction, Result, Sample
 
@@ -158,3 +159,20 @@ class Predictor(ABC):
     def is_abnormal(self, prediction: Prediction) -> bool:
         """Whether the score reaches the stored threshold."""
         return prediction.score >= self.calibration.image_threshold
+
+    def operating_point(self, wanted: str) -> OperatingPoint:
+        """Another image threshold, fitted on the held-out scores of the support set; the model is not changed.
+
+        Args:
+            wanted: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"``; see
+                :func:`ultraad.model.operating_point.operating_point`.
+
+        Returns:
+            The threshold, with what the few support images promise about it.
+
+        Raises:
+            ConfigError: If ``wanted`` is none of these, or the model has no held-out scores.
+        """
+        from ultraad.model.operating_point import operating_point
+
+        return operating_point(self.calibration, wanted)

@@ -161,8 +161,14 @@ def read_record(path: Path, kind: type[R], *, wanted: str, what: str, remedy: st
 
 
 def facts_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides about predictions, apart from learned values: a description as JSON, without its history."""
-    return {key: content[key] for key in Description.model_fields if key in content and key != "origin"}
+    """What decides about predictions, apart from learned values: a description as JSON, without its history.
+
+    Models of earlier versions have no held-out scores; without any, a model keeps the digest that they gave it.
+    """
+    facts = {key: content[key] for key in Description.model_fields if key in content and key != "origin"}
+    calibration = facts["calibration"]
+    facts["calibration"] = {key: v for key, v in calibration.items() if key != "held_out" or v}
+    return facts
 
 
 def check_files(folder: Path, files: Mapping[str, str], *, required: Collection[str], what: str) -> None:

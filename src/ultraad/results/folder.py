@@ -38,7 +38,6 @@ from ultraad.errors import DataError, UltraadError, brief, first_names
 from ultraad.io.files import append_line, ensure_writable, sha256, write_image, write_json, write_map, write_text
 from ultraad.io.lock import lock_folder
 from ultraad.io.overlay import overlay
-from ultraad.model.calibration import Calibration
 from ultraad.results.row import ImageRow, InputFile, Run, Status
 from ultraad.types import Result
 
@@ -58,8 +57,9 @@ class RunFolder:
 
     Args:
         folder: Made if needed.
-        run: The facts about the run; its command and the digest of its model identify it.
-        resume: Keep the results of an earlier run of the same command with the same model; otherwise they are removed.
+        run: The facts about the run; its command, the digest of its model and its thresholds identify it.
+        resume: Keep the results of an earlier run of the same command with the same model and thresholds; otherwise
+            they are removed.
         wanted: Ids of the images of this run. If the file of one was replaced since it was predicted, its result is
             removed, with a warning.
         overlays: Write overlays.
@@ -68,8 +68,8 @@ class RunFolder:
             failure.
 
     Raises:
-        DataError: If the folder cannot be written to, holds results of another model or command, or another run is
-            writing to it.
+        DataError: If the folder cannot be written to, holds results of another model or command or at other thresholds,
+            or another run is writing to it.
 
     Attributes:
         done: Ids that have a line in ``predictions.jsonl``.
@@ -130,12 +130,8 @@ class RunFolder:
         write_text(self.folder / PREDICTIONS, "".join(f"{line}\n" for line in kept))
         self.done -= set(ids)
 
-    def add(self, result: Result, calibration: Calibration) -> None:
+    def add(self, result: Result) -> None:
         """Write one prediction, now or a little later: at most 16 wait for their pictures at any time.
-
-        Args:
-            result: The predicted sample.
-            calibration: Thresholds.
 
         Raises:
             DataError: If the folder cannot be written to. A prediction that cannot be written although the folder can
@@ -143,18 +139,19 @@ class RunFolder:
         """
         s = result.sample
         try:
-            row = self._row(result, calibration)
+            row = self._row(result)
             row.to_json()
         except ValueError as e:  # a value that JSON does not have, such as NaN; pydantic's error is a ValueError
             self.fail(s.id, f"{s.id} could not be written: {brief(e)}")
             return
-        pictures = self._writers.submit(self._draw, result, row, threshold=calibration.pixel_threshold)
+        pictures = self._writers.submit(self._draw, result, row, threshold=self._run.thresholds.pixel)
         self._unwritten.append((result, row, pictures))
         self._write_lines(_WAITING)
 
-    def _row(self, result: Result, calibration: Calibration) -> ImageRow:
+    def _row(self, result: Result) -> ImageRow:
         """The row of a prediction, without the facts about its file."""
-        s, p = result.sample, result.prediction
+        s, p, cut = result.sample, result.prediction, self._run.thresholds.image
+        assert cut is not None  # known to every run that predicts
         name = f"{_file_name(s.id)}.png"
         map_path = f"maps/{name}" if p.map is not None and self._maps else None
         overlay_path = f"overlays/{name}" if p.map is not None and self._overlays else None
@@ -163,7 +160,7 @@ class RunFolder:
             image=s.image.as_posix(),
             frame=s.frame,
             score=p.score,
-            abnormal=p.score >= calibration.image_threshold,
+            abnormal=p.score >= cut,
             probs=p.probs,
             label=s.label,
             anomalous=s.anomalous,
@@ -258,6 +255,14 @@ class RunFolder:
                     "choose another output folder, or delete this one"
                 )
                 raise DataError(msg)
+        cuts = [(run.thresholds.image, run.thresholds.pixel) for run in (earlier, self._run)]
+        if cuts[0] != cuts[1]:
+            there, here = (", ".join(f"{c}" for c in pair if c is not None) for pair in cuts)
+            msg = (
+                f"{self.folder} holds results at other thresholds ({there}; now {here}); choose another output folder, "
+                "or delete this one"
+            )
+            raise DataError(msg)
 
 
 def read_rows(folder: Path) -> Iterator[ImageRow]:

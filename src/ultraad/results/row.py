@@ -11,10 +11,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ultraad.config import Strict
+from ultraad.model.calibration import Estimate
 from ultraad.model.exported import ExportFacts
 from ultraad.model.record import Description, Setting
 
 Status = Literal["running", "complete", "interrupted", "failed"]
+GIVEN = "given"
+"""The rule of a threshold that was chosen by hand."""
 
 
 class Facts(BaseModel):
@@ -45,7 +48,7 @@ class ImageRow(Facts):
     image: str = Field(description="path of the file when it was predicted")
     frame: int = Field(0, description="0-based frame of a file with several")
     score: float = Field(description="anomaly score, higher is more anomalous; in [0, 1]")
-    abnormal: bool = Field(description="whether `score` reaches the stored image threshold")
+    abnormal: bool = Field(description="whether `score` reaches the image threshold of the run")
     probs: dict[str, float] | None = Field(
         None, description="`{class: probability}`; null if the method does not grade"
     )
@@ -70,7 +73,7 @@ class ImageRow(Facts):
 
     @property
     def verdict(self) -> str | None:
-        """``"missed"``, ``"false alarm"`` or ``"right"`` at the stored threshold; None if the truth is unknown."""
+        """``"missed"``, ``"false alarm"`` or ``"right"`` at the threshold; None if the truth is unknown."""
         if self.anomalous is None:
             return None
         if self.anomalous == self.abnormal:
@@ -85,6 +88,17 @@ class Thresholds(Facts):
     pixel: float | None = Field(
         None, description="a pixel is lesion if its map value is at least this; null without maps"
     )
+    image_rule: str | None = Field(
+        None, description="how `image` was found: `given`, or the rule of an operating point; null: stored in the model"
+    )
+    pixel_rule: str | None = Field(None, description="`given`; null: stored in the model")
+    sensitivity: Estimate | None = Field(
+        None,
+        description="with `image_rule`: share of the held-out lesion images of the support set that reach `image`, "
+        "with its 95 % interval and `n`; null if unknown",
+    )
+    specificity: Estimate | None = Field(None, description="the same for normal images that do not reach it")
+    notes: tuple[str, ...] = Field((), description="what the support set cannot show about `image`")
 
 
 class _Digest(Strict):
@@ -122,7 +136,9 @@ class Run(Facts):
 
     command: Literal["predict", "evaluate"] = Field(description="`predict` or `evaluate`")
     started: str | None = Field(None, description="ISO time, UTC")
-    model: ModelFacts | None = Field(None, description="the model's `digest` and the content of its `config.json`")
+    model: ModelFacts | None = Field(
+        None, description="the model's `digest` and the content of its `config.json`, without the held-out scores"
+    )
     thresholds: Thresholds = Field(Thresholds(), description="`image` and `pixel`, in use")
     protocol: Setting | None = Field(
         None, description="few-shot, zero-shot, or auxiliary (trained only on another data set)"

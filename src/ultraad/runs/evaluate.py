@@ -17,7 +17,7 @@ from ultraad.model.predictor import Predictor
 from ultraad.report.run.page import render
 from ultraad.results.folder import METRICS, RunFolder
 from ultraad.results.row import DataFacts, LeakageFacts
-from ultraad.runs.job import facts, failing, finishing
+from ultraad.runs.job import facts, failing, finishing, thresholds_of
 from ultraad.runs.judge import evaluation_of, in_classes, judged, measure, unseen
 from ultraad.types import Sample
 
@@ -30,13 +30,16 @@ def evaluate(
     layout: str = "auto",
     split: str | None = None,
     leaks: Literal["refuse", "drop"] = "refuse",
+    threshold: float | None = None,
+    pixel_threshold: float | None = None,
+    operating_point: str | None = None,
     output: str | Path | None = None,
     bootstrap: int = RESAMPLES,
     seed: int = 0,
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """All metrics of a model on a labelled data set, on the original pixel grid, at the stored thresholds.
+    """All metrics of a model on a labelled data set, on the original pixel grid. No threshold is fitted on the data.
 
     Args:
         model: Any model; the data does not change it.
@@ -45,6 +48,10 @@ def evaluate(
         split: Only this published split.
         leaks: What to do if the data holds images or patients of the support or auxiliary set: ``"refuse"`` to
             evaluate, or ``"drop"`` these images.
+        threshold: Image threshold in [0, 1]; None takes the one stored in the model.
+        pixel_threshold: Of maps, likewise.
+        operating_point: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"`` in place of ``threshold``; see
+            :meth:`~ultraad.model.predictor.Predictor.operating_point`.
         output: Folder for predictions, overlays, ``metrics.json``, ``run.json`` and ``report.html``; the results of an
             earlier run are replaced.
         bootstrap: Resamples behind the 95 % intervals.
@@ -56,6 +63,7 @@ def evaluate(
         :meth:`ultraad.metrics.summary.Evaluation.result` plus ``thresholds`` and ``failed`` {id: reason}.
 
     Raises:
+        ConfigError: If a threshold is out of range or cannot be found.
         DataError: If no image can be evaluated, or the folder cannot be used.
         LeakageError: If ``leaks="refuse"`` and the data holds images or patients that the model has learned from.
         KeyboardInterrupt: If the run is interrupted.
@@ -69,17 +77,19 @@ def evaluate(
         >>> auroc["n"], 0 <= auroc["low"] <= auroc["value"] <= auroc["high"] <= 1
         (6, True)
     """
+    thresholds = thresholds_of(
+        model, threshold=threshold, pixel_threshold=pixel_threshold, operating_point=operating_point
+    )
     samples, about = _samples(data, layout=layout, split=split)
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
     samples = in_classes(samples, model)
     if all(s.anomalous is None and s.label is None for s in samples):
         msg = f"none of the {len(samples)} images has a label, so nothing can be measured; use predict instead"
         raise DataError(msg)
-    thresholds = {"image": model.calibration.image_threshold, "pixel": model.calibration.pixel_threshold}
-    evaluation = evaluation_of(model)
+    evaluation = evaluation_of(model, thresholds)
     folder = None
     if output is not None:
-        run = facts(model, "evaluate", data=about, leakage=leakage)
+        run = facts(model, "evaluate", thresholds=thresholds, data=about, leakage=leakage)
         folder = RunFolder(output, run, resume=False, maps=False, measure=partial(measure, evaluation=evaluation))
 
     failed: dict[str, str] = {} if folder is None else folder.failed
@@ -90,7 +100,7 @@ def evaluate(
             results = (result for result, _ in judged(results, evaluation, on_error=note))
         for result in results:
             if folder is not None:
-                folder.add(result, model.calibration)
+                folder.add(result)
             outcome.predicted += 1
             if progress is not None:
                 progress(outcome.predicted + len(failed), len(samples))
@@ -100,7 +110,8 @@ def evaluate(
             first = next(iter(failed.values()))
             msg = f"none of the {len(samples)} images could be evaluated; the first: {first}"
             raise DataError(msg)
-        found = {**evaluation.result(bootstrap=bootstrap, seed=seed), "thresholds": thresholds}
+        used = {"image": thresholds.image, "pixel": thresholds.pixel}
+        found = {**evaluation.result(bootstrap=bootstrap, seed=seed), "thresholds": used}
         if folder is not None:
             write_json(folder.folder / METRICS, found)
     if folder is not None:

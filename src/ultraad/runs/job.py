@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from ultraad.errors import DataError
+from ultraad.errors import ConfigError, DataError
+from ultraad.model.operating_point import at
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import versions
 from ultraad.results.folder import RunFolder
-from ultraad.results.row import ModelFacts, Run, Status, Thresholds
+from ultraad.results.row import GIVEN, ModelFacts, Run, Status, Thresholds
 from ultraad.types import Sample
 
 
@@ -34,21 +35,72 @@ class Outcome:
     seconds: float = 0.0
 
 
-def facts(model: Predictor, command: Literal["predict", "evaluate"], **more: Any) -> Run:  # noqa: ANN401
+def thresholds_of(
+    model: Predictor,
+    *,
+    threshold: float | None = None,
+    pixel_threshold: float | None = None,
+    operating_point: str | None = None,
+) -> Thresholds:
+    """The thresholds of a run: those stored in the model, unless others are chosen.
+
+    Args:
+        model: Any model.
+        threshold: Of images, in [0, 1].
+        pixel_threshold: Of map values, in [0, 1].
+        operating_point: As in :meth:`~ultraad.model.predictor.Predictor.operating_point`, in place of ``threshold``.
+
+    Raises:
+        ConfigError: If a threshold is out of range, both image thresholds are chosen, there are no maps to apply a
+            pixel threshold to, or no scores to fit an operating point on.
+    """
+    stored = model.calibration
+    for name, value in (("threshold", threshold), ("pixel threshold", pixel_threshold)):
+        if value is not None and not 0 <= value <= 1:  # also when NaN
+            msg = f"{name} {value}: wanted a number in [0, 1], as scores and maps are"
+            raise ConfigError(msg)
+    if threshold is not None and operating_point is not None:
+        msg = "threshold and operating point both choose the image threshold; give one of them"
+        raise ConfigError(msg)
+    if pixel_threshold is not None and stored.pixel_threshold is None:
+        msg = f"{model.describe().method} draws no maps, so there is no pixel threshold to choose; leave it out"
+        raise ConfigError(msg)
+    chosen: dict[str, Any] = {"image": stored.image_threshold, "pixel": stored.pixel_threshold}
+    point = None
+    if threshold is not None:
+        point = at(stored, float(threshold), rule=GIVEN)
+    elif operating_point is not None:
+        point = model.operating_point(operating_point)
+    if point is not None:
+        rest = {"sensitivity": point.sensitivity, "specificity": point.specificity, "notes": point.notes}
+        chosen |= {"image": point.threshold, "image_rule": point.rule, **rest}
+    if pixel_threshold is not None:
+        chosen |= {"pixel": float(pixel_threshold), "pixel_rule": GIVEN}
+    return Thresholds(**chosen)
+
+
+def facts(
+    model: Predictor,
+    command: Literal["predict", "evaluate"],
+    *,
+    thresholds: Thresholds | None = None,
+    **more: Any,  # noqa: ANN401
+) -> Run:
     """``run.json`` of a run that begins now.
 
     Args:
         model: Any model.
         command: What is run.
+        thresholds: Of the run; None takes those stored in the model.
         more: Other fields: ``data``, ``leakage``.
     """
-    calibration = model.calibration
-    described = model.describe().model_dump(mode="json", exclude={"format", "note", "digest", "files"})
+    unnamed: Any = {"format": True, "note": True, "digest": True, "files": True, "calibration": {"held_out"}}
+    described = model.describe().model_dump(mode="json", exclude=unnamed)
     return Run(
         command=command,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         model=ModelFacts(digest=model.digest, **described),
-        thresholds=Thresholds(image=calibration.image_threshold, pixel=calibration.pixel_threshold),
+        thresholds=thresholds or thresholds_of(model),
         protocol=model.origin.setting,
         support_digest=model.origin.support_digest,
         versions=versions(),

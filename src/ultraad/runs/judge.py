@@ -12,16 +12,16 @@ from ultraad.data.support import Fingerprint, leaking
 from ultraad.errors import DataError
 from ultraad.metrics.summary import Evaluation
 from ultraad.model.predictor import Predictor
+from ultraad.results.row import Thresholds
 from ultraad.types import Result, Sample
 
 _log = logging.getLogger(__name__)
 
 
-def evaluation_of(model: Predictor) -> Evaluation:
-    """An empty evaluation with the classes and thresholds of a model."""
-    c = model.calibration
+def evaluation_of(model: Predictor, thresholds: Thresholds) -> Evaluation:
+    """An empty evaluation with the classes of a model."""
     return Evaluation(
-        model.classes, model.normal_class, image_threshold=c.image_threshold, pixel_threshold=c.pixel_threshold
+        model.classes, model.normal_class, image_threshold=thresholds.image, pixel_threshold=thresholds.pixel
     )
 
 

@@ -11,7 +11,7 @@ from ultraad.model.predictor import Predictor
 from ultraad.report.run.page import render
 from ultraad.results.folder import RunFolder
 from ultraad.results.row import DataFacts
-from ultraad.runs.job import Outcome, facts, failing, finishing
+from ultraad.runs.job import Outcome, facts, failing, finishing, thresholds_of
 
 
 @one_run()
@@ -21,6 +21,9 @@ def predict(
     output: str | Path,
     *,
     frame: int | None = None,
+    threshold: float | None = None,
+    pixel_threshold: float | None = None,
+    operating_point: str | None = None,
     resume: bool = True,
     overlays: bool = True,
     maps: bool = True,
@@ -34,6 +37,10 @@ def predict(
         paths: A file, a folder or a pattern, or several of them.
         output: Folder for the results.
         frame: Only this 0-based frame of multi-frame files; None takes all.
+        threshold: Image threshold in [0, 1]; None takes the one stored in the model.
+        pixel_threshold: Of maps, likewise.
+        operating_point: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"`` in place of ``threshold``; see
+            :meth:`~ultraad.model.predictor.Predictor.operating_point`.
         resume: Skip images that have results in the folder, unless their files were replaced since; otherwise the
             results of an earlier run are removed.
         overlays: Write overlays.
@@ -42,8 +49,9 @@ def predict(
         progress: Called with (images done, images).
 
     Raises:
-        DataError: If no image is found, the folder cannot be used, or another run is writing to it. Images that cannot
-            be read, scored or written are only listed.
+        ConfigError: If a threshold is out of range or cannot be found.
+        DataError: If no image is found, the folder cannot be used, holds results at other thresholds, or another run is
+            writing to it. Images that cannot be read, scored or written are only listed.
         KeyboardInterrupt: If the run is interrupted; finished images are in the folder.
 
     Example:
@@ -54,9 +62,13 @@ def predict(
         >>> done.predicted
         2
     """
+    thresholds = thresholds_of(
+        model, threshold=threshold, pixel_threshold=pixel_threshold, operating_point=operating_point
+    )
     wanted = [paths] if isinstance(paths, (str, Path)) else list(paths)
     samples = samples_of(wanted, frame=frame)
-    run = facts(model, "predict", data=DataFacts(paths=tuple(map(str, wanted)), images=len(samples)))
+    about = DataFacts(paths=tuple(map(str, wanted)), images=len(samples))
+    run = facts(model, "predict", thresholds=thresholds, data=about)
     folder = RunFolder(output, run, resume=resume, wanted=[s.id for s in samples], overlays=overlays, maps=maps)
     todo = [s for s in samples if s.id not in folder.done]
     skipped = len(samples) - len(todo)
@@ -64,7 +76,7 @@ def predict(
         outcome.skipped = skipped
         results = model.predict_many(todo, batch_size=batch_size, on_error=failing(folder))
         for result in results:
-            folder.add(result, model.calibration)
+            folder.add(result)
             outcome.predicted += 1
             if progress is not None:
                 progress(skipped + outcome.predicted + len(folder.failed), len(samples))

@@ -18,6 +18,7 @@ from ultraad.bench.run.data import TestSet
 from ultraad.data.loader import iterate
 from ultraad.errors import DataError, LeakageError
 from ultraad.metrics.summary import Evaluation
+from ultraad.runs.job import thresholds_of
 from ultraad.runs.judge import evaluation_of, in_classes, judged, unseen
 from ultraad.types import Prediction, Result, Sample
 
@@ -130,7 +131,7 @@ def measure(
         DataError: If no image can be used, or a score or map is not finite.
         LeakageError: If the model has learned from every image or its patient.
     """
-    found = Measured(evaluation_of(model))
+    found = Measured(evaluation_of(model, thresholds_of(model)))
     samples = unseen([p for p, _ in (*model.support, *model.auxiliary)], test.samples, layout=test.facts.layout)
     found.left_out = len(test.samples) - len(samples)
     if not samples:

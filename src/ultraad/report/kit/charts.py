@@ -48,7 +48,7 @@ class Curve:
         name: For legend, tooltip and screen reader.
         band: (x, lower y, upper y) of the area around it; None for none.
         chance: Height of the line of no skill; None for none.
-        mark: Point of the stored threshold; None if unknown.
+        mark: Point of the threshold; None if unknown.
     """
 
     points: Sequence[Point]
@@ -115,7 +115,7 @@ def draw_curves(frame: Frame, title: str, description: str, curves: Sequence[Cur
         parts.append(axes.path(curve.points, f"line {curve.kind}"))
     for curve in curves:
         if curve.mark is not None:
-            parts.append(axes.dot(curve.mark, f"dot {curve.kind}", 5 * frame.dot, f"stored threshold: {curve.name}"))
+            parts.append(axes.dot(curve.mark, f"dot {curve.kind}", 5 * frame.dot, f"threshold: {curve.name}"))
     return picture(title, description, parts, width=frame.width, height=frame.height)
 
 

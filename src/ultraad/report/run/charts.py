@@ -1,4 +1,4 @@
-"""The charts of one run: curves with the stored thresholds, reliability, and histograms of the scores."""
+"""The charts of one run: curves with the thresholds of the run, reliability, and histograms of the scores."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ def curves(data: RunData, kind: CurveType) -> Markup | None:
             found.append(Curve(points, style, name, mark=mark))
     if not found:
         return None
-    told = "; ".join(
-        c.name + (f", stored threshold at {c.mark[0]:.2f}, {c.mark[1]:.2f}" if c.mark else "") for c in found
-    )
+    told = "; ".join(c.name + (f", threshold at {c.mark[0]:.2f}, {c.mark[1]:.2f}" if c.mark else "") for c in found)
     frame = large(kind.label_x, kind.label_y, [(c.name, c.kind) for c in found])
     told = f"{kind.label_y} against {kind.label_x}. {told}."
     return draw_curves(frame, f"{kind.title} curves", told, found, diagonal=kind is ROC)
@@ -102,7 +100,7 @@ def histograms(groups: Sequence[tuple[str, Sequence[float], bool | None]], thres
         x = axes.x(threshold)
         side, shift = ("end", -5) if x > WIDTH * 0.7 else ("start", 5)
         parts += [shape("cut", f"M{number(x)} 8V{base}"), text(x + shift, 18, f"threshold {threshold:.3f}", side)]
-        told += f"; stored threshold {threshold:.3f}"
+        told += f"; threshold {threshold:.3f}"
     return picture("Scores by class", f"{told}.", parts, width=WIDTH, height=base + 44)
 
 

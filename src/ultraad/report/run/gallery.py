@@ -105,7 +105,7 @@ def scale(steps: int = 32) -> dict[str, str]:
 
 
 def _verdict(row: ImageRow) -> Markup:
-    """The score, and what it means at the stored threshold."""
+    """The score, and what it means at the threshold of the run."""
     said = "abnormal" if row.abnormal else "normal"
     kind = ""
     if row.verdict == "right":

@@ -66,7 +66,7 @@ class Tally:
         lesions: Images known to show a lesion.
         score: Mean score.
         median: Median score.
-        flagged: Images that reach the stored threshold.
+        flagged: Images that reach the threshold of the run.
         detected: Lesion images that reach it.
         normals: Images known to be normal.
         true_negatives: Normal images below it.

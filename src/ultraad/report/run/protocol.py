@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ultraad.model.calibration import Calibration
+from ultraad.model.calibration import Calibration, Estimate
 from ultraad.report.kit.words import Protocol, count, decimals, known
 from ultraad.report.run.words import data_name, intervals, shots, source_name
-from ultraad.results.row import Run
+from ultraad.results.row import GIVEN, Run, Thresholds
 
 if TYPE_CHECKING:
     from ultraad.report.run.read import RunData
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def protocol(data: RunData) -> Protocol:
     """What is needed to repeat the run; unknown facts are left out."""
-    run = data.run or Run(command="evaluate")
+    run, used = data.run or Run(command="evaluate"), data.thresholds
     model, origin = data.model, data.origin
     backbone = model.backbone if model else None
     auxiliary = origin.auxiliary if origin else None
@@ -45,11 +45,14 @@ def protocol(data: RunData) -> Protocol:
             if backbone
             else [],
             "Thresholds": [
-                ("Image", decimals(data.thresholds.image, 4)),
-                ("Pixel", decimals(data.thresholds.pixel, 4)),
-                ("From", model and model.calibration.rule),
+                ("Image", decimals(used.image, 4)),
+                ("Pixel", decimals(used.pixel, 4)),
+                ("Image from", used.image_rule or (model and model.calibration.rule)),
+                ("Pixel from", used.pixel_rule or (model and model.calibration.rule)),
+                ("Sensitivity", _rate(used.sensitivity, "lesion")),
+                ("Specificity", _rate(used.specificity, "normal")),
                 ("Folds", model and _folds(model.calibration)),
-                ("Fitted on this data", model and "no: thresholds are stored with the model"),
+                ("Fitted on this data", model and _fitted_here(used)),
             ],
             "Data": [
                 ("Support", origin and origin.source and source_name(origin.source)),
@@ -88,6 +91,19 @@ def _folds(calibration: Calibration) -> str:
         return "none"
     apart = "patients kept together" if calibration.grouped else "patients unknown"
     return f"{calibration.folds}, {calibration.images} support images out of fold, {apart}"
+
+
+def _rate(found: Estimate | None, kind: str) -> str | None:
+    """What the support set says about a threshold that was chosen for this run."""
+    if found is None:
+        return None
+    return f"{found.value:.3f} ({decimals(found.low)} to {decimals(found.high)}) on {found.n} held-out {kind} images"
+
+
+def _fitted_here(used: Thresholds) -> str:
+    if GIVEN in (used.image_rule, used.pixel_rule):
+        return "not known: a threshold was given by hand"
+    return "no: thresholds come from the support set"
 
 
 def _leakage(data: RunData) -> str | None:

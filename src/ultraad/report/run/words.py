@@ -99,6 +99,7 @@ def cautions(data: RunData) -> list[str]:
             f"The truth of {count(unknown, 'image')} is unknown (normal or abnormal); detection leaves them out."
         )
     notes = (*data.model.origin.notes, *data.model.calibration.notes) if data.model else ()
+    notes += data.thresholds.notes
     return found + [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes]
 
 
