@@ -31,11 +31,12 @@ picture = torch.from_numpy(simulate(3, label="malignant").image)  # u8 (h w 3)
 spec = importlib.util.spec_from_file_location("embedded_tower", FOLDER / "embedded_tower.py")
 tower = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tower)
-model = tower.load(FOLDER / "open_clip_model.safetensors")
+weights = FOLDER / "open_clip_model.safetensors"
+model, side = tower.load(weights), tower.side_of(weights)
 
 import open_clip  # noqa: E402
 
-x = F.interpolate(picture.permute(2, 0, 1)[None] / 255, (tower.SIDE, tower.SIDE), mode="bicubic", antialias=True)
+x = F.interpolate(picture.permute(2, 0, 1)[None] / 255, (side, side), mode="bicubic", antialias=True)
 x = (x.clamp(0, 1) - torch.tensor(tower.MEAN).view(3, 1, 1)) / torch.tensor(tower.STD).view(3, 1, 1)
 with torch.inference_mode():
     vector = model.encode_image(x, normalize=True)

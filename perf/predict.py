@@ -23,8 +23,9 @@ import torch
 from perf.timing import Row, arguments, compared, finish, in_turns
 
 import ultraad
+from ultraad.backbones import DEFAULT
 from ultraad.backbones import _embedded_tower as embedded_tower
-from ultraad.backbones import _weights as weights
+from ultraad.backbones._towers import TOWERS
 from ultraad.data.loader import array_batch
 from ultraad.model.model import Model
 from ultraad.simulate import simulate, write_dataset
@@ -46,7 +47,7 @@ def adapted(backbone: str, size: int | None, dtype: str) -> Model:
 
 def as_exported(size: int, dtype: torch.dtype) -> Encode:
     """The embedded tower without ultraad."""
-    tower = embedded_tower.load(weights.embedded_path(), size=size)
+    tower = embedded_tower.load(TOWERS[DEFAULT].weights, size=size)
     tower.visual.to(dtype)
     return tower.encode_image
 

@@ -8,6 +8,7 @@ from docs.build import ROOT
 from docs.build._markdown import filled, plain, table
 
 from ultraad import backbones, methods
+from ultraad.backbones._towers import TOWERS
 from ultraad.cli import guide
 from ultraad.data import sources
 
@@ -31,7 +32,11 @@ def _layouts() -> str:
 
 
 def _backbones() -> str:
-    """The first line of each module's docstring says what it is."""
-    about = {name: import_module(f"ultraad.backbones.{name}").__doc__ or "" for name in backbones.available()}
-    rows = [(f"`{name}`", text.partition("\n")[0].replace("``", "`")) for name, text in about.items()]
-    return table(("name", "backbone"), rows)
+    """A tower says what it is; of any other backbone, the first line of its module's docstring does."""
+
+    def about(name: str) -> str:
+        if name in TOWERS:
+            return TOWERS[name].about
+        return (import_module(f"ultraad.backbones.{name}").__doc__ or "").partition("\n")[0].replace("``", "`")
+
+    return table(("name", "backbone"), [(f"`{name}`", about(name)) for name in backbones.available()])

@@ -1,6 +1,8 @@
-"""The weights in the package are the recorded ones, and they know what a lesion is."""
+"""The towers in the package are the recorded ones, and they know what a lesion is."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,19 +14,55 @@ from ultraad.backbones import _embedded_tower as embedded_tower
 from ultraad.backbones import _weights as weights
 from ultraad.backbones import load_backbone
 from ultraad.backbones._door import _fingerprint
-from ultraad.backbones._embedded_tower import SIDE
-from ultraad.errors import ConfigError
+from ultraad.backbones._towers import TOWERS
+from ultraad.backbones.embedded import export
+from ultraad.errors import ConfigError, WeightsError
 from ultraad.simulate import simulate
 
+WEIGHTS = TOWERS["embedded"].weights
 
-def test_file_is_the_recorded_one_and_small():
-    path, digest = weights.verify("embedded")
-    assert path.with_suffix(".sha256").read_text().startswith(digest)
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_its_file_is_the_recorded_one_and_small(name):
+    path, digest = weights.verify(name)
+    assert path.with_suffix(".sha256").read_text() == f"{digest}  {path.name}\n"
     assert path.stat().st_size < 40e6
 
 
+@pytest.mark.parametrize("name", TOWERS)
+def test_its_card_names_data_licence_and_limits(name):
+    card = TOWERS[name].card.read_text(encoding="utf-8")
+    for part in ("**For research only.**", "trained on", "seeds", "## What it cannot do", "Apache-2.0"):
+        assert part in card, part
+    if "BUS-BRA" in card:
+        assert "10.5281/zenodo.8231412" in card
+        assert "Medical Physics" in card
+
+
+def test_one_tower_has_seen_no_patient():
+    assert "| real images | none in training" in TOWERS["embedded-simulated"].card.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_exported_files_hold_the_same_tower(name, tmp_path):
+    written = export(tmp_path, name)
+    assert {p.name for p in written} == {"open_clip_model.safetensors", "embedded_tower.py", "README.md"}
+    assert (tmp_path / "README.md").read_bytes() == TOWERS[name].card.read_bytes()
+    exported = embedded_tower.load(tmp_path / "open_clip_model.safetensors")
+    assert _fingerprint(exported) == load_backbone(name).fingerprint
+    with pytest.raises(ConfigError, match="cannot export 'tiny'; only embedded and embedded-simulated can"):
+        export(tmp_path, "tiny")
+
+
+def test_a_missing_file_says_to_install_again(monkeypatch, tmp_path):
+    monkeypatch.setitem(TOWERS, "embedded", replace(TOWERS["embedded"], stem=str(tmp_path / "gone")))
+    with pytest.raises(WeightsError, match=r"gone.safetensors are missing from this installation .*; reinstall"):
+        load_backbone("embedded")
+    assert {w.name: w.path for w in weights.listing()}["embedded"] is None
+
+
 def test_sizes():
-    assert load_backbone("embedded").size == SIDE
+    assert load_backbone("embedded").size == embedded_tower.side_of(WEIGHTS)
     assert load_backbone("embedded", size=224).grid == (14, 14)
     with pytest.raises(ConfigError, match="not a multiple of the patch size 16"):
         load_backbone("embedded", size=100)
@@ -34,7 +72,7 @@ def test_sizes():
 
 @pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
 def test_the_faster_tower_is_the_same_tower(dtype, off):
-    plain = embedded_tower.load(weights.embedded_path(), size=96)
+    plain = embedded_tower.load(WEIGHTS, size=96)
     images = torch.randn(16, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         want = plain.encode_image(images)
@@ -47,7 +85,7 @@ def test_the_faster_tower_is_the_same_tower(dtype, off):
 def test_the_faster_tower_has_no_norm_between_its_convolutions_and_the_same_fingerprint():
     backbone = load_backbone("embedded", size=96)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in backbone.model.modules())
-    assert backbone.fingerprint == _fingerprint(embedded_tower.load(weights.embedded_path(), size=96))
+    assert backbone.fingerprint == _fingerprint(embedded_tower.load(WEIGHTS, size=96))
 
 
 def test_sentences_alone_find_and_grade_simulated_lesions():

@@ -7,12 +7,13 @@ from importlib import import_module
 import pytest
 import torch
 
+from ultraad import registry
 from ultraad.backbones import available, load_backbone
 
 LOADABLE = [name for name in available() if name != "open_clip"]  # that one needs a model's name
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", registry.names("ultraad.backbones"))
 def test_its_module_has_a_loader_and_says_in_one_line_what_it_is(name: str) -> None:
     module = import_module(f"ultraad.backbones.{name}")
     assert callable(module.BACKBONE)

@@ -42,7 +42,11 @@ def test_a_loader_outside_the_package_works_and_a_saved_model_finds_it_again(tmp
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("embeded", r"unknown backbone 'embeded'; did you mean 'embedded'\? Wanted one of embedded, open_clip, tiny"),
+        (
+            "embeded",
+            r"unknown backbone 'embeded'; did you mean 'embedded'\? Wanted one of embedded, .*open_clip, tiny",
+        ),
+        ("embedded_simulated", r"did you mean 'embedded-simulated'\?"),
         ("open_clib:ViT-B-32/openai", r"unknown backbone 'open_clib:ViT-B-32/openai'; did you mean 'open_clip'\?"),
         ("open_clib:local-dir:x", r"did you mean 'open_clip'\?"),
         ("tinny:uneven", r"cannot import the backbone 'tinny:uneven': .*; did you mean 'tiny'\?"),

@@ -183,7 +183,9 @@ def test_methods_and_backbones(cli: Cli, tmp_path: Path) -> None:
     assert "train.epochs" in one
     assert "calibration.folds" in one
     refused(cli("methods", "nonsense"), "unknown method 'nonsense'", "available: ")
-    assert "open_clip:ViT-L-14-336-quickgelu/openai" in cli("backbones", "list").out
+    listed = cli("backbones", "list").out
+    assert all(name in listed for name in ("embedded", "embedded-simulated", "open_clip:ViT-L-14-336-quickgelu/openai"))
+    assert "embedded-simulated.safetensors" in cli("backbones", "verify", "embedded-simulated").out
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"abc")
     assert "ba7816bf8f01cfea" in cli("backbones", "verify", weights).out

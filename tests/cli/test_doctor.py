@@ -19,9 +19,9 @@ def test_the_self_test_passes_and_every_line_says_something() -> None:
 def test_missing_weights_and_packages_break_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ultraad.backbones import _weights as weights
+    from ultraad.backbones._towers import TOWERS, Tower
 
-    monkeypatch.setattr(weights, "embedded_path", lambda: tmp_path / "gone.safetensors")
+    monkeypatch.setitem(TOWERS, "embedded", Tower(str(tmp_path / "gone"), "a tower"))
     monkeypatch.setattr(doctor, "_PACKAGES", ("torch", "a-package-that-is-not-there"))
     found = {c.name: c for c in doctor.checks()}
     assert found["weights"].status == "broken"

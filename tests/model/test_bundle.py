@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.adapted import adapted
 from ultraad.backbones import load_backbone
+from ultraad.backbones._towers import TOWERS
 from ultraad.data.sources import scan
 from ultraad.data.support import check_leakage, draw_support
 from ultraad.errors import BundleError, DataError, LeakageError
@@ -175,6 +178,35 @@ def test_no_such_folder(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
     with pytest.raises(BundleError, match=r"it has no config\.json"):
         load(tmp_path)
+
+
+def newer(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of a shipped tower takes its name."""
+    tensors = load_file(TOWERS[name].weights)
+    tensors["logit_scale"] = tensors["logit_scale"] + 0.1
+    tower = replace(TOWERS[name], stem=str(folder / name))
+    save_file(tensors, tower.weights)
+    monkeypatch.setitem(TOWERS, name, tower)
+
+
+def test_a_model_of_an_earlier_tower_finds_it_under_its_new_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = zero_shot(backbone="embedded", size=64)
+    folder = model.save(tmp_path / "model")
+    newer("embedded", tmp_path, monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        found = load(folder)
+    assert "adapted on an earlier embedded, which is now called embedded-simulated" in caplog.text
+    assert found.backbone.name == "embedded-simulated"
+    assert found.backbone.fingerprint == model.backbone.fingerprint != load_backbone("embedded", size=64).fingerprint
+    picture = np.random.default_rng(0).integers(0, 255, (80, 60), np.uint8)
+    assert found.predict(picture).probs == model.predict(picture).probs
+    with pytest.raises(BundleError, match="adapted on embedded with weights"):
+        load(folder, backbone="embedded")
+    newer("embedded-simulated", tmp_path, monkeypatch)
+    with pytest.raises(BundleError, match="adapted on embedded with weights"):
+        load(folder)
 
 
 def test_another_backbone_is_refused_by_its_weights(saved: Path, model: Model) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ultraad import registry
+from ultraad.backbones._towers import TOWERS
 from ultraad.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ DEFAULT = "embedded"
 
 def available() -> list[str]:
     """Names that a backbone name can begin with, sorted. No backbone is imported."""
-    return registry.names(__name__)
+    return sorted({*registry.names(__name__), *TOWERS})
 
 
 def load_backbone(
@@ -25,7 +26,7 @@ def load_backbone(
     """Load a frozen CLIP.
 
     Args:
-        name: ``"embedded"`` (ships with the package), ``"tiny"`` (random, for tests),
+        name: ``"embedded"`` or ``"embedded-simulated"`` (ship with the package), ``"tiny"`` (random, for tests),
             ``"open_clip:<model>/<tag>"``, ``"open_clip:<model>"`` (random weights), ``"open_clip:local-dir:<path>"``,
             ``"open_clip:hf-hub:<id>"``, the path of a checkpoint file that has an ``open_clip_config.json``
             beside it, or ``"package.module:NAME"`` for a loader outside the package. They are tried in this order:
@@ -67,7 +68,8 @@ def load_backbone(
         )
         raise ConfigError(msg)
     inside = head in known
-    load = registry.find(__name__, head if inside else name, "BACKBONE", kind="backbone")
+    module = "embedded" if head in TOWERS else head
+    load = registry.find(__name__, module if inside else name, "BACKBONE", kind="backbone")
     backbone: Backbone = load(rest if inside else "", name=name, device=chosen, dtype=dtype, size=size)
     return backbone
 

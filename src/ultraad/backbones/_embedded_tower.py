@@ -1,11 +1,11 @@
-"""The architecture of the embedded CLIP, from open_clip's and timm's own parts.
+"""The architecture of the embedded CLIPs, from open_clip's and timm's own parts.
 
-This file needs torch, open_clip, timm and safetensors, but not ultraad: ``ultraad backbones export embedded`` writes it
+This file needs torch, open_clip, timm and safetensors, but not ultraad: ``ultraad backbones export`` writes it
 beside the weights, to use the backbone alone.
 
     from embedded_tower import load
     model = load("open_clip_model.safetensors")   # an open_clip CLIP; open_clip.get_tokenizer("ViT-B-32") fits
-    model.encode_image(images)                    # f32 (b 3 160 160), (pixel / 255 - MEAN) / STD
+    model.encode_image(images)                    # f32 (b 3 s s), s = side_of(the file), (pixel / 255 - MEAN) / STD
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ARCHITECTURE: dict[str, Any] = {
 }
 """open_clip model configuration of the towers; pretraining/README.md gives the reasons."""
 
-SIDE = 160  # of the input in pixels; chosen on BUS-UCLM, see pretraining/README.md
+SIDE = 160  # of the input in pixels, of weights that do not record theirs
 MEAN = (0.5, 0.5, 0.5)  # timm efficientnet_lite0
 STD = (0.5, 0.5, 0.5)
 
@@ -69,12 +69,20 @@ def build(*, size: int | None = None) -> open_clip.CLIP:
     return model
 
 
-def load(weights: str | Path, *, size: int = SIDE) -> open_clip.CLIP:
+def side_of(weights: str | Path) -> int:
+    """The input side in pixels that the weights were made for, as they record it."""
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        return int((file.metadata() or {}).get("validation_side", SIDE))
+
+
+def load(weights: str | Path, *, size: int | None = None) -> open_clip.CLIP:
     """The CLIP with its weights, in evaluation mode. Position embeddings are resized to the input.
 
     Args:
         weights: The safetensors file.
-        size: Input side in pixels, a multiple of 16.
+        size: Input side in pixels, a multiple of 16; :func:`side_of` the weights if None.
 
     Raises:
         RuntimeError: If the weights belong to another architecture.
@@ -82,7 +90,7 @@ def load(weights: str | Path, *, size: int = SIDE) -> open_clip.CLIP:
     from open_clip.model import resize_pos_embed
     from safetensors.torch import load_file
 
-    model = build(size=size)
+    model = build(size=size or side_of(weights))
     state = {key: value.float() for key, value in load_file(weights).items()}
     resize_pos_embed(state, model)
     model.load_state_dict(state)

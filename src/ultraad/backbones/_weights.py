@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ultraad.backbones._torchvision import ensure_torchvision
+from ultraad.backbones._towers import TOWERS
 from ultraad.errors import ConfigError, WeightsError
 
 PAPER = "open_clip:ViT-L-14-336-quickgelu/openai"
@@ -40,11 +40,6 @@ class WeightsStatus:
     name: str
     path: Path | None
     note: str
-
-
-def embedded_path() -> Path:
-    """The weights file inside the package."""
-    return Path(str(files("ultraad.backbones") / "pretrained" / "embedded.safetensors"))
 
 
 def sha256(path: Path) -> str:
@@ -164,7 +159,7 @@ def fetch(name: str) -> Path:
 def verify_file(path: Path) -> str:
     """The sha256 of a weights file as hex digits, checked if the right one is known.
 
-    The hub cache names its blobs by their sha256, and the embedded weights have a record beside them.
+    The hub cache names its blobs by their sha256, and the weights in the package have a record beside them.
 
     Raises:
         WeightsError: If the file is missing or damaged.
@@ -194,8 +189,8 @@ def verify(name: str) -> tuple[Path, str]:
         ConfigError: If the name has no weights file.
     """
     rest = name.removeprefix("open_clip:")
-    if name == "embedded":
-        path = embedded_path()
+    if name in TOWERS:
+        path = TOWERS[name].weights
     elif rest.startswith("hf-hub:"):
         path = find_checkpoint(hub_folder(rest.removeprefix("hf-hub:")))
     elif rest.startswith("local-dir:"):
@@ -214,11 +209,8 @@ def verify(name: str) -> tuple[Path, str]:
 
 def listing() -> list[WeightsStatus]:
     """The most common backbones, and whether their weights are on this machine."""
-    path = embedded_path()
     return [
-        WeightsStatus(
-            "embedded", path if path.is_file() else None, "small ultrasound CLIP inside the package; no internet needed"
-        ),
+        *(WeightsStatus(name, t.weights if t.weights.is_file() else None, t.about) for name, t in TOWERS.items()),
         *(WeightsStatus(name, _located(name), note) for name, note in _COMMON.items()),
         WeightsStatus("tiny", None, "random weights, for tests only; nothing to fetch"),
     ]

@@ -1,6 +1,6 @@
-"""CLIP for breast ultrasound that ships with ultraad: 10 million parameters, 160 px, trained on simulated images only.
+"""The CLIPs for breast ultrasound that ship with ultraad; :mod:`ultraad.backbones._towers` names them.
 
-Its patch embedding is an EfficientNet-Lite0 trunk (timm) down to stride 16. Everything else is a plain open_clip ViT:
+The patch embedding is an EfficientNet-Lite0 trunk (timm) down to stride 16. Everything else is a plain open_clip ViT:
 class token, patch tokens, ``ln_post``, ``proj``, open_clip's text tower and CLIP's own tokenizer.
 """
 
@@ -10,15 +10,15 @@ import shutil
 from pathlib import Path
 
 from ultraad.backbones import _embedded_tower as tower
-from ultraad.backbones import _weights as weights
 from ultraad.backbones._door import Backbone, DType, check_side
 from ultraad.backbones._torchvision import ensure_torchvision
+from ultraad.backbones._towers import TOWERS, Tower
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.types import PreprocessConfig
 
 
 def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
-    """Load the embedded backbone.
+    """Load one of :data:`ultraad.backbones._towers.TOWERS`.
 
     Raises:
         ConfigError: If ``size`` is not a multiple of 16, or ``variant`` is not empty.
@@ -28,10 +28,10 @@ def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None
     from open_clip import get_tokenizer
 
     if variant:
-        msg = f"unknown backbone {name!r}; wanted 'embedded'"
+        msg = f"unknown backbone {name!r}; wanted {' or '.join(map(repr, TOWERS))}"
         raise ConfigError(msg)
-    path = _weights()
-    side = check_side(size or tower.SIDE, tower.ARCHITECTURE["vision_cfg"]["patch_size"], name)
+    path = _weights(TOWERS[name])
+    side = check_side(size or tower.side_of(path), tower.ARCHITECTURE["vision_cfg"]["patch_size"], name)
     try:
         model = tower.load(path, size=side)
     except RuntimeError as e:
@@ -48,37 +48,42 @@ def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None
     )
 
 
-def export(folder: Path) -> list[Path]:
-    """Write the backbone for users of open_clip: weights, a Python file that builds it without ultraad, a model card.
+def export(folder: Path, name: str = "embedded") -> list[Path]:
+    """Write a tower for users of open_clip: weights, a Python file that builds it without ultraad, a model card.
 
     Args:
         folder: Made if needed; files with the same names are replaced.
+        name: One of :data:`ultraad.backbones._towers.TOWERS`.
 
     Returns:
         The written files.
 
     Raises:
+        ConfigError: If no such tower ships with the package.
         WeightsError: If the weights file is missing from the installation.
     """
-    path = _weights()
+    if name not in TOWERS:
+        msg = f"cannot export {name!r}; only {' and '.join(TOWERS)} can be exported, open_clip loads all others itself"
+        raise ConfigError(msg)
+    shipped = TOWERS[name]
     folder.mkdir(parents=True, exist_ok=True)
     sources = {
-        path: "open_clip_model.safetensors",
+        _weights(shipped): "open_clip_model.safetensors",
         Path(tower.__file__): "embedded_tower.py",
-        path.with_name("README.md"): "README.md",
+        shipped.card: "README.md",
     }
     written = []
-    for source, name in sources.items():
-        part = folder / f".{name}.part"
+    for source, target in sources.items():
+        part = folder / f".{target}.part"
         shutil.copyfile(source, part)
-        written.append(part.replace(folder / name))
+        written.append(part.replace(folder / target))
     return written
 
 
-def _weights() -> Path:
-    path = weights.embedded_path()
+def _weights(shipped: Tower) -> Path:
+    path = shipped.weights
     if not path.is_file():
-        msg = f"the embedded weights are missing from this installation ({path}); reinstall ultraad"
+        msg = f"the weights {path.name} are missing from this installation ({path}); reinstall ultraad"
         raise WeightsError(msg)
     return path
 

@@ -56,21 +56,17 @@ def verify(name: Annotated[str, typer.Argument(help="A backbone, or a weights fi
 
 @app.command(cls=Command)
 def export(
-    name: Annotated[str, typer.Argument(help="Only 'embedded'; open_clip loads all others itself.")],
+    name: Annotated[str, typer.Argument(help="A backbone that ships with ultraad; open_clip loads all others itself.")],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")],
 ) -> None:
-    """Write the embedded backbone for plain open_clip: weights, a file that builds it without ultraad, a model card.
+    """Write a shipped backbone for plain open_clip: weights, a file that builds it without ultraad, a model card.
 
     Example: ultraad backbones export embedded -o tower
     """
     from ultraad.backbones.embedded import export as write
-    from ultraad.errors import ConfigError
     from ultraad.io.files import ensure_writable
 
-    if name != DEFAULT_BACKBONE:
-        msg = f"cannot export {name!r}; only {DEFAULT_BACKBONE!r} can be exported, open_clip loads all others itself"
-        raise ConfigError(msg)
-    written = write(ensure_writable(output))
+    written = write(ensure_writable(output), name)
     say("\n".join(f"{path}  {path.stat().st_size:,} bytes" for path in written))
     say("next: python -c 'from embedded_tower import load; load(\"open_clip_model.safetensors\")', in that folder")

@@ -77,11 +77,14 @@ def _devices() -> tuple[Status, str]:
 
 
 def _weights() -> tuple[Status, str]:
+    from ultraad.backbones._towers import TOWERS
     from ultraad.backbones._weights import PAPER, listing, verify
 
-    path, digest = verify("embedded")
-    others = [w.name for w in listing() if w.path and w.name != "embedded"]
-    detail = f"embedded {path.stat().st_size / 1e6:.0f} MB, sha256 {digest[:16]}"
+    shipped = {name: verify(name) for name in TOWERS}
+    others = [w.name for w in listing() if w.path and w.name not in shipped]
+    detail = "; ".join(
+        f"{name} {path.stat().st_size / 1e6:.0f} MB, sha256 {digest[:16]}" for name, (path, digest) in shipped.items()
+    )
     if PAPER not in others:
         detail += f"; the paper's backbone is not on this machine (get it with: ultraad backbones fetch {PAPER})"
     return "ok", detail + "".join(f"; {name}" for name in others)

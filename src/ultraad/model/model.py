@@ -9,6 +9,7 @@ Thresholds are never fitted on evaluated data.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from ultraad import methods
 from ultraad.backbones import load_backbone
 from ultraad.backbones._door import Backbone, DTypeChoice
+from ultraad.backbones._towers import TOWERS
 from ultraad.config import dump, resolve
 from ultraad.data.loader import input_batch
 from ultraad.data.preprocess import Preprocess
@@ -32,6 +34,8 @@ from ultraad.model.predictor import Predictor
 from ultraad.model.record import BackboneRecord, Description, Origin, facts_of
 from ultraad.model.stream import Live, stream
 from ultraad.types import Geometry, Prediction
+
+_log = logging.getLogger(__name__)
 
 
 class Model(Predictor):
@@ -239,6 +243,8 @@ def _backbone_of(
         used = backbone
     else:
         used = load_backbone(backbone or stored.name, device=device, dtype=dtype or stored.dtype, size=stored.size)
+        if used.fingerprint != stored.fingerprint and backbone is None and stored.name in TOWERS:
+            used = _other_tower(stored, folder, device=device, dtype=dtype) or used
     if used.fingerprint != stored.fingerprint:
         msg = (
             f"the model {folder} was adapted on {stored.name} with weights {stored.fingerprint[:16]}, but "
@@ -252,3 +258,18 @@ def _backbone_of(
         )
         raise BundleError(msg)
     return used
+
+
+def _other_tower(stored: BackboneRecord, folder: Path, *, device: str, dtype: DTypeChoice | None) -> Backbone | None:
+    """The shipped tower that a model was adapted on, if a newer one has its name now."""
+    for name in TOWERS:
+        if name != stored.name:
+            other = load_backbone(name, device=device, dtype=dtype or stored.dtype, size=stored.size)
+            if other.fingerprint == stored.fingerprint:
+                _log.warning(
+                    "the model %s was adapted on an earlier %s, which is now called %s; it is loaded with that and "
+                    "predicts as before. To use the new %s, adapt again",
+                    folder, stored.name, name, stored.name,
+                )  # fmt: skip
+                return other
+    return None

@@ -1,0 +1,47 @@
+"""The towers that ship with the package: files in ``pretrained/``, of the architecture in ``_embedded_tower.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """A CLIP whose weights ship with the package.
+
+    Attributes:
+        stem: Its files are ``<stem>.safetensors``, ``<stem>.sha256`` and the model card ``<stem>.md``.
+        about: What it is, in one sentence.
+    """
+
+    stem: str
+    about: str
+
+    @property
+    def weights(self) -> Path:
+        """The weights file."""
+        return self._file(".safetensors")
+
+    @property
+    def card(self) -> Path:
+        """The model card."""
+        return self._file(".md")
+
+    def _file(self, suffix: str) -> Path:
+        return Path(str(files("ultraad.backbones") / "pretrained")) / f"{self.stem}{suffix}"
+
+
+TOWERS: Mapping[str, Tower] = {
+    "embedded": Tower(
+        "embedded-simulated",
+        "CLIP for breast ultrasound, in the package: 10 million values, 160 px, trained on simulated images only.",
+    ),
+    "embedded-simulated": Tower(
+        "embedded-simulated",
+        "Version 2 of embedded, for those who want no patient image in the weights: trained on simulated images only.",
+    ),
+}
+"""{name for ``--backbone``: tower}; the first is the default backbone."""
