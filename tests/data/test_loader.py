@@ -154,14 +154,13 @@ def test_arrays_of_every_allowed_kind_agree(preprocess):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((20, 20, 4), np.uint8), r"shape \(20, 20, 4\)"),
-        (np.zeros(20, np.uint8), r"shape \(20,\)"),
-        (np.zeros((20, 20), np.uint16), "uint16"),
+        (np.zeros(20, np.uint8), r"the array x \(20,\) uint8 is no picture"),
+        (np.zeros((20, 20), complex), "complex"),
         (np.zeros((20, 20), bool), "bool"),
         (np.full((20, 20), 255.0), r"wanted 0\.\.1"),
-        (np.full((20, 20), np.nan), r"wanted 0\.\.1"),
+        (np.full((20, 20), np.nan), "NaN"),
         (np.zeros((3, 20), np.uint8), "at least 8 x 8"),
-        (np.zeros((0, 0)), "at least 8 x 8"),
+        (np.zeros((0, 0)), "is empty"),
     ],
 )
 def test_arrays_that_are_refused(preprocess, array, message):

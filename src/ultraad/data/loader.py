@@ -6,6 +6,7 @@ Reading needs no torch; only the functions that make a :class:`~ultraad.types.Ba
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ultraad.data.prefetch import prefetch
 from ultraad.data.preprocess import Preprocess
-from ultraad.errors import DataError, first_names
+from ultraad.errors import ConfigError, DataError, first_names
 from ultraad.io import MaskSizeError, read_image, read_mask
-from ultraad.io.brightness import grey_to_rgb, unit_to_byte
+from ultraad.io.arrays import as_rgb8, content_of, read_content
 from ultraad.io.faults import Faults, one_run
-from ultraad.io.raster import check_size
 from ultraad.types import Batch, Geometry, Sample
 
 if TYPE_CHECKING:
+    from typing import BinaryIO, TypeAlias
+
     import torch
+
+    Readable: TypeAlias = str | os.PathLike[str] | Sample | bytes | BinaryIO | NDArray[Any] | torch.Tensor | Image.Image
 
 
 _log = logging.getLogger(__name__)
@@ -59,21 +64,30 @@ class _Loaded:
     mask: torch.Tensor | None
 
 
-def read_any(x: str | Path | Sample | NDArray[Any], *, frame: int = 0) -> tuple[NDArray[np.uint8], str]:
-    """The picture uint8 (h w 3) and the id of a file, sample or array.
+def read_any(x: Readable, *, frame: int = 0, depth: int | None = None) -> tuple[NDArray[np.uint8], str]:
+    """The picture uint8 (h w 3) and the id of anything that shows one picture.
 
     Args:
-        x: A file, a sample, or an array: uint8 (h w) or (h w 3), or float of these shapes in 0..1.
+        x: A path; a sample; the bytes of an image file, or the open file; or pixels: an array, a torch tensor or a
+            Pillow image as in :func:`ultraad.io.arrays.as_rgb8`.
         frame: 0-based frame, for files with several.
+        depth: Bits of integer pixels, as in :func:`ultraad.io.arrays.as_rgb8`; a file says its own.
 
     Raises:
-        DataError: If the file or array cannot be used.
+        ConfigError: If a depth is given for a file, or is no number of bits.
+        DataError: If the file or the pixels cannot be used.
     """
+    content = content_of(x)
+    if depth is not None and (content is not None or isinstance(x, (str, os.PathLike, Sample))):
+        msg = f"depth={depth} is for pixels in memory; a file says its own. Leave it out"
+        raise ConfigError(msg)
+    if content is not None:
+        return read_content(content, frame=frame), "bytes"
     if isinstance(x, Sample):
         return read_image(x.image, frame=x.frame), x.id
-    if isinstance(x, (str, Path)):
-        return read_image(x, frame=frame), str(x)
-    return as_rgb8(np.asarray(x), "array"), "array"
+    if isinstance(x, (str, os.PathLike)):
+        return read_image(Path(x), frame=frame), str(x)
+    return as_rgb8(x, depth=depth), "picture" if isinstance(x, Image.Image) else "array"
 
 
 @one_run()
@@ -107,7 +121,7 @@ def array_batch(images: Sequence[NDArray[Any]], ids: Sequence[str], preprocess: 
     """An unlabelled batch from arrays in memory.
 
     Args:
-        images: Each uint8 (h w) or (h w 3), or float of these shapes in 0..1; sizes may differ.
+        images: Each as in :func:`ultraad.io.arrays.as_rgb8`; sizes may differ.
         ids: One per image.
         preprocess: That of the backbone.
 
@@ -120,7 +134,7 @@ def array_batch(images: Sequence[NDArray[Any]], ids: Sequence[str], preprocess: 
     if len(images) != len(ids):
         msg = f"got {len(images)} images and {len(ids)} ids; give one id per image"
         raise DataError(msg)
-    pairs = [preprocess.image(as_rgb8(image, id_)) for image, id_ in zip(images, ids, strict=True)]
+    pairs = [preprocess.image(as_rgb8(image, name=f"the array {id_}")) for image, id_ in zip(images, ids, strict=True)]
     return input_batch(pairs, ids, preprocess)
 
 
@@ -243,28 +257,6 @@ def _stack(pixels: list[torch.Tensor], preprocess: Preprocess) -> torch.Tensor:
 
     s = preprocess.config.size
     return torch.stack(pixels) if pixels else torch.zeros(0, 3, s, s)  # (b 3 s s)
-
-
-def as_rgb8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """An array as uint8 (h w 3).
-
-    Args:
-        array: uint8 (h w) or (h w 3), or float of these shapes in 0..1.
-        name: What a message calls the array.
-
-    Raises:
-        DataError: If it has a wrong shape, type or range.
-    """
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] != 3):
-        msg = f"array {name} has shape {array.shape}; wanted (h, w) or (h, w, 3)"
-        raise DataError(msg)
-    check_size((array.shape[0], array.shape[1]), f"array {name}")
-    if np.issubdtype(array.dtype, np.floating):
-        array = unit_to_byte(array, name=f"array {name}")
-    if array.dtype != np.uint8:
-        msg = f"array {name} is {array.dtype}; wanted uint8, or float in 0..1"
-        raise DataError(msg)
-    return grey_to_rgb(array) if array.ndim == 2 else array
 
 
 def warn_misaligned(ids: Sequence[str]) -> None:

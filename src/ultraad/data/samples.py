@@ -16,7 +16,7 @@ from ultraad.types import Sample
 
 
 @one_run()
-def samples_of(items: Iterable[str | Path | Sample], *, frame: int | None = None) -> list[Sample]:
+def samples_of(items: Iterable[object], *, frame: int | None = None) -> list[Sample]:
     """Samples for files, folders and patterns, one per frame of a multi-frame file; samples are returned unchanged.
 
     Args:
@@ -24,15 +24,22 @@ def samples_of(items: Iterable[str | Path | Sample], *, frame: int | None = None
         frame: Only this 0-based frame of multi-frame files; None takes all.
 
     Raises:
-        DataError: If a path does not exist or nothing is found. A file that cannot be read raises only when it is read.
+        DataError: If a path does not exist, an item is neither a path nor a sample, or nothing is found. A file that
+            cannot be read raises only when it is read.
     """
     found: list[Sample] = []
     paths: list[str | Path] = []
     for item in items:
         if isinstance(item, Sample):
             found.append(item)
-        else:
+        elif isinstance(item, (str, Path)):
             paths.append(item)
+        else:
+            msg = (
+                f"got {type(item).__name__}, wanted files, folders, patterns or samples; give one picture to predict, "
+                "and frames to stream"
+            )
+            raise DataError(msg)
     for path in io.find_images(paths) if paths else []:
         frames = frames_of(path)
         for number, header in frames:

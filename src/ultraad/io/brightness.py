@@ -43,10 +43,14 @@ def to_rgb8(picture: Image.Image, *, name: object, least_depth: int = 0) -> NDAr
         grey = scale_grey(values, name=name, least_depth=least_depth)
         return grey_to_rgb(255 - grey if white_is_zero and not _counts_down(picture) else grey)
     if picture.has_transparency_data:
-        rgba = np.asarray(picture.convert("RGBA"), dtype=np.uint16)
-        over_black = (rgba[..., :3] * rgba[..., 3:] + 127) // 255
-        return np.asarray(over_black, dtype=np.uint8)
+        return over_black(np.asarray(picture.convert("RGBA")))
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"), dtype=np.uint8)
+
+
+def over_black(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 (h w 4) with alpha, over black: (h w 3)."""
+    wide = rgba.astype(np.uint16)
+    return np.asarray((wide[..., :3] * wide[..., 3:] + 127) // 255, dtype=np.uint8)
 
 
 def stored_grey(picture: Image.Image) -> NDArray[Any]:

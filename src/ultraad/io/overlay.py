@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultraad.errors import DataError
+from ultraad.io.arrays import as_rgb8
 
 OPACITY = 0.6  # of the highest value; the speckle stays visible beneath it
 TRUTH_COLOUR = (0, 255, 0)  # green; neither contour colour occurs in inferno
@@ -36,7 +37,7 @@ def heat(map: NDArray[Any], *, low: float = 0.0, high: float = 1.0) -> NDArray[n
 
 
 def overlay(
-    image: NDArray[np.uint8],
+    image: Any,  # noqa: ANN401  # many forms
     map: NDArray[Any],  # noqa: A002  # the noun of Scores
     *,
     mask: NDArray[np.bool_] | None = None,
@@ -47,7 +48,7 @@ def overlay(
     """Draw a map over its image; opacity grows with the value, so the lowest values leave the image unchanged.
 
     Args:
-        image: uint8 (h w 3).
+        image: uint8 (h w 3), or pixels in any form that :func:`ultraad.io.arrays.as_rgb8` takes.
         map: float (h w) on the same pixels.
         mask: bool (h w), the true lesion; its outline is drawn in :data:`TRUTH_COLOUR`.
         low: Value that is fully transparent.
@@ -58,8 +59,9 @@ def overlay(
         uint8 (h w 3), a new array.
 
     Raises:
-        DataError: If shapes differ, or as :func:`heat`.
+        DataError: If shapes differ, the image cannot be used, or as :func:`heat`.
     """
+    image = as_rgb8(image, name="the image")
     for name, array in (("map", map), ("mask", mask)):
         if array is not None and array.shape != image.shape[:2]:
             msg = f"the {name} is {array.shape} and the image {image.shape[:2]} (h w); give both on one pixel grid"

@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from ultraad.data.loader import input_batch
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.support import Fingerprint
 from ultraad.errors import BundleError, Caught, UltraadError
+from ultraad.io.faults import in_this_run
 from ultraad.methods._base import Method
 from ultraad.model import bundle
 from ultraad.model.calibration import Calibration
@@ -34,6 +36,9 @@ from ultraad.model.predictor import Predictor
 from ultraad.model.record import BackboneRecord, Description, Origin, facts_of
 from ultraad.model.stream import Live, stream
 from ultraad.types import Geometry, Prediction
+
+if TYPE_CHECKING:
+    from ultraad.data.loader import Readable
 
 _log = logging.getLogger(__name__)
 
@@ -126,8 +131,9 @@ class Model(Predictor):
 
     def stream(
         self,
-        frames: Iterable[NDArray[Any] | tuple[NDArray[Any], Any]],
+        frames: Iterable[Readable | tuple[Readable, Any]],
         *,
+        depth: int | None = None,
         newest: bool = False,
         prefetch: int = 1,
         ahead: int | None = None,
@@ -138,8 +144,11 @@ class Model(Predictor):
         ``prefetch`` predictions and the current one before its own.
 
         Args:
-            frames: Arrays as in :meth:`predict`, or pairs of an array and any value to be returned with it, such as the
-                time of the frame. A generator around a grabber's "next frame" call works.
+            frames: Pictures as in :meth:`predict`, or pairs of a picture and any value to be returned with it, such as
+                the time of the frame. A generator around a grabber's "next frame" call works; if the grabber fills one
+                buffer again and again, yield copies.
+            depth: Bits of integer pixels, as in :meth:`predict`. Without it each frame is scaled by the bits that it
+                uses itself.
             newest: If frames arrive faster than they are predicted, replace the oldest waiting frame by the newest, as
                 a live display does. Otherwise every frame is predicted, and the source has to wait.
             prefetch: Most frames that wait for the model.
@@ -161,7 +170,12 @@ class Model(Predictor):
         """
         if ahead is not None:
             warnings.warn("stream(ahead=) is now called prefetch=", DeprecationWarning, stacklevel=2)
-        return stream(self.predict, frames, newest=newest, prefetch=prefetch if ahead is None else ahead)
+        return stream(
+            in_this_run(partial(self.predict, depth=depth)),
+            frames,
+            newest=newest,
+            prefetch=prefetch if ahead is None else ahead,
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as a folder; see :mod:`ultraad.model.bundle`.

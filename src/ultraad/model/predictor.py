@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ultraad.data.loader import Decoded
+    from ultraad.data.loader import Decoded, Readable
     from ultraad.data.preprocess import Preprocess
     from ultraad.data.support import Fingerprint
     from ultraad.errors import DataError
@@ -66,18 +66,23 @@ class Predictor(ABC):
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
         """Predictions on the original pixel grid."""
 
-    def predict(self, x: str | Path | Sample | NDArray[Any], *, frame: int = 0) -> Prediction:
+    def predict(self, x: Readable, *, frame: int = 0, depth: int | None = None) -> Prediction:
         """Predict one image.
 
         Args:
-            x: A file, a sample, or an array: uint8 (h w) or (h w 3), or float of these shapes in 0..1.
+            x: A path, a sample, the bytes of an image file or the open file; or pixels: an array, a torch tensor or a
+                Pillow image. Arrays are uint8, uint16 or float in 0..1 of shape (h w), (h w 1), (h w 3) or (h w 4),
+                red first; :func:`ultraad.io.arrays.as_rgb8` has the rules.
             frame: 0-based frame, for files with several.
+            depth: Bits of integer pixels in memory, e.g. 12 for a camera of 12 bits in uint16; None takes them from
+                the pixels, which differ from frame to frame.
 
         Returns:
             Score, map on the original pixel grid, and class probabilities.
 
         Raises:
-            DataError: If the file or array cannot be used.
+            ConfigError: If a depth is given for a file, or is no number of bits.
+            DataError: If the file or the pixels cannot be used.
 
         Example:
             >>> import numpy as np, ultraad
@@ -87,7 +92,7 @@ class Predictor(ABC):
         """
         from ultraad.data.loader import read_any
 
-        image, name = read_any(x, frame=frame)
+        image, name = read_any(x, frame=frame, depth=depth)
         return self._predict([self._prepare(image)], [name])[0]
 
     def predict_many(

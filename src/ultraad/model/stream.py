@@ -16,11 +16,10 @@ from threading import Condition, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
-from ultraad.errors import ConfigError
+from ultraad.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from ultraad.data.loader import Readable
     from ultraad.types import Prediction
 
 
@@ -31,21 +30,21 @@ class Live:
     Attributes:
         number: Position in the source, from 0; the numbers of dropped frames are missing.
         stamp: The value that came with the frame, e.g. its time; None if there was none.
-        image: The frame, unchanged.
+        image: The frame as the source gave it.
         prediction: The prediction; its id is the number.
         delay: Seconds from the frame's arrival to its prediction, waiting included.
     """
 
     number: int
     stamp: Any
-    image: NDArray[Any]
+    image: Readable
     prediction: Prediction
     delay: float
 
 
 def stream(
-    predict: Callable[[NDArray[Any]], Prediction],
-    frames: Iterable[NDArray[Any] | tuple[NDArray[Any], Any]],
+    predict: Callable[[Readable], Prediction],
+    frames: Iterable[Readable | tuple[Readable, Any]],
     *,
     newest: bool = False,
     prefetch: int = 1,
@@ -76,7 +75,7 @@ class _Frame:
 
     number: int
     stamp: Any
-    image: NDArray[Any]
+    image: Readable
     arrived: float
 
 
@@ -130,8 +129,8 @@ class _Waiting(AbstractContextManager["_Waiting"]):
 
 
 def _predicted(
-    predict: Callable[[NDArray[Any]], Prediction],
-    frames: Iterable[NDArray[Any] | tuple[NDArray[Any], Any]],
+    predict: Callable[[Readable], Prediction],
+    frames: Iterable[Readable | tuple[Readable, Any]],
     waiting: _Waiting,
 ) -> Iterator[Live]:
     def grab() -> None:
@@ -145,7 +144,11 @@ def _predicted(
     Thread(target=grab, name="ultraad-grabber", daemon=True).start()
     try:
         while (frame := waiting.take()) is not None:
-            prediction = replace(predict(frame.image), id=str(frame.number))
+            try:
+                prediction = replace(predict(frame.image), id=str(frame.number))
+            except DataError as e:
+                msg = f"frame {frame.number}: {e}"
+                raise DataError(msg) from e
             delay = time.monotonic() - frame.arrived
             yield Live(frame.number, frame.stamp, frame.image, prediction, delay)
     finally:
