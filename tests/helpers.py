@@ -322,6 +322,16 @@ def write_cvat(root: Path) -> Path:
     return root
 
 
+def write_masks(root: Path) -> Path:
+    """A mask of each class for each image, empty where it has no such lesion."""
+    for n, label in enumerate(KINDS):
+        image, mask = picture(190_000 + n, lesion=n > 0)
+        save(root / "images" / f"{n}.png", image)
+        for kind in KINDS[1:]:
+            save(root / "masks" / kind / f"{n}.png", mask if kind == label else np.zeros_like(mask))
+    return root
+
+
 def write_brest(root: Path) -> Path:
     """The sheet as a CSV file; the benign image has a second lesion."""
     rows = []

@@ -48,7 +48,7 @@ def audit(root: Path | str, *, layout: str = "auto", progress: Callable[[int, in
     root = Path(root)
     source = sources.get(sources.detect(root) if layout == "auto" else layout)
     samples = source.samples(root)
-    unused = sources.unused_files(root, samples)
+    unused = source.unused(root, samples)
     measured = []
     for done, sample in enumerate(samples, start=1):
         measured.append(measure(sample))

@@ -20,7 +20,6 @@ from ultraad.data.sources._base import (
     relative_id,
     split_folders,
     split_of,
-    unused_files,
 )
 from ultraad.data.sources._tables import read_table
 from ultraad.errors import DataError, first_names
@@ -29,10 +28,10 @@ from ultraad.types import Sample
 __all__ = [
     "Source", "anomaly_samples", "available", "class_order", "detect", "folders_in", "frames_of", "get", "images_in",
     "is_anomalous", "is_normal", "locate", "natural_key", "plain", "read_table", "relative_id", "scan", "split_folders",
-    "split_of", "unused_files",
+    "split_of",
 ]  # fmt: skip
 
-_FALLBACK = "folder"  # the most general layout, tried when no other matches
+_FALLBACKS = ("folder", "masks")  # the most general layouts, tried in this order when no other matches
 
 
 def available() -> list[str]:
@@ -62,7 +61,7 @@ def detect(root: Path | str) -> str:
     """
     root = Path(root)
     _check_exists(root)
-    names = [n for n in available() if n != _FALLBACK and get(n).matches(root)]
+    names = [n for n in available() if n not in _FALLBACKS and get(n).matches(root)]
     if not names:
         names = _fallback(root)
     if len(names) > 1:
@@ -76,16 +75,16 @@ def detect(root: Path | str) -> str:
 
 
 def _fallback(root: Path) -> list[str]:
-    """The plain folder layout, unless the folders inside are data sets rather than classes."""
-    source = get(_FALLBACK)
-    if not source.matches(root):
+    """The first of the general layouts that matches, unless the folders inside are data sets rather than classes."""
+    name = next((n for n in _FALLBACKS if get(n).matches(root)), None)
+    if name is None:
         return []
     inside = [f for f in folders_in(root) if not split_of(f.name)]
-    sets = [f.name for f in inside if any(n != _FALLBACK and get(n).matches(f) for n in available())]
+    sets = [f.name for f in inside if any(n not in _FALLBACKS and get(n).matches(f) for n in available())]
     if sets:
         msg = f"{root} contains several data sets: {', '.join(sets)}; give one of these folders"
         raise DataError(msg)
-    return [_FALLBACK]
+    return [name]
 
 
 def _contents(root: Path) -> str:

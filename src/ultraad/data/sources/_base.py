@@ -1,7 +1,8 @@
 """What a data layout is, and the functions all layouts share.
 
-A layout reads file names and tables and returns :class:`~ultraad.types.Sample` records. It decodes no pixels. Only the
-headers of images are read, to find masks of another size than their image.
+A layout reads file names and tables and returns :class:`~ultraad.types.Sample` records. It decodes no pixels (but for
+``masks``, where only masks tell normal images from others). Only the headers of images are read, to find masks of
+another size than their image.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ultraad import io
+from ultraad.data.sources._tables import merge_spellings
 from ultraad.errors import DataError
 from ultraad.io.faults import one_run
 from ultraad.io.find import is_output, natural_pieces, no_picture, walk
@@ -57,6 +59,8 @@ class Source:
         matches: True if a folder (or file) has this layout; looks at names only.
         read: Yields the samples in any order. Other code calls :meth:`scan`.
         quirks: Returns the faults of the tables beside the images, as sentences for the data check.
+        uses: Other files that the layout reads, so that they do not count as not used. Tables and annotations in the
+            root need not be named.
         published: True for the layout of one published data set. A patient's name then means the same person in every
             copy of it, which the leakage check relies on.
     """
@@ -70,6 +74,7 @@ class Source:
     matches: Callable[[Path], bool]
     read: Callable[[Path], Iterable[Sample]]
     quirks: Callable[[Path], list[str]] = lambda _: []
+    uses: Callable[[Path], Iterable[Path]] = lambda _: ()
     published: bool = False
 
     def scan(self, root: Path | str) -> list[Sample]:
@@ -85,7 +90,7 @@ class Source:
             DataError: If the folder has another layout or no images, a table is broken, or two samples share an id.
         """
         samples = self.samples(Path(root))
-        if unused := unused_files(Path(root), samples):
+        if unused := self.unused(Path(root), samples):
             _log.warning("%s", summary(unused))
         return samples
 
@@ -105,6 +110,27 @@ class Source:
             raise DataError(msg)
         return _mark_alignment(_known_patients(samples))
 
+    def unused(self, root: Path, samples: Iterable[Sample]) -> dict[Path, str]:
+        """{path below the root: kind} of the files that nobody uses; empty if the root is a table.
+
+        The tables and annotations in the root of a data set count as used.
+        """
+        if not root.is_dir():
+            return {}
+        used = {path for s in samples for path in (s.image, *s.masks) if isinstance(path, Path)} | {*self.uses(root)}
+        outside = {path.resolve() for path in used if not path.is_relative_to(root)}
+        unused: dict[Path, str] = {}
+        for path in walk(root, unused):
+            if path in used or (outside and path.resolve() in outside):
+                continue
+            kind = no_picture(path)
+            if kind is None:
+                inside = any(map(is_mask_folder, path.relative_to(root).parts[:-1]))
+                kind = "mask without an image" if inside or named_like_mask(stem_of(path)) else "image"
+            if kind and not (kind in {"table", "annotation"} and path.parent == root):
+                unused[path] = kind
+        return {path.relative_to(root): kind for path, kind in unused.items()}
+
 
 def _known_patients(samples: list[Sample]) -> list[Sample]:
     """Stock IDs such as ``anonymous`` and ``nan`` become an unknown patient, with a warning."""
@@ -114,28 +140,6 @@ def _known_patients(samples: list[Sample]) -> list[Sample]:
     changed = sum(s.group in nobody for s in samples)
     _log.warning("%d image(s) have the patient ID %s, taken as unknown", changed, ", ".join(sorted(nobody)))
     return [replace(s, group=None) if s.group in nobody else s for s in samples]
-
-
-def unused_files(root: Path, samples: Iterable[Sample]) -> dict[Path, str]:
-    """{path below the root: kind} of the files that no sample uses; empty if the root is a table.
-
-    The tables in the root of a data set count as used.
-    """
-    if not root.is_dir():
-        return {}
-    used = {path for s in samples for path in (s.image, *s.masks) if isinstance(path, Path)}
-    outside = {path.resolve() for path in used if not path.is_relative_to(root)}
-    unused: dict[Path, str] = {}
-    for path in walk(root, unused):
-        if path in used or (outside and path.resolve() in outside):
-            continue
-        kind = no_picture(path)
-        if kind is None:
-            inside = any(map(is_mask_folder, path.relative_to(root).parts[:-1]))
-            kind = "mask without an image" if inside or named_like_mask(stem_of(path)) else "image"
-        if kind and not (kind in {"table", "annotation"} and path.parent == root):
-            unused[path] = kind
-    return {path.relative_to(root): kind for path, kind in unused.items()}
 
 
 def _mark_alignment(samples: list[Sample]) -> list[Sample]:
@@ -276,16 +280,17 @@ def anomaly_samples(
         images: The images of a class folder.
         masks: {image stem: mask} for a class folder.
     """
-    for part, split in split_folders(root):
-        for folder in folders_in(part):
-            label, found = folder.name, masks(folder)
-            for path in images(folder):
-                mask = None if is_normal(label) else found.get(path.stem)
-                yield Sample(
-                    id=relative_id(path, root),
-                    image=path,
-                    masks=(mask,) if mask else (),
-                    label=label,
-                    anomalous=is_anomalous(label, ("good",)),
-                    split=split,
-                )
+    folders = [(folder, split) for part, split in split_folders(root) for folder in folders_in(part)]
+    labels = merge_spellings((folder.name for folder, _ in folders), root)
+    for folder, split in folders:
+        label, found = labels[folder.name], masks(folder)
+        for path in images(folder):
+            mask = None if is_normal(label) else found.get(path.stem)
+            yield Sample(
+                id=relative_id(path, root),
+                image=path,
+                masks=(mask,) if mask else (),
+                label=label,
+                anomalous=is_anomalous(label, ("good",)),
+                split=split,
+            )

@@ -31,6 +31,7 @@ _BOMS = (
 )
 # Cells that pandas, R, Excel and people write where they know nothing.
 _NOTHING = frozenset({"", "nan", "none", "null", "nil", "nat", "na", "n/a", "#n/a", "#null!", "<na>", "-", "--", "?"})
+VIA_COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 _MAX_BYTES = 1 << 29  # of a table; beyond the largest sheet of Excel
 _MAX_LINES = 20  # of one row
 _SHOWN = 5  # faults named in a warning
@@ -72,6 +73,18 @@ class Faults:
         return "; ".join(self.found[:_SHOWN]) + more
 
 
+def is_via_table(path: Path) -> bool:
+    """Whether a CSV file is an export of the VGG Image Annotator, judged by its header."""
+    if path.suffix.lower() != ".csv":
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.readline(1 << 12)
+    except OSError:
+        return False
+    return all(column.encode() in head for column in VIA_COLUMNS)
+
+
 def is_nothing(cell: str) -> bool:
     """True for an empty cell and for what programs write instead of one: ``nan``, ``None``, ``N/A``, ``-`` ..."""
     return cell.strip().casefold() in _NOTHING
@@ -86,7 +99,7 @@ def merge_spellings(labels: Iterable[str], file: Path) -> dict[str, str]:
     for label in labels:
         spellings = counts.setdefault(" ".join(label.casefold().split()), {})
         spellings[label] = spellings.get(label, 0) + 1
-    best = {key: max(s, key=lambda name: (s[name], name.islower())) for key, s in counts.items()}
+    best = {key: max(s, key=lambda name: (s[name], name.islower())).strip() for key, s in counts.items()}
     merged = [f"{', '.join(map(repr, s))} are {best[key]!r}" for key, s in counts.items() if len(s) > 1]
     if merged:
         _log.warning("%s: class names that differ only in case or spaces are one class: %s", file, "; ".join(merged))

@@ -38,6 +38,10 @@ def _matches(root: Path) -> bool:
     return any(not _is_other(file) for file, _ in _files(root))
 
 
+def _uses(root: Path) -> Iterator[Path]:
+    return (file for file, _ in _files(root))
+
+
 def _is_other(file: Path) -> bool:
     """True for a JSON file of another tool: a list, or one with its words near the beginning."""
     head = json_head(file)
@@ -194,4 +198,5 @@ malignant, one with several grades has the highest, and one with several other c
     group_rule='The patient is the value of the key "patient" of an image entry, if there is one.',
     matches=_matches,
     read=_read,
+    uses=_uses,
 )

@@ -20,6 +20,7 @@ from ultraad.data.sources._tables import (
     Row,
     files_named,
     is_nothing,
+    is_via_table,
     merge_spellings,
     read_rows,
 )
@@ -37,7 +38,7 @@ _SLIP = 0.8  # similarity: "imgae" and "patient_id" are typing slips, "side" for
 def _table(root: Path) -> Path | None:
     """The table itself, or the one with a known name in a folder."""
     if root.suffix.lower() in TABLE_SUFFIXES and not root.is_dir():
-        return root if root.is_file() else None
+        return root if root.is_file() and not is_via_table(root) else None
     return next((root / name for name in _TABLES if (root / name).is_file()), None)
 
 

@@ -25,6 +25,7 @@ from ultraad.data.sources import (
     relative_id,
     split_folders,
 )
+from ultraad.data.sources._tables import merge_spellings
 from ultraad.io.names import Pictures, is_mask_folder, label_of_mask_folder, owner_of, sort_out, stem_of, tails_of
 from ultraad.types import Sample
 
@@ -87,7 +88,7 @@ def _matches(root: Path) -> bool:
 def _read(root: Path) -> Iterator[Sample]:
     leaves = [(base, split, *leaf) for base, split in _parts(root) for leaf in _leaves(base)]
     pictures = {leaf: sort_out(images_in(leaf)) for *_, leaf in leaves}
-    labels = {label for _, _, label, _, leaf in leaves if pictures[leaf].images}
+    labels = merge_spellings((label for _, _, label, _, leaf in leaves if pictures[leaf].images), root)
     for base, split, label, patient, leaf in leaves:
         images = pictures[leaf].images
         masks = _masks(root, base, leaf, pictures[leaf]) if images else {}
@@ -99,7 +100,7 @@ def _read(root: Path) -> Iterator[Sample]:
                     image=path,
                     frame=frame or 0,
                     masks=tuple(masks.get(name, ())),
-                    label=label,
+                    label=labels[label],
                     anomalous=is_anomalous(label, labels),
                     group=patient or header.group,
                     split=split,

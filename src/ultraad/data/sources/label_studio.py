@@ -20,6 +20,7 @@ from ultraad.data.sources._annotations import (
     samples_of,
     size_of,
 )
+from ultraad.data.sources._brush import from_packed_bits, in_window
 from ultraad.data.sources._tables import Faults, files_named, is_nothing
 from ultraad.types import Region, Sample
 
@@ -144,11 +145,10 @@ def _outline(value: dict[str, Any], size: tuple[int, int] | None, complain: Call
             x, y, rx, ry = (float(value[k]) for k in ("x", "y", "radiusX", "radiusY"))
             turn = float(value.get("rotation") or 0)
             return outline([ellipse(x * w, y * h, rx * w, ry * h, turn)], size, complain)
+        if "rle" in value:
+            return in_window(from_packed_bits(value["rle"], size=size), left=0, top=0, size=size)
     except (KeyError, TypeError, ValueError, OverflowError) as e:
         complain(f"a shape is damaged ({type(e).__name__}: {e})")
-        return None
-    if "rle" in value:
-        complain("a mask drawn with the brush is not read; export it as PNG masks or as COCO")
     return None  # a box or a point: the pixels are unknown
 
 
@@ -161,7 +161,7 @@ SOURCE = Source(
 root/project-1.json (any .json file that Label Studio exported)
   a.png or images/a.png         uploads are also found without the eight digits before their name
 the class is the label of the shapes or the choice of the image; an annotated task without shapes is normal, one that
-was not annotated has no class; polygons and ellipses are masks
+was not annotated has no class; polygons, ellipses and brush masks are masks
 """,
     group_rule='The patient is the value "patient" in the data of a task, if there is one.',
     matches=_matches,

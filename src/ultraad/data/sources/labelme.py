@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ultraad.data.sources._annotations import (
     samples_of,
     size_of,
 )
+from ultraad.data.sources._brush import from_png, in_window
 from ultraad.data.sources._tables import Faults, files_named, is_nothing
 from ultraad.errors import DataError
 from ultraad.types import Region, Sample
@@ -37,6 +38,10 @@ def _folders(root: Path) -> list[Path]:
 
 def _matches(root: Path) -> bool:
     return root.is_dir() and bool(_folders(root))
+
+
+def _uses(root: Path) -> Iterator[Path]:
+    return (file for folder in _folders(root) for file in json_files(folder, _MARKS))
 
 
 def _read(root: Path) -> Iterator[Sample]:
@@ -109,12 +114,28 @@ def _outline(shape: dict[str, Any], size: tuple[int, int] | None, complain: Call
             (cx, cy), (ex, ey) = points  # type: ignore[misc]
             radius = math.hypot(float(ex) - float(cx), float(ey) - float(cy))
             return outline([ellipse(float(cx), float(cy), radius, radius)], size, complain)
-    except (TypeError, ValueError, OverflowError):
+        if kind == "mask":  # the first point is the corner of its window
+            return _brush(shape.get("mask"), points[0], size, complain)  # type: ignore[index]
+    except (TypeError, ValueError, OverflowError, IndexError):
         complain(f"{kind} with points {str(points)[:60]}; wanted pairs of numbers")
-        return None
-    if kind == "mask":
-        complain("a mask drawn with the brush is not read; save it as a polygon or as a mask image")
     return None  # a box, a line or a point: the pixels are unknown
+
+
+def _brush(
+    mask: object,
+    corner: Sequence[float],
+    size: tuple[int, int] | None,
+    complain: Callable[[str], None],
+) -> Region | None:
+    left, top = (int(float(x)) for x in corner)
+    if size is None:
+        complain("the size of the image is unknown")
+        return None
+    try:
+        return in_window(from_png(str(mask), most=size), left=left, top=top, size=size)
+    except (ValueError, DataError) as e:
+        complain(f"a mask drawn with the brush is damaged ({e})")
+        return None
 
 
 SOURCE = Source(
@@ -126,9 +147,10 @@ SOURCE = Source(
 root/
   a.png    a.json        (also in folders below; or a.json with the image in ../images/)
 the class is the label of the shapes, or a flag of the image; a file without shapes is a normal image; an image without
-a file was not looked at and has no class; polygons and circles are masks
+a file was not looked at and has no class; polygons, circles and brush masks are masks
 """,
     group_rule="There are no patient IDs.",
     matches=_matches,
     read=_read,
+    uses=_uses,
 )

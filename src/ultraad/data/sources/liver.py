@@ -23,6 +23,10 @@ def _matches(root: Path) -> bool:
     return any((f / "image").is_dir() for f in _parts(root))
 
 
+def _uses(root: Path) -> Iterator[Path]:
+    return (file for folder in _parts(root) for file in (folder / "segmentation").rglob("*.json"))
+
+
 def _read(root: Path) -> Iterator[Sample]:
     faults = Faults(root, "outline")
     for folder in _parts(root):
@@ -93,5 +97,6 @@ root/
     matches=_matches,
     read=_read,
     quirks=_quirks,
+    uses=_uses,
     published=True,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ultraad.data.sources import Source, images_in, is_anomalous, relative_id
@@ -26,6 +26,10 @@ _LISTS = {"train_cls.txt": "train", "val_cls.txt": "valid", "test_cls.txt": "tes
 
 def _matches(root: Path) -> bool:
     return (root / "images").is_dir() and any((root / name).is_file() for name in _LISTS)
+
+
+def _uses(root: Path) -> Iterable[Path]:
+    return (*(root / name for name in _LISTS), *images_in(root / "annotations"))
 
 
 def _read(root: Path) -> Iterator[Sample]:
@@ -95,5 +99,6 @@ class 5, normal ovary, is normal; its outline is that of the ovary and is not us
     matches=_matches,
     read=_read,
     quirks=_quirks,
+    uses=_uses,
     published=True,
 )

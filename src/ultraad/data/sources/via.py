@@ -1,13 +1,14 @@
-"""VGG Image Annotator: one JSON file with the regions of every image."""
+"""VGG Image Annotator: one JSON or CSV file with the regions of every image."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ultraad.data.sources import Source
+from ultraad.data.sources import Source, natural_key
 from ultraad.data.sources._annotations import (
     UNNAMED,
     Annotated,
@@ -20,7 +21,7 @@ from ultraad.data.sources._annotations import (
     samples_of,
     size_of,
 )
-from ultraad.data.sources._tables import Faults, files_named, is_nothing
+from ultraad.data.sources._tables import VIA_COLUMNS, Faults, files_named, is_nothing, is_via_table, read_rows
 from ultraad.errors import DataError
 from ultraad.types import Region, Sample
 
@@ -29,22 +30,50 @@ _CLASS = ("class", "label", "category", "type", "name", "pathology", "diagnosis"
 _PATIENT = ("patient", "patient_id", "case")
 
 
+def _files(root: Path) -> Iterator[Path]:
+    """The JSON files that VIA wrote; its CSV files if there are none, since it exports the same in both."""
+    files = [*json_files(root, _MARKS)]
+    tables = [root] if root.is_file() else sorted(root.glob("*.csv"), key=lambda p: natural_key(p.name))
+    yield from files or filter(is_via_table, tables)
+
+
 def _matches(root: Path) -> bool:
-    return next(json_files(root, _MARKS), None) is not None
+    return next(_files(root), None) is not None
 
 
 def _read(root: Path) -> Iterator[Sample]:
     folder = root.parent if root.is_file() else root
     images: list[Annotated] = []
     faults: list[Faults] = []
-    for file in json_files(root, _MARKS):
+    for file in _files(root):
         faults.append(Faults(file, "entry"))
-        images += _read_file(file, faults[-1])
+        content = _from_table(file, faults[-1]) if is_via_table(file) else load_json(file)
+        images += _read_content(content, file, faults[-1])
     yield from samples_of(images, folder, faults)
 
 
-def _read_file(file: Path, faults: Faults) -> Iterator[Annotated]:
-    content = load_json(file)
+def _from_table(file: Path, faults: Faults) -> dict[str, Any]:
+    """The rows of a CSV export, one for each region, as the entries of a JSON export."""
+    entries: dict[str, Any] = {}
+    _, rows = read_rows(file, known=VIA_COLUMNS)
+    for row in rows:
+        cells = {name.removeprefix("#"): cell for name, cell in row.cells.items()}
+        name = cells.get("filename", "")
+        try:
+            facts, shape, attributes = (
+                json.loads(cells.get(column) or "{}")
+                for column in ("file_attributes", "region_shape_attributes", "region_attributes")
+            )
+        except ValueError as e:
+            faults.add(f"row {row.number}: a cell is no JSON ({e})")
+            facts, shape, attributes = {}, None, {}
+        entry = entries.setdefault(name, {"filename": name or None, "file_attributes": facts, "regions": []})
+        if shape != {}:  # an image without regions has a row with an empty one
+            entry["regions"].append({"shape_attributes": shape, "region_attributes": attributes})
+    return entries
+
+
+def _read_content(content: Any, file: Path, faults: Faults) -> Iterator[Annotated]:  # noqa: ANN401 - parsed JSON
     if isinstance(content, dict):
         content = content.get("_via_img_metadata", content)
     if not isinstance(content, dict):
@@ -125,11 +154,11 @@ def _outline(shape: dict[str, Any], size: tuple[int, int] | None, complain: Call
 
 SOURCE = Source(
     name="via",
-    title="regions drawn in the VGG Image Annotator (JSON)",
+    title="regions drawn in the VGG Image Annotator (JSON or CSV)",
     licence="yours",
     citation="Dutta and Zisserman, The VIA annotation software for images, audio and video, ACM Multimedia 2019",
     layout="""
-root/via_region_data.json (or any .json file that VIA wrote, project files too)
+root/via_region_data.json or .csv (or any such file that VIA wrote, project files too)
   a.png or images/a.png
 the class is the region attribute "class" (or label, category, type, name), or the file attribute of that name; an image
 without regions is normal; a region without a class is a "lesion"; polygons, circles and ellipses are masks
