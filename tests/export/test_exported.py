@@ -79,7 +79,7 @@ def test_one_image_of_any_kind(exported: ExportedModel, model: Model, busi_dir: 
         assert found.id == id_
         assert found.score == pytest.approx(model.predict(path).score, abs=1e-5)
         assert found.map.shape == image.shape[:2]
-    with pytest.raises(DataError, match=r"array array has float pixels in 2\.\.2, wanted 0\.\.1"):
+    with pytest.raises(DataError, match=r"array \(8, 8\) float64 has float pixels in 2\.\.2, wanted 0\.\.1"):
         exported.predict(np.full((8, 8), 2.0))
 
 
