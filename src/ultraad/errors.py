@@ -62,6 +62,11 @@ def brief(error: BaseException, limit: int = 200) -> str:
     return f"{type(error).__name__}: {lines[0][:limit]}" if lines else type(error).__name__
 
 
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """The message of an exception in one line without a full stop; its type if it has no message."""
+    return " ".join(str(error).split()).rstrip(".")[:limit] or type(error).__name__
+
+
 class Caught:
     """Keeps an exception of its block in ``error``: one image or job fails, and the others go on.
 

@@ -18,11 +18,13 @@ from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from tests.io.test_dicom import H, W, make, region, save
-from tests.robustness.test_images import fails_at_once, mutate_and_read
+from tests.robustness.mutations import attack, damaged_bytes
+from tests.robustness.test_images import fails_at_once, only_ours
 from ultraad.data.sources import frames_of
 from ultraad.errors import DataError
-from ultraad.io import count_frames, dicom, read_image
+from ultraad.io import count_frames, dicom, image_size, read_image
 from ultraad.io.faults import one_run
+from ultraad.io.find import no_picture
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 
@@ -285,22 +287,35 @@ def test_a_window_decides_about_the_brightness(path, grey):
 
 SMALL = (
     "SC_rgb_rle.dcm",
+    "SC_rgb_rle_2frame.dcm",
     "SC_rgb_jpeg_dcmtk.dcm",
+    "SC_rgb_small_odd_big_endian.dcm",
     "MR_small_jp2klossless.dcm",
     "ExplVR_BigEnd.dcm",
     "MR_small_implicit.dcm",
+    "image_dfl.dcm",
+    "examples_palette.dcm",
 )
+READERS = (read_image, count_frames, image_size, no_picture, dicom.metadata, lambda path: read_image(path, frame=1))
+PART = 1500  # cases of one test under -m slow
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_mutated_dicom(tmp_path, name):
-    read, refused = mutate_and_read(tmp_path / name, (SHIPPED / name).read_bytes(), cases=40, seed=12)
-    assert read
-    assert refused
+def test_mutated_dicom(tmp_path, name, capfd, record_property):
+    whole = (SHIPPED / name).read_bytes()
+    tally = attack(tmp_path / name, READERS, range(40), damage=damaged_bytes, whole=whole, wanted=DataError)
+    tally.check(record_property)
+    assert tally.read
+    assert tally.refused
+    assert only_ours("".join(capfd.readouterr()))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("part", range(2))
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("seed", range(4))
-def test_many_mutated_dicom(tmp_path, name, seed):
-    mutate_and_read(tmp_path / name, (SHIPPED / name).read_bytes(), cases=2000, seed=200 + seed)
+def test_many_mutated_dicom(tmp_path, name, part, capfd, record_property):
+    seeds = range(1000 + PART * part, 1000 + PART * (part + 1))
+    whole = (SHIPPED / name).read_bytes()
+    attack(tmp_path / name, READERS, seeds, damage=damaged_bytes, whole=whole, wanted=DataError).check(record_property)
+    assert only_ours("".join(capfd.readouterr()))

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from ultraad.errors import Caught
 from ultraad.types import Features
 
 Encode = Callable[[torch.Tensor, Sequence[int]], Features]
@@ -155,8 +156,21 @@ class FeatureCache:
             self._rows.move_to_end(key)
             return self._rows[key]
         if self.folder is not None and (self.folder / f"{key}.safetensors").is_file():
-            return self._keep(key, load_file(self.folder / f"{key}.safetensors"))
+            with Caught():  # a damaged entry is made again
+                row = load_file(self.folder / f"{key}.safetensors")
+                if self._whole(row):
+                    return self._keep(key, row)
         return None
+
+    def _whole(self, row: _Row) -> bool:
+        """Whether a row from the disk has what :meth:`_run` makes."""
+        layers = _layers_of(row)
+        dims = {"image": 1, _SECONDS: 0, **{f"cls.{n}": 1 for n in layers}, **{f"patches.{n}": 2 for n in layers}}
+        patches = self.grid[0] * self.grid[1]
+        return {name: t.ndim for name, t in row.items()} == dims and all(
+            len(row[f"patches.{n}"]) == patches and row[f"patches.{n}"].shape[1:] == row[f"cls.{n}"].shape
+            for n in layers
+        )
 
     def _put(self, key: str, row: _Row) -> _Row:
         if self.folder is not None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -90,7 +90,7 @@ class Backbone:
         _require_vit(name, visual, text)
         self.name = name
         self.preprocess = preprocess
-        self.fingerprint = _fingerprint(model)
+        self.fingerprint = _fingerprint(model, name)
         self.device = torch.device(device)
         self.dtype = DTYPES[dtype]
         if quicken is not None:
@@ -332,11 +332,18 @@ def _require_vit(name: str, visual: Any, text: Any) -> None:  # noqa: ANN401
         raise ConfigError(msg)
 
 
-def _fingerprint(model: nn.Module) -> str:
+def _fingerprint(model: nn.Module, name: str = "the model") -> str:
+    """sha256 over all weights in float32; damaged weights are a WeightsError."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
+        plain = value.detach().float().cpu().contiguous()
+        if not bool(torch.isfinite(plain).all()):
+            msg = (
+                f"{name}: {key} holds values that are no numbers, so the weights are damaged; copy or fetch them again"
+            )
+            raise WeightsError(msg)
         digest.update(f"{key}{tuple(value.shape)}".encode())
-        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        digest.update(plain.numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -352,13 +359,13 @@ def check_side(side: int, patch: int, name: str) -> int:
     return side
 
 
-def preprocess_from(cfg: dict[str, Any] | None, *, size: int, where: str) -> PreprocessConfig:
+def preprocess_from(cfg: Any, *, size: int, where: str) -> PreprocessConfig:  # noqa: ANN401  # whatever the JSON holds
     """open_clip's preprocessing record as ours. Resizing to a square replaces its crop, which could cut lesions off.
 
     Raises:
-        WeightsError: If mean or std are missing; guessed values would change every result silently.
+        WeightsError: If mean or std are missing or unusable; guessed values would change every result silently.
     """
-    if not cfg or "mean" not in cfg or "std" not in cfg:
+    if not isinstance(cfg, Mapping) or not (_is_colour(cfg.get("mean"), -1e3) and _is_colour(cfg.get("std"), 1e-6)):
         msg = (
             f"{where} does not say how its images were normalised (no preprocess_cfg with mean and std). "
             'Add "preprocess_cfg": {"mean": [...], "std": [...], "interpolation": "bicubic"} to its configuration'
@@ -370,3 +377,10 @@ def preprocess_from(cfg: dict[str, Any] | None, *, size: int, where: str) -> Pre
     return PreprocessConfig(
         size=size, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]), interpolation=interpolation, mode="squash"
     )
+
+
+def _is_colour(values: object, least: float) -> bool:
+    """Whether this is a list of three numbers that are large enough."""
+    if not isinstance(values, (list, tuple)) or len(values) != 3:
+        return False
+    return all(isinstance(v, (int, float)) and least <= v <= 1e3 for v in values)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -17,11 +19,13 @@ import torch
 from ultraad.backbones import _weights as weights
 from ultraad.backbones._door import Backbone, DType, check_side, preprocess_from
 from ultraad.backbones._torchvision import ensure_torchvision
-from ultraad.errors import ConfigError, WeightsError
+from ultraad.config import shortened
+from ultraad.errors import Caught, ConfigError, UltraadError, WeightsError, one_line
 from ultraad.registry import similar
 
 log = logging.getLogger(__name__)
 CONFIG_NAME = "open_clip_config.json"
+_MOST_LAYERS = 256  # of a tower; the largest published ViT has 64
 
 
 def load(rest: str, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
@@ -80,14 +84,12 @@ def load_path(path: Path, *, name: str, device: str, dtype: DType, size: int | N
         raise WeightsError(msg)
     try:
         record = json.loads(config.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as e:
-        msg = f"{config} is not JSON: {e}"
+    except (OSError, ValueError, RecursionError) as e:
+        msg = f"{config} is not JSON: {one_line(e)}"
         raise WeightsError(msg) from e
-    if "model_cfg" not in record:
-        msg = (
-            f"{config} has keys {sorted(record)}, but model_cfg is missing; "
-            "open_clip's save format has model_cfg and preprocess_cfg"
-        )
+    if not isinstance(record, dict) or "model_cfg" not in record:
+        found = f"has keys {shortened(str(sorted(record)))}" if isinstance(record, dict) else "is no JSON object"
+        msg = f"{config} {found}, but model_cfg is missing; open_clip's save format has model_cfg and preprocess_cfg"
         raise WeightsError(msg)
     checkpoint = path if path.is_file() else weights.find_checkpoint(path)
     cfg, preprocess = record["model_cfg"], record.get("preprocess_cfg")
@@ -108,25 +110,62 @@ def _build(
     import open_clip
     from open_clip.factory import load_checkpoint
 
-    cfg = {k: (dict(v) if isinstance(v, dict) else v) for k, v in cfg.items()}
-    if "timm_model_name" in cfg["vision_cfg"] or "hf_model_name" in cfg["text_cfg"]:
-        msg = f"{name}: its towers come from timm or transformers; ultraad needs open_clip's own ViT and text tower"
-        raise ConfigError(msg)
-    custom = cfg.pop("custom_text", False)
-    side = check_side(size or int(cfg["vision_cfg"]["image_size"]), int(cfg["vision_cfg"]["patch_size"]), name)
-    cfg["vision_cfg"]["image_size"] = side
-    preprocess = preprocess_from(dict(record or {}), size=side, where=name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**cfg)
+    with _blamed_on(f"the configuration of {name} describes no CLIP that can be built"):
+        cfg = {k: (dict(v) if isinstance(v, dict) else v) for k, v in cfg.items()}
+        if "timm_model_name" in cfg["vision_cfg"] or "hf_model_name" in cfg["text_cfg"]:
+            msg = f"{name}: its towers come from timm or transformers; ultraad needs open_clip's own ViT and text tower"
+            raise ConfigError(msg)
+        custom = cfg.pop("custom_text", False)
+        side = check_side(size or int(cfg["vision_cfg"]["image_size"]), int(cfg["vision_cfg"]["patch_size"]), name)
+        cfg["vision_cfg"]["image_size"] = side
+        preprocess = preprocess_from(record, size=side, where=name)
+        kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+        if checkpoint is not None:
+            _check_held(_values(kind, cfg), checkpoint, name)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = kind(**cfg)
     if checkpoint is not None:
-        try:
+        with _blamed_on(f"{checkpoint} does not hold the weights of {name}"):
             load_checkpoint(net, str(checkpoint), strict=True, weights_only=True)
-        except (RuntimeError, KeyError, OSError, ValueError) as e:
-            msg = f"{checkpoint} does not hold the weights of {name}: {e}"
-            raise WeightsError(msg) from e
     tokenizer = open_clip.get_tokenizer(model or "ViT-B-32", context_length=cfg["text_cfg"].get("context_length", 77))
     return Backbone(net, tokenizer, name=name, preprocess=preprocess, device=device, dtype=dtype)
+
+
+def _values(kind: Callable[..., torch.nn.Module], cfg: Mapping[str, Any]) -> int:
+    """Number of values of a configuration, counted without memory for them."""
+    layers = max(int(cfg[tower].get("layers", 12)) for tower in ("vision_cfg", "text_cfg"))
+    if layers > _MOST_LAYERS:
+        msg = f"it has {layers} layers; the limit is {_MOST_LAYERS}"
+        raise ValueError(msg)
+    with torch.device("meta"):
+        net = kind(**cfg)
+    return sum(t.numel() for t in (*net.parameters(), *net.buffers()))
+
+
+def _check_held(values: int, checkpoint: Path, name: str) -> None:
+    """Refuse a configuration with more values than the checkpoint can hold, before memory is taken for them."""
+    held = checkpoint.stat().st_size
+    if values > held:  # a value takes at least two bytes; position embeddings may grow with the input
+        msg = (
+            f"{checkpoint} has {held} bytes, but the configuration of {name} describes {values} values; one of them is "
+            "damaged. Copy or download them again"
+        )
+        raise WeightsError(msg)
+
+
+@contextmanager
+def _blamed_on(what: str) -> Iterator[None]:
+    """Damaged files make open_clip, torch and safetensors raise almost anything; here it becomes a WeightsError."""
+    with Caught() as caught:
+        yield
+    if isinstance(caught.error, UltraadError):
+        raise caught.error
+    if caught.error is not None:
+        pickled = isinstance(caught.error, UnpicklingError)  # torch's message advises to run the code in the file
+        reason = "it is damaged or holds more than weights" if pickled else one_line(caught.error)
+        msg = f"{what}: {reason}. Copy or download it again"
+        raise WeightsError(msg) from caught.error
 
 
 BACKBONE = load

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,12 @@ def pack_maps(ids: Sequence[str], maps: Sequence[NDArray[np.float32]]) -> dict[s
 
 
 def unpack_maps(arrays: dict[str, NDArray[np.generic]]) -> SmallMaps:
-    """The maps of :func:`pack_maps`, to within 1/510 of each map's range."""
+    """The maps of :func:`pack_maps`, to within 1/510 of each map's range.
+
+    Raises:
+        ValueError: If an array has another shape.
+    """
+    _check_shapes(arrays, {"ids": (), "maps": (SIDE, SIDE), "low": (), "high": ()})
     low, high = (np.asarray(arrays[k], dtype=np.float32)[:, None, None] for k in ("low", "high"))
     maps = low + (high - low) * np.asarray(arrays["maps"], dtype=np.float32) / np.float32(255)
     return SmallMaps(tuple(str(i) for i in arrays["ids"]), maps)
@@ -133,6 +138,30 @@ def small_pictures(samples: Sequence[Sample]) -> dict[str, NDArray[np.generic]]:
         "known": np.array(known, dtype=np.bool_),
         "sizes": np.array(sizes, dtype=np.int64).reshape(-1, 2),
     }
+
+
+def unpack_pictures(arrays: dict[str, NDArray[np.generic]]) -> Pictures:
+    """The pictures of :func:`small_pictures`.
+
+    Raises:
+        ValueError: If an array has another shape.
+    """
+    _check_shapes(arrays, {"ids": (), "images": (SIDE, SIDE, 3), "masks": (SIDE, SIDE), "known": (), "sizes": (2,)})
+    return Pictures(
+        ids=tuple(str(i) for i in arrays["ids"]),
+        images=np.asarray(arrays["images"], dtype=np.uint8),
+        masks=np.asarray(arrays["masks"], dtype=np.bool_),
+        known=np.asarray(arrays["known"], dtype=np.bool_),
+        sizes=np.asarray(arrays["sizes"], dtype=np.int64),
+    )
+
+
+def _check_shapes(arrays: dict[str, NDArray[np.generic]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Every array has one entry of its shape for each id."""
+    for name, shape in shapes.items():
+        if (found := arrays[name].shape) != (wanted := (len(arrays["ids"]), *shape)):
+            msg = f"{name} has the shape {found}, wanted {wanted}"
+            raise ValueError(msg)
 
 
 def _shrink(array: NDArray[Any]) -> NDArray[Any]:

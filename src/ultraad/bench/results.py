@@ -9,17 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from ultraad.bench.pictures import Pictures, SmallMaps, unpack_maps
+from ultraad.bench.pictures import Pictures, SmallMaps, unpack_maps, unpack_pictures
 from ultraad.bench.row import FORMAT, Bench, ImageLine, Row, parse_row
-from ultraad.errors import DataError, brief
+from ultraad.errors import Caught, DataError, brief
 from ultraad.io.files import append_line, ensure_writable, write_bytes, write_json
-from ultraad.metrics.one_image import SUMS
+from ultraad.metrics.one_image import MASSES, SUMS
 from ultraad.metrics.pixel import PixelTable
 
 BENCH, RESULTS = "bench.json", "results.jsonl"
@@ -140,28 +139,37 @@ class BenchFolder:
 
     def pixels(self, row: Row) -> PixelTable | None:
         """Masses for paired tests on pixel metrics; None if the row has no maps or masks."""
-        found = self._arrays(row.files.pixels)
-        if found is None:
+        if row.files.pixels is None:
             return None
-        sums = np.asarray(found["sums"], dtype=np.float64)
-        newer = np.full((len(sums), SUMS - sums.shape[1]), np.nan)  # metrics that the version of the folder lacks
-        return PixelTable(
-            groups=tuple(str(g) for g in found["groups"]),
-            mass=np.asarray(found["mass"], dtype=np.float64),
-            wide=np.asarray(found["wide"], dtype=np.bool_),
-            sums=np.hstack([sums, newer]),
-            stored=bool(found["stored"]),
-        )
+        with self._arrays(row.files.pixels) as found:
+            sums = np.asarray(found["sums"], dtype=np.float64)
+            newer = np.full((len(sums), SUMS - sums.shape[1]), np.nan)  # metrics that the version of the folder lacks
+            table = PixelTable(
+                groups=tuple(str(g) for g in found["groups"]),
+                mass=np.asarray(found["mass"], dtype=np.float64),
+                wide=np.asarray(found["wide"], dtype=np.bool_),
+                sums=np.hstack([sums, newer]),
+                stored=bool(found["stored"]),
+            )
+            count, shape = len(table.groups), table.mass.shape
+            if found["groups"].ndim != 1 or len(sums) != count or shape != (count, MASSES, *table.wide.shape):
+                msg = f"masses {shape} and sums {sums.shape} of {count} groups"
+                raise ValueError(msg)
+            return table
 
     def maps(self, row: Row) -> SmallMaps | None:
         """Small maps of a row; None if they were not kept."""
-        found = self._arrays(row.files.maps)
-        return None if found is None else unpack_maps(found)
+        if row.files.maps is None:
+            return None
+        with self._arrays(row.files.maps) as found:
+            return unpack_maps(found)
 
     def pictures(self, row: Row) -> Pictures | None:
         """Small pictures of the row's test set; None if it is not public."""
-        found: dict[str, Any] | None = self._arrays(row.files.pictures)
-        return None if found is None else Pictures(**{**found, "ids": tuple(str(i) for i in found["ids"])})
+        if row.files.pictures is None:
+            return None
+        with self._arrays(row.files.pictures) as found:
+            return unpack_pictures(found)
 
     def _lines(self) -> Iterator[Row]:
         path = self.path / RESULTS
@@ -175,19 +183,24 @@ class BenchFolder:
                     continue
                 yield parse_row(facts)
 
-    def _arrays(self, path: str | None) -> dict[str, NDArray[np.generic]] | None:
-        if path is None:
-            return None
-        with _understood(self.path / path), np.load(self.path / path, allow_pickle=False) as found:
-            return dict(found)
+    @contextmanager
+    def _arrays(self, path: str) -> Iterator[dict[str, NDArray[np.generic]]]:
+        """The arrays of a file; what the block cannot use is a fault of the file."""
+        with _understood(self.path / path), (self.path / path).open("rb") as file:
+            with np.load(file, allow_pickle=False) as found:
+                arrays = dict(found)
+            yield arrays
 
 
 @contextmanager
 def _understood(file: Path) -> Iterator[None]:
-    """Say in one sentence that a file is of another version."""
-    try:
+    """Say in one sentence that a file is damaged or of another version; zip and numpy raise almost anything."""
+    with Caught() as caught:
         yield
-    except ValidationError as e:
+    e = caught.error
+    if isinstance(e, DataError):
+        raise e
+    if isinstance(e, ValidationError):
         first = e.errors()[0]
         where = ".".join(map(str, first["loc"]))
         msg = (
@@ -195,7 +208,7 @@ def _understood(file: Path) -> Iterator[None]:
             "it, or run the recipe again into a new folder"
         )
         raise DataError(msg) from e
-    except (ValueError, TypeError, KeyError, AttributeError, EOFError, OSError, BadZipFile) as e:
+    if e is not None:
         msg = f"{file} is damaged ({brief(e)}); run the recipe again into a new folder"
         raise DataError(msg) from e
 

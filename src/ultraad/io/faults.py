@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, ParamSpec, TextIO, TypeVar
 
 import numpy as np
 
-from ultraad.errors import DataError
+from ultraad.errors import DataError, one_line
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,11 +66,6 @@ class Faults(AbstractContextManager["Faults"]):
         if isinstance(error, Exception) and not isinstance(error, DataError):
             msg = f"{self._what}: {one_line(error)}. {self._advice}"
             raise DataError(msg) from error
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an exception in one line without a full stop; its type if it has no message."""
-    return " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
 
 
 class Remark(NamedTuple):

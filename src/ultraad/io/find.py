@@ -45,6 +45,7 @@ _NO_PICTURES = (  # start of the SOP class of DICOM files that are no pictures, 
     ("1.2.840.10008.5.1.4.1.1.30", "DICOM parametric map"),
     ("1.2.840.10008.1.3.10", "DICOMDIR"),
 )
+_MOST_DIGITS = 255  # of a number in a name; Python refuses to convert a text of thousands
 _META_BYTES = 4096
 _SOP_CLASS = re.compile(rb"\x02\x00\x02\x00UI(..)([0-9.]{10,64})", re.DOTALL)  # (0002,0002), explicit little endian
 
@@ -86,7 +87,7 @@ def find_images(paths: Sequence[str | Path] | str | Path) -> list[Path]:
 def natural_pieces(text: str) -> list[tuple[int, int, str]]:
     """Sort key that puts ``a (2)`` before ``a (10)``; texts that differ only in case have the same key."""
     pieces = re.split(r"(\d+)", text)
-    return [(0, int(p), p) if p.isdecimal() else (1, 0, p.casefold()) for p in pieces if p]
+    return [(0, int(p), p) if p.isdecimal() and len(p) <= _MOST_DIGITS else (1, 0, p.casefold()) for p in pieces if p]
 
 
 def _by_folder(path: Path) -> list[list[tuple[int, int, str]]]:
@@ -168,6 +169,14 @@ def walk(folder: Path, unused: dict[Path, str]) -> Iterator[Path]:
             queue += [p for p in inner if p.is_symlink()]  # after all real folders, which have the better names
             folders[:] = [p.name for p in inner if not p.is_symlink()]
             yield from (here / name for name in files)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; also for names from a table, which no file system may be able to have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
 
 
 def is_output(folder: Path) -> bool:

@@ -7,11 +7,13 @@ warns about large images, and a library must not change the warning filters or `
 
 from __future__ import annotations
 
+import ctypes
 import os
 import stat
+import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, _imaging
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -306,7 +308,49 @@ def _open_undecoded(path: Path) -> Iterator[ImageFile]:
         with Faults(what, about=path, advice="It may be truncated; copy it again"):
             if format_ is WebPImageFile:
                 _check_canvas(stream, path)
-            yield format_(stream, str(path))
+            with _quiet_libtiff if format_ is _TiffFile else nullcontext():
+                yield format_(stream, str(path))
+
+
+class _QuietLibtiff(AbstractContextManager[None]):
+    """Keeps libtiff from printing to stderr what Pillow raises anyway, while some thread reads a TIFF.
+
+    Its handlers belong to the process, so the first reader takes them out and the last one puts them back.
+    """
+
+    _SETTERS = ("TIFFSetErrorHandler", "TIFFSetWarningHandler")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._before: list[int | None] = [None, None]
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._readers += 1
+            if self._readers == 1:
+                self._before = self._set([None, None])
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._readers -= 1
+            if self._readers == 0:
+                self._set(self._before)
+
+    def _set(self, handlers: Sequence[int | None]) -> list[int | None]:
+        """Set the handlers of errors and warnings; returns the earlier ones."""
+        before: list[int | None] = [None, None]
+        try:
+            library = ctypes.CDLL(_imaging.__file__)  # finds the libtiff that Pillow is linked to
+            for i, (name, handler) in enumerate(zip(self._SETTERS, handlers, strict=True)):
+                setter = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)((name, library))
+                before[i] = setter(handler)
+        except (OSError, AttributeError):  # its functions cannot be found, as on Windows
+            pass
+        return before
+
+
+_quiet_libtiff = _QuietLibtiff()
 
 
 def _check_canvas(stream: BufferedReader, path: Path) -> None:

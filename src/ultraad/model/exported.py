@@ -81,6 +81,7 @@ class ExportedModel(Predictor):
     """
 
     def __init__(self, folder: Path, config: Config, *, threads: int | None = None) -> None:
+        self._folder = folder
         self.config = config
         self.calibration = config.calibration
         self.origin = config.origin
@@ -135,10 +136,20 @@ class ExportedModel(Predictor):
             score (b,) and, if the model has them, map (b mh mw) on the model grid and probs (b c).
         """
         if not self.config.exported.int8:
-            return self._session(pictures)
+            return self._checked(self._session(pictures), len(pictures))
         # int8 scales its inputs by the largest value in the batch, so each image needs a batch of its own
-        parts = [self._session(pictures[i : i + 1]) for i in range(len(pictures))]
+        parts = [self._checked(self._session(pictures[i : i + 1]), 1) for i in range(len(pictures))]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _checked(self, found: dict[str, NDArray[np.float32]], images: int) -> dict[str, NDArray[np.float32]]:
+        """The outputs of the graph, if they are those of a model with these classes."""
+        shapes = {name: value.shape for name, value in found.items()}
+        size = shapes.get("map", (images, 1, 1))[1:]
+        wanted = {"score": (images,), "map": (images, *size), "probs": (images, len(self.classes))}
+        if "score" not in shapes or len(size) != 2 or any(shapes[name] != wanted.get(name) for name in shapes):
+            msg = f"the graph of {self._folder} gives {shapes} for {images} image(s); export the model again"
+            raise BundleError(msg)
+        return found
 
 
 def load(folder: str | Path, *, threads: int | None = None) -> ExportedModel:

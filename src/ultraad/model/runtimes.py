@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ultraad.errors import BundleError, MissingExtraError
+from ultraad.errors import BundleError, Caught, MissingExtraError, one_line
 
 Runtime = Literal["onnx", "openvino"]
 GRAPHS: dict[Runtime, str] = {"onnx": "model.onnx", "openvino": "model.xml"}
@@ -37,20 +38,19 @@ def open_session(runtime: Runtime, folder: Path, *, threads: int | None = None) 
 
 def _onnx(path: Path, threads: int | None) -> Session:
     onnxruntime = require("onnxruntime", extra="onnx")
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
-
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # fatal ones; all others are raised, too
     if threads is not None:
         options.intra_op_num_threads = threads
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except (Fail, InvalidGraph, InvalidProtobuf) as e:
-        raise _unreadable(path, "onnxruntime", e) from e
-    names = [output.name for output in session.get_outputs()]
+    with _unreadable(path, "onnxruntime"):
+        session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )  # falling back prints to the screen
+        names = [output.name for output in session.get_outputs()]
 
     def run(pictures: NDArray[np.uint8]) -> Outputs:
-        return dict(zip(names, session.run(names, {INPUT: pictures}), strict=True))
+        with _unreadable(path, "onnxruntime"):
+            return dict(zip(names, session.run(names, {INPUT: pictures}), strict=True))
 
     return run
 
@@ -62,15 +62,14 @@ def _openvino(path: Path, threads: int | None) -> Session:
     }  # by default it uses bfloat16 where it can, which loses precision
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
-    try:
+    with _unreadable(path, "openvino"):
         model = openvino.Core().compile_model(path, "CPU", options)
-    except RuntimeError as e:
-        raise _unreadable(path, "openvino", e) from e
-    names = [output.any_name for output in model.outputs]
+        names = [output.any_name for output in model.outputs]
 
     def run(pictures: NDArray[np.uint8]) -> Outputs:
-        found = model(pictures)  # the next call overwrites these arrays
-        return {name: np.array(found[i], dtype=np.float32) for i, name in enumerate(names)}
+        with _unreadable(path, "openvino"):
+            found = model(pictures)  # the next call overwrites these arrays
+            return {name: np.array(found[i], dtype=np.float32) for i, name in enumerate(names)}
 
     return run
 
@@ -88,7 +87,12 @@ def require(package: str, *, extra: str) -> Any:  # noqa: ANN401  a module
         raise MissingExtraError(msg) from e
 
 
-def _unreadable(path: Path, package: str, error: Exception) -> BundleError:
-    return BundleError(
-        f"{package} cannot read {path}: {error}. Export the model again with the versions installed here"
-    )
+@contextmanager
+def _unreadable(path: Path, package: str) -> Iterator[None]:
+    """Runtimes raise almost anything on a graph that they cannot read or run; here it becomes a BundleError."""
+    with Caught() as caught:
+        yield
+    if caught.error is not None:
+        why = one_line(caught.error)
+        msg = f"{package} cannot read {path}: {why}. Export the model again with the versions installed here"
+        raise BundleError(msg) from caught.error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,9 @@ def write_dataset(
         "shares": [float(s) for s in shares], "patients": patients, "clutter": clutter,
     }  # fmt: skip
     if root.exists() and any(root.iterdir()):
-        found = root / MARKER
-        if found.is_file() and json.loads(found.read_text(encoding="utf-8")) == marker:
-            return root
+        with suppress(OSError, ValueError, RecursionError):  # no marker, or a damaged one
+            if json.loads((root / MARKER).read_text(encoding="utf-8")) == marker:
+                return root
         msg = f"{root} is not empty and does not contain this simulated data set; name an empty or new folder"
         raise DataError(msg)
 

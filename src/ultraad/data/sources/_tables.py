@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ultraad.errors import DataError, MissingExtraError, first_names
+from ultraad.config import shortened
+from ultraad.errors import Caught, DataError, MissingExtraError, first_names, one_line
+from ultraad.io.find import is_file
 from ultraad.registry import did_you_mean
 
 _log = logging.getLogger(__name__)
@@ -208,7 +210,7 @@ def read_table(path: Path, *, required: Sequence[str] = (), delimiter: str | Non
         if want not in columns:
             msg = (
                 f"{path} has no column {want!r}{did_you_mean(want, columns) or '.'} "
-                f"Found: {', '.join(columns) or 'nothing'}. Wanted: {', '.join(required)}"
+                f"Found: {shortened(', '.join(columns)) or 'nothing'}. Wanted: {', '.join(required)}"
             )
             raise DataError(msg)
     return [row.cells for row in rows]
@@ -271,7 +273,7 @@ def _separator(header: str, known: Sequence[str]) -> str:
     return max(_SEPARATORS, key=fit)  # the first of equals
 
 
-def _sheet_cells(path: Path, known: Sequence[str]) -> Iterator[list[str]]:
+def _sheet_cells(path: Path, known: Sequence[str]) -> list[list[str]]:
     """The rows of a workbook; see :func:`_fullest`."""
     if path.suffix.lower() in {".xls", ".ods"}:
         msg = f"cannot read {path}: wanted .xlsx or .csv; open it in a spreadsheet program and save it as one of these"
@@ -281,21 +283,29 @@ def _sheet_cells(path: Path, known: Sequence[str]) -> Iterator[list[str]]:
     except ImportError as e:
         msg = f'reading {path.name} needs openpyxl: pip install "ultraad[xlsx]", or save the sheet as CSV beside it'
         raise MissingExtraError(msg) from e
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > _MAX_BYTES:
-            msg = f"cannot read {path}: unpacked it has {size} bytes; wanted at most {_MAX_BYTES}"
-            raise DataError(msg)
+    rows: list[list[str]] = []
+    with Caught() as caught:  # zip, XML and openpyxl raise almost anything on damaged sheets
+        _check_unpacked(path)
         with warnings.catch_warnings(record=True):  # about styles and extensions, which do not concern the cells
             book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:
-            yield from _fullest(book.worksheets, known)
+            rows = _fullest(book.worksheets, known)
         finally:
             book.close()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, SyntaxError, zipfile.BadZipFile) as e:
-        msg = f"cannot read the sheet {path}: {e}. Save it again as .xlsx or as CSV in UTF-8"
-        raise DataError(msg) from e
+    if isinstance(caught.error, DataError):
+        raise caught.error
+    if caught.error is not None:
+        msg = f"cannot read the sheet {path}: {one_line(caught.error)}. Save it again as .xlsx or as CSV in UTF-8"
+        raise DataError(msg) from caught.error
+    return rows
+
+
+def _check_unpacked(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > _MAX_BYTES:
+        msg = f"cannot read {path}: unpacked it has {size} bytes; wanted at most {_MAX_BYTES}"
+        raise DataError(msg)
 
 
 def _fullest(sheets: Iterable[Any], known: Sequence[str]) -> list[list[str]]:
@@ -339,9 +349,9 @@ def files_named(names: Iterable[str], places: Sequence[Path], file: Path) -> dic
     guesses: dict[Path, list[str]] = {}
     for name in dict.fromkeys(names):
         plain = name.replace("\\", "/")
-        path = next((p / n for n in (name, plain) for p in places if _is_file(p / n)), None)
+        path = next((p / n for n in (name, plain) for p in places if is_file(p / n)), None)
         if path is None:
-            path = next((p / n for n in shorter_names(name) for p in places if _is_file(p / n)), None)
+            path = next((p / n for n in shorter_names(name) for p in places if is_file(p / n)), None)
             if path:
                 guesses.setdefault(path, []).append(name)
         found[name] = path or places[0] / plain
@@ -359,10 +369,3 @@ def files_named(names: Iterable[str], places: Sequence[Path], file: Path) -> dic
         shown = first_names(unclear, 3)
         _log.warning("%s: %d path(s) could each mean a file that another names: %s", file, len(unclear), shown)
     return found
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long, or with a zero byte
-        return False

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ultraad.config import shortened
 from ultraad.data.sources import Source, images_in, is_anomalous, plain, relative_id
 from ultraad.data.sources._tables import TABLE_SUFFIXES, Faults, is_nothing, read_rows
 from ultraad.errors import DataError
+from ultraad.io.find import is_file
 from ultraad.types import Sample
 
 _IMAGE = re.compile(r"case\d+", re.IGNORECASE)
@@ -37,7 +39,7 @@ def _read(root: Path) -> Iterator[Sample]:
     columns, rows = read_rows(table, known=_COLUMNS)
     lacking = [c for c in ("Image_filename", "Classification") if c not in columns]
     if lacking:
-        msg = f"{table} has no column {lacking[0]!r}. Found: {', '.join(columns) or 'nothing'}"
+        msg = f"{table} has no column {lacking[0]!r}. Found: {shortened(', '.join(columns)) or 'nothing'}"
         raise DataError(msg)
     faults = Faults(table)
     masks: dict[str, list[Path]] = {}
@@ -87,7 +89,7 @@ def _quirks(root: Path) -> list[str]:
         *(
             f"row {n}: {column} is {name!r}, which is not there"
             for n, column, name in named
-            if not (root / name).is_file()
+            if not is_file(root / name)
         ),
     ]
 

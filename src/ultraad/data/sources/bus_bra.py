@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ultraad.data.sources import Source, is_anomalous, read_table, relative_id
+from ultraad.io.find import is_file
 from ultraad.types import Sample
 
 
@@ -27,7 +28,7 @@ def _read(root: Path) -> Iterator[Sample]:
         yield Sample(
             id=relative_id(image, root),
             image=image,
-            masks=(mask,) if mask.is_file() else (),
+            masks=(mask,) if is_file(mask) else (),
             label=label,
             anomalous=is_anomalous(label, (label,)),
             group=row["Case"] or None,

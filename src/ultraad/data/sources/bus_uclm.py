@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ultraad.data.sources import Source, images_in, is_anomalous, read_table, relative_id
+from ultraad.io.find import is_file
 from ultraad.types import Sample
 
 # The published test patients, from the paper and the authors' scripts.
@@ -30,7 +31,7 @@ def _read(root: Path) -> Iterator[Sample]:
         yield Sample(
             id=relative_id(image, root),
             image=image,
-            masks=(mask,) if mask.is_file() else (),
+            masks=(mask,) if is_file(mask) else (),
             label=label,
             anomalous=is_anomalous(label, ("normal",)),
             group=patient,

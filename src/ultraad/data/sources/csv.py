@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ultraad.config import shortened
 from ultraad.data.sources import (
     Source,
     frames_of,
@@ -59,7 +60,7 @@ def _rows(table: Path) -> list[Row]:
             what = f"a column {slips[0]!r}{did_you_mean(slips[0], _COLUMNS)}"
         elif twice:
             what = f"two columns {twice[0]!r}."
-        there, optional = ", ".join(found) or "no rows", ", ".join(_COLUMNS[1:])
+        there, optional = shortened(", ".join(found)) or "no rows", ", ".join(_COLUMNS[1:])
         msg = f"{table} has {what} Found: {there}. Wanted: image, and any of {optional}"
         raise DataError(msg)
     empty = [f"row {r.number}, {k}: {v!r}" for r in rows for k, v in r.cells.items() if v and is_nothing(v)]

@@ -16,7 +16,7 @@ _GENERATOR = "ultraad.simulate"
 def _matches(root: Path) -> bool:
     try:
         marker = json.loads((root / _MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(marker, dict) and marker.get("generator") == _GENERATOR
 
