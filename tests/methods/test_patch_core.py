@@ -150,9 +150,11 @@ def test_a_memory_of_one_row_is_not_re_weighted(tiny):
 
 
 def test_layers(backbone):
+    method = fitted(backbone, layers=(0,))
+    assert method.memory.shape[1] == backbone.width, "the patch embedding is a layer, too"
     method = fitted(backbone, layers=(2,))
     assert method.memory.shape[1] == backbone.width
-    with pytest.raises(ConfigError, match="layers 1"):
+    with pytest.raises(ConfigError, match=r"layers 0\.\."):
         fitted(backbone, layers=(backbone.layers + 1,))
 
 

@@ -138,16 +138,20 @@ class Backbone:
         """The four layers that methods read by default."""
         return quarter_layers(self.layers)
 
-    def check_layers(self, layers: Iterable[int]) -> tuple[int, ...]:
+    def check_layers(self, layers: Iterable[int], *, first: int = 1) -> tuple[int, ...]:
         """The layers, checked against the image tower.
 
+        Args:
+            layers: As they were asked for.
+            first: 0 also allows the embedding of the patches, before the first block.
+
         Raises:
-            ConfigError: If one is outside 1..``self.layers``.
+            ConfigError: If one is outside ``first``..``self.layers``.
         """
         wanted = tuple(layers)
-        bad = [layer for layer in wanted if not 1 <= layer <= self.layers]
+        bad = [layer for layer in wanted if not first <= layer <= self.layers]
         if bad:
-            msg = f"{self.name} has image-tower layers 1..{self.layers}, but {bad} were asked for"
+            msg = f"{self.name} has image-tower layers {first}..{self.layers}, but {bad} were asked for"
             raise ConfigError(msg)
         return wanted
 

@@ -41,7 +41,14 @@ Settings = Annotated[
     ),
 ]
 Config = Annotated[Path | None, typer.Option(help="YAML file with options of the method; --set has precedence.")]
-Texts = Annotated[Path | None, typer.Option(help="Text bank (YAML) for another organ or other sentences.")]
+Texts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ORGAN|FILE",
+        help="Sentences about the classes: a text bank that ships (breast, liver), or your own YAML file. Default: "
+        "breast; adapt takes the organ that the layout of the images names.",
+    ),
+]
 Names = Annotated[str | None, typer.Option(metavar="A,B,...", help="Names of the classes, separated by commas.")]
 NormalClass = Annotated[str | None, typer.Option(help="The class that means 'no lesion', if its name does not say so.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass; changes speed, not results.")]
@@ -94,7 +101,7 @@ def split_names(names: str | None) -> list[str]:
     return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
-def method_options(config: Path | None, settings: Sequence[str] | None, texts: Path | None) -> dict[str, Any]:
+def method_options(config: Path | None, settings: Sequence[str] | None, texts: str | None) -> dict[str, Any]:
     """The options of a method from ``--config``, ``--set`` and ``--texts``, with dotted keys.
 
     Raises:

@@ -55,7 +55,7 @@ class PatchCoreConfig(MethodConfig):
     """Every option of PatchCore."""
 
     layers: tuple[int, ...] | None = Field(
-        None, min_length=1, description="tapped layers, 1-based; None: quarters of the tower (ours)"
+        None, min_length=1, description="tapped layers, 0: patch embedding; None: quarters of the tower (ours)"
     )
     radius: int = Field(1, ge=0, le=3, description="neighbours averaged on each side; 1: 3 x 3 (paper sec. 3.1)")
     coreset: float = Field(1.0, gt=0, le=1, description="share of the rows kept; 1: all (ours; paper: 0.01 to 0.25)")
@@ -106,7 +106,7 @@ class PatchCore(Method):
 
     def prepare(self) -> None:
         """Tapped layers."""
-        self.layers = self.backbone.check_layers(self.config.layers or self.backbone.default_layers)
+        self.layers = self.backbone.check_layers(self.config.layers or self.backbone.default_layers, first=0)
 
     def build(self, *, seed: int) -> None:
         """Empty memory."""

@@ -47,7 +47,9 @@ TOLERANCE = 1e-6  # of the solver; with its default, 1e-4, probabilities are off
 class PatchProbeConfig(MethodConfig):
     """Every option of the patch probe."""
 
-    layers: tuple[int, ...] | None = Field(None, description="tapped layers, 1-based; None: quarters of the tower")
+    layers: tuple[int, ...] | None = Field(
+        None, description="tapped layers, 0: patch embedding; None: quarters of the tower"
+    )
     C: float = Field(0.316, gt=0, description="inverse strength of the L2 penalty (CLIP's linear probe: 0.316)")
     balanced: bool = Field(default=False, description="equal total weight for lesion and background patches (ours)")
     labels: Literal["hard", "soft"] = Field(
@@ -73,7 +75,7 @@ class PatchProbe(Method):
 
     def prepare(self) -> None:
         """Tapped layers."""
-        self.layers = self.backbone.check_layers(self.config.layers or self.backbone.default_layers)
+        self.layers = self.backbone.check_layers(self.config.layers or self.backbone.default_layers, first=0)
 
     def build(self, *, seed: int) -> None:
         """Zero weights."""

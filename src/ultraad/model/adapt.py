@@ -20,6 +20,7 @@ from ultraad.io.faults import one_run
 from ultraad.methods._base import Method, MethodInfo
 from ultraad.model.calibration import CalibrationConfig, cross_validate, fixed
 from ultraad.model.model import Model
+from ultraad.model.organ import with_sentences
 from ultraad.model.record import Auxiliary, Origin, Setting
 from ultraad.texts.bank import breast_texts
 from ultraad.types import FitReport, SupportSet
@@ -56,7 +57,9 @@ def adapt(
         method: A name from ``ultraad methods``, or ``"package.module:NAME"``.
         backbone: A name as in :func:`ultraad.load_backbone`, or a loaded backbone, which keeps its own device, dtype
             and size.
-        options: Options of the method, nested or dotted, plus ``calibration.folds`` and ``calibration.rule``.
+        options: Options of the method, nested or dotted, plus ``calibration.folds`` and ``calibration.rule``. If
+            ``texts`` is not given, the sentences are about the organ that the layout of the images names, else about
+            the breast.
         classes: Without a support set: class names in label order; those of the text bank if None.
         normal_class: Without a support set: the class that means "no lesion"; if None, it is recognised by its name.
         seed: The same seed and support set give the same model.
@@ -89,6 +92,8 @@ def adapt(
         support = load_support(support)
     if isinstance(auxiliary, (str, Path)):
         auxiliary = load_auxiliary(auxiliary, layout=auxiliary_layout)
+    if images := support or auxiliary:
+        config = with_sentences(config, images.source)
     names, normal = (support.classes, support.normal_class) if support else _class_names(config, classes, normal_class)
     used = _loaded(backbone, device=device, dtype=dtype, size=size)
     preprocess = Preprocess(used.preprocess)

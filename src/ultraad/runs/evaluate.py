@@ -13,6 +13,7 @@ from ultraad.errors import DataError, LeakageError
 from ultraad.io.faults import one_run
 from ultraad.io.files import write_json
 from ultraad.metrics.bootstrap import RESAMPLES
+from ultraad.model.organ import check_sentences
 from ultraad.model.predictor import Predictor
 from ultraad.report.run.page import render
 from ultraad.results.folder import METRICS, RunFolder
@@ -82,6 +83,7 @@ def evaluate(
     )
     samples, about = _samples(data, layout=layout, split=split)
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
+    check_sentences(model, about.layout)
     samples = in_classes(samples, model)
     if all(s.anomalous is None and s.label is None for s in samples):
         msg = f"none of the {len(samples)} images has a label, so nothing can be measured; use predict instead"

@@ -7,10 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from ultraad.config import Strict, explain, read_yaml
 from ultraad.errors import ConfigError
+from ultraad.registry import did_you_mean
 
 
 class ClassTexts(Strict):
@@ -21,11 +22,19 @@ class ClassTexts(Strict):
 
 
 class TextBank(Strict):
-    """Sentences about an organ; ``ultraad/texts/breast.yaml`` explains the format."""
+    """Sentences about an organ; ``ultraad/texts/breast.yaml`` explains the format.
+
+    In options, the name of an organ means the bank of that organ that ships: ``texts=liver``.
+    """
 
     organ: str
     object: str = Field(min_length=1)
     classes: dict[str, ClassTexts]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, data: Any) -> Any:  # noqa: ANN401
+        return read_yaml(_shipped(data)) if isinstance(data, str) else data
 
     def sentences(self, class_name: str) -> tuple[str, ...]:
         """The sentences of a class; one plain sentence for a class that is not in the bank."""
@@ -37,15 +46,26 @@ class TextBank(Strict):
 @cache
 def breast_texts() -> TextBank:
     """The bank for breast ultrasound, with the descriptors of the BI-RADS ultrasound lexicon (UltraAD, section 2.2)."""
-    return load_texts(Path(str(files("ultraad.texts") / "breast.yaml")))
+    return load_texts("breast")
 
 
-def load_texts(path: Path) -> TextBank:
-    """Read a text bank from a YAML file.
+def organs() -> list[str]:
+    """The organs whose text banks ship with the package, sorted."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def load_texts(source: str | Path) -> TextBank:
+    """Read a text bank.
+
+    Args:
+        source: One of :func:`organs`, or a YAML file.
 
     Raises:
         ConfigError: If the file cannot be read, is not YAML, or has another structure.
     """
+    path = Path(source)
+    if not path.suffix and not path.is_file():
+        path = _shipped(str(source))
     try:
         return TextBank.model_validate(read_yaml(path))
     except ValidationError as e:
@@ -54,6 +74,19 @@ def load_texts(path: Path) -> TextBank:
             "copy ultraad/texts/breast.yaml and change it"
         )
         raise ConfigError(msg) from e
+
+
+def _folder() -> Path:
+    return Path(str(files("ultraad.texts")))
+
+
+def _shipped(organ: str) -> Path:
+    """The file of a bank that ships."""
+    if organ not in organs():
+        hint = did_you_mean(organ, organs()) or ";"
+        msg = f"there is no text bank {organ!r}{hint} wanted {', '.join(organs())}, or a YAML file of your own"
+        raise ConfigError(msg)
+    return _folder() / f"{organ}.yaml"
 
 
 def as_options(bank: TextBank) -> dict[str, Any]:

@@ -63,6 +63,7 @@ class Source:
             root need not be named.
         published: True for the layout of one published data set. A patient's name then means the same person in every
             copy of it, which the leakage check relies on.
+        organ: What the images show, as a text bank calls it; ``""`` if the layout does not say.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Source:
     quirks: Callable[[Path], list[str]] = lambda _: []
     uses: Callable[[Path], Iterable[Path]] = lambda _: ()
     published: bool = False
+    organ: str = ""
 
     def scan(self, root: Path | str) -> list[Sample]:
         """Every sample under ``root``, in natural order of their ids.

@@ -112,4 +112,5 @@ root/
     read=_read,
     quirks=_quirks,
     published=True,
+    organ="breast",
 )

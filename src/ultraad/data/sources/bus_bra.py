@@ -55,4 +55,5 @@ root/
     matches=_matches,
     read=_read,
     published=True,
+    organ="breast",
 )

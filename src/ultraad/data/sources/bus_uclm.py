@@ -71,4 +71,5 @@ root/
     read=_read,
     quirks=_quirks,
     published=True,
+    organ="breast",
 )

@@ -50,4 +50,5 @@ root/
     matches=_matches,
     read=_read,
     published=True,
+    organ="breast",
 )

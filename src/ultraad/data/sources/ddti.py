@@ -132,4 +132,5 @@ TI-RADS 2 and 3 are benign, 4a to 5 malignant
     read=_read,
     quirks=_quirks,
     published=True,
+    organ="thyroid",
 )

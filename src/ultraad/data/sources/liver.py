@@ -99,4 +99,5 @@ root/
     quirks=_quirks,
     uses=_uses,
     published=True,
+    organ="liver",
 )

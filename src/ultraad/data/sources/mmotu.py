@@ -101,4 +101,5 @@ class 5, normal ovary, is normal; its outline is that of the ovary and is not us
     quirks=_quirks,
     uses=_uses,
     published=True,
+    organ="ovary",
 )

@@ -54,4 +54,5 @@ root/
     group_rule="The simulated patient is the part of the file name before the underscore.",
     matches=_matches,
     read=_read,
+    organ="breast",
 )

@@ -93,4 +93,5 @@ root/
     matches=_matches,
     read=_read,
     published=True,
+    organ="breast",
 )
