@@ -9,6 +9,7 @@ Letters in shape comments, the same in every file:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -81,6 +82,14 @@ class Sample:
     device: str | None = None
     tags: frozenset[str] = frozenset()
     mask_aligned: bool = True
+
+
+_GRADE = re.compile(r"(bi|ti|li|o)[\s_-]?rads", re.IGNORECASE)
+
+
+def is_grade(tag: str) -> bool:
+    """True for a reader's category, such as ``"birads_4"``: it belongs to the diagnosis and is no shortcut to it."""
+    return _GRADE.match(tag) is not None
 
 
 @dataclass(frozen=True, slots=True)

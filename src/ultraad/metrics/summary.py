@@ -17,6 +17,7 @@ from ultraad.metrics.bootstrap import RESAMPLES
 from ultraad.metrics.calibration import reliability
 from ultraad.metrics.metric import Metric
 from ultraad.metrics.pixel import PixelMetrics, PixelTable
+from ultraad.types import is_grade
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +151,13 @@ class Evaluation:
 
         Returns:
             A dict of plain JSON types: ``metrics`` {key: metric}; ``subsets`` {"without_<tag>": {key: metric}} with the
-            image and class metrics of the images without a tag, for every tag that occurs; ``curves`` (None where
+            image and class metrics of the images without a tag, for every tag but grades; ``curves`` (None where
             undefined); ``confusion`` {"classes", "matrix"} with true classes in rows; ``n`` (counts); ``bootstrap``.
         """
         rows, draw = list(self._rows.values()), {"resamples": bootstrap, "seed": seed}
         subsets = {
             f"without_{tag}": self._image_and_class([r for r in rows if tag not in r.tags], **draw)
-            for tag in sorted({t for r in rows for t in r.tags})
+            for tag in sorted({t for r in rows for t in r.tags if not is_grade(t)})
         }
         scores, truth, _ = _known(rows)
         image, pixel = detection.image_curves(scores, truth), self._pixels.curves()

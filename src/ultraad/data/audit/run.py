@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
@@ -16,11 +15,10 @@ from ultraad.data.audit.measure import Measured, measure
 from ultraad.data.audit.report import AuditReport, ClassCount, Finding, Severity, TagCount, worst_first
 from ultraad.io.faults import one_run
 from ultraad.io.names import stem_of, summary
-from ultraad.types import Sample
+from ultraad.types import Sample, is_grade
 
 _FULL = 0.95  # share of mask pixels above which a mask may be inverted
 _SHORTCUT = 0.1  # distance of a tag's AUROC from chance (0.5) from which it gets a warning
-_GRADE = re.compile(r"(bi|ti|li|o)[\s_-]?rads", re.IGNORECASE)  # a reader's category belongs to the diagnosis
 _STOCK_SHARE = 0.5  # of all images, from which one patient with every class may be several people
 _NO_CLASS = "(no class)"
 
@@ -327,7 +325,7 @@ def _shortcuts(tags: dict[str, TagCount]) -> Iterator[Finding]:
     telling = [
         f"{name}: AUROC {t.auroc:.2f} ({t.abnormal} abnormal and {t.normal} normal images have it)"
         for name, t in tags.items()
-        if t.auroc is not None and abs(t.auroc - 0.5) >= _SHORTCUT and not _GRADE.match(name)
+        if t.auroc is not None and abs(t.auroc - 0.5) >= _SHORTCUT and not is_grade(name)
     ]
     text = (
         "{n} tag(s) predict the label: a model can use them instead of the lesion. Also report detection on images "

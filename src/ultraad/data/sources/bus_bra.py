@@ -10,11 +10,6 @@ from ultraad.io.find import is_file
 from ultraad.types import Sample
 
 
-def _side(side: str) -> str:
-    """``"left"``, ``"right"``, or ``""`` for anything else."""
-    return {"l": "left", "r": "right"}.get(side[:1].lower(), "")
-
-
 def _matches(root: Path) -> bool:
     return (root / "bus_data.csv").is_file() and (root / "Images").is_dir()
 
@@ -24,7 +19,6 @@ def _read(root: Path) -> Iterator[Sample]:
         name, label = row["ID"], row["Pathology"].lower()  # "bus_0001-l"
         image = root / "Images" / f"{name}.png"
         mask = root / "Masks" / f"{name.replace('bus_', 'mask_', 1)}.png"
-        tags = {f"birads_{row['BIRADS']}" if row.get("BIRADS") else "", _side(row.get("Side", ""))}
         yield Sample(
             id=relative_id(image, root),
             image=image,
@@ -33,7 +27,7 @@ def _read(root: Path) -> Iterator[Sample]:
             anomalous=is_anomalous(label, (label,)),
             group=row["Case"] or None,
             device=row.get("Device") or None,
-            tags=frozenset(tags - {""}),
+            tags=frozenset({f"birads_{row['BIRADS']}"} if row.get("BIRADS") else ()),
         )
 
 
