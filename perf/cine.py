@@ -103,7 +103,7 @@ def files(model: Model, folder: Path, number: int) -> Iterator[Row]:
     ):
         cine = write_cine(folder / "cine.dcm", pictures, number, syntax=syntax, grey=grey)
         start = time.perf_counter()
-        done = predict(model, [cine], folder / "results", resume=False, overlays=False, maps=False)
+        done = predict(model, [cine], folder / "results", resume=False, save=())
         rate = done.predicted / (time.perf_counter() - start)
         yield Row(
             f"cine of {number} frames, {WIDTH} x {HEIGHT}, {what}",

@@ -28,7 +28,7 @@ def text() -> str:
     parts = [_TOP]
     for words, command, ctx in _leaves([], root, typer.Context(root, info_name="ultraad")):
         parts.append(f"## ultraad {' '.join(words)}\n\n{_sentence(command.help)}\n\n```\n{command.epilog}\n```\n")
-        rows = [_row(p, ctx) for p in command.params if "--help" not in p.opts]
+        rows = [_row(p, ctx) for p in command.params if "--help" not in p.opts and not getattr(p, "hidden", False)]
         if rows:
             parts.append(table(("option", "default", "meaning"), rows))
     return "\n".join(parts)

@@ -8,7 +8,7 @@ from docs.build._markdown import filled, table
 
 from ultraad.metrics import catalogue
 from ultraad.metrics.catalogue import Kind
-from ultraad.results.row import ImageRow, Run
+from ultraad.results.row import ImageRow, LesionRow, Run
 
 PAGE = ROOT / "docs" / "file-formats.md"
 _KINDS: dict[Kind, str] = {"image": "detection", "pixel": "localisation", "class": "grading"}
@@ -23,6 +23,7 @@ def text() -> str:
     ]
     tables = {
         "predictions.jsonl": fields(ImageRow),
+        "lesions": fields(LesionRow),
         "run.json": fields(Run),
         "metrics": table(("key", "title", "of", "what it says"), metrics),
     }

@@ -452,6 +452,22 @@ def test_output_that_cannot_be_written(cli: Cli, saved: Path, folder_dir: Path, 
     assert file.read_text() == "in the way"
 
 
+def test_save_names_what_is_written(cli: Cli, saved: Path, busi_dir: Path, tmp_path: Path) -> None:
+    def folders(*words: object) -> list[str]:
+        found = cli("predict", saved, busi_dir / "benign", "-o", tmp_path / "out", "--device", "cpu", *words)
+        assert found.code == 0, found.err
+        written = sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir() or p.name == "coco.json")
+        shutil.rmtree(tmp_path / "out")
+        return [*written, *re.findall(r"--no-\w+ are now names of --save", found.err)]
+
+    assert folders() == ["maps", "overlays"]
+    assert folders("--save", "masks, boxes,contours") == ["coco.json", "contours", "masks"]
+    assert folders("--save", "none") == []
+    assert folders("--no-maps") == ["overlays", "--no-maps are now names of --save"]
+    wrong = cli("predict", saved, busi_dir, "-o", tmp_path / "out", "--device", "cpu", "--save", "mask")
+    refused(wrong, "'mask' cannot be saved; did you mean 'masks'?")
+
+
 def test_read_only_output(cli: Cli, saved: Path, busi_dir: Path, tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)

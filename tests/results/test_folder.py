@@ -19,6 +19,7 @@ from ultraad.io.image import read_image
 from ultraad.model.adapt import zero_shot
 from ultraad.model.model import Model
 from ultraad.results import folder as results
+from ultraad.results import saving
 from ultraad.results.folder import RunFolder, read_rows
 from ultraad.results.row import Run
 from ultraad.runs.evaluate import evaluate
@@ -66,7 +67,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_lines_keep_the_order_and_come_after_their_pictures(run, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    write, append = results.write_image, results.append_line
+    write, append = saving.write_image, results.append_line
 
     def late(path, image) -> None:
         time.sleep(rng.uniform(0, 0.02))
@@ -78,7 +79,7 @@ def test_lines_keep_the_order_and_come_after_their_pictures(run, tmp_path, monke
         assert (tmp_path / row["map"]).is_file()
         append(path, line)
 
-    monkeypatch.setattr(results, "write_image", late)
+    monkeypatch.setattr(saving, "write_image", late)
     monkeypatch.setattr(results, "append_line", checked)
     folder = RunFolder(tmp_path, run, resume=True)
     for i in range(40):
@@ -92,8 +93,8 @@ def test_lines_keep_the_order_and_come_after_their_pictures(run, tmp_path, monke
 
 def test_few_images_are_held_back_while_the_disk_is_slow(run, tmp_path, monkeypatch):
     go, added = threading.Event(), []
-    write = results.write_map
-    monkeypatch.setattr(results, "write_map", lambda *a: (go.wait(20), write(*a))[1])
+    write = saving.write_map
+    monkeypatch.setattr(saving, "write_map", lambda *a: (go.wait(20), write(*a))[1])
     folder = RunFolder(tmp_path, run, resume=True)
 
     def fill() -> None:
@@ -120,7 +121,7 @@ def test_few_images_are_held_back_while_the_disk_is_slow(run, tmp_path, monkeypa
 def test_an_error_of_the_writers_ends_the_run_and_a_second_run_completes_it(
     model: Model, pictures: Path, tmp_path: Path, monkeypatch, bad: int
 ) -> None:
-    write = results.write_image
+    write = saving.write_image
 
     def full_disk(path, image) -> None:
         if path.name.startswith(f"{bad:02d}"):
@@ -128,7 +129,7 @@ def test_an_error_of_the_writers_ends_the_run_and_a_second_run_completes_it(
             raise DataError(msg)
         write(path, image)
 
-    monkeypatch.setattr(results, "write_image", full_disk)
+    monkeypatch.setattr(saving, "write_image", full_disk)
     with pytest.raises(DataError, match="No space left"):
         predict(model, [pictures], tmp_path)
     run = json.loads((tmp_path / "run.json").read_text())
@@ -148,7 +149,7 @@ def test_an_error_of_the_writers_ends_an_evaluation(model: Model, busi_dir: Path
         msg = "No space left on device"
         raise DataError(msg)
 
-    monkeypatch.setattr(results, "write_image", full_disk)
+    monkeypatch.setattr(saving, "write_image", full_disk)
     with pytest.raises(DataError, match="No space left"):
         evaluate(model, busi_dir, output=tmp_path, bootstrap=0)
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
@@ -156,12 +157,11 @@ def test_an_error_of_the_writers_ends_an_evaluation(model: Model, busi_dir: Path
 
 
 def test_without_pictures_only_lines_are_written(model: Model, pictures: Path, tmp_path: Path) -> None:
-    predict(model, [pictures], tmp_path, overlays=False, maps=False)
+    predict(model, [pictures], tmp_path, save=())
     rows = list(read_rows(tmp_path))
     assert [Path(r.id).stem for r in rows] == [f"{i:02d}" for i in range(30)]
     assert {r.map for r in rows} == {r.overlay for r in rows} == {None}
-    assert not list((tmp_path / "maps").iterdir())
-    assert not list((tmp_path / "overlays").iterdir())
+    assert not [p.name for p in tmp_path.iterdir() if p.is_dir()]
 
 
 KILLED = """

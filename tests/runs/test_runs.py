@@ -92,7 +92,7 @@ def test_bad_files_are_listed_and_tried_again(model: Model, tmp_path: Path) -> N
     folder, out = tmp_path / "in", tmp_path / "out"
     save(folder / "a.png", picture(1, lesion=False)[0])
     (folder / "b.png").write_bytes(b"")
-    done = predict(model, [folder], out, overlays=False, maps=False)
+    done = predict(model, [folder], out, save=())
     assert done.predicted == 1
     assert list(done.failed) == [(folder / "b.png").as_posix()]
     (error,) = [json.loads(line) for line in (out / "errors.jsonl").read_text(encoding="utf-8").splitlines()]

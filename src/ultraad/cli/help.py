@@ -45,7 +45,7 @@ class _Help(_Base):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments and options as two lists."""
         rows: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
-        params: list[Any] = [*self.get_params(ctx)]
+        params: list[Any] = [p for p in self.get_params(ctx) if not getattr(p, "hidden", False)]
         for param in params:
             _, text = param.get_help_record(ctx)
             if param.param_type_name == "argument":

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_thresholds, warn
-from ultraad.cli.options import BatchSize, OperatingPoint, PixelThreshold, Threshold
+from ultraad.cli.options import BatchSize, OperatingPoint, PixelThreshold, Threshold, split_names
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
 
@@ -23,8 +23,15 @@ def predict(
     threshold: Threshold = None,
     pixel_threshold: PixelThreshold = None,
     operating_point: OperatingPoint = None,
-    overlays: Annotated[bool, typer.Option(help="Write overlays.")] = True,
-    maps: Annotated[bool, typer.Option(help="Write maps as 16-bit PNG.")] = True,
+    save: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,...",
+            help="What to write beside the tables: overlays, maps, masks, contours, boxes (coco.json); or none.",
+        ),
+    ] = "overlays,maps",
+    overlays: Annotated[bool | None, typer.Option(hidden=True)] = None,
+    maps: Annotated[bool | None, typer.Option(hidden=True)] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 instead of 3 if any image failed.")] = False,
     batch_size: BatchSize = 8,
 ) -> None:
@@ -48,8 +55,7 @@ def predict(
                 threshold=threshold,
                 pixel_threshold=pixel_threshold,
                 operating_point=operating_point,
-                overlays=overlays,
-                maps=maps,
+                save=_names(save, overlays=overlays, maps=maps),
                 batch_size=batch_size,
                 progress=lambda k, n: tell("predict", k, n),
             )
@@ -63,3 +69,13 @@ def predict(
     say(f"{done.predicted} predicted{skipped}, {len(done.failed)} failed{rate}; results in {output}")
     if done.failed:
         raise typer.Exit(1 if strict or not done.predicted + done.skipped else SOME_FAILED)
+
+
+def _names(save: str, *, overlays: bool | None, maps: bool | None) -> list[str]:
+    """The names of ``--save``, without those that the former options ``--no-overlays`` and ``--no-maps`` leave out."""
+    names = [] if save.strip() == "none" else split_names(save)
+    for name, old in (("overlays", overlays), ("maps", maps)):
+        if old is not None:
+            warn(f"--{name} and --no-{name} are now names of --save; they go with the next version")
+            names = [n for n in names if n != name] + [name] * old
+    return names

@@ -43,10 +43,10 @@ def samples_of(items: Iterable[object], *, frame: int | None = None) -> list[Sam
     for path in io.find_images(paths) if paths else []:
         frames = frames_of(path)
         for number, header in frames:
-            if number is None:
-                found.append(Sample(id=path.as_posix(), image=path, frame=frame or 0, group=header.group))
-            elif frame in (None, number):
-                found.append(Sample(id=f"{path.as_posix()}#{number}", image=path, frame=number, group=header.group))
+            id_ = path.as_posix() if number is None else f"{path.as_posix()}#{number}"
+            at = (frame or 0) if number is None else number
+            if frame in (None, at):
+                found.append(Sample(id=id_, image=path, frame=at, group=header.group, spacing_mm=header.spacing_mm))
         if frame is not None and frames[0][0] is not None and frame >= len(frames):  # reading it raises
             found.append(Sample(id=f"{path.as_posix()}#{frame}", image=path, frame=frame))
     return found

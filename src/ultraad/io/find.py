@@ -34,7 +34,7 @@ _OUTPUTS = {  # a folder that ultraad wrote has one of these files, with one of 
     "bench.json": (b'"ultraad',),
     "config.json": (b'"ultraad.model/', b'"ultraad.exported/'),
 }
-_OUTPUT_PICTURES = ("overlays", "maps")
+_OUTPUT_PICTURES = ("overlays", "maps", "masks", "contours")
 _NO_PICTURES = (  # start of the SOP class of DICOM files that are no pictures, PS3.4 B.5; what they are
     ("1.2.840.10008.5.1.4.1.1.66.", "DICOM segmentation"),
     ("1.2.840.10008.5.1.4.1.1.481.", "DICOM radiotherapy dose, plan or structure set"),

@@ -77,6 +77,26 @@ def overlay(
     return out
 
 
+def outlined(
+    image: NDArray[np.uint8], region: NDArray[np.bool_], *, mask: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """Draw the outline of a region on its image, without colours inside.
+
+    Args:
+        image: uint8 (h w 3).
+        region: bool (h w), outlined in :data:`THRESHOLD_COLOUR`.
+        mask: bool (h w), the true lesion, outlined in :data:`TRUTH_COLOUR`.
+
+    Returns:
+        uint8 (h w 3), a new array.
+    """
+    out = image.copy()
+    out[_contour(region)] = THRESHOLD_COLOUR
+    if mask is not None:
+        out[_contour(mask)] = TRUTH_COLOUR
+    return out
+
+
 def _level(map_: NDArray[Any], *, low: float, high: float) -> NDArray[np.float64]:
     """The position of each value between low and high, clipped to 0..1."""
     if not low < high:

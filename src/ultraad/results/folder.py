@@ -5,8 +5,11 @@
     predictions.csv     the same as a table, written at the end; a text that begins like a formula gets an apostrophe
     errors.jsonl        one line per image that could not be used
     overlays/  maps/    pictures, and maps as 16-bit PNG (value * 65535)
+    masks/  contours/   masks of 0 and 255, and pictures with their outlines
+    coco.json           the lesions, written at the end (:mod:`.coco`)
 
-A line is written after its pictures, so every file that ``predictions.jsonl`` names exists. Threads draw and write the
+The files of the last three lines are written if they are asked for (:data:`.saving.SAVES`). A line of
+``predictions.jsonl`` is written after its pictures, so every file that it names exists. Threads draw and write the
 pictures while the next images are predicted; the lines keep the order of :meth:`RunFolder.add`.
 
 An image has either a line in ``predictions.jsonl``, and then it counts in the metrics, or one in ``errors.jsonl``.
@@ -14,38 +17,35 @@ An image has either a line in ``predictions.jsonl``, and then it counts in the m
 
 from __future__ import annotations
 
-import csv
 import errno
-import hashlib
-import io
 import json
 import logging
 import re
 import shutil
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from ultraad.config import explain
 from ultraad.errors import DataError, UltraadError, brief, first_names
-from ultraad.io.files import append_line, ensure_writable, sha256, write_image, write_json, write_map, write_text
+from ultraad.io.files import append_line, ensure_writable, sha256, write_json, write_text
 from ultraad.io.lock import lock_folder
-from ultraad.io.overlay import overlay
+from ultraad.results.coco import coco
 from ultraad.results.row import ImageRow, InputFile, Run, Status
+from ultraad.results.saving import FOLDERS, USUAL, lacks, lesions_of, paths_of, write_pictures
+from ultraad.results.table import csv_of
 from ultraad.types import Result
 
 _log = logging.getLogger(__name__)
 
 RUN, PREDICTIONS, ERRORS, TABLE = "run.json", "predictions.jsonl", "errors.jsonl", "predictions.csv"
-METRICS, REPORT = "metrics.json", "report.html"
-_PICTURES = ("overlays", "maps")
+METRICS, REPORT, COCO = "metrics.json", "report.html", "coco.json"
 _ONE_FILE = {errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 """Errors of the operating system that concern one file, not the whole folder."""
 _WRITERS = 2  # threads; drawing and PNG compression run outside the interpreter's lock
@@ -60,10 +60,9 @@ class RunFolder:
         run: The facts about the run; its command, the digest of its model and its thresholds identify it.
         resume: Keep the results of an earlier run of the same command with the same model and thresholds; otherwise
             they are removed.
-        wanted: Ids of the images of this run. If the file of one was replaced since it was predicted, its result is
-            removed, with a warning.
-        overlays: Write overlays.
-        maps: Write maps.
+        wanted: Ids of the images of this run. If the file of one was replaced since it was predicted, or less was saved
+            of it then, its result is removed, with a warning.
+        save: What to save, of :data:`.saving.SAVES`.
         measure: Called with each result when its pictures are written, before its line; a DataError makes the result a
             failure.
 
@@ -83,13 +82,12 @@ class RunFolder:
         *,
         resume: bool,
         wanted: Collection[str] = (),
-        overlays: bool = True,
-        maps: bool = True,
+        save: Collection[str] = USUAL,
         measure: Callable[[Result], object] | None = None,
     ) -> None:
         self.folder = ensure_writable(folder)
         self._run = run
-        self._overlays, self._maps = overlays, maps
+        self._save = frozenset(save)
         self._measure = measure
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
@@ -100,7 +98,7 @@ class RunFolder:
             self._lock.release()
             raise
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ultraad-writer")
-        self._unwritten: deque[tuple[Result, ImageRow, Future[InputFile | None]]] = deque()
+        self._unwritten: deque[tuple[Result, ImageRow, Future[dict[str, Any]]]] = deque()
 
     def _continue(self, *, resume: bool, wanted: set[str]) -> None:
         """Prepare the folder: keep or remove what an earlier run left."""
@@ -110,25 +108,36 @@ class RunFolder:
         elif earlier is not None:
             self._check_same(earlier)
             self.done = {row.id for row in read_rows(self.folder)}
-            self._forget([row.id for row in read_rows(self.folder) if row.id in wanted and _replaced(row)])
+            self._forget(wanted)
         (self.folder / ERRORS).unlink(missing_ok=True)  # failed images are tried again
-        for name in _PICTURES:
+        for name in self._save & FOLDERS.keys():
             (self.folder / name).mkdir(exist_ok=True)
         for leftover in self.folder.glob("**/.*.tmp"):
             if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", leftover.name):  # of a run that was killed while writing
                 leftover.unlink(missing_ok=True)
         self._write_run("running")
 
-    def _forget(self, ids: Sequence[str]) -> None:
-        """Remove the lines of images whose files were replaced."""
-        if not ids:
-            return
-        _log.warning(
-            "%d file(s) were replaced since they were predicted and are predicted again: %s", len(ids), first_names(ids)
-        )
-        kept = [row.to_json() for row in read_rows(self.folder) if row.id not in ids]
-        write_text(self.folder / PREDICTIONS, "".join(f"{line}\n" for line in kept))
-        self.done -= set(ids)
+    def _forget(self, wanted: set[str]) -> None:
+        """Remove the lines of images whose files were replaced, or of which less was saved."""
+        has_maps = self._run.thresholds.pixel is not None
+        replaced: list[str] = []
+        poorer: list[str] = []
+        for row in read_rows(self.folder):
+            if row.id in wanted and _replaced(row):
+                replaced.append(row.id)
+            elif row.id in wanted and has_maps and lacks(row, self._save):
+                poorer.append(row.id)
+        for ids, why in (
+            (replaced, "file(s) were replaced since they were predicted"),
+            (poorer, "image(s) were predicted without all that is to be saved now"),
+        ):
+            if ids:
+                _log.warning("%d %s and are predicted again: %s", len(ids), why, first_names(ids))
+        gone = {*replaced, *poorer}
+        if gone:
+            kept = [row.to_json() for row in read_rows(self.folder) if row.id not in gone]
+            write_text(self.folder / PREDICTIONS, "".join(f"{line}\n" for line in kept))
+            self.done -= gone
 
     def add(self, result: Result) -> None:
         """Write one prediction, now or a little later: at most 16 wait for their pictures at any time.
@@ -144,7 +153,7 @@ class RunFolder:
         except ValueError as e:  # a value that JSON does not have, such as NaN; pydantic's error is a ValueError
             self.fail(s.id, f"{s.id} could not be written: {brief(e)}")
             return
-        pictures = self._writers.submit(self._draw, result, row, threshold=self._run.thresholds.pixel)
+        pictures = self._writers.submit(self._draw, result, row)
         self._unwritten.append((result, row, pictures))
         self._write_lines(_WAITING)
 
@@ -152,13 +161,12 @@ class RunFolder:
         """The row of a prediction, without the facts about its file."""
         s, p, cut = result.sample, result.prediction, self._run.thresholds.image
         assert cut is not None  # known to every run that predicts
-        name = f"{_file_name(s.id)}.png"
-        map_path = f"maps/{name}" if p.map is not None and self._maps else None
-        overlay_path = f"overlays/{name}" if p.map is not None and self._overlays else None
         return ImageRow(
             id=s.id,
             image=s.image.as_posix(),
             frame=s.frame,
+            width=result.image.shape[1],
+            height=result.image.shape[0],
             score=p.score,
             abnormal=p.score >= cut,
             probs=p.probs,
@@ -166,9 +174,8 @@ class RunFolder:
             anomalous=s.anomalous,
             group=s.group,
             tags=tuple(sorted(s.tags)),
-            map=map_path,
-            overlay=overlay_path,
             mask_known=result.mask is not None,
+            **paths_of(result, self._save),
         )
 
     def fail(self, id_: str, reason: str) -> None:
@@ -200,20 +207,19 @@ class RunFolder:
         finally:
             self._writers.shutdown(cancel_futures=True)
             try:
-                write_text(self.folder / TABLE, _table(self.folder))
+                self._write_tables()
                 self._write_run(status, images=len(self.done), failed=len(self.failed), **times)
             finally:
                 self._lock.release()
 
-    def _draw(self, result: Result, row: ImageRow, *, threshold: float | None) -> InputFile | None:
-        """Draw and write the pictures of one prediction, in a thread; returns the facts about its file."""
-        found = result.prediction.map
-        if found is not None and row.map is not None:
-            write_map(self.folder / row.map, np.clip(found, 0.0, 1.0))
-        if found is not None and row.overlay is not None:
-            drawn = overlay(result.image, found, mask=result.mask, threshold=threshold)
-            write_image(self.folder / row.overlay, drawn)
-        return _input_file(result.sample.image)
+    def _draw(self, result: Result, row: ImageRow) -> dict[str, Any]:
+        """Draw and write the pictures of one prediction, in a thread; returns the rest of its row."""
+        threshold = self._run.thresholds.pixel
+        write_pictures(self.folder, result, row, threshold=threshold)
+        rest: dict[str, Any] = {"file": _input_file(result.sample.image)}
+        if "boxes" in self._save and result.prediction.map is not None and threshold is not None:
+            rest |= lesions_of(result, threshold)
+        return rest
 
     def _write_lines(self, most: int) -> None:
         """Append the lines of the oldest predictions, each after its pictures, until at most ``most`` wait."""
@@ -233,15 +239,23 @@ class RunFolder:
             except DataError as unmeasured:
                 self._discard(row, str(unmeasured))
                 continue
-            append_line(self.folder / PREDICTIONS, row.model_copy(update={"file": pictures.result()}).to_json())
+            append_line(self.folder / PREDICTIONS, row.model_copy(update=pictures.result()).to_json())
             self.done.add(row.id)
 
     def _discard(self, row: ImageRow, reason: str) -> None:
         """Record a failure, and remove the pictures of it that were written."""
-        for name in (row.map, row.overlay):
+        for field in FOLDERS.values():
             with suppress(OSError):  # a folder in the picture's place
-                (self.folder / (name or "")).unlink()
+                (self.folder / (getattr(row, field) or "")).unlink()
         self.fail(row.id, reason)
+
+    def _write_tables(self) -> None:
+        write_text(self.folder / TABLE, csv_of(lambda: read_rows(self.folder)))
+        lesions = coco(lambda: read_rows(self.folder), self._run, self.folder)
+        if lesions is None:
+            (self.folder / COCO).unlink(missing_ok=True)  # of a run whose images were all predicted again
+        else:
+            write_text(self.folder / COCO, lesions)
 
     def _write_run(self, status: Status, **facts: float | None) -> None:
         write_json(self.folder / RUN, self._run.model_copy(update={"status": status, **facts}).to_dict())
@@ -350,35 +364,7 @@ def _replaced(row: ImageRow) -> bool:
 
 
 def _clear(folder: Path) -> None:
-    for name in (PREDICTIONS, TABLE, ERRORS, METRICS, REPORT):
+    for name in (PREDICTIONS, TABLE, ERRORS, METRICS, REPORT, COCO):
         (folder / name).unlink(missing_ok=True)
-    for name in _PICTURES:
+    for name in FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def _file_name(id_: str) -> str:
-    """Readable, unique and allowed on every file system: the id's last part and a piece of its hash."""
-    last = PurePosixPath(id_).name
-    stem, dot, rest = last.rpartition(".")
-    frame = rest.partition("#")[2]
-    readable = re.sub(r"[^\w.()-]+", "_", stem if dot else last)[:60] + (f"-{frame}" if frame else "")
-    return f"{readable}-{hashlib.sha256(id_.encode(errors='surrogateescape')).hexdigest()[:8]}"
-
-
-def _cell(value: object) -> object:
-    """A cell that a spreadsheet shows as text: one that begins like a formula gets an apostrophe. Numbers stay."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def _table(folder: Path) -> str:
-    """The rows as CSV, with one column of probabilities for each class."""
-    classes = list(dict.fromkeys(c for row in read_rows(folder) for c in row.probs or ()))
-    plain = ("id", "image", "frame", "score", "abnormal", "label", "group", "map", "overlay")
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([*plain, *(f"p_{c}" for c in classes)])  # begins with a letter, so it is no formula
-    for row in read_rows(folder):
-        values = [_cell(getattr(row, key)) for key in plain]
-        probs = row.probs or {}
-        table.writerow([*("" if v is None else v for v in values), *(probs.get(c, "") for c in classes)])
-    return text.getvalue()

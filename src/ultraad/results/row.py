@@ -41,12 +41,32 @@ class InputFile(Facts):
     sha256: str = Field(description="its sha256")
 
 
+class LesionRow(Facts):
+    """One lesion of an image (:mod:`ultraad.metrics.lesions`); points are x, y in pixels, (0, 0) the outer corner."""
+
+    score: float = Field(description="highest map value inside")
+    peak: tuple[int, int] = Field(description="pixel x, y of that value")
+    box: tuple[int, int, int, int] = Field(description="x, y, width, height")
+    area_px: int = Field(description="pixels, without holes")
+    area_mm2: float | None = Field(None, description="the same in mm2; null if the pixel spacing is unknown")
+    long_px: float = Field(description="long axis: the largest distance between two points of the outline, in pixels")
+    short_px: float = Field(description="short axis: the longest diameter perpendicular to it, in pixels")
+    long_mm: float | None = Field(None, description="long axis in mm; null if the pixel spacing is unknown")
+    short_mm: float | None = Field(None, description="short axis in mm, likewise")
+    long_axis: tuple[float, float, float, float] = Field(description="its ends, x0, y0, x1, y1")
+    short_axis: tuple[float, float, float, float] = Field(description="its ends, likewise")
+    outline: tuple[int, ...] = Field(description="corners along the edges of pixels, x0, y0, x1, y1, ..., clockwise")
+    holes: tuple[tuple[int, ...], ...] = Field((), description="the same of each hole")
+
+
 class ImageRow(Facts):
     """A line of ``predictions.jsonl``: one predicted image."""
 
     id: str = Field(description="sample id: unique within a run")
     image: str = Field(description="path of the file when it was predicted")
     frame: int = Field(0, description="0-based frame of a file with several")
+    width: int | None = Field(None, description="of the image in pixels; null from an older version")
+    height: int | None = Field(None, description="likewise")
     score: float = Field(description="anomaly score, higher is more anomalous; in [0, 1]")
     abnormal: bool = Field(description="whether `score` reaches the image threshold of the run")
     probs: dict[str, float] | None = Field(
@@ -58,6 +78,14 @@ class ImageRow(Facts):
     tags: tuple[str, ...] = Field((), description="facts such as `marks` or `doppler`, sorted")
     map: str | None = Field(None, description="path of the 16-bit map below the folder; null if not written")
     overlay: str | None = Field(None, description="path of the overlay below the folder; null if not written")
+    mask: str | None = Field(None, description="path of the predicted mask, likewise")
+    contours: str | None = Field(None, description="path of the picture with its outline, likewise")
+    lesions: tuple[LesionRow, ...] | None = Field(
+        None, description="lesions at the pixel threshold, highest score first; null if not saved (`--save boxes`)"
+    )
+    specks: int | None = Field(
+        None, description="regions of less than 0.05 % of the image, which are no lesions; null if not saved"
+    )
     mask_known: bool = Field(default=False, description="whether the map can be compared with a mask")
     file: InputFile | None = Field(None, description="the file when it was predicted; null if unknown")
 

@@ -92,7 +92,9 @@ def evaluate(
     folder = None
     if output is not None:
         run = facts(model, "evaluate", thresholds=thresholds, data=about, leakage=leakage)
-        folder = RunFolder(output, run, resume=False, maps=False, measure=partial(measure, evaluation=evaluation))
+        folder = RunFolder(
+            output, run, resume=False, save=("overlays",), measure=partial(measure, evaluation=evaluation)
+        )
 
     failed: dict[str, str] = {} if folder is None else folder.failed
     with finishing(folder) as outcome:

@@ -51,6 +51,7 @@ class Annotated:
         judged: False if nobody has looked at the image yet, so that no findings do not mean "normal".
         group: Patient.
         split: Published split.
+        frame: 0-based frame of a file with several; None for a still.
     """
 
     image: Path
@@ -59,6 +60,7 @@ class Annotated:
     judged: bool = True
     group: str | None = None
     split: str | None = None
+    frame: int | None = None
 
 
 def load_json(file: Path) -> Any:  # noqa: ANN401
@@ -114,9 +116,11 @@ def samples_of(images: Iterable[Annotated], root: Path, faults: Sequence[Faults]
         if any(f.label is None for f in image.findings) or not (names or image.judged):
             label = None
         outlines = tuple(f.outline for f in lesions if f.outline)
+        id_ = relative_id(image.image, root)
         yield Sample(
-            id=relative_id(image.image, root),
+            id=id_ if image.frame is None else f"{id_}#{image.frame}",
             image=image.image,
+            frame=image.frame or 0,
             masks=outlines if len(outlines) == len(lesions) else (),
             label=label,
             anomalous=True if lesions else _state(label, names, classes.values()),
@@ -142,11 +146,12 @@ def _names(image: Annotated) -> list[str]:
 
 
 def _join(images: Iterable[Annotated]) -> tuple[list[Annotated], list[Path]]:
-    """(one entry for each file, files with several)."""
-    joined: dict[Path, Annotated] = {}
+    """(one entry for each file or frame of one, files with several)."""
+    joined: dict[tuple[Path, int | None], Annotated] = {}
     twice: dict[Path, None] = {}
     for image in images:
-        first = joined.get(image.image)
+        key = (image.image, image.frame)
+        first = joined.get(key)
         if first is not None:
             twice[image.image] = None
             image = replace(
@@ -156,7 +161,7 @@ def _join(images: Iterable[Annotated]) -> tuple[list[Annotated], list[Path]]:
                 judged=first.judged or image.judged,
                 group=first.group or image.group,
             )
-        joined[image.image] = image
+        joined[key] = image
     return list(joined.values()), list(twice)
 
 

@@ -10,6 +10,7 @@ from ultraad.data.sources import Source, is_normal, natural_key, plain, split_fo
 from ultraad.data.sources._annotations import Annotated, Finding, json_head, load_json, outline, samples_of, size_of
 from ultraad.data.sources._tables import Faults, files_named, is_nothing
 from ultraad.errors import DataError
+from ultraad.io import count_frames
 from ultraad.types import Region, Sample
 
 _OTHERS = ('"shape_attributes"', '"file_attributes"', '"_via_', '"shapes"')
@@ -95,7 +96,16 @@ def _read_file(file: Path, root: Path, split: str | None, faults: Faults) -> Ite
             findings=tuple(_finding(note, names, size, faults) for note in notes[key]),
             group=None if patient is None or is_nothing(str(patient)) else str(patient),
             split=split,
+            frame=_frame(image.get("frame"), path),
         )
+
+
+def _frame(frame: object, path: Path) -> int | None:
+    """The frame of a file with several; None for a still, whatever frame of a video it may have been."""
+    try:
+        return frame if isinstance(frame, int) and count_frames(path) > 1 else None
+    except DataError:  # reading its pixels says what is wrong
+        return None
 
 
 def _entries(entries: list[Any], keys: Sequence[str], what: str, faults: Faults) -> Iterator[dict[str, Any]]:
@@ -193,7 +203,8 @@ SOURCE = Source(
 root/annotations.json (or _annotations.coco.json, or annotations/instances_train.json, or give any .json file)
   images/a.png          file_name is looked up beside the annotations, in root/, images/, and a folder of the split
 or the same below train/ and test/; an image without annotations is normal; one with benign and malignant findings is
-malignant, one with several grades has the highest, and one with several other classes has none
+malignant, one with several grades has the highest, and one with several other classes has none; the key "frame" of an
+image entry is the 0-based frame of a DICOM cine, as in the coco.json of 'ultraad predict'
 """,
     group_rule='The patient is the value of the key "patient" of an image entry, if there is one.',
     matches=_matches,

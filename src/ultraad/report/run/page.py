@@ -14,7 +14,7 @@ from ultraad.report.kit.words import DASH, decimals, short_id
 from ultraad.report.run import charts, gallery, numbers, words
 from ultraad.report.run.protocol import options, protocol
 from ultraad.report.run.read import read
-from ultraad.results.folder import ERRORS, METRICS, PREDICTIONS, REPORT, RUN, TABLE
+from ultraad.results.folder import COCO, ERRORS, METRICS, PREDICTIONS, REPORT, RUN, TABLE
 from ultraad.results.row import ImageRow
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _content(data: RunData) -> dict[str, Any]:
         "protocol": protocol(data),
         "options": list(options(data.model.options)) if data.model else [],
         "errors": _errors(data),
-        "files": [name for name in (METRICS, TABLE, PREDICTIONS, ERRORS, RUN) if (data.folder / name).is_file()],
+        "files": [name for name in (METRICS, TABLE, COCO, PREDICTIONS, ERRORS, RUN) if (data.folder / name).is_file()],
     }
 
 
