@@ -124,7 +124,7 @@ def test_a_failed_save_leaves_the_old_model(
         raise DataError(msg)
 
     def refuse_new(path: Path, target: Path) -> Path:
-        if path.suffix == ".new":
+        if path.name == "new":
             full()
         return rename(path, target)
 

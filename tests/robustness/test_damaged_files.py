@@ -186,19 +186,19 @@ def copied(good: Path, tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_damaged_file_gives_one_error_of_ours(copied, name, record_property) -> None:
+def test_a_damaged_file_gives_one_error_of_ours(copied, name, record) -> None:
     read, damage = READERS[name]
-    attack(copied(name), read, range(CASES), damage=damage).check(record_property)
+    attack(copied(name), read, range(CASES), damage=damage).check(record)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(2))
 @pytest.mark.parametrize("name", READERS)
-def test_many_damaged_files_give_one_error_of_ours(copied, name, part, record_property) -> None:
+def test_many_damaged_files_give_one_error_of_ours(copied, name, part, record) -> None:
     read, damage = READERS[name]
     seeds = range(1000 + PART * part, 1000 + PART * (part + 1))
-    attack(copied(name), read, seeds, damage=damage).check(record_property)
+    attack(copied(name), read, seeds, damage=damage).check(record)
 
 
 @pytest.mark.parametrize(
@@ -212,14 +212,12 @@ def test_many_damaged_files_give_one_error_of_ours(copied, name, part, record_pr
         ("text_cfg", "vocab_size", 10**10),
     ],
 )
-def test_a_configuration_that_is_larger_than_its_weights_takes_no_memory(
-    copied, tower, key, value, record_property
-) -> None:
+def test_a_configuration_that_is_larger_than_its_weights_takes_no_memory(copied, tower, key, value, record) -> None:
     path = copied("weights/open_clip_config.json")
     record = json.loads(path.read_text())
     record["model_cfg"][tower][key] = value
     tally = attack(path, read_weights, range(1), damage=lambda *_: json.dumps(record).encode(), wanted=WeightsError)
-    tally.check(record_property)
+    tally.check(record)
     assert tally.refused
 
 
@@ -252,45 +250,45 @@ def test_arrays_of_another_shape_are_one_error_of_ours(copied, kind, array) -> N
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_a_damaged_export_gives_one_error_of_ours(onnx_dir, tmp_path, name, record_property) -> None:
+def test_a_damaged_export_gives_one_error_of_ours(onnx_dir, tmp_path, name, record) -> None:
     folder = Path(shutil.copytree(onnx_dir, tmp_path / "onnx"))
     read, damage = EXPORTS[name]
-    attack(folder / name, [read], range(CASES), damage=damage).check(record_property)
+    attack(folder / name, [read], range(CASES), damage=damage).check(record)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", EXPORTS)
-def test_many_damaged_exports_give_one_error_of_ours(onnx_dir, tmp_path, name, record_property) -> None:
+def test_many_damaged_exports_give_one_error_of_ours(onnx_dir, tmp_path, name, record) -> None:
     folder = Path(shutil.copytree(onnx_dir, tmp_path / "onnx"))
     read, damage = EXPORTS[name]
-    attack(folder / name, [read], range(1000, 1000 + PART), damage=damage).check(record_property)
+    attack(folder / name, [read], range(1000, 1000 + PART), damage=damage).check(record)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["exported.json", "model.xml", "model.bin"])
 def test_many_damaged_exports_for_openvino_give_one_error_of_ours(
-    busi_model, onnx_dir, tmp_path, name, monkeypatch, record_property
+    busi_model, onnx_dir, tmp_path, name, monkeypatch, record
 ) -> None:
     traced(monkeypatch, onnx_dir)
     write.export(busi_model, tmp_path / "openvino", runtime="openvino")
     damage = damaged_bytes if name == "model.bin" else damaged_text
-    attack(tmp_path / "openvino" / name, [read_export], range(1000, 1100), damage=damage).check(record_property)
+    attack(tmp_path / "openvino" / name, [read_export], range(1000, 1100), damage=damage).check(record)
 
 
 @pytest.mark.parametrize("name", ["run.json", "metrics.json", "predictions.jsonl"])
-def test_a_report_of_damaged_results_gives_one_error_of_ours(copied, name, record_property) -> None:
+def test_a_report_of_damaged_results_gives_one_error_of_ours(copied, name, record) -> None:
     path = copied(f"results/{name}")
-    attack(path, lambda p: render(p.parent), range(DRAWN), damage=damaged_text).check(record_property)
+    attack(path, lambda p: render(p.parent), range(DRAWN), damage=damaged_text).check(record)
 
 
 @pytest.mark.parametrize("name", ["run.json", "predictions.jsonl"])
-def test_a_damaged_folder_is_continued_or_refused(copied, name, record_property) -> None:
+def test_a_damaged_folder_is_continued_or_refused(copied, name, record) -> None:
     run = facts(zero_shot(backbone="tiny"), "evaluate")
     attack(
         copied(f"results/{name}"),
         lambda p: RunFolder(p.parent, run, resume=True).finish("complete"),
         range(DRAWN),
         damage=damaged_text,
-    ).check(record_property)
+    ).check(record)

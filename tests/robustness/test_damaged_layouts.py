@@ -40,8 +40,8 @@ def test_every_layout_with_a_table_is_tried(layouts, tmp_path):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_damaged_table(tmp_path, layout, capfd, record_property):
-    attacked(tmp_path / "set", layout, range(CASES)).check(record_property)
+def test_a_damaged_table(tmp_path, layout, capfd, record):
+    attacked(tmp_path / "set", layout, range(CASES)).check(record)
     assert only_ours("".join(capfd.readouterr()))
 
 
@@ -49,5 +49,5 @@ def test_a_damaged_table(tmp_path, layout, capfd, record_property):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(2))
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_many_damaged_tables(tmp_path, layout, part, record_property):
-    attacked(tmp_path / "set", layout, range(1000 + PART * part, 1000 + PART * (part + 1))).check(record_property)
+def test_many_damaged_tables(tmp_path, layout, part, record):
+    attacked(tmp_path / "set", layout, range(1000 + PART * part, 1000 + PART * (part + 1))).check(record)

@@ -301,10 +301,10 @@ PART = 1500  # cases of one test under -m slow
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_mutated_dicom(tmp_path, name, capfd, record_property):
+def test_mutated_dicom(tmp_path, name, capfd, record):
     whole = (SHIPPED / name).read_bytes()
     tally = attack(tmp_path / name, READERS, range(40), damage=damaged_bytes, whole=whole, wanted=DataError)
-    tally.check(record_property)
+    tally.check(record)
     assert tally.read
     assert tally.refused
     assert only_ours("".join(capfd.readouterr()))
@@ -314,8 +314,8 @@ def test_mutated_dicom(tmp_path, name, capfd, record_property):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(2))
 @pytest.mark.parametrize("name", SMALL)
-def test_many_mutated_dicom(tmp_path, name, part, capfd, record_property):
+def test_many_mutated_dicom(tmp_path, name, part, capfd, record):
     seeds = range(1000 + PART * part, 1000 + PART * (part + 1))
     whole = (SHIPPED / name).read_bytes()
-    attack(tmp_path / name, READERS, seeds, damage=damaged_bytes, whole=whole, wanted=DataError).check(record_property)
+    attack(tmp_path / name, READERS, seeds, damage=damaged_bytes, whole=whole, wanted=DataError).check(record)
     assert only_ours("".join(capfd.readouterr()))

@@ -21,6 +21,7 @@ from ultraad.metrics.summary import Evaluation
 from ultraad.model.adapt import zero_shot
 from ultraad.model.model import Model
 from ultraad.results import folder as results
+from ultraad.results import saving
 from ultraad.results.folder import read_errors, read_rows
 from ultraad.runs.evaluate import evaluate
 from ultraad.runs.predict import predict
@@ -103,7 +104,7 @@ def test_an_image_that_cannot_be_written_is_its_own_failure(
     model: Model, five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     whole = Model._predict
-    write = results.write_image
+    write = saving.write_image
 
     def spoiled(self, inputs, ids):
         found = whole(self, inputs, ids)
@@ -121,9 +122,9 @@ def test_an_image_that_cannot_be_written_is_its_own_failure(
         write(path, image)
 
     monkeypatch.setattr(Model, "_predict", spoiled)
-    monkeypatch.setattr(results, "write_image", failing)
+    monkeypatch.setattr(saving, "write_image", failing)
     if "folder" in what:
-        (tmp_path / "out" / "overlays" / f"{results._file_name((five / '3.png').as_posix())}.png" / "x").mkdir(
+        (tmp_path / "out" / "overlays" / f"{saving._file_name((five / '3.png').as_posix())}.png" / "x").mkdir(
             parents=True
         )
     done = predict(model, five, tmp_path / "out")
@@ -136,7 +137,7 @@ def test_an_image_that_cannot_be_written_is_its_own_failure(
 def test_what_cannot_be_written_or_measured_is_in_no_row_and_no_metric(
     model: Model, busi_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, add = results.write_image, Evaluation.add
+    write, add = saving.write_image, Evaluation.add
 
     def failing(path, image):
         if "benign_(2)" in path.name:
@@ -149,7 +150,7 @@ def test_what_cannot_be_written_or_measured_is_in_no_row_and_no_metric(
         return add(self, **facts)
 
     whole = evaluate(model, busi_dir, bootstrap=0)
-    monkeypatch.setattr(results, "write_image", failing)
+    monkeypatch.setattr(saving, "write_image", failing)
     monkeypatch.setattr(Evaluation, "add", fussy)
     found = evaluate(model, busi_dir, output=tmp_path, bootstrap=0)
     failed = {"benign/benign (2).png", "benign/benign (3).png"}

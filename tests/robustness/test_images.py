@@ -104,11 +104,11 @@ def only_ours(printed: str) -> bool:
 
 
 @pytest.mark.parametrize("suffix", sorted(FORMATS))
-def test_mutated_pictures(tmp_path, suffix, capfd, record_property):
+def test_mutated_pictures(tmp_path, suffix, capfd, record):
     tally = attack(
         tmp_path / f"a.{suffix}", READERS, range(80), damage=damaged_bytes, whole=FORMATS[suffix], wanted=DataError
     )
-    tally.check(record_property)
+    tally.check(record)
     assert tally.read
     assert tally.refused
     assert only_ours("".join(capfd.readouterr()))
@@ -118,10 +118,10 @@ def test_mutated_pictures(tmp_path, suffix, capfd, record_property):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(2))
 @pytest.mark.parametrize("suffix", sorted(FORMATS))
-def test_many_mutated_pictures(tmp_path, suffix, part, capfd, record_property):
+def test_many_mutated_pictures(tmp_path, suffix, part, capfd, record):
     seeds = range(1000 + PART * part, 1000 + PART * (part + 1))
     path = tmp_path / f"a.{suffix}"
-    attack(path, READERS, seeds, damage=damaged_bytes, whole=FORMATS[suffix], wanted=DataError).check(record_property)
+    attack(path, READERS, seeds, damage=damaged_bytes, whole=FORMATS[suffix], wanted=DataError).check(record)
     assert only_ours("".join(capfd.readouterr()))
 
 

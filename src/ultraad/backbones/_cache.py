@@ -174,7 +174,7 @@ class FeatureCache:
 
     def _put(self, key: str, row: _Row) -> _Row:
         if self.folder is not None:
-            part = self.folder / f"{key}.{secrets.token_hex(4)}.part"  # another process may write the same entry
+            part = self.folder / f".{key}.{secrets.token_hex(4)}.tmp"  # another process may write the same entry
             save_file({name: t.contiguous() for name, t in row.items()}, part)
             part.replace(self.folder / f"{key}.safetensors")
         return self._keep(key, row)

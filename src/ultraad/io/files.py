@@ -1,29 +1,34 @@
 """Write files completely or not at all, also if the process is killed.
 
 Every writer fills a temporary file in the target's folder and renames it. There is no fsync: a power cut may lose the
-last file.
+last file. What a killed process leaves is removed by the next one that writes the same file or folder.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from ultraad.errors import DataError
+from ultraad.io.lock import hold, try_lock
 from ultraad.io.png import encode_png
 from ultraad.io.raster import open_file, open_raster
 
 _MAP_SCALE = 65535  # 16 bit
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -33,17 +38,43 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         DataError: If the file cannot be written; an existing file is then unchanged.
     """
     path = Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if _TEMPORARY.fullmatch(left.name):
+            with suppress(OSError), left.open("rb") as file:
+                if hold(file):
+                    left.unlink()
+    _replace(path, data)
+
+
+def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-        temporary.replace(path)
-    except OSError as e:
-        msg = f"{path} cannot be written: {e.strerror or e}; choose another folder, or free space and permissions there"
-        raise DataError(msg) from e
+        with _failing(path):
+            with temporary.open("xb") as file:
+                hold(file)
+                file.write(data)
+            temporary.replace(path)
     finally:
-        if temporary.exists():
-            temporary.unlink()
+        with suppress(OSError, ValueError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _failing(path: Path) -> Iterator[None]:
+    """Errors of the file system as a DataError."""
+    try:
+        yield
+    except (OSError, ValueError) as e:  # ValueError: a name with a zero byte
+        why = getattr(e, "strerror", None) or e
+        msg = f"{path} cannot be written: {why}; choose another folder, or free space and permissions there"
+        raise DataError(msg) from e
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder, which must be locked, and below it."""
+    for left in folder.glob("**/.*.tmp"):
+        if _TEMPORARY.fullmatch(left.name):
+            left.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -75,7 +106,7 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
     if image.dtype != np.uint8:
         msg = f"got an image of {image.dtype}, wanted uint8"
         raise ValueError(msg)
-    write_bytes(path, encode_png(image))
+    _replace(Path(path), encode_png(image))
 
 
 def write_map(path: str | Path, map: NDArray[Any]) -> None:  # noqa: A002  # the noun of Scores
@@ -93,7 +124,7 @@ def write_map(path: str | Path, map: NDArray[Any]) -> None:  # noqa: A002  # the
         msg = f"got a map with values {map.min():g}..{map.max():g}, wanted values in [0, 1]"
         raise ValueError(msg)
     values = np.multiply(map, _MAP_SCALE, dtype=np.float64)
-    write_bytes(path, encode_png(np.rint(values, out=values).astype(np.uint16)))
+    _replace(Path(path), encode_png(np.rint(values, out=values).astype(np.uint16)))
 
 
 def read_map(path: str | Path) -> NDArray[np.float32]:
@@ -168,8 +199,11 @@ def ensure_writable(folder: str | Path) -> Path:
 def whole_folder(folder: str | Path) -> Iterator[Path]:
     """Write a folder completely or not at all: fill a temporary folder and rename it at the end.
 
+    The temporary folder is in ``.NAME.TOKEN.new`` beside the folder, which is locked while the process lives.
+
     Args:
-        folder: An existing folder is replaced, or unchanged if an error occurs.
+        folder: An existing folder is replaced, or unchanged if an error occurs. If a process was killed between the two
+            steps of replacing it, the next one that writes the folder brings it back first.
 
     Yields:
         The temporary folder to fill.
@@ -179,20 +213,43 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     ensure_writable(folder.parent)
-    token = secrets.token_hex(4)
-    fresh, old = (folder.with_name(f".{folder.name}.{token}.{kind}") for kind in ("new", "old"))
-    fresh.mkdir()
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.new"):
+        if _parts_of(left)[0].exists() or _parts_of(left)[1].exists():  # it was locked before either was made
+            lock = try_lock(left)
+            if lock is not None:
+                _end_work(left, folder, lock)
+    work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.new")
+    with _failing(folder):
+        work.mkdir()
+    lock = try_lock(work)
+    fresh, old = _parts_of(work)
     try:
+        with _failing(folder):
+            fresh.mkdir()
         yield fresh
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
+        with _failing(folder):
+            if folder.exists():
+                folder.rename(old)
+            fresh.rename(folder)
     finally:
+        _end_work(work, folder, lock)
+
+
+def _parts_of(work: Path) -> tuple[Path, Path]:
+    """The new folder, and the one that it replaces."""
+    return work / "new", work / "old"
+
+
+def _end_work(work: Path, folder: Path, lock: FileLock | None) -> None:
+    """Remove the temporary folder. If its old part is the only one left, it becomes the folder again."""
+    _, old = _parts_of(work)
+    with suppress(OSError):
         if old.exists() and not folder.exists():
             old.rename(folder)
-        for leftover in (fresh, old):
-            if leftover.exists():
-                shutil.rmtree(leftover)
+    if lock is not None:
+        lock.release()
+    if folder.exists() or not old.exists():
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def sha256(path: str | Path) -> str:

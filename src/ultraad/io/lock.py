@@ -1,9 +1,11 @@
-"""One run writes to a folder at a time."""
+"""One run writes to a folder at a time; the files and folders of processes that died are recognised."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -36,3 +38,26 @@ def lock_folder(folder: Path) -> FileLock:
     except (OSError, NotImplementedError) as e:
         _log.warning("%s cannot be locked (%s); do not start a second run in it", folder, brief(e))
     return lock
+
+
+def try_lock(folder: Path) -> FileLock | None:
+    """Lock a folder if it can be locked; None if another process holds it, or its file system has no locks."""
+    lock = FileLock(folder / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except (Timeout, OSError, NotImplementedError):
+        return None
+    return lock
+
+
+def hold(file: BinaryIO) -> bool:
+    """Mark an open file as in use until it is closed; False if another process holds it, or that is not known."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

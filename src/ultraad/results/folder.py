@@ -20,7 +20,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -34,7 +33,7 @@ from pydantic import ValidationError
 
 from ultraad.config import explain
 from ultraad.errors import DataError, UltraadError, brief, first_names
-from ultraad.io.files import append_line, ensure_writable, sha256, write_json, write_text
+from ultraad.io.files import append_line, ensure_writable, remove_leftovers, sha256, write_json, write_text
 from ultraad.io.lock import lock_folder
 from ultraad.results.coco import coco
 from ultraad.results.row import ImageRow, InputFile, Run, Status
@@ -112,9 +111,7 @@ class RunFolder:
         (self.folder / ERRORS).unlink(missing_ok=True)  # failed images are tried again
         for name in self._save & FOLDERS.keys():
             (self.folder / name).mkdir(exist_ok=True)
-        for leftover in self.folder.glob("**/.*.tmp"):
-            if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", leftover.name):  # of a run that was killed while writing
-                leftover.unlink(missing_ok=True)
+        remove_leftovers(self.folder)
         self._write_run("running")
 
     def _forget(self, wanted: set[str]) -> None:

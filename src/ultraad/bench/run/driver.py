@@ -27,7 +27,7 @@ from ultraad.config import dump
 from ultraad.data.support import save_support
 from ultraad.errors import ConfigError
 from ultraad.io.faults import one_run
-from ultraad.io.files import ensure_writable, write_bytes
+from ultraad.io.files import ensure_writable, remove_leftovers, write_bytes
 from ultraad.io.lock import lock_folder
 from ultraad.model.record import versions
 from ultraad.types import Sample, SupportSet
@@ -127,9 +127,10 @@ def run(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Refuse a folder that another run writes to."""
+    """Refuse a folder that another run writes to, and remove the temporary files of one that was killed."""
     lock = lock_folder(folder)
     try:
+        remove_leftovers(folder)
         yield
     finally:
         lock.release()
