@@ -132,8 +132,13 @@ def write_folder(
     classes: tuple[str, ...] = ("normal", "benign", "malignant"),
     per_class: int = 4,
 ) -> Path:
-    """A folder for each class; masks ``"beside"`` the image, ``"inside"``, ``"sibling"``, ``"apart"`` or ``"none"``."""
+    """A folder for each class; masks ``"beside"`` the image, ``"inside"``, ``"sibling"``, ``"apart"`` or ``"none"``.
+
+    The first class is the normal one; if it is empty, there are lesions only.
+    """
     for c, label in enumerate(classes):
+        if not label:
+            continue
         for n in range(per_class):
             lesion = label != classes[0]
             image, mask = picture(FIRST_SEED["folder"] + 100 * c + n, lesion=lesion)

@@ -29,10 +29,15 @@ def _section(method: type[Method]) -> str:
         "paper": f"[{info.paper}]({info.url})",
         "reference": plain(f"{info.reference} ({info.licence})"),
         "needs": guide.needs(info),
+        "enough alone": guide.enough(method),
         "gives": guide.gives(info),
         "learned": plain(info.learned),
     }
-    parts = [f"### {info.name}\n", f"{info.title}. It {info.idea}.\n", table(("", ""), facts.items())]
+    parts = [
+        f"### {info.name}\n",
+        f"{info.title}. It {info.idea}.\n",
+        table(("", ""), [(term, text) for term, text in facts.items() if text]),
+    ]
     if info.deviations:
         parts.append("What differs from the reference, and the switch:\n")
         parts.append("".join(f"- {plain(deviation)}\n" for deviation in info.deviations))

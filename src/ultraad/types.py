@@ -98,9 +98,9 @@ class SupportSet:
 
     Attributes:
         samples: Ordered by class, then by draw order: the first k of a class are its k-shot set.
-        classes: Class names; the order fixes label numbers.
+        classes: Class names; the order fixes label numbers. The normal class, or all others, may have no images.
         normal_class: The member of ``classes`` that means "no lesion".
-        shots: Images per class.
+        shots: Images per class that has any.
         seed: Seed of the draw.
         source: ``"<layout>:<root>"`` of the folder it was drawn from.
         digest: sha256 over ids and image bytes; support sets with the same digest hold the same images.

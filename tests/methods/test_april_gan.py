@@ -101,13 +101,22 @@ def test_a_batch_of_one_has_the_same_dice_as_two_copies(tiny):
 
 
 @pytest.mark.parametrize("batch", [lambda b: make_batch(b, masks=False), lambda b: make_batch(b).select([0, 1])])
-def test_no_lesion_mask_is_refused(tiny, batch):
-    with pytest.raises(DataError, match="april_gan learns from lesion masks and got none"):
-        fitted(tiny, batch(tiny))
+def test_without_lesion_masks_the_map_is_the_distance_alone(tiny, batch):
+    method, report = fitted(tiny, batch(tiny))
+    assert (report.learned, report.loss) == ({}, ())
+    assert "the linear layers are not used" in report.notes[-1]
+    with torch.no_grad():
+        f = tiny.encode_image(make_batch(tiny, seed=3).images, layers=method.layers)
+        got = method.score(make_batch(tiny, seed=3).images)
+        near = method.memory_maps(f).mean(0).clamp(0, 1)
+        torch.testing.assert_close(got.map, near)
+        torch.testing.assert_close(got.score, (method.class_score(f) + near.flatten(1).amax(1)) / 2)
+    with pytest.raises(DataError, match=r"april_gan has nothing to learn without lesion masks .*memory=true"):
+        fitted(tiny, batch(tiny), memory=False)
 
 
 def test_no_normal_image_and_no_image_at_all_are_refused(tiny):
-    with pytest.raises(DataError, match="needs support images of the normal class 'normal'"):
+    with pytest.raises(DataError, match="needs normal images, and the support set has none"):
         fitted(tiny, make_batch(tiny).select([2, 3, 4, 5]))
     with pytest.raises(DataError, match="learns from images and got none"):
         fitted(tiny, empty_batch(tiny))

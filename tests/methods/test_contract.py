@@ -23,7 +23,7 @@ from ultraad.backbones._door import _fingerprint
 from ultraad.config import options
 from ultraad.data.support import Fingerprint, digest
 from ultraad.errors import DataError
-from ultraad.methods._base import Method, Needs
+from ultraad.methods._base import Holding, Method, Needs
 from ultraad.model.calibration import fixed
 from ultraad.model.model import Model, load
 from ultraad.model.record import Origin
@@ -312,6 +312,70 @@ def test_missing_needs_are_refused_before_any_work(idle: Any, name: str, need: s
         method.fit(lacking(make_batch(tower_of("tiny")), need), seed=0)
     assert not method.fitted
     assert not unequal(state, method.state_dict())
+
+
+NORMALS_ONLY = frozenset({"april_gan", "medi_clip", "mvfa", "patch_core", "winclip"})
+LESIONS_ONLY = frozenset(
+    {"clip_adapter", "cocoop", "coop", "lp_plus_plus", "patch_probe", "tip_adapter", "ultraad", "vcp_clip"}
+)
+KINDS = {"normal": (NORMALS_ONLY, [0, 1]), "lesions": (LESIONS_ONLY, [2, 3, 4, 5])}
+WORDS = {
+    "normal": r"needs images with a lesion, and the support set has none \(2 normal\); add images of a class other",
+    "lesions": r"needs normal images, and the support set has none \(2 benign, 2 malignant\); add images of the class",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@EACH
+def test_a_support_of_one_kind_is_enough_or_is_refused_before_any_work(idle: Any, name: str, kind: str) -> None:
+    enough, index = KINDS[kind]
+    method, batch = idle(name), make_batch(tower_of("tiny")).select(index)
+    held = Holding.of_batch(batch, CLASSES, "normal")
+    assert held.only == kind
+    assert bool(method.missing(held, method.config, auxiliary=False)) == (name not in enough)
+    if name in enough:
+        return
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    with pytest.raises(DataError, match=f"{name} {WORDS[kind]}"):
+        method.fit(batch, seed=0)
+    assert not method.fitted
+    assert not unequal(state, method.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "tower", "kind"), [(n, t, k) for k in KINDS for n in sorted(KINDS[k][0]) for t in TOWERS]
+)
+def test_a_support_of_one_kind_gives_a_model(name: str, tower: str, kind: str) -> None:
+    batch = make_batch(tower_of(tower)).select(KINDS[kind][1])
+    f = fit(name, tower, batch=batch)
+    s = scores(f.method, images_of(tower))
+    assert all(bool(torch.isfinite(t).all()) for t in tensors(s).values())
+    for values in (s.score, s.map):
+        assert values is None or 0 <= float(values.min()) <= float(values.max()) <= 1
+    assert s.map is None or len(torch.unique(s.map)) > 1
+    assert {key for key, n in f.report.learned.items() if n} <= unequal(f.before, f.method.state_dict())
+    assert f.stepped <= f.report.learned.keys()
+    assert any("no support image is normal" in note for note in f.report.notes) == (kind == "lesions")
+    fresh = build(name, tower)
+    fresh.load_state_dict(f.method.state_dict())
+    assert_equal(scores(fresh.eval(), images_of(tower)), s)
+
+
+@pytest.mark.parametrize("name", sorted(n for n in LESIONS_ONLY if "classes" in methods.get(n).info.outputs))
+def test_with_lesions_alone_detection_is_that_of_the_texts_and_grading_is_adapted(name: str) -> None:
+    x, batch = images_of("tiny"), make_batch(tower_of("tiny")).select(KINDS["lesions"][1])
+    adapted, zero_shot = fit(name, "tiny", batch=batch), fit(name, "tiny", batch=empty_batch(tower_of("tiny")))
+    got, texts = scores(adapted.method, x), scores(zero_shot.method, x)
+    assert got.logits is not None
+    assert texts.logits is not None
+    p, p0 = got.logits.softmax(-1), texts.logits.softmax(-1)
+    torch.testing.assert_close(got.score, texts.score, atol=1e-5, rtol=0)
+    torch.testing.assert_close(p[:, 0], p0[:, 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(p.sum(1), torch.ones(len(x)))
+    among, among0 = (q[:, 1] / (1 - q[:, 0]) for q in (p, p0))
+    assert not torch.allclose(among, among0, atol=1e-4)
+    both = scores(fitted(name, "tiny").method, x)
+    assert not torch.allclose(both.score, texts.score, atol=1e-4), "with normal images, detection is adapted too"
 
 
 @EACH

@@ -15,6 +15,8 @@ from ultraad.methods import get
 from ultraad.methods.mvfa import MVFA, MVFAConfig
 from ultraad.nn.fixed_views import VIEWS, with_fixed_views
 from ultraad.nn.labelled import Labelled
+from ultraad.nn.maps import resize
+from ultraad.nn.prompts import unit
 
 
 def build(backbone, **options):
@@ -214,10 +216,34 @@ def test_views_move_image_and_mask_alike(tiny):
     assert torch.equal(views.labels, batch.labels.repeat_interleave(VIEWS))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("augment", [True, False])
+def test_with_normal_images_alone_maps_are_distances_on_the_frozen_tower(tiny, augment):
+    normal = make_batch(tiny).select([0, 1])
+    method, report = fitted(tiny, normal, augment=augment)
+    assert report.learned == {}
+    assert "the adapters are not used" in report.notes[0]
+    x = make_batch(tiny, seed=3).images
+    stored = with_fixed_views(normal).images if augment else normal.images
+    f, bank = tiny.encode_image(x, layers=method.layers), tiny.encode_image(stored, layers=method.layers)
+    near = []
+    for layer in method.layers:
+        memory = torch.cat([bank.patches[layer], bank.cls[layer][:, None]], 1).flatten(0, 1)  # (m w)
+        cosines = unit(f.patches[layer]) @ unit(memory).T
+        near.append(resize((1 - cosines.amax(-1)).view(-1, *f.grid), tiny.size, align_corners=True))
+    expected = torch.stack(near).mean(0).clamp(0, 1)
+    got = method.score(x)
+    torch.testing.assert_close(got.map, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(got.score, expected.flatten(1).amax(1), atol=1e-5, rtol=1e-5)
+    again = build(tiny)
+    again.load_state_dict(method.state_dict())
+    assert torch.equal(again.eval().score(x).map, got.map)
+
+
 def test_supports_that_cannot_train_are_refused(tiny):
-    with pytest.raises(DataError, match="mvfa needs abnormal support images and found none"):
-        fitted(tiny, make_batch(tiny).select([0, 1]))
-    with pytest.raises(DataError, match="needs support images of the normal class 'normal'"):
+    with pytest.raises(DataError, match=r"mvfa has nothing to learn without lesions \(2 normal\); .*memory=true"):
+        fitted(tiny, make_batch(tiny).select([0, 1]), memory=False)
+    with pytest.raises(DataError, match="needs normal images, and the support set has none"):
         fitted(tiny, make_batch(tiny).select([2, 3, 4, 5]))
     with pytest.raises(DataError, match="learns from images and got none"):
         fitted(tiny, empty_batch(tiny))

@@ -68,7 +68,7 @@ def test_save_and_load_with_another_memory(tiny):
     images = make_batch(tiny, seed=3).images
     with torch.no_grad():
         assert torch.equal(a.score(images).logits, b.score(images).logits)
-    assert set(a.state_dict()) == {"keys", "values", "blend"}
+    assert set(a.state_dict()) == {"keys", "values", "blend", "normal_seen"}
 
 
 @torch.no_grad()

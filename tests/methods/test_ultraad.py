@@ -482,12 +482,58 @@ def test_missing_masks_are_noted(tiny):
     assert any("1 abnormal support image" in n for n in report.notes)
 
 
-def test_supports_without_normal_images_are_refused(tiny):
-    batch = make_batch(tiny)
-    with pytest.raises(DataError, match="'normal' and found none"):
-        build(tiny).fit(batch.select([2, 3, 4, 5]), seed=0)
-    with pytest.raises(DataError, match="class other than"):
-        build(tiny).fit(batch.select([0, 1]), seed=0)
+def lesions(tiny, **more):
+    return make_batch(tiny, **more).select([2, 3, 4, 5])
+
+
+def test_normal_images_alone_are_refused_in_words(tiny):
+    with pytest.raises(DataError, match=r"ultraad needs images with a lesion, .* none \(2 normal\); add images of a"):
+        build(tiny).fit(make_batch(tiny).select([0, 1]), seed=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prior", [{}, {"prior": {"cls": 1.0, "map": 1.0}}])
+def test_with_lesions_alone_the_texts_say_normal_and_the_shots_say_which_lesion(tiny, prior):
+    method, zero = build(tiny, **prior), build(tiny)
+    method.fit(lesions(tiny), seed=0)
+    zero.fit(empty_batch(tiny), seed=0)
+    x = make_batch(tiny, seed=4).images
+    got, texts = method.score(x), zero.score(x)
+    torch.testing.assert_close(got.score, texts.score)
+    p, p0 = got.logits.softmax(-1), texts.logits.softmax(-1)
+    torch.testing.assert_close(p[:, 0], p0[:, 0])
+    f0 = tiny.encode_image(x).image
+    own, start = method._class_logits(method._class_token(f0)), zero.zero_shot.class_logits(f0)
+    w = 1.0 if prior else 2 / (2 + 8)  # two images of each class that has any
+    among = ((1 - w) * start + w * own)[:, 1:].softmax(-1)
+    torch.testing.assert_close(p[:, 1:] / p[:, 1:].sum(1, keepdim=True), among)
+    assert not torch.allclose(among, start[:, 1:].softmax(-1))
+    assert not torch.allclose(got.map, texts.map), "tissue beside the lesions teaches the map"
+
+
+@torch.no_grad()
+def test_with_lesions_alone_a_map_cannot_move_the_score(tiny):
+    x = make_batch(tiny, seed=4).images
+    with_masks, without = build(tiny), build(tiny)
+    with_masks.fit(lesions(tiny), seed=0)
+    report = without.fit(lesions(tiny, masks=False), seed=0)
+    torch.testing.assert_close(with_masks.score(x).score, without.score(x).score)
+    assert report.notes[0].startswith("no support image is normal: grading is adapted; detection")
+
+
+def test_lesions_of_one_class_teach_the_map_and_need_masks(tiny):
+    report = build(tiny).fit(lesions(tiny).select([0, 1]), seed=0)
+    assert report.notes[0].startswith("no support image is normal: the map is adapted; detection")
+    with pytest.raises(DataError, match=r"nothing to learn from lesions of one class \(2 benign\); add masks or"):
+        build(tiny).fit(lesions(tiny, masks=False).select([0, 1]), seed=0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"bin": {"fuse": "mean"}}, {"bin": {"cls": "clip_pair"}}, {"cls": {"enabled": False}}]
+)
+def test_scores_from_the_map_or_the_learned_prompts_need_normal_images(tiny, options):
+    with pytest.raises(DataError, match=r"needs normal images for cls.enabled=false and for bin"):
+        build(tiny, **options).fit(lesions(tiny), seed=0)
 
 
 @pytest.mark.parametrize("classes", [("clear", "lesion"), ("healthy", "cyst", "solid", "calcified")])

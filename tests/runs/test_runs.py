@@ -205,6 +205,25 @@ def test_other_class_names_still_count_for_detection(
     assert "healthy" not in caplog.text
 
 
+def test_images_that_nothing_says_anything_about_are_not_measured(
+    model: Model, busi_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = [replace(s, label="scar", anomalous=None, masks=()) for s in scan(busi_dir) if s.label == "benign"]
+    rest = [s for s in scan(busi_dir) if s.label != "benign"]
+    found = evaluate(model, [*odd, *rest], bootstrap=0)
+    assert (found["n"]["images"], found["n"]["lesions"], found["n"]["normals"]) == (12, 4, 4)
+    assert found["notes"] == []
+    assert "images of scar (4) are not measured" in caplog.text
+    with pytest.raises(DataError, match="none of the 4 images has a label that says"):
+        evaluate(model, odd)
+
+
+def test_masks_alone_say_which_images_show_a_lesion(model: Model, busi_dir: Path) -> None:
+    unnamed = [replace(s, label=None, anomalous=None) for s in scan(busi_dir)]
+    found = evaluate(model, unnamed, bootstrap=0)
+    assert (found["n"]["lesions"], found["n"]["normals"], found["n"]["masks"]) == (8, 0, 8)
+
+
 def test_contradictions_in_the_truth_are_listed(model: Model, tmp_path: Path) -> None:
     root = write_busi(tmp_path / "busi")
     _, mask = picture(1, lesion=True)
@@ -218,8 +237,8 @@ def test_contradictions_in_the_truth_are_listed(model: Model, tmp_path: Path) ->
 
 def test_unlabelled_or_unreadable_data_cannot_be_evaluated(model: Model, busi_dir: Path, tmp_path: Path) -> None:
     samples = scan(busi_dir)
-    with pytest.raises(DataError, match="none of the 12 images has a label"):
-        evaluate(model, [replace(s, label=None, anomalous=None) for s in samples])
+    with pytest.raises(DataError, match="none of the 12 images has a label that says"):
+        evaluate(model, [replace(s, label=None, anomalous=None, masks=()) for s in samples])
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"")
     with pytest.raises(DataError, match="none of the 1 images could be evaluated"):

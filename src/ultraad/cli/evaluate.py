@@ -65,6 +65,8 @@ def evaluate(
             raise typer.Exit(130) from None
     show_metrics(found)
     show_thresholds(output)
+    for note in found["notes"]:
+        warn(f"note: {note}")
     list_failures(found["failed"])
     say(f"report: {output / REPORT}")
     if found["failed"]:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from ultraad import methods
 from ultraad.config import options
+from ultraad.methods._needs import Holding
 
 if TYPE_CHECKING:
     from typing import Any
 
     from ultraad.config import Option
     from ultraad.methods._base import Method, MethodInfo
+    from ultraad.types import SupportSet
 
 GROUPS = (
     "Detection, localisation and grading in one",
@@ -52,11 +54,48 @@ def needs(info: MethodInfo) -> str:
         ("an auxiliary set", n.auxiliary),
     )
     words = ", ".join(text for text, wanted in kinds if wanted) or "labelled images"
+    if "classes" in info.outputs and n.abnormal_images and not n.normal_images:
+        words += " (and normal images, to adapt detection)"
     if info.zero_shot:
         words = f"nothing (zero-shot), or {words}"
     if info.auxiliary and not n.auxiliary:
         words += f"{',' if info.zero_shot else ';'} or an auxiliary set"
     return words
+
+
+def enough(method: type[Method]) -> str:
+    """Which images are enough alone, in words; empty if the method needs both normal images and lesions."""
+    normal, lesions = Holding({"n": 4, "a": 0, "b": 0}, "n"), Holding({"n": 0, "a": 4, "b": 4}, "n")
+    if not method.missing(normal, method.Config(), auxiliary=False):
+        return "normal images"
+    if method.missing(lesions, method.Config(), auxiliary=False):
+        return ""
+    return "lesions of two classes (detection stays zero-shot)" if "classes" in method.info.outputs else "lesions"
+
+
+def uses(support: SupportSet) -> tuple[str, ...]:
+    """What a support set of normal images only, or of lesions only, can be used for; empty for any other."""
+    held = Holding.of_support(support)
+    if held.only is None:
+        return ()
+    names = methods.available()
+    able = [n for n in names if not (m := methods.get(n)).missing(held, m.Config(), auxiliary=False)]
+    ours = ", ".join(able) or "no method"
+    others = ", ".join(n for n in names if n not in able)
+    if held.only == "normal":
+        return (
+            f"Normal images only: enough for {ours}.",
+            "Thresholds then come from held-out normal images, and no sensitivity is known.",
+            f"Images with a lesion are needed for {others}.",
+        )
+    graders = [n for n in able if "classes" in methods.get(n).info.outputs and len(held.lesion_classes) > 1]
+    maps = [n for n in able if "map" in methods.get(n).info.outputs and held.masks]
+    return (
+        f"Lesions only: {held.normal_class!r} has no image and is known by its sentences, so detection (normal against "
+        "lesion) stays zero-shot.",
+        f"Grading can be adapted with {', '.join(graders) or 'no method'}; maps with {', '.join(maps) or 'no method'}.",
+        f"Normal images are needed for {others}.",
+    )
 
 
 def gives(info: MethodInfo) -> str:

@@ -50,6 +50,7 @@ def _show(method: type[Method]) -> None:
         "paper": f"{info.paper}\n{info.url}",
         "reference": f"{info.reference} ({info.licence})",
         "needs": guide.needs(info),
+        "enough alone": guide.enough(method),
         "gives": guide.gives(info),
         "learned": info.learned,
         "deviations": "\n".join(f"- {deviation}" for deviation in info.deviations),

@@ -46,6 +46,8 @@ def draw(
 ) -> None:
     """Draw images of each class. With the same seed, the images for 4 shots are among those for 8.
 
+    The data set may hold normal images only, or lesions only; the command then says what the support set is enough for.
+
     Example: ultraad support draw BUS-UCLM -o support.json --shots 8
     """
     from ultraad.data import sources
@@ -68,7 +70,8 @@ def draw(
         check_leakage(support, sources.scan(against, layout=evaluated), layout=evaluated)
     save_support(support, output)
     _show(support)
-    say(f"\nwritten to {output}; next: ultraad adapt {output} -o MODEL")
+    method = " --method NAME" if all(s.label == support.normal_class for s in support.samples) else ""
+    say(f"\nwritten to {output}; next: ultraad adapt {output} -o MODEL{method}")
 
 
 @app.command(cls=Command)
@@ -87,6 +90,8 @@ def show(
 
 
 def _show(support: SupportSet) -> None:
+    from ultraad.cli import guide
+
     table(
         ("class", "image", "patient", "masks", "tags"),
         [(s.label, s.id, s.group, len(s.masks), ", ".join(sorted(s.tags)) or None) for s in support.samples],
@@ -95,3 +100,5 @@ def _show(support: SupportSet) -> None:
         f"\n{len(support.samples)} images, {support.shots} per class, '{support.normal_class}' means no lesion, "
         f"seed {support.seed}\nsource {support.source}\ndigest {support.digest}"
     )
+    for line in guide.uses(support):
+        say(line)

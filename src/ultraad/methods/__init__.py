@@ -1,7 +1,7 @@
 """Methods by name: ``methods/foo.py`` ending in ``METHOD = Foo`` is found as ``"foo"``.
 
-A method's own file imports ``Method``, ``MethodConfig``, ``MethodInfo`` and ``Needs`` from here. They are resolved on
-first use, so listing the methods does not import torch.
+A method's own file imports ``Method``, ``MethodConfig``, ``MethodInfo`` and ``Needs`` from here, and ``Holding`` if its
+options decide what it needs. They are resolved on first use, so listing the methods does not import torch.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ultraad import registry
 
 if TYPE_CHECKING:
-    from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+    from ultraad.methods._base import Method, MethodConfig, MethodInfo
+    from ultraad.methods._needs import Holding, Needs
 
-__all__ = ["Method", "MethodConfig", "MethodInfo", "Needs", "available", "get"]
+__all__ = ["Holding", "Method", "MethodConfig", "MethodInfo", "Needs", "available", "get"]
 
 
 def available() -> list[str]:

@@ -14,6 +14,8 @@ from torch import nn
 
 from ultraad.backbones._door import Backbone
 from ultraad.errors import ConfigError, DataError, NotFittedError
+from ultraad.methods._needs import Holding, Needs, missing, notes
+from ultraad.nn.class_tokens import without_normal
 from ultraad.rng import torch_forked
 from ultraad.types import Batch, FitReport, Prediction, Scores
 
@@ -22,25 +24,6 @@ class MethodConfig(BaseModel):
     """Base of all method options: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What ``fit`` requires; checked before any work.
-
-    Attributes:
-        normal_images: At least one image of the normal class.
-        abnormal_images: At least one image of another class.
-        class_labels: Every image has a class.
-        masks: Every abnormal image has a usable mask.
-        auxiliary: A second, larger data set.
-    """
-
-    normal_images: bool = False
-    abnormal_images: bool = False
-    class_labels: bool = False
-    masks: bool = False
-    auxiliary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +80,8 @@ class Method(ABC, nn.Module):
 
     info: ClassVar[MethodInfo]
     Config: ClassVar[type[MethodConfig]]
+    normal_seen: torch.Tensor
+    """Of a method that grades: False if the support set had lesions only, so that p(normal) is that of the texts."""
     resizable: ClassVar[tuple[str, ...]] = ()
     """Parameters and buffers whose size depends on the support set, such as a memory of its images."""
     learned_buffers: ClassVar[tuple[str, ...]] = ()
@@ -140,7 +125,9 @@ class Method(ABC, nn.Module):
         return self.classes.index(self.normal_class)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
-        """Strict load; ``resizable`` values get their saved size."""
+        """Strict load; ``resizable`` values get their saved size, and ``normal_seen`` is True if it is not named."""
+        if "classes" in self.info.outputs:
+            state_dict = {"normal_seen": torch.tensor(True), **state_dict}  # noqa: FBT003
         for name in self.resizable:
             if name in state_dict:
                 own: torch.Tensor = getattr(self, name)
@@ -188,22 +175,37 @@ class Method(ABC, nn.Module):
             DataError: If the support lacks something in ``info.needs``.
         """
         started = time.perf_counter()
-        notes, auxiliary = self.notes, auxiliary if self.info.auxiliary else None
+        told, auxiliary = self.notes, auxiliary if self.info.auxiliary else None
         if self.info.auxiliary_alone and auxiliary is not None:
             support = support.select([])
-            notes += ("trained on the auxiliary set; no support image was used",)
-        self.check_needs(support, auxiliary=auxiliary)
+            told += ("trained on the auxiliary set; no support image was used",)
+        if len(support) and support.labels is None:
+            msg = f"{self.info.name} got a batch without labels; pass the labelled support, not batch.unlabelled()"
+            raise DataError(msg)
+        held = Holding.of_batch(support, self.classes, self.normal_class)
+        if lack := self.missing(held, self.config, auxiliary=auxiliary is not None):
+            msg = f"{self.info.name} {lack}"
+            raise DataError(msg)
         self._rebuild(seed=seed)
+        if "classes" in self.info.outputs:
+            self.normal_seen.fill_(held.only != "lesions")
         self.train()
         report = self.learn(support, auxiliary=auxiliary, seed=seed)
         self.eval()
         self.fitted = True
         learned = {} if len(support) == 0 and auxiliary is None else self._learned()
         seconds = time.perf_counter() - started
-        return replace(report, seconds=seconds, learned=learned, notes=(*notes, *report.notes))
+        return replace(
+            report,
+            seconds=seconds,
+            learned=learned,
+            notes=(*told, *notes(held, outputs=self.info.outputs), *report.notes),
+        )
 
     def _rebuild(self, *, seed: int) -> None:
         self.fitted = False
+        if "classes" in self.info.outputs:
+            self.register_buffer("normal_seen", torch.tensor(True))  # noqa: FBT003
         with torch_forked(seed, "init"):
             self.build(seed=seed)
         self.to(self.backbone.device)
@@ -213,6 +215,11 @@ class Method(ABC, nn.Module):
         values = {name: p for name, p in self.named_parameters() if p.requires_grad and p.numel()}
         values |= {name: getattr(self, name) for name in self.learned_buffers}
         return {name: value.numel() for name, value in values.items()}
+
+    @final
+    def for_loss(self, logits: torch.Tensor) -> torch.Tensor:
+        """Class logits (b c) for a loss: it must not teach p(normal) if no support image is normal."""
+        return logits if self.normal_seen else without_normal(logits, normal_index=self.normal_index)
 
     @abstractmethod
     def score(self, images: torch.Tensor) -> Scores:
@@ -245,45 +252,27 @@ class Method(ABC, nn.Module):
             out.append(Prediction(id=id_, score=float(scores.score[i]), map=grid, probs=p, method=self.info.name))
         return out
 
-    def check_needs(self, support: Batch, *, auxiliary: object | None = None) -> None:
-        """Raise before any work if the support lacks what this method needs.
+    @classmethod
+    def missing(cls, held: Holding, config: MethodConfig, *, auxiliary: bool) -> str:
+        """What ``fit`` would lack, as the end of a sentence; empty if nothing.
 
-        Raises:
-            DataError: Naming what is missing.
+        Args:
+            held: What the support set holds.
+            config: Options of the method.
+            auxiliary: Whether there is an auxiliary set.
         """
-        missing = self._missing(support, auxiliary)
-        if missing:
-            msg = f"{self.info.name} {missing}"
-            raise DataError(msg)
-
-    def _missing(self, support: Batch, auxiliary: object | None) -> str:
-        """What is missing, as the end of a sentence; empty if nothing is."""
-        needs, labels = self.info.needs, support.labels
-        if needs.auxiliary and auxiliary is None:
+        info = cls.info
+        if info.needs.auxiliary and not auxiliary:
             return "needs an auxiliary data set with masks, and none was given; pass auxiliary=..."
-        if len(support) == 0:
-            if self.info.zero_shot or (self.info.auxiliary and auxiliary is not None):
+        if not held.normal and not held.abnormal:
+            if info.zero_shot or (info.auxiliary and auxiliary):
                 return ""
-            other = " or an auxiliary set with masks" if self.info.auxiliary else ""
+            other = " or an auxiliary set with masks" if info.auxiliary else ""
             return f"learns from images and got none; give it a support set{other}"
-        if labels is None:
-            return "got a batch without labels; pass the labelled support, not batch.unlabelled()"
-        abnormal = labels != self.normal_index
-        if needs.class_labels and bool((labels < 0).any()):
-            return f"needs a class for every support image; unknown for: {_some_ids(support, labels < 0)}"
-        if needs.normal_images and bool(abnormal.all()):
-            return (
-                f"needs support images of the normal class {self.normal_class!r} and found none; "
-                "add normal images or name another normal class"
-            )
-        if needs.abnormal_images and not bool(abnormal.any()):
-            return f"needs support images of a class other than {self.normal_class!r} and found none; add some"
-        if needs.masks and support.mask_known is not None:
-            lack = abnormal & ~support.mask_known
-            if bool(lack.any()):
-                return f"needs a mask for every abnormal support image; missing for: {_some_ids(support, lack)}"
+        lack = missing(info.needs, held, outputs=info.outputs)
+        return lack or ("" if auxiliary else cls.also_missing(held, config))
+
+    @classmethod
+    def also_missing(cls, held: Holding, config: Any) -> str:  # noqa: ANN401, ARG003  the method's own options
+        """What else a support set lacks under these options, as :meth:`missing`; not asked with an auxiliary set."""
         return ""
-
-
-def _some_ids(batch: Batch, which: torch.Tensor) -> str:
-    return ", ".join([id_ for id_, one in zip(batch.ids, which.tolist(), strict=True) if one][:5])

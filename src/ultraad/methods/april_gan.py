@@ -8,7 +8,7 @@ Equations  t_n, t_a   sentences         n(mean n(E_t(.))) over states x 35 templ
            map        M_text, with a memory M_text + M_few;  score s, with a memory (s + max map) / 2
            loss       sum_l focal + dice of the abnormal side
 Reference  ByChelsea/VAND-APRIL-GAN f13b8a6 (MIT).
-Learned    A_l; the patches of the normal images are stored.
+Learned    A_l; the patches of the normal images are stored. Without lesion masks there is no M_text: map M_few.
 Deviations see ``INFO.deviations``.
 """
 
@@ -21,7 +21,7 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import nn
 
-from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Holding, Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.key_value import distance_maps
 from ultraad.nn.labelled import Labelled, TrainingSet, normals
 from ultraad.nn.losses import segmentation
@@ -53,6 +53,7 @@ INFO = MethodInfo(
         "all normal support images are stored; the reference draws them with replacement, so some count twice",
         "without a memory, the class token alone gives the image score, as in the reference; training does not move it",
         "dice is always per image; the reference computes it per row for a batch of one",
+        "without an auxiliary set and lesion masks, the linear layers are not used: the map is the distance alone",
         "no mosaics of four training images; the reference uses them for MVTec only",
         "the last epoch is kept, in float32; the reference trains with autocast and selects an epoch for its numbers",
         "the activation is that of the backbone; the reference ran OpenAI's weights with exact GELU at 518 px",
@@ -88,6 +89,14 @@ class AprilGAN(Method):
     resizable = ("memory",)
     config: AprilGANConfig
     memory: torch.Tensor
+    has_text_map: torch.Tensor
+
+    @classmethod
+    def also_missing(cls, held: Holding, config: AprilGANConfig) -> str:
+        """Masks, if no normal image is to be stored."""
+        if held.masks or config.memory:
+            return ""
+        return f"has nothing to learn without lesion masks ({held}); add masks, or leave memory=true"
 
     def prepare(self) -> None:
         """Tapped layers and the pair of texts."""
@@ -101,14 +110,24 @@ class AprilGAN(Method):
         b = self.backbone
         self.adapters = nn.ModuleDict({str(layer): nn.Linear(b.width, b.dim) for layer in self.layers})
         self.register_buffer("memory", torch.zeros(len(self.layers), 0, b.width))  # (l m w)
+        self.register_buffer("has_text_map", torch.tensor(True))  # noqa: FBT003  whether masks trained the layers
 
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train on the auxiliary set if there is one, otherwise on the support; store the support's normal images.
 
         Raises:
-            DataError: If no training image has a lesion mask.
+            DataError: If no image of the auxiliary set has a lesion mask.
         """
         c = self.config
+        if auxiliary is None and not (support.masks is not None and bool(support.masks.any())):
+            self.has_text_map.fill_(False)  # noqa: FBT003
+            self.adapters.requires_grad_(requires_grad=False)
+            self._remember(normals(support, normal_index=self.normal_index))
+            note = (
+                "no lesion mask to train on, so the linear layers are not used: the map is the distance to the normal "
+                "images, and the score adds the zero-shot score of the class token"
+            )
+            return FitReport("nothing is learned", notes=(note,))
         data = TrainingSet(support, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
         history = data.train(
             self._loss,
@@ -138,12 +157,13 @@ class AprilGAN(Method):
     def score(self, images: torch.Tensor) -> Scores:
         """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""
         f = self.backbone.encode_image(images, layers=self.layers)
-        score, maps = self.class_score(f), self.text_maps(f).mean(0)
-        if self.memory.shape[1]:
-            near = self.memory_maps(f).mean(0).clamp(0, 1)  # cosines of raw tokens are rarely negative
-            maps = (maps + near) / 2
-            score = (score + largest(maps)) / 2
-        return Scores(score=score, map=maps)
+        score = self.class_score(f)
+        if not self.memory.shape[1]:
+            return Scores(score=score, map=self.text_maps(f).mean(0))
+        maps = self.memory_maps(f).mean(0).clamp(0, 1)  # cosines of raw tokens are rarely negative
+        if self.has_text_map:
+            maps = (self.text_maps(f).mean(0) + maps) / 2
+        return Scores(score=(score + largest(maps)) / 2, map=maps)
 
     def class_score(self, f: Features) -> torch.Tensor:
         """Abnormal probability (b,) of the class token; it uses no learned values."""

@@ -34,7 +34,7 @@ INFO = MethodInfo(
     idea="changes the image feature with a small network",
     learned="a two-layer adapter on the class token",
     outputs=frozenset({"score", "classes"}),
-    needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    needs=Needs(abnormal_images=True, class_labels=True),
     zero_shot=True,
     deviations=(
         "several sentences per class (text=template: the reference's single template)",
@@ -92,7 +92,12 @@ class CLIPAdapter(Method):
         epochs = epochs_by_shots(support) if c.epochs is None else c.epochs
         tokens = ClassTokens(self.backbone, support, count=c.views, epochs=epochs, seed=seed)
         history = tokens.train(
-            self.logits, self.parameters(), options=c, epochs=epochs, seed=seed, progress=self.progress
+            lambda f: self.for_loss(self.logits(f)),
+            self.parameters(),
+            options=c,
+            epochs=epochs,
+            seed=seed,
+            progress=self.progress,
         )
         return FitReport("last epoch", history)
 
@@ -107,7 +112,9 @@ class CLIPAdapter(Method):
 
     def score(self, images: torch.Tensor) -> Scores:
         """``1 - p(normal)`` and class logits of images f32 (b 3 s s)."""
-        return grade(self.logits(self.backbone.encode_image(images).image), normal_index=self.normal_index)
+        f = self.backbone.encode_image(images).image
+        texts = None if self.normal_seen else self.backbone.logit_scale * unit(f) @ self.text.T
+        return grade(self.logits(f), normal_index=self.normal_index, texts=texts)
 
 
 METHOD = CLIPAdapter

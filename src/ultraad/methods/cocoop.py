@@ -19,7 +19,7 @@ from torch import nn
 
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.blocks import MiniNet, silence
-from ultraad.nn.class_texts import ClassPrompts, class_phrase, require_words
+from ultraad.nn.class_texts import ClassPrompts, class_phrase, frozen_texts, require_words
 from ultraad.nn.class_tokens import ClassTokens, grade
 from ultraad.nn.prompts import starting_words, unit
 from ultraad.rng import torch_seeded
@@ -36,7 +36,7 @@ INFO = MethodInfo(
     idea="learns the words in front of the class name and shifts them for every image",
     learned="context words, meta-net",
     outputs=frozenset({"score", "classes"}),
-    needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    needs=Needs(abnormal_images=True, class_labels=True),
     zero_shot=True,
     deviations=(
         "a class is called '<class> <object of the text bank>'; the reference uses the class name alone",
@@ -78,6 +78,7 @@ class CoCoOp(Method):
         bank = self.config.texts or breast_texts()
         phrases = [class_phrase(bank, name) for name in self.classes]
         self.prompts = ClassPrompts(self.backbone, phrases, count=self.config.context)
+        self.text = frozen_texts(self.backbone, bank, self.classes, source="template")  # W (c d), without normal images
 
     def build(self, *, seed: int) -> None:
         """Fresh words and meta-net."""
@@ -95,7 +96,12 @@ class CoCoOp(Method):
             return FitReport("zero-shot")
         tokens = ClassTokens(self.backbone, support, count=c.views, epochs=c.epochs, seed=seed)
         history = tokens.train(
-            self.logits, self.parameters(), options=c, epochs=c.epochs, seed=seed, progress=self.progress
+            lambda f: self.for_loss(self.logits(f)),
+            self.parameters(),
+            options=c,
+            epochs=c.epochs,
+            seed=seed,
+            progress=self.progress,
         )
         return FitReport("last epoch", history)
 
@@ -111,7 +117,9 @@ class CoCoOp(Method):
 
     def score(self, images: torch.Tensor) -> Scores:
         """``1 - p(normal)`` and class logits of images f32 (b 3 s s)."""
-        return grade(self.logits(self.backbone.encode_image(images).image), normal_index=self.normal_index)
+        f = self.backbone.encode_image(images).image
+        texts = None if self.normal_seen else self.backbone.logit_scale * unit(f) @ self.text.T
+        return grade(self.logits(f), normal_index=self.normal_index, texts=texts)
 
 
 METHOD = CoCoOp

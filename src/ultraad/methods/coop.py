@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import nn
 
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
-from ultraad.nn.class_texts import ClassPrompts, Position, class_phrase, require_words
+from ultraad.nn.class_texts import ClassPrompts, Position, class_phrase, frozen_texts, require_words
 from ultraad.nn.class_tokens import ClassTokens, epochs_by_shots, grade
 from ultraad.nn.prompts import starting_words, unit
 from ultraad.rng import torch_seeded
@@ -34,7 +34,7 @@ INFO = MethodInfo(
     idea="learns the words in front of the class name",
     learned="context words",
     outputs=frozenset({"score", "classes"}),
-    needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    needs=Needs(abnormal_images=True, class_labels=True),
     zero_shot=True,
     deviations=(
         "starts from the words 'a photo of a', as in the comparison of the CoCoOp paper; the repository's default is "
@@ -83,6 +83,7 @@ class CoOp(Method):
         bank, c = self.config.texts or breast_texts(), self.config
         phrases = [class_phrase(bank, name) for name in self.classes]
         self.prompts = ClassPrompts(self.backbone, phrases, count=c.context, position=c.position)
+        self.text = frozen_texts(self.backbone, bank, self.classes, source="template")  # W (c d), without normal images
 
     def build(self, *, seed: int) -> None:
         """Fresh words."""
@@ -99,7 +100,14 @@ class CoOp(Method):
             return FitReport("zero-shot")
         epochs = epochs_by_shots(support) if c.epochs is None else c.epochs
         tokens = ClassTokens(self.backbone, support, count=c.views, epochs=epochs, seed=seed)
-        history = tokens.train(self.logits, [self.context], options=c, epochs=epochs, seed=seed, progress=self.progress)
+        history = tokens.train(
+            lambda f: self.for_loss(self.logits(f)),
+            [self.context],
+            options=c,
+            epochs=epochs,
+            seed=seed,
+            progress=self.progress,
+        )
         return FitReport("last epoch", history)
 
     def class_features(self) -> torch.Tensor:
@@ -112,7 +120,9 @@ class CoOp(Method):
 
     def score(self, images: torch.Tensor) -> Scores:
         """``1 - p(normal)`` and class logits of images f32 (b 3 s s)."""
-        return grade(self.logits(self.backbone.encode_image(images).image), normal_index=self.normal_index)
+        f = self.backbone.encode_image(images).image
+        texts = None if self.normal_seen else self.backbone.logit_scale * unit(f) @ self.text.T
+        return grade(self.logits(f), normal_index=self.normal_index, texts=texts)
 
 
 METHOD = CoOp

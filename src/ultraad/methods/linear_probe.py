@@ -16,8 +16,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from ultraad.errors import DataError
-from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Holding, Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.class_tokens import ClassTokens, grade
 from ultraad.nn.prompts import unit
 from ultraad.types import Batch, FitReport, Scores
@@ -64,22 +63,19 @@ class LinearProbe(Method):
     weight: torch.Tensor
     bias: torch.Tensor
 
+    @classmethod
+    def also_missing(cls, held: Holding, config: LinearProbeConfig) -> str:  # noqa: ARG003
+        """Images of every class: without texts nothing is known about a class that has none."""
+        absent = [c for c, n in held.counts.items() if not n]
+        return f"needs images of every class and found none of: {', '.join(absent)}" if absent else ""
+
     def build(self, *, seed: int) -> None:
         """Zero weights."""
         self.register_buffer("weight", torch.zeros(len(self.classes), self.backbone.dim))
         self.register_buffer("bias", torch.zeros(len(self.classes)))
 
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
-        """Solve the regression.
-
-        Raises:
-            DataError: If a class has no image; without texts nothing is known about it.
-        """
-        assert support.labels is not None  # checked by fit
-        missing = [name for i, name in enumerate(self.classes) if not bool((support.labels == i).any())]
-        if missing:
-            msg = f"linear_probe needs images of every class and found none of: {', '.join(missing)}"
-            raise DataError(msg)
+        """Solve the regression."""
         from sklearn.linear_model import LogisticRegression  # slow to import
 
         c = self.config

@@ -37,7 +37,7 @@ INFO = MethodInfo(
     idea="adds the class texts to a linear probe, with learning rates computed from the data",
     learned="linear weights, and the weight of the texts per class",
     outputs=frozenset({"score", "classes"}),
-    needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    needs=Needs(abnormal_images=True, class_labels=True),
     zero_shot=True,
     deviations=(
         "the gradient of alpha accumulates from the first step, because the reference never resets it "
@@ -149,7 +149,7 @@ class LPPlusPlus(Method):
             if c.alpha_grad == "last":
                 blend.zero_grad()
             with torch.enable_grad():
-                loss = F.cross_entropy(self.blended(f), labels)
+                loss = F.cross_entropy(self.for_loss(self.blended(f)), labels)
                 loss.backward()  # type: ignore[no-untyped-call]
             history.append(float(loss.detach()))
             weights.step()
@@ -170,7 +170,8 @@ class LPPlusPlus(Method):
     def score(self, images: torch.Tensor) -> Scores:
         """``1 - p(normal)`` and class logits of images f32 (b 3 s s)."""
         f = unit(self.backbone.encode_image(images).image)
-        return grade(self.blended(f), normal_index=self.normal_index)
+        texts = None if self.normal_seen else self.backbone.logit_scale * f @ self.text.T
+        return grade(self.blended(f), normal_index=self.normal_index, texts=texts)
 
 
 METHOD = LPPlusPlus

@@ -12,6 +12,7 @@ Equations  h_l        stream after block l, all tokens
            loss       sum_l focal + dice of the abnormal side + BCE of the mean patch probability
 Reference  MediaBrain-SJTU/MVFA-AD a30bf7b (MIT).
 Learned    W1 and W2 of both sets (the last level has no W2, as nothing would read it); n(m) of normal images is stored.
+           Without lesions no adapter can be trained: none is used, m is h, and map and score are M_few.
 Deviations see ``INFO.deviations``.
 """
 
@@ -25,8 +26,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat
 from torch import nn
 
-from ultraad.errors import DataError
-from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
+from ultraad.methods import Holding, Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.augment import to_intensity
 from ultraad.nn.blocks import ResidualAdapter
 from ultraad.nn.fixed_views import fixed_views, with_fixed_views
@@ -63,6 +63,7 @@ INFO = MethodInfo(
         "the memory holds class tokens, as in the reference, but only patches use it (memory_class_token=false)",
         "steps of 8 images; the reference takes one image at a time (batch_size=1)",
         "without masks there is no map, because its adapters are not trained, as in the reference",
+        "with normal images only, no adapter is used: the memory holds tokens of the frozen tower (no reference)",
         "the last adapters have no second layer; that of the reference has no effect",
         "the last epoch is kept; the reference keeps the best one on the test set",
         "the activation is that of the backbone; the reference ran OpenAI's weights with exact GELU at 240 px",
@@ -112,6 +113,14 @@ class MVFA(Method):
     config: MVFAConfig
     memory: torch.Tensor
     has_map: torch.Tensor
+    adapted: torch.Tensor
+
+    @classmethod
+    def also_missing(cls, held: Holding, config: MVFAConfig) -> str:
+        """Lesions, if no normal image is to be stored."""
+        if held.abnormal or config.memory:
+            return ""
+        return f"has nothing to learn without lesions ({held}); add abnormal images, or leave memory=true"
 
     def prepare(self) -> None:
         """Adapted layers and the pair of texts."""
@@ -130,16 +139,16 @@ class MVFA(Method):
             for _ in range(2)
         )
         self.register_buffer("memory", torch.zeros(2, len(self.layers), 0, b.dim))  # (seg|det l m d)
-        self.register_buffer("has_map", torch.tensor(True))  # noqa: FBT003  whether masks trained the map
+        self.register_buffer("has_map", torch.tensor(True))  # noqa: FBT003  whether there is a map
+        self.register_buffer("adapted", torch.tensor(True))  # noqa: FBT003  whether lesions trained the adapters
 
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
-        """Train on the auxiliary set if there is one, otherwise on the support; store the support's normal images.
-
-        Raises:
-            DataError: If there is no auxiliary set and the support has no abnormal image.
-        """
+        """Train on the auxiliary set if there is one, otherwise on the support; store the support's normal images."""
         c, few = self.config, auxiliary is None
-        notes = self._check_support(support) if few else []
+        normal = normals(support, normal_index=self.normal_index)
+        if few and len(normal) == len(support):
+            return self._learn_normal(normal)
+        notes = self._check_masks(support) if few else []
         seen = with_fixed_views(support) if few and c.augment else support
         data = TrainingSet(seen, auxiliary, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed)
         learned = [p for p in self.parameters() if p.requires_grad]
@@ -150,16 +159,24 @@ class MVFA(Method):
             beta1=c.beta1,
             progress=self.progress,
         )
-        notes += self._remember(normals(support, normal_index=self.normal_index))
+        notes += self._remember(normal)
         return FitReport("last epoch", history, notes=tuple(notes))
 
-    def _check_support(self, support: Batch) -> list[str]:
-        """Refuse a support without abnormal images; without masks only the detection adapters are trained."""
+    def _learn_normal(self, normal: torch.Tensor) -> FitReport:
+        """Store normal images (m 3 s s) without training, as no lesion can train the adapters."""
+        self.adapted.fill_(False)  # noqa: FBT003
+        self.requires_grad_(requires_grad=False)
+        self._remember(normal)
+        note = (
+            "no support image shows a lesion, so the adapters are not used: map and score are distances to the normal "
+            "images on the frozen tower"
+        )
+        return FitReport("nothing is learned", notes=(note,))
+
+    def _check_masks(self, support: Batch) -> list[str]:
+        """Without masks only the detection adapters are trained; returns notes for the user."""
         assert support.labels is not None  # checked by fit
         abnormal = support.labels != self.normal_index
-        if not bool(abnormal.any()):
-            msg = f"{self.info.name} needs abnormal support images and found none; add some, or an auxiliary set"
-            raise DataError(msg)
         has_masks = support.mask_known is not None and bool((support.mask_known & abnormal).any())
         self.has_map.fill_(has_masks)
         self.seg.requires_grad_(requires_grad=has_masks)
@@ -200,6 +217,9 @@ class MVFA(Method):
     def score(self, images: torch.Tensor) -> Scores:
         """Score and map, both in [0, 1], of images f32 (b 3 s s); the map has the model input's resolution."""
         c = self.config
+        if not self.adapted:
+            maps = self.memory_maps(self.tokens(images)[0, :, :, 1:], 0).mean(0).clamp(0, 1)
+            return Scores(score=maps.mean((1, 2)) if c.image_score == "detection" else largest(maps), map=maps)
         seg, det = self.tokens(images)[:, :, :, 1:]
         maps, score = self.text_maps(seg).mean(0), self.text_scores(det).mean(0)
         remembers = self.memory.shape[2] > 0
@@ -216,7 +236,8 @@ class MVFA(Method):
     def tokens(self, images: torch.Tensor, *, frozen: bool = False) -> torch.Tensor:
         """Tokens m f32 (2 l b 1+n d) of images f32 (b 3 s s): segmentation first, class token first.
 
-        ``frozen`` takes the output of the blocks before the first adapter, which is not learned, from the cache.
+        Without adapters, tokens h (1 l b 1+n w) of the frozen tower. ``frozen`` takes the output of the blocks before
+        the first adapter, which is not learned, from the cache.
         """
         b, r, first, deepest = self.backbone, self.config.residual, self.layers[0], self.layers[-1]
         images = images if self.config.normalise else to_intensity(images, b.preprocess)
@@ -225,7 +246,9 @@ class MVFA(Method):
         def around(layer: int, x: torch.Tensor, block: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
             if done < layer <= deepest:
                 x = block(x)
-            if layer in self.layers:
+            if layer in self.layers and not self.adapted:
+                kept.append(x.float()[None])
+            elif layer in self.layers:
                 h = x.float()
                 (m_s, o_s), (m_d, o_d) = self.seg[str(layer)](h), self.det[str(layer)](h)
                 kept.append(torch.stack([m_s, m_d]))

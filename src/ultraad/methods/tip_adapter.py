@@ -39,7 +39,7 @@ INFO = MethodInfo(
     idea="combines the class texts with the labels of similar support images",
     learned="the keys of the memory (finetune=false: nothing)",
     outputs=frozenset({"score", "classes"}),
-    needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    needs=Needs(abnormal_images=True, class_labels=True),
     zero_shot=True,
     deviations=(
         "Tip-Adapter-F is the default, as UltraAD's memory is learned, too (finetune=false: the training-free version)",
@@ -162,7 +162,9 @@ class TipAdapter(Method):
     def _finetune(self, tokens: ClassTokens, *, seed: int) -> tuple[float, ...]:
         c = self.config
         return train(
-            lambda index, epoch: cross_entropy(self.logits(tokens.draw(index, epoch)), tokens.labels[index]),
+            lambda index, epoch: cross_entropy(
+                self.for_loss(self.logits(tokens.draw(index, epoch))), tokens.labels[index]
+            ),
             [{"params": [self.keys], "lr": c.lr}],
             count=len(tokens.labels),
             batch_size=c.batch_size,
@@ -179,9 +181,8 @@ class TipAdapter(Method):
         betas = search_values(self.config.search_beta, SEARCH_STEPS[0])
         alphas = search_values(self.config.search_alpha, SEARCH_STEPS[1])
         query = unit(f)
-        grid = accuracy_grid(
-            self.zero_shot_logits(query), query, self.keys, self.values, labels, betas=betas, alphas=alphas, own=own
-        )
+        texts = self.for_loss(self.zero_shot_logits(query))
+        grid = accuracy_grid(texts, query, self.keys, self.values, labels, betas=betas, alphas=alphas, own=own)
         i, j = (grid == grid.max()).nonzero()[0].tolist()
         self.blend.copy_(torch.tensor([alphas[j], betas[i]]))
 
@@ -196,7 +197,9 @@ class TipAdapter(Method):
 
     def score(self, images: torch.Tensor) -> Scores:
         """``1 - p(normal)`` and class logits of images f32 (b 3 s s)."""
-        return grade(self.logits(self.backbone.encode_image(images).image), normal_index=self.normal_index)
+        f = self.backbone.encode_image(images).image
+        texts = None if self.normal_seen else self.zero_shot_logits(unit(f))
+        return grade(self.logits(f), normal_index=self.normal_index, texts=texts)
 
 
 METHOD = TipAdapter

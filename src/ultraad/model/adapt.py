@@ -15,9 +15,10 @@ from ultraad.data.loader import load_batch
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.sources import is_normal
 from ultraad.data.support import Fingerprint, digest, fingerprints, fingerprints_of, load_support
-from ultraad.errors import ConfigError
+from ultraad.errors import ConfigError, DataError
 from ultraad.io.faults import one_run
 from ultraad.methods._base import Method, MethodInfo
+from ultraad.methods._needs import Holding
 from ultraad.model.calibration import CalibrationConfig, cross_validate, fixed
 from ultraad.model.model import Model
 from ultraad.model.organ import with_sentences
@@ -90,6 +91,8 @@ def adapt(
     _check_sources(chosen, support, auxiliary, named=bool(classes or normal_class))
     if isinstance(support, (str, Path)):
         support = load_support(support)
+    if support is not None:
+        _check_needs(chosen, config, support, auxiliary=auxiliary is not None)
     if isinstance(auxiliary, (str, Path)):
         auxiliary = load_auxiliary(auxiliary, layout=auxiliary_layout)
     if images := support or auxiliary:
@@ -209,6 +212,17 @@ def _check_sources(method: type[Method], support: object | None, auxiliary: obje
         raise ConfigError(msg)
 
 
+def _check_needs(method: type[Method], config: Any, support: SupportSet, *, auxiliary: bool) -> None:  # noqa: ANN401
+    """Check, before any work, that a support set has what the method needs; if not, name methods it is enough for."""
+    held = Holding.of_support(support)
+    alone = method.info.auxiliary_alone and auxiliary  # then the support set is not used
+    if not alone and (lack := method.missing(held, config, auxiliary=auxiliary)):
+        able = [n for n in methods.available() if not (m := methods.get(n)).missing(held, m.Config(), auxiliary=False)]
+        hint = f". This support set is enough for: {', '.join(able)}" if able else ""
+        msg = f"{method.info.name} {lack}{hint}"
+        raise DataError(msg)
+
+
 def _names_of(wanted: Callable[[MethodInfo], bool]) -> str:
     found = [name for name in methods.available() if wanted(methods.get(name).info)]
     return ", ".join(found) or "none"
@@ -273,6 +287,7 @@ def _origin(
         setting=setting,
         seed=seed,
         shots=support.shots if support else 0,
+        support_classes=tuple(c for c, n in Holding.of_support(support).counts.items() if n) if support else (),
         source=support.source if support else None,
         support_digest=support.digest if support else None,
         auxiliary=auxiliary,

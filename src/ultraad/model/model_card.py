@@ -11,7 +11,7 @@ from ultraad.metrics.catalogue import spec
 
 if TYPE_CHECKING:
     from ultraad.model.calibration import Calibration
-    from ultraad.model.record import Description, Origin
+    from ultraad.model.record import Description
 
 _LIMITS = """\
 - For research only. This is not a medical device: do not use it to diagnose, to treat, or to decide for a patient.
@@ -35,14 +35,14 @@ def model_card(model: Description, *, digest: str, versions: Mapping[str, str]) 
     versions = {_plain(k): _plain(v) for k, v in versions.items()}
     origin, calibration, backbone = model.origin, model.calibration, model.backbone
     parts = [
-        f"# {info.title}, {_setting(origin)}\n",
+        f"# {info.title}, {_setting(model)}\n",
         f"{_abilities(info.outputs, model.classes)} ('{model.normal_class}' means no lesion).\n\n"
         f"- method: `{info.name}` ([paper]({info.url}): {info.paper})\n"
         f"- backbone: `{backbone.name}`, frozen, {backbone.size} px, weights {backbone.fingerprint[:16]}\n"
         f"- learned values: {sum(origin.learned.values()):,}; selection: {origin.selection or 'none'}\n"
         f"- seed: {origin.seed}; model digest: {digest[:16]}\n"
         f"- made with {', '.join(f'{k} {v}' for k, v in versions.items())}\n",
-        f"## Data\n\n{_data(origin)}",
+        f"## Data\n\n{_data(model)}",
         f"## Thresholds\n\n{_thresholds(calibration)}",
         f"## Estimates from the support set\n\n{_estimates(calibration)}",
         f"## Limits\n\n{_LIMITS}",
@@ -77,18 +77,19 @@ def _abilities(outputs: Collection[str], classes: Sequence[str]) -> str:
     return text[0].upper() + text[1:]
 
 
-def _setting(origin: Origin) -> str:
+def _setting(model: Description) -> str:
     named = {"zero-shot": "zero-shot", "auxiliary": "trained on another data set"}
-    return named.get(origin.setting, f"{origin.shots} images per class")
+    return named.get(model.origin.setting, model.origin.shots_of(model.normal_class))
 
 
-def _data(origin: Origin) -> str:
+def _data(model: Description) -> str:
+    origin = model.origin
     if origin.setting == "zero-shot":
         return "None: the model uses text alone.\n"
     parts = []
     if origin.source is not None:
         parts.append(
-            f"{origin.shots} images per class, listed in `support.csv`. The folder holds no images.\n\n"
+            f"Listed in `support.csv`: {origin.shots_of(model.normal_class)}. The folder holds no images.\n\n"
             f"- support digest: {(origin.support_digest or '')[:16]}\n{_source(origin.source)}"
         )
     if origin.auxiliary is not None:
@@ -122,7 +123,7 @@ def _thresholds(calibration: Calibration) -> str:
 
 def _estimates(calibration: Calibration) -> str:
     if not calibration.estimates:
-        return "None: no image was held out.\n"
+        return "None: images of one kind only.\n" if calibration.images else "None: no image was held out.\n"
     rows = []
     for key, e in calibration.estimates.items():
         interval = "-" if e.low is None or e.high is None else f"{e.low:.3f} to {e.high:.3f}"

@@ -56,7 +56,8 @@ class Origin(Strict):
         setting: ``"few-shot"`` with a support set, ``"auxiliary"`` with images of another data set only,
             ``"zero-shot"`` without images.
         seed: Of the fit, the folds and the initial values.
-        shots: Images per class; 0 without a support set.
+        shots: Images per class that has any; 0 without a support set.
+        support_classes: The classes that have support images; empty without a support set, and in older records.
         source: ``"<layout>:<root>"`` of the support images; None without a support set.
         support_digest: sha256 over ids and bytes of the support images; None without a support set.
         auxiliary: The auxiliary set; None without one.
@@ -72,6 +73,7 @@ class Origin(Strict):
     setting: Setting = Field(alias="protocol")
     seed: int
     shots: int = 0
+    support_classes: tuple[str, ...] = ()
     source: str | None = None
     support_digest: str | None = None
     auxiliary: Auxiliary | None = None
@@ -80,6 +82,15 @@ class Origin(Strict):
     seconds: float = 0.0
     learned: dict[str, int] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def shots_of(self, normal_class: str) -> str:
+        """The support images in words, e.g. ``"4 images per class"``; says if all are normal, or none."""
+        image = "image" if self.shots == 1 else "images"
+        if self.support_classes == (normal_class,):
+            return f"{self.shots} normal {image}"
+        if self.support_classes and normal_class not in self.support_classes:
+            return f"{self.shots} {image} per lesion class, none normal"
+        return f"{self.shots} {image} per class"
 
 
 class Description(Strict):

@@ -114,6 +114,37 @@ def epochs_by_shots(support: Batch) -> int:
     return 50 if shots == 1 else 100 if shots < 8 else 200
 
 
-def grade(logits: torch.Tensor, *, normal_index: int) -> Scores:
-    """Scores of a classifier: ``1 - p(normal)`` and its logits (b c)."""
+def without_normal(logits: torch.Tensor, *, normal_index: int) -> torch.Tensor:
+    """Class logits (b c) with the normal class at minus infinity, so that a loss only tells lesion classes apart."""
+    normal = torch.arange(logits.shape[1], device=logits.device) == normal_index
+    return logits.masked_fill(normal, -torch.inf)
+
+
+def beside_texts(logits: torch.Tensor, texts: torch.Tensor, *, normal_index: int) -> torch.Tensor:
+    """Log-probabilities (b c) of a model that has seen no normal image.
+
+    p(normal) is that of the texts: p(c) = p_texts(lesion) p(c | lesion), where only the second factor was adapted.
+
+    Args:
+        logits: Adapted class logits (b c).
+        texts: Zero-shot class logits (b c).
+        normal_index: Label of the normal class.
+    """
+    among = without_normal(logits, normal_index=normal_index).log_softmax(-1)  # log p(c | lesion)
+    zero = texts.log_softmax(-1)
+    lesion = without_normal(zero, normal_index=normal_index).logsumexp(-1, keepdim=True)
+    normal = torch.arange(logits.shape[1], device=logits.device) == normal_index
+    return torch.where(normal, zero, among + lesion)
+
+
+def grade(logits: torch.Tensor, *, normal_index: int, texts: torch.Tensor | None = None) -> Scores:
+    """Scores of a classifier: ``1 - p(normal)`` and its logits (b c).
+
+    Args:
+        logits: Adapted class logits (b c).
+        normal_index: Label of the normal class.
+        texts: Zero-shot class logits (b c), for a model that has seen no normal image; see :func:`beside_texts`.
+    """
+    if texts is not None:
+        logits = beside_texts(logits, texts, normal_index=normal_index)
     return Scores(score=1 - logits.softmax(-1)[:, normal_index], logits=logits)

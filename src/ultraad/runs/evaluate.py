@@ -19,7 +19,7 @@ from ultraad.report.run.page import render
 from ultraad.results.folder import METRICS, RunFolder
 from ultraad.results.row import DataFacts, LeakageFacts
 from ultraad.runs.job import facts, failing, finishing, thresholds_of
-from ultraad.runs.judge import evaluation_of, in_classes, judged, measure, unseen
+from ultraad.runs.judge import by_mask, evaluation_of, in_classes, judged, measure, not_graded, unseen
 from ultraad.types import Sample
 
 
@@ -61,7 +61,8 @@ def evaluate(
         progress: Called with (images done, images).
 
     Returns:
-        :meth:`ultraad.metrics.summary.Evaluation.result` plus ``thresholds`` and ``failed`` {id: reason}.
+        :meth:`ultraad.metrics.summary.Evaluation.result` plus ``thresholds``, ``notes`` (what a reader of the numbers
+        must know, e.g. that detection was not adapted) and ``failed`` {id: reason}.
 
     Raises:
         ConfigError: If a threshold is out of range or cannot be found.
@@ -85,8 +86,11 @@ def evaluate(
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
     check_sentences(model, about.layout)
     samples = in_classes(samples, model)
-    if all(s.anomalous is None and s.label is None for s in samples):
-        msg = f"none of the {len(samples)} images has a label, so nothing can be measured; use predict instead"
+    if not any(s.anomalous is not None or s.label in model.classes or s.masks for s in samples):
+        msg = (
+            f"none of the {len(samples)} images has a label that says whether it shows a lesion, or a mask, so nothing "
+            "can be measured; use predict instead"
+        )
         raise DataError(msg)
     evaluation = evaluation_of(model, thresholds)
     folder = None
@@ -97,15 +101,18 @@ def evaluate(
         )
 
     failed: dict[str, str] = {} if folder is None else folder.failed
+    grades = False
     with finishing(folder) as outcome:
         note = failing(folder, failed)
-        results = model.predict_many(samples, batch_size=batch_size, on_error=note)
+        predicted = model.predict_many(samples, batch_size=batch_size, on_error=note)
+        results = (by_mask(result, model) for result in predicted)
         if folder is None:
             results = (result for result, _ in judged(results, evaluation, on_error=note))
         for result in results:
             if folder is not None:
                 folder.add(result)
             outcome.predicted += 1
+            grades |= result.prediction.probs is not None
             if progress is not None:
                 progress(outcome.predicted + len(failed), len(samples))
         if folder is not None:
@@ -115,7 +122,8 @@ def evaluate(
             msg = f"none of the {len(samples)} images could be evaluated; the first: {first}"
             raise DataError(msg)
         used = {"image": thresholds.image, "pixel": thresholds.pixel}
-        found = {**evaluation.result(bootstrap=bootstrap, seed=seed), "thresholds": used}
+        notes = [*model.origin.notes, *(not_graded(samples, model) if grades else ())]
+        found = {**evaluation.result(bootstrap=bootstrap, seed=seed), "thresholds": used, "notes": notes}
         if folder is not None:
             write_json(folder.folder / METRICS, found)
     if folder is not None:

@@ -42,7 +42,7 @@ def measure(result: Result, evaluation: Evaluation) -> Mapping[str, float | None
         map=p.map,
         mask=result.mask,
         probs=p.probs,
-        label=s.label,
+        label=s.label if s.label in evaluation.classes else None,
         group=s.group,
         tags=s.tags,
     )
@@ -89,7 +89,7 @@ def unseen(learned: Sequence[Fingerprint], samples: Sequence[Sample], *, layout:
 def in_classes(samples: Sequence[Sample], model: Predictor) -> list[Sample]:
     """The samples with the model's class names, which match without regard to case, spaces and dashes.
 
-    Normal images get the model's normal class. A lesion class that the model does not know becomes None.
+    Normal images get the model's normal class. A class that the model does not know keeps its name and is not graded.
     """
     alike = Counter(map(plain, model.classes))
     names = {plain(c): c for c in model.classes if alike[plain(c)] == 1}
@@ -102,14 +102,50 @@ def in_classes(samples: Sequence[Sample], model: Predictor) -> list[Sample]:
         found = ", ".join(f"{label} as {name}" for label, name in renamed.items())
         _log.warning("class names that differ only in case or spaces are taken as the model's: %s", found)
         samples = [replace(s, label=renamed.get(s.label, s.label)) if s.label else s for s in samples]
-    unknown = Counter(s.label for s in samples if s.label not in (None, *model.classes) and s.anomalous is not False)
-    if unknown:
+    samples = [
+        replace(s, label=model.normal_class) if s.anomalous is False and s.label not in model.classes else s
+        for s in samples
+    ]
+    foreign = [s for s in samples if _is_foreign(s, model)]
+    if unknown := _counted(s for s in foreign if s.anomalous or s.masks):
         _log.warning(
             "the model has the classes %s; images of %s count for detection and maps, not for grading",
             ", ".join(model.classes),
-            ", ".join(f"{label} ({n})" for label, n in unknown.items()),
+            unknown,
         )
-    return [
-        s if s.label in model.classes else replace(s, label=model.normal_class if s.anomalous is False else None)
-        for s in samples
-    ]
+    if unknown := _counted(s for s in foreign if not (s.anomalous or s.masks)):
+        _log.warning(
+            "images of %s are not measured: neither the name of the class nor a mask says whether they show a lesion; "
+            "rename the class, e.g. to 'lesion' or 'normal'",
+            unknown,
+        )
+    return samples
+
+
+def not_graded(samples: Sequence[Sample], model: Predictor) -> tuple[str, ...]:
+    """A sentence about the lesion classes that the model does not know, for reports; empty without any."""
+    unknown = _counted(s for s in samples if _is_foreign(s, model) and (s.anomalous or s.masks))
+    if not unknown:
+        return ()
+    return (
+        f"classes that the model does not know: {unknown}; these images count for detection and maps, and grading was "
+        "not measured for them",
+    )
+
+
+def by_mask(result: Result, model: Predictor) -> Result:
+    """The result as that of a lesion, if nothing but its mask says that it shows one."""
+    s = result.sample
+    if s.anomalous is not None or s.label in model.classes or result.mask is None or not result.mask.any():
+        return result
+    return replace(result, sample=replace(s, anomalous=True))
+
+
+def _is_foreign(sample: Sample, model: Predictor) -> bool:
+    """Whether it has a class that the model does not know."""
+    return sample.label is not None and sample.label not in model.classes
+
+
+def _counted(samples: Iterable[Sample]) -> str:
+    """``"cyst (4), papilloma (2)"``: the classes with their images."""
+    return ", ".join(f"{label} ({n})" for label, n in Counter(s.label for s in samples).items())

@@ -142,7 +142,7 @@ def measure(
         found.failed[sample.id] = str(error)
 
     batches = iterate(
-        in_classes(samples, model),
+        [s if s.label in model.classes else replace(s, label=None) for s in in_classes(samples, model)],
         model.preprocess,
         classes=model.classes,
         normal_class=model.normal_class,

@@ -312,6 +312,8 @@ def _classes(samples: Sequence[Sample], classes: Sequence[str], normal: str | No
     if normal is None:
         names = ", ".join(classes) or "none"
         text = f"no class is known to mean 'no lesion' (classes: {names}); 'ultraad support draw' needs --normal-class"
+        if classes and all(s.anomalous for s in samples if s.label is not None):
+            text = f"lesions only (classes: {names}): grading and maps can be adapted, detection stays zero-shot"
         yield Finding(severity="warning", kind="no_normal_class", message=text)
     missing = [s.id for s in samples if s.label is None]
     yield from _finding("warning", "no_class", "{n} image(s) have no class and cannot be drawn or graded", missing)

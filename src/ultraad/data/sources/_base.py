@@ -30,6 +30,11 @@ _log = logging.getLogger(__name__)
 NORMAL_NAMES = frozenset(
     {"normal", "normals", "good", "healthy", "negative", "no_lesion", "no_finding", "no_findings", "nolesion"}
 )
+# Class names that mean a lesion whatever the other classes are called, in the same spelling.
+LESION_NAMES = frozenset(
+    {"abnormal", "anomalous", "benign", "cancer", "cyst", "cysts", "lesion", "lesions", "malignant", "mass", "masses"}
+    | {"nodule", "nodules", "tumor", "tumors", "tumour", "tumours"}
+)
 # Folder names of published splits, and what each is called here.
 SPLIT_NAMES = {
     "train": "train",
@@ -190,14 +195,14 @@ def is_anomalous(label: str | None, labels: Iterable[str]) -> bool | None:
         labels: All class names of the data set.
 
     Returns:
-        False for a name that means "no lesion". True for benign and malignant, and for any name if another class means
-        "no lesion". None if the names do not say (classes "a" and "b").
+        False for a name that means "no lesion". True for a usual name of a lesion (``LESION_NAMES``), and for any name
+        if another class means "no lesion". None if the names do not say (classes "a" and "b").
     """
     if label is None:
         return None
     if is_normal(label):
         return False
-    known = plain(label) in {"benign", "malignant"} or any(is_normal(other) for other in labels)
+    known = plain(label) in LESION_NAMES or any(is_normal(other) for other in labels)
     return True if known else None
 
 

@@ -20,6 +20,8 @@ from ultraad.types import Sample, SupportSet
 
 _log = logging.getLogger(__name__)
 
+NORMAL, ABNORMAL = "normal", "abnormal"  # classes without images, if a data set has lesions or normal images only
+
 
 @one_run()
 def draw_support(
@@ -40,6 +42,10 @@ def draw_support(
     The seed puts every class in a random order; its k-shot set is the first k images. So the 4 shots are among the 8,
     the 8 among the 16, and excluding images (by tag, patient, split) never reorders the others.
 
+    A data set, or its split, may hold normal images only, or lesions only. Then the other side has classes without
+    images: ``"abnormal"`` beside normal images, ``"normal"`` beside lesions, unless the data set names them. Not every
+    method can use such a set; ``adapt`` says which can.
+
     Args:
         root: Data set.
         shots: Images per class, >= 1 (the paper uses 4, 8 and 16).
@@ -51,10 +57,11 @@ def draw_support(
         exclude_groups: Exclude these patients.
         split: Draw only from this published split and from images without one. None: from all images.
         classes: Classes to draw, in label order; None takes all, the normal one first.
-        normal_class: The class that means "no lesion"; None takes the class whose name says so.
+        normal_class: The class that means "no lesion"; None takes the class whose name says so. If all classes show
+            lesions, it may be a usual name without images, such as ``"normal"`` (the default) or ``"healthy"``.
 
     Returns:
-        ``shots`` samples for each class, ordered by class, then by draw order.
+        ``shots`` samples for each class that has images, ordered by class, then by draw order.
 
     Raises:
         ConfigError: If ``shots`` or ``seed`` is out of range.
@@ -74,7 +81,7 @@ def draw_support(
     root, layout = sources.locate(root, layout)
     samples = sources.scan(root, layout=layout)
     order, normal = _classes(samples, classes, normal_class, root)
-    samples = _labelled(samples, order, normal)
+    samples = _labelled(samples, classes or order, normal, root)
     _check_known("tag", exclude_tags, {t for s in samples for t in s.tags}, root)
     _check_known("patient", exclude_groups, {s.group for s in samples if s.group}, root)
     if per_patient and not any(s.group for s in samples):
@@ -87,8 +94,10 @@ def draw_support(
     }
     usable = allowed - _without_mask([s for s in samples if s.id in allowed])
     drawn: list[Sample] = []
-    for label in order:
+    for label in order if classes else _of_split(samples, order, normal, split):
         members = [s for s in samples if s.label == label]
+        if not members:
+            continue
         queue = [s for s in _shuffled(members, seed, label, per_patient=per_patient) if s.id in usable]
         if per_patient:
             queue = _in_turn(queue)
@@ -123,7 +132,9 @@ def support_from_folder(
     root, layout = sources.locate(root, layout)
     samples = sources.scan(root, layout=layout)
     order, normal = _classes(samples, classes, normal_class, root)
-    chosen = sorted(_labelled(samples, order, normal), key=lambda s: order.index(s.label or ""))  # stable: ids in order
+    chosen = sorted(
+        _labelled(samples, classes or order, normal, root), key=lambda s: order.index(s.label or "")
+    )  # stable: ids in order
     shots = min(Counter(s.label for s in chosen).values())
     return _support(chosen, order, normal, shots=shots, seed=0, source=f"{layout}:{root}")
 
@@ -165,29 +176,49 @@ def _support(
 def _classes(
     samples: list[Sample], classes: Sequence[str] | None, normal_class: str | None, root: Path
 ) -> tuple[tuple[str, ...], str]:
-    """(label order, normal class) as requested or as found, after checking both."""
-    found, normal = sources.class_order(samples)
+    """(label order, normal class) as requested or as found, after checking both; a class may have no images."""
+    found, known = sources.class_order(samples)
     for name in [*(classes or ()), *([normal_class] if normal_class else [])]:
-        if name not in found:
+        if name not in found and (not sources.is_normal(name) or any(map(sources.is_normal, found))):
             there = ", ".join(found) or "none, no image has a class"
             msg = f"{root} has no class {name!r}{did_you_mean(name, found) or '.'} Found: {there}"
             raise DataError(msg)
-    normal = normal_class or normal
-    order = tuple(classes) if classes else tuple(sorted(found, key=lambda c: c != normal))
-    if normal is None or normal not in order:
+    order = tuple(classes or found)
+    normal = normal_class or known or next(filter(sources.is_normal, order), None)
+    if normal is None and order and all(s.anomalous for s in samples if s.label in order):
+        normal = NORMAL
+    if normal is None or not order:
         msg = (
             f"{root} has the classes {', '.join(order) or 'none'} and none is known to mean 'no lesion', which a "
-            "support set requires. Name it with normal_class= (--normal-class), or add images of such a class"
+            "support set requires. Name it with normal_class= (--normal-class); if all of them show lesions, name it "
+            f"{NORMAL!r}"
         )
         raise DataError(msg)
-    if len(set(order)) < max(2, len(order)):
-        msg = f"wanted at least two different classes, got: {', '.join(order)} (in {root}: {', '.join(found)})"
+    if len(set(order)) < len(order):
+        msg = f"wanted different classes, got: {', '.join(order)} (in {root}: {', '.join(found)})"
         raise DataError(msg)
-    return order, normal
+    if normal not in order:
+        order = (normal, *order)
+    if not classes:
+        order = tuple(sorted(order, key=lambda c: c != normal))
+    return (order if len(order) > 1 else (*order, ABNORMAL)), normal
 
 
-def _labelled(samples: list[Sample], classes: tuple[str, ...], normal: str) -> list[Sample]:
+def _of_split(samples: list[Sample], classes: tuple[str, ...], normal: str, split: str | None) -> tuple[str, ...]:
+    """The classes to draw: only the normal one, or only the others, if the split has no image of the other side."""
+    there = {s.label == normal for s in samples if split in (None, s.split or split)}
+    return classes if len(there) != 1 else tuple(c for c in classes if (c == normal) in there)
+
+
+def _labelled(samples: list[Sample], classes: Sequence[str], normal: str, root: Path) -> list[Sample]:
     """The samples of these classes, anomalous unless they are of the normal class."""
+    if outlined := [s.id for s in samples if s.label == normal and s.anomalous and s.masks]:
+        msg = (
+            f"the class {normal!r} in {root} shows lesions, and {len(outlined)} of its images have masks "
+            f"({first_names(outlined, 3)}), so it cannot mean 'no lesion'. Lesions alone can be drawn: leave out "
+            "normal_class= (--normal-class)"
+        )
+        raise DataError(msg)
     return [replace(s, anomalous=s.label != normal) for s in samples if s.label in classes]
 
 

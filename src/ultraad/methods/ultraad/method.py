@@ -22,11 +22,12 @@ import torch
 from torch import nn
 
 from ultraad.errors import ConfigError
-from ultraad.methods import Method, MethodInfo, Needs
-from ultraad.methods.ultraad.config import CLASS_WORTH, MAP_WORTH, UltraADConfig
+from ultraad.methods import Holding, Method, MethodInfo, Needs
+from ultraad.methods.ultraad.config import CLASS_WORTH, MAP_WORTH, BinaryConfig, UltraADConfig
 from ultraad.methods.ultraad.readout import image_score, pixel_map, prior_weight, refine
 from ultraad.methods.ultraad.zero_shot import ZeroShot
 from ultraad.nn.blocks import MiniNet, PatchFusion
+from ultraad.nn.class_tokens import beside_texts
 from ultraad.nn.key_value import cache_logits
 from ultraad.nn.loop import train
 from ultraad.nn.losses import dice, focal
@@ -44,7 +45,7 @@ INFO = MethodInfo(
     reference="none released; written from the paper",
     licence="Apache-2.0",
     outputs=frozenset({"score", "map", "classes"}),
-    needs=Needs(normal_images=True, abnormal_images=True, class_labels=True),
+    needs=Needs(abnormal_images=True, class_labels=True),
     zero_shot=True,
     idea="compares image and patches with normal and abnormal prompts and with a memory of texts and images",
     learned="prompt words, a small network after the class token, patch adapters, their fusion, and image keys",
@@ -68,6 +69,13 @@ class UltraAD(Method):
     values: torch.Tensor
     lesion_masks: torch.Tensor
 
+    @classmethod
+    def also_missing(cls, held: Holding, config: UltraADConfig) -> str:
+        """Normal images, if the image score is not that of the classes, whose p(normal) the texts can give."""
+        if held.only == "lesions" and not (config.cls.enabled and config.bin == BinaryConfig()):
+            return f"needs normal images for cls.enabled=false and for bin.* ({held}); leave these options out"
+        return ""
+
     def prepare(self) -> None:
         """Tapped layers and the zero-shot model."""
         c, b = self.config, self.backbone
@@ -80,8 +88,7 @@ class UltraAD(Method):
 
     def build(self, *, seed: int) -> None:
         """Fresh prompts and networks, and an empty memory."""
-        c, b = self.config, self.backbone
-        width, d = b.width, b.dim
+        c, b, width, d = self.config, self.backbone, self.backbone.width, self.backbone.dim
         kind, zero = c.mininet.type, c.mininet.zero_init or c.mininet.residual == "add_zero_init"
         self.mininet = MiniNet(d, d, kind=kind, zero_init=zero)
         own = not c.mininet.shared or b.text_width != d
@@ -132,11 +139,6 @@ class UltraAD(Method):
             for _ in range(count)
         )
 
-    def _set_memory(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        device = self.backbone.device
-        self.keys = nn.Parameter(keys.to(device), requires_grad=self.keys.requires_grad)
-        self.values = values.to(device)
-
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train map and classes; without lesion masks the classes only, and the report says so."""
         if len(support) == 0:
@@ -152,7 +154,8 @@ class UltraAD(Method):
             epochs=t.epochs,
             seed=seed,
         )
-        self._set_memory(views.keys, views.one_hot)
+        self.keys = nn.Parameter(views.keys, requires_grad=self.keys.requires_grad)
+        self.values = views.one_hot
         masked = (views.mask_known & (views.labels != self.normal_index)).sum()
         self.lesion_masks.fill_(int(masked) if t.epochs else 0)
         self.text.copy_(self.zero_shot.support_text(views.labels, seed=seed))
@@ -196,6 +199,7 @@ class UltraAD(Method):
         total = f.image.new_zeros(())
         if c.cls.enabled:
             logits = self._class_logits(self._class_token(f.image), own=index if c.memory.exclude_self else None)
+            logits = self.for_loss(logits)
             total = total + c.loss.cls_weight * nn.functional.cross_entropy(logits, views.labels[index])
         known = views.mask_known[index]
         if views.has_masks and bool(known.any()):
@@ -374,11 +378,14 @@ class UltraAD(Method):
 
     def _mixed_class_logits(self, f0: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (b c): adapted, refined by a trained map, averaged with zero-shot by ``prior.cls``."""
-        w = prior_weight(self.config.prior.cls, len(self.keys) / len(self.classes), CLASS_WORTH)
+        taught = len(self.classes) - (0 if self.normal_seen else 1)
+        w = prior_weight(self.config.prior.cls, len(self.keys) / taught, CLASS_WORTH)
         zero = self.zero_shot.class_logits(f0)
         if w == 0:
             return zero.log_softmax(-1)
         own = self._class_logits(self._class_token(f0))
+        if not self.normal_seen:  # the texts alone say whether there is a lesion; neither shots nor map do
+            return beside_texts(torch.lerp(zero, own, w), zero, normal_index=self.normal_index)
         if self.lesion_masks:
             own = refine(own, a, normal_index=self.normal_index, post=self.config.post)
         return ((1 - w) * zero + w * own).log_softmax(-1)

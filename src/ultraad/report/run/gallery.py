@@ -85,7 +85,11 @@ def worst(rows: Sequence[ImageRow], *, most: int = MISTAKES) -> list[tuple[str, 
     """
     missed = sorted((r for r in rows if r.verdict == "missed"), key=lambda r: (r.score, r.id))
     alarms = sorted((r for r in rows if r.verdict == "false alarm"), key=lambda r: (-r.score, r.id))
-    graded = [(-r.probs[r.guess], r.id, r) for r in rows if r.verdict == "right" and r.label and r.probs and r.guess]
+    graded = [
+        (-r.probs[r.guess], r.id, r)
+        for r in rows
+        if r.verdict == "right" and r.probs and r.label in r.probs and r.guess
+    ]
     wrong = [r for _, _, r in sorted(graded, key=lambda g: g[:2]) if r.guess != r.label]
     return [
         (f"Missed lesions ({len(missed)} in all)", missed[:most]),

@@ -151,7 +151,7 @@ def tally(name: str, rows: Sequence[ImageRow]) -> Tally:
     """Count one or more rows."""
     lesions = [r for r in rows if r.anomalous is True]
     normals = [r for r in rows if r.anomalous is False]
-    graded = [r for r in rows if r.label is not None and r.guess is not None]
+    graded = [r for r in rows if r.probs and r.label in r.probs]
     return Tally(
         name=name,
         n=len(rows),

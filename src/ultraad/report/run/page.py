@@ -118,8 +118,8 @@ def _errors(data: RunData) -> list[tuple[str, str]]:
 
 def _scores(data: RunData) -> list[tuple[str, list[float], bool | None]]:
     """(class, scores, whether it means lesion) for the histograms."""
-    normal = data.model.normal_class if data.model else None
-    return [
-        (label or numbers.NO_CLASS, [r.score for r in rows], None if None in (label, normal) else label != normal)
-        for label, rows in data.by_label.items()
-    ]
+    found = []
+    for label, rows in data.by_label.items():
+        truth = {r.anomalous for r in rows}
+        found.append((label or numbers.NO_CLASS, [r.score for r in rows], truth.pop() if len(truth) == 1 else None))
+    return found

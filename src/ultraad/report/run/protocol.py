@@ -27,7 +27,7 @@ def protocol(data: RunData) -> Protocol:
             "Model": [
                 ("Method", model and model.method),
                 ("Protocol", ", ".join(setting)),
-                ("Classes", ", ".join(data.classes)),
+                ("Classes", ", ".join(model.classes if model else data.classes)),
                 ("No lesion", model and model.normal_class),
                 ("Learned values", f"{sum(origin.learned.values()):,}" if origin and origin.learned else None),
                 ("Selection", origin and origin.selection),

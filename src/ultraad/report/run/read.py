@@ -43,6 +43,7 @@ class Measurements(Facts):
     n: dict[str, int] = Field({})
     bootstrap: Bootstrap = Bootstrap()
     thresholds: Thresholds = Thresholds()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,9 @@ def read(folder: Path) -> RunData:
             "wanted a folder written by 'ultraad evaluate' or 'ultraad predict'"
         )
         raise DataError(msg)
-    normal = run.model.normal_class if run and run.model else None
+    normal, known = (run.model.normal_class, run.model.classes) if run and run.model else (None, ())
     rows = (
-        r.model_copy(update={"anomalous": r.label != normal}) if r.anomalous is None and r.label and normal else r
+        r.model_copy(update={"anomalous": r.label != normal}) if r.anomalous is None and r.label in known else r
         for r in read_rows(folder)
     )
     return RunData(folder, run, measured, tuple(rows), read_errors(folder))

@@ -26,11 +26,11 @@ def method_name(data: RunData) -> str:
 
 def shots(data: RunData) -> str:
     """``"8 images per class"``, ``"zero-shot"``, ``"no support image"``, or nothing if unknown."""
-    origin = data.origin
-    if origin is None:
+    origin, model = data.origin, data.model
+    if origin is None or model is None:
         return ""
     if origin.setting == "few-shot":
-        return f"{count(origin.shots, 'image')} per class" if origin.shots else ""
+        return origin.shots_of(model.normal_class) if origin.shots else ""
     return "zero-shot" if origin.setting == "zero-shot" else "no support image"
 
 
@@ -42,16 +42,19 @@ def data_name(data: RunData) -> str:
 
 def lead(data: RunData) -> list[str]:
     """What the model was adapted on, and what it was evaluated on."""
-    name, origin, classes = method_name(data), data.origin, ", ".join(data.classes)
+    name, origin, classes = (
+        method_name(data),
+        data.origin,
+        ", ".join(data.model.classes if data.model else data.classes),
+    )
     on = f", on the frozen backbone {data.model.backbone.name}" if data.model else ""
     if origin and origin.setting == "zero-shot":
         first = f"{name} was used zero-shot: it has seen no image, only text prompts about {classes}{on}."
     elif origin and origin.shots:
         more = f" and trained on {_auxiliary(origin.auxiliary)}" if origin.auxiliary else ""
-        first = (
-            f"{name} was adapted on {count(origin.shots, 'image')} of each class ({classes}) "
-            f"from {source_name(origin.source)}{more}{on}."
-        )
+        of = ", ".join(origin.support_classes) or classes
+        what, comma, alone = shots(data).replace("per class", "of each class").partition(",")
+        first = f"{name} was adapted on {what} ({of}){comma}{alone}{comma} from {source_name(origin.source)}{more}{on}."
     elif origin and origin.auxiliary:
         first = f"{name} was trained only on {_auxiliary(origin.auxiliary)}{on}."
     else:
@@ -98,8 +101,10 @@ def cautions(data: RunData) -> list[str]:
         found.append(
             f"The truth of {count(unknown, 'image')} is unknown (normal or abnormal); detection leaves them out."
         )
-    notes = (*data.model.origin.notes, *data.model.calibration.notes) if data.model else ()
-    notes += data.thresholds.notes
+    notes = dict.fromkeys(data.measured.notes if data.measured else ())
+    if data.model:
+        notes |= dict.fromkeys((*data.model.origin.notes, *data.model.calibration.notes))
+    notes |= dict.fromkeys(data.thresholds.notes)
     return found + [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes]
 
 
