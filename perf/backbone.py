@@ -4,13 +4,16 @@
     python -m perf.backbone unmarked DATA/BUS-UCLM -o perf/results/unmarked.json
     python -m perf.backbone towers DATA/BUS-UCLM DATA/Dataset_BUSI_with_GT --weights X.safetensors Y.safetensors \
         -o perf/results/towers.json
+    python -m perf.backbone zero DATA/BUS-UCLM DATA/BUS-BRA --weights X.safetensors --sides 160 224 \
+        -o perf/results/zero.json
     python -m perf.backbone speed -o perf/results/backbone_speed.json
 
 ``sanity``: baselines without text or training (a centred blob, local darkness, the true size of the lesion); then
 UltraAD with 16 shots of BUS-UCLM, seed 0, on the same architecture with random weights, with an ImageNet trunk, with
 the embedded weights. ``unmarked``: BUS-UCLM images without calipers and Doppler, of patients outside the support set
 (three folds of patients, scores pooled). ``towers``: files from pretraining.export, zero-shot on both data sets, and on
-the second with 16 shots of the first. ``speed``: one 224-pixel image through the image tower, and the simulator.
+the second with 16 shots of the first. ``zero``: the same files, zero-shot at each side; of BUS-BRA only the cases that
+pretraining leaves out. ``speed``: one 224-pixel image through the image tower, and the simulator.
 """
 
 from __future__ import annotations
@@ -80,16 +83,15 @@ def trivial(samples: list[Sample], kind: str) -> dict:
     return evaluation.result(bootstrap=1000)["metrics"]
 
 
-def tower(kind: str) -> Backbone:
+def tower(kind: str, *, side: int = embedded_tower.SIDE) -> Backbone:
     """The embedded architecture: with random weights, with an ImageNet trunk, as shipped, or from a weights file."""
     if kind == "embedded":
-        return ultraad.load_backbone("embedded")
+        return ultraad.load_backbone("embedded", size=side)
     ensure_torchvision()
     import open_clip
 
-    side = embedded_tower.SIDE
     torch.manual_seed(0)
-    model = embedded_tower.load(kind) if Path(kind).is_file() else embedded_tower.build(size=side)
+    model = embedded_tower.load(kind, size=side) if Path(kind).is_file() else embedded_tower.build(size=side)
     if kind == "ImageNet trunk":
         from pretraining.tower import imagenet_trunk
 
@@ -110,7 +112,8 @@ def line(name: str, metrics: dict) -> str:
     for key, label in SHOWN.items():
         m = metrics.get(key)
         if m and m["value"] is not None:
-            cells.append(f"{label} {100 * m['value']:5.1f} [{100 * m['low']:.1f}, {100 * m['high']:.1f}]")
+            between = f" [{100 * m['low']:.1f}, {100 * m['high']:.1f}]" if m["low"] is not None else ""
+            cells.append(f"{label} {100 * m['value']:5.1f}{between}")
     return f"{name:26s} " + "  ".join(cells)
 
 
@@ -181,6 +184,25 @@ def towers(uclm: Path, busi: Path, *, weights: list[Path]) -> list[dict]:
     return rows
 
 
+def zero(*data: Path, weights: list[Path], sides: list[int]) -> list[dict]:
+    """Zero-shot results of training runs at each input side."""
+    rows = []
+    for path in weights:
+        for side in sides:
+            model = ultraad.zero_shot(backbone=tower(str(path), side=side), classes=CLASSES)
+            for folder in data:
+                samples = [s for s in ultraad.scan(folder) if folder.name != "BUS-BRA" or held_out(s)]
+                metrics = ultraad.evaluate(model, samples, bootstrap=0)["metrics"]
+                rows.append({"name": path.stem, "side": side, "data": folder.name, "metrics": metrics})
+                print(line(f"{path.stem}, {side} px, {folder.name}", metrics), flush=True)
+    return rows
+
+
+def held_out(sample: Sample) -> bool:
+    """Is this an image of BUS-BRA that pretraining leaves out?"""
+    return int(sample.group) % 5 == 0
+
+
 def speed() -> list[dict]:
     """Milliseconds per image, best of five rounds, for one and for two threads."""
     rows = []
@@ -211,15 +233,19 @@ def speed() -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("sanity", "unmarked", "towers", "speed"))
+    parser.add_argument("what", choices=("sanity", "unmarked", "towers", "zero", "speed"))
     parser.add_argument("data", type=Path, nargs="*")
-    parser.add_argument("--weights", type=Path, nargs="*", help="for 'towers'")
+    parser.add_argument("--weights", type=Path, nargs="*", help="for 'towers' and 'zero'")
+    parser.add_argument("--sides", type=int, nargs="+", default=[embedded_tower.SIDE], help="for 'zero', in pixels")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
-    what = {"sanity": sanity, "unmarked": unmarked, "towers": towers, "speed": speed}[args.what]
-    if bool(args.weights) != (args.what == "towers"):
-        parser.error("'towers' needs --weights, and nothing else takes them")
-    rows = what(*args.data, **({"weights": args.weights} if args.weights else {}))
+    what = {"sanity": sanity, "unmarked": unmarked, "towers": towers, "zero": zero, "speed": speed}[args.what]
+    if bool(args.weights) != (args.what in ("towers", "zero")):
+        parser.error("'towers' and 'zero' need --weights, and nothing else takes them")
+    options = {"weights": args.weights} if args.weights else {}
+    if args.what == "zero":
+        options["sides"] = args.sides
+    rows = what(*args.data, **options)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -81,3 +82,18 @@ def other_machine(images: torch.Tensor, *, generator: torch.Generator) -> torch.
     tint = torch.where(draw.chance(0.2), 1 + torch.randn(b, 3, 1, 1, generator=generator) * 0.05, torch.ones(()))
     x = x * tint
     return x.clamp(0, 1)
+
+
+def with_levels_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The image with the distribution of grey levels of another (histogram specification).
+
+    Args:
+        image: uint8 (h w 3); all three channels go through the table of the middle one.
+        other: uint8 (h w).
+
+    Returns:
+        uint8 (h w 3).
+    """
+    have, want = (np.bincount(x.ravel(), minlength=256).cumsum() / x.size for x in (image[..., 1], other))
+    table = np.interp(have, want, np.arange(256)).round().astype(np.uint8)
+    return table[image]

@@ -20,16 +20,16 @@ from ultraad.simulate import LABELS, LEXICON, TISSUES, Attributes, TissueKind, s
 
 SHARD = 2000
 SIZE = 176
-FACTS = ("label", *LEXICON, "calcifications", "halo")
+FACTS = ("label", *LEXICON, "calcifications", "halo", "birads")
 
 
 def encode(label: str, attributes: Attributes | None) -> list[int]:
-    """Label and attributes as numbers; -1 where a normal image has none."""
+    """Label and attributes as numbers; -1 where there is none. Simulated lesions have no BI-RADS category."""
     row = [LABELS.index(label)]
     if attributes is None:
         return row + [-1] * (len(FACTS) - 1)
     row += [words.index(getattr(attributes, name)) for name, words in LEXICON.items()]
-    return [*row, int(attributes.calcifications), int(attributes.halo)]
+    return [*row, int(attributes.calcifications), int(attributes.halo), -1]
 
 
 def decode(row: np.ndarray) -> tuple[str, Attributes | None]:
@@ -56,22 +56,17 @@ def write_shard(folder: Path, number: int, *, size: int, tissue: TissueKind) -> 
 
 
 class Shards:
-    """All complete shards of a folder, memory-mapped; more may appear later (:meth:`refresh`)."""
+    """All complete shards of a folder, memory-mapped."""
 
     def __init__(self, folder: Path, *, first: int = 0, last: int = 899) -> None:
-        self.folder, self.first, self.last = folder, first, last
         self.image: dict[int, np.ndarray] = {}
         self.mask: dict[int, np.ndarray] = {}
         self.facts: dict[int, np.ndarray] = {}
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Look for new shards."""
-        for path in sorted(self.folder.glob("facts-*.npy")):
+        for path in sorted(folder.glob("facts-*.npy")):
             k = int(path.stem.split("-")[1])
-            if self.first <= k <= self.last and k not in self.facts:
-                self.image[k] = np.load(self.folder / f"image-{k:04d}.npy", mmap_mode="r")
-                self.mask[k] = np.load(self.folder / f"mask-{k:04d}.npy", mmap_mode="r")
+            if first <= k <= last:
+                self.image[k] = np.load(folder / f"image-{k:04d}.npy", mmap_mode="r")
+                self.mask[k] = np.load(folder / f"mask-{k:04d}.npy", mmap_mode="r")
                 self.facts[k] = np.load(path)
 
     def __len__(self) -> int:

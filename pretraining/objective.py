@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from pretraining.images import FACTS, decode
-from pretraining.prompts import ATTRIBUTE_PROMPTS, CLASS_PROMPTS, PAIRS
+from pretraining.prompts import ATTRIBUTE_PROMPTS, CLASS_PROMPTS, PAIRS, pick, real_caption
 from pretraining.tower import encode_images, encode_texts
 from ultraad.simulate import LABELS
 from ultraad.simulate.captions import caption
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = {"caption": 0.5, "class": 1.0, "pair": 0.5, "attribute": 0.7, "dense": 2.0, "dense class": 0.3}
 UNKNOWN_WORD = 0.03  # share of tokens hidden, so that the unknown word means nothing in particular
+ALIKE = [FACTS.index(name) for name in FACTS if name not in ("calcifications", "halo")]
+"""Images that agree in these are positives of each other's captions."""
 
 
 class Sentences:
@@ -35,10 +37,6 @@ class Sentences:
         return slice(len(self.texts) - len(texts), len(self.texts))
 
 
-def _pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
-    return words[int(rng.integers(len(words)))]
-
-
 def objective(
     model: CLIP,
     table: torch.Tensor,
@@ -48,6 +46,8 @@ def objective(
     facts: np.ndarray,
     rng: np.random.Generator,
     *,
+    real: np.ndarray | None = None,
+    grades_only: bool = False,
     bf16: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Losses by name.
@@ -58,8 +58,10 @@ def objective(
         words: Sentences to rows.
         images: (b 3 s s) in 0..1.
         masks: (b s s) in 0..1.
-        facts: (b f), see :data:`pretraining.images.FACTS`.
+        facts: (b f), see :data:`pretraining.images.FACTS`; what is not known (-1) is not taught.
         rng: Chooses wordings.
+        real: bool (b), not simulated; None if none is. Captions are compared within real and within simulated images.
+        grades_only: Real images say nothing about normal against lesion, except in their patches.
         bf16: Run the image tower's blocks in bfloat16; embeddings and losses stay in single precision.
     """
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -71,39 +73,54 @@ def objective(
         label == 0
     )  # a lesion that was cropped away makes neither a lesion nor, for its captions, a normal image
     label = label * visible
+    real = np.zeros(len(facts), np.bool_) if real is None else real
+    domain = torch.from_numpy(real)
 
     said = Sentences()
-    captions = said.add([caption(*decode(row), rng) for row in facts])
-    classes = [said.add([_pick(rng, CLASS_PROMPTS[name]) for name in LABELS]) for _ in range(2)]
+    captions = said.add(
+        [real_caption(row, rng) if r else caption(*decode(row), rng) for row, r in zip(facts, real, strict=True)]
+    )
+    classes = [said.add([pick(rng, CLASS_PROMPTS[name]) for name in LABELS]) for _ in range(2)]
     pairs = [said.add(list(PAIRS[int(rng.integers(len(PAIRS)))])) for _ in range(3)]
-    values = {name: said.add([_pick(rng, w) for w in wordings]) for name, wordings in ATTRIBUTE_PROMPTS.items()}
+    values = {name: said.add([pick(rng, w) for w in wordings]) for name, wordings in ATTRIBUTE_PROMPTS.items()}
     rows = words.rows(said.texts)
     hidden = (torch.from_numpy(rng.random(rows.shape)) < UNKNOWN_WORD) & (rows > 2)
     text = encode_texts(model, table, rows.masked_fill(hidden, 0))
     scale = model.logit_scale.exp()
 
     losses = {}
-    same = torch.from_numpy(
-        (facts[:, None, :7] == facts[None, :, :7]).all(-1)
-    ).float()  # label and the five attributes and family
-    same[torch.outer(label == 0, label == 0)] = 1
-    same = same[usable][:, usable]
+    same = torch.from_numpy((facts[:, None, ALIKE] == facts[None, :, ALIKE]).all(-1))
+    same |= torch.outer(label == 0, label == 0)
+    apart = domain[:, None] != domain[None, :]
+    same, apart = (x[usable][:, usable] for x in (same & ~apart, apart))
     target = same / same.sum(1, keepdim=True)
-    logits = scale * image[usable] @ text[captions][usable].T
+    logits = (scale * image[usable] @ text[captions][usable].T).masked_fill(apart, -1e4)
     losses["caption"] = -0.5 * (
         (target * logits.log_softmax(1)).sum(1).mean() + (target * logits.T.log_softmax(1)).sum(1).mean()
     )
-    losses["class"] = torch.stack([F.cross_entropy(scale * image @ text[c].T, label) for c in classes]).mean()
-    losses["pair"] = torch.stack([F.cross_entropy(scale * image @ text[p].T, (label > 0).long()) for p in pairs]).mean()
+    told = usable if not grades_only else usable & ~domain
+    graded = domain & (label > 0) if grades_only else torch.zeros_like(domain)
+    count = told.sum() + graded.sum()
+    losses["class"] = (
+        torch.stack(
+            [
+                F.cross_entropy(scale * image[told] @ text[c].T, label[told], reduction="sum")
+                + F.cross_entropy(scale * image[graded] @ text[c][1:].T, label[graded] - 1, reduction="sum")
+                for c in classes
+            ]
+        ).mean()
+        / count
+    )
+    losses["pair"] = torch.stack(
+        [F.cross_entropy(scale * image[told] @ text[p].T, (label[told] > 0).long()) for p in pairs]
+    ).mean()
     lesion = torch.nonzero(label > 0).flatten()
-    if len(lesion):
-        per = [
-            F.cross_entropy(
-                scale * image[lesion] @ text[where].T,
-                torch.from_numpy(facts[lesion.numpy(), FACTS.index(name)].astype(np.int64)),
-            )
-            for name, where in values.items()
-        ]
+    per = []
+    for name, where in values.items():
+        value = torch.from_numpy(facts[lesion.numpy(), FACTS.index(name)].astype(np.int64))
+        if bool((value >= 0).any()):
+            per.append(F.cross_entropy(scale * image[lesion] @ text[where].T, value, ignore_index=-1))
+    if per:
         losses["attribute"] = torch.stack(per).mean()
     per = []
     for k, tokens in enumerate(patches):

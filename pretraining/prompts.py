@@ -8,8 +8,19 @@ from __future__ import annotations
 
 from itertools import product
 
-from ultraad.simulate import LEXICON
-from ultraad.simulate.captions import FAMILY_WORDINGS, WORDINGS
+import numpy as np
+
+from pretraining.images import FACTS
+from ultraad.simulate import LABELS, LEXICON
+from ultraad.simulate.captions import (
+    BARE_TEMPLATES,
+    FAMILY_WORDINGS,
+    NORMAL_FINDINGS,
+    NORMAL_TEMPLATES,
+    TEMPLATES,
+    THINGS,
+    WORDINGS,
+)
 
 _VIEWS = (
     "breast ultrasound image",
@@ -128,6 +139,10 @@ ATTRIBUTE_PROMPTS: dict[str, tuple[tuple[str, ...], ...]] = {
     **{name: tuple(WORDINGS[name, value] for value in LEXICON[name]) for name in LEXICON if name != "family"},
     "family": tuple(FAMILY_WORDINGS[value] for value in LEXICON["family"]),
     **{name: (no, WORDINGS[name, "True"]) for name, no in NO_FINDING.items()},
+    "birads": tuple(
+        tuple(shot.format(category) for shot in ("BI-RADS {}", "BI-RADS category {}", "a BI-RADS {} lesion"))
+        for category in ("2", "3", "4", "5")
+    ),
 }
 """Per attribute, per value in lexicon order, its wordings."""
 
@@ -136,3 +151,27 @@ VALIDATION_PAIRS: tuple[tuple[str, str], ...] = (
     ("normal tissue", "abnormal lesion tissue"),
 )
 """The pairs that validation asks with."""
+
+
+def pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
+    """One of the wordings."""
+    return words[int(rng.integers(len(words)))]
+
+
+def real_caption(facts: np.ndarray, rng: np.random.Generator) -> str:
+    """One sentence about a real image, from the little that is known of it.
+
+    Args:
+        facts: (f), see :data:`pretraining.images.FACTS`.
+        rng: Chooses the wording.
+    """
+    value = dict(zip(FACTS, (int(v) for v in facts), strict=True))
+    label = LABELS[value["label"]]
+    if label == "normal":
+        return pick(rng, NORMAL_TEMPLATES).format(findings=pick(rng, NORMAL_FINDINGS))
+    thing = pick(rng, THINGS[label])
+    findings = [pick(rng, FAMILY_WORDINGS[LEXICON["family"][value["family"]]])] if value["family"] >= 0 else []
+    if value["birads"] >= 0 and (not findings or rng.random() < 0.5):
+        findings.append(pick(rng, ATTRIBUTE_PROMPTS["birads"][value["birads"]]))
+    template = pick(rng, BARE_TEMPLATES if rng.random() < 0.15 else TEMPLATES)
+    return template.format(kind=label, thing=thing, findings=" and ".join(findings) or f"a {thing}")

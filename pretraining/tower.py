@@ -81,7 +81,16 @@ def _conv(x: torch.Tensor, conv: nn.Conv2d, norm: nn.Module, *, relu: bool) -> t
     """Convolution with its frozen batch norm folded in on the fly, and ReLU6."""
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     weight = conv.weight * scale[:, None, None, None]
-    x = F.conv2d(x, weight, norm.bias - norm.running_mean * scale, conv.stride, conv.padding, groups=conv.groups)
+    depthwise = conv.groups > 1 and conv.weight.requires_grad  # bfloat16 makes its backward pass four times slower
+    with torch.autocast("cpu", enabled=torch.is_autocast_enabled("cpu") and not depthwise):
+        x = F.conv2d(
+            x.float() if depthwise else x,
+            weight,
+            norm.bias - norm.running_mean * scale,
+            conv.stride,
+            conv.padding,
+            groups=conv.groups,
+        )
     return F.relu6(x, inplace=True) if relu else x
 
 

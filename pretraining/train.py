@@ -1,9 +1,10 @@
-"""Train the embedded backbone on simulated images.
+"""Train the embedded backbone on simulated images, and on real ones.
 
-    python -m pretraining.train IMAGES RUN --minutes 60
+    python -m pretraining.train IMAGES RUN --images 36000
+    python -m pretraining.train IMAGES RUN --images 36000 --real lesion=9 decoy=9 painted=10 window=4
 
-The learning rate is a cosine over wall time, so a run ends after the given time. A run resumes from its last
-checkpoint.
+The learning rate is a cosine over the images seen. A run resumes from its last checkpoint; its images depend on
+the seed and the step alone, so that it ends as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from pretraining.augment import augment
+from pretraining.augment import augment, with_levels_of
 from pretraining.images import Shards
 from pretraining.objective import WEIGHTS, objective
 from pretraining.prompts import ATTRIBUTE_PROMPTS, CLASS_PROMPTS, PAIRS, VALIDATION_PAIRS
+from pretraining.real import Part
 from pretraining.tower import Words, freeze_statistics, new_tower, tokenizer
 from pretraining.validate import KINDS, validate
+from ultraad.backbones._embedded_tower import SIDE
 from ultraad.io.files import sha256
 from ultraad.simulate.captions import (
     BARE_TEMPLATES,
@@ -39,8 +43,8 @@ VALIDATION_SHARD = 900
 SEED = 0
 FROZEN_STAGES = 2  # of the trunk
 WARMUP = 40  # steps
-SIDES = ((0.4, (112, 128)), (0.75, (128, 160)), (1.0, (160, 176)))
-VALIDATION_SIDE = 160
+SIDES = "112,128:0.4 128,160:0.35 160,176:0.25"
+CHECKPOINT = 200  # steps
 
 
 def vocabulary() -> Words:
@@ -138,51 +142,95 @@ class Run:
         self.file.with_suffix(".new").replace(self.file)
 
 
-def side_at(progress: float, rng: np.random.Generator) -> int:
-    """Side of a batch in pixels: small pictures first, which cost half as much, then the size that is used later."""
-    for until, sides in SIDES:
-        if progress < until:
-            return int(rng.choice(sides))
-    return VALIDATION_SIDE
+@dataclass(frozen=True)
+class Recipe:
+    """What a run sees.
+
+    Attributes:
+        images: Images to see.
+        batch: Images of a step.
+        real: How many of them are of each part of BUS-BRA, see :mod:`pretraining.real`; the others are simulated.
+        sides: Stages as (last share of the images, sides in pixels to draw from).
+        style: Share of the simulated images that get the grey levels of a real one.
+        grades_only: See :func:`pretraining.objective.objective`.
+        bf16: Number type of the image tower's blocks.
+    """
+
+    images: int
+    batch: int
+    real: dict[str, int]
+    sides: tuple[tuple[float, tuple[int, ...]], ...]
+    style: float = 0.0
+    grades_only: bool = False
+    bf16: bool = False
 
 
-def train(
-    run: Run,
-    shards: Shards,
-    held_out: Shards,
-    *,
-    start: float,
-    end: float,
-    batch: int,
-    sides: list[int] | None,
-    bf16: bool,
-) -> None:
-    """Step until the clock says ``end`` (both in seconds since the epoch; the cosine runs between them)."""
-    rng = np.random.default_rng([run.seed, run.step])
-    generator = torch.Generator().manual_seed(run.seed + run.step)
-    begun, seen, mean, saved = time.time(), 0, {}, time.time()
+def stages(text: str) -> tuple[tuple[float, tuple[int, ...]], ...]:
+    """Sides by progress, from ``"112,128:0.4 128,160:0.6"``: 112 or 128 pixels for the first 40 % of the images."""
+    out, until = [], 0.0
+    for stage in text.split():
+        sides, share = stage.split(":")
+        until += float(share)
+        out.append((until, tuple(int(side) for side in sides.split(","))))
+    return tuple(out)
+
+
+def batch_of(
+    shards: Shards, parts: dict[str, Part], recipe: Recipe, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Images uint8 (b s s 3), masks (b s s), facts (b f), and which are real (b)."""
+    simulated = recipe.batch - sum(recipe.real.values())
+    taken = [shards.take(rng.choice(len(shards), simulated, replace=False))]
+    taken += [parts[name].take(count, rng) for name, count in recipe.real.items()]
+    images = taken[0][0]
+    for i in np.flatnonzero(rng.random(simulated) < recipe.style):
+        like = parts["lesion"].images
+        images[i] = with_levels_of(images[i], like[int(rng.integers(len(like)))])
+    size = images.shape[1]
+    masks = [mask for _, mask, _ in taken]
+    assert all(mask.shape[1] == size for mask in masks), "simulated and real pictures have one size"
+    return (
+        np.concatenate([image for image, _, _ in taken]),
+        np.concatenate(masks),
+        np.concatenate([facts for _, _, facts in taken]),
+        np.arange(recipe.batch) >= simulated,
+    )
+
+
+def train(run: Run, shards: Shards, held_out: Shards, parts: dict[str, Part], recipe: Recipe) -> None:
+    """Step until the run has seen its images."""
+    begun, seen, mean = time.time(), 0, {}
     freeze_statistics(run.model)
-    while (now := time.time()) < end:
-        progress = (now - start) / (end - start)
+    while run.seen < recipe.images:
+        rng = np.random.default_rng([run.seed, run.step])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**40)))
+        progress = run.seen / recipe.images
         rate = min(1.0, (run.step + 1) / WARMUP) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * progress)))
         for group, base in zip(run.optimizer.param_groups, run.rates, strict=True):
             group["lr"] = float(base * rate)
-        image, mask, facts = shards.take(rng.choice(len(shards), batch, replace=False))
+        image, mask, facts, real = batch_of(shards, parts, recipe, rng)
+        sides = next((sides for until, sides in recipe.sides if progress < until), recipe.sides[-1][1])
         x = torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255
-        x, y = augment(
+        x, y = augment(x, torch.from_numpy(mask).float(), side=int(rng.choice(sides)), generator=generator)
+        losses = objective(
+            run.model,
+            run.table,
+            run.words,
             x,
-            torch.from_numpy(mask).float(),
-            side=int(rng.choice(sides)) if sides else side_at(progress, rng),
-            generator=generator,
+            y,
+            facts,
+            rng,
+            real=real,
+            grades_only=recipe.grades_only,
+            bf16=recipe.bf16,
         )
-        losses = objective(run.model, run.table, run.words, x, y, facts, rng, bf16=bf16)
         run.optimizer.zero_grad(set_to_none=True)
         sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
         torch.nn.utils.clip_grad_norm_(run.parameters, 1.0)
         run.optimizer.step()
         with torch.no_grad():
             run.model.logit_scale.clamp_(max=np.log(100))
-        run.step, run.seen, seen = run.step + 1, run.seen + batch, seen + batch
+        run.step, run.seen, seen = run.step + 1, run.seen + recipe.batch, seen + recipe.batch
         run.update_average()
         for name, loss in losses.items():
             mean[name] = 0.97 * mean.get(name, float(loss.detach())) + 0.03 * float(loss.detach())
@@ -191,30 +239,24 @@ def train(
                 "step": run.step,
                 "seen": run.seen,
                 "images/s": round(seen / (time.time() - begun), 1),
-            }
-            row |= {
                 "rate": round(rate, 3),
                 "scale": round(float(run.model.logit_scale.detach().exp()), 1),
                 **{k: round(v, 3) for k, v in mean.items()},
             }
             report(run, row)
-        if run.step % 100 == 0:
-            shards.refresh()
-        if time.time() - saved > 300:
-            evaluate(run, held_out)
-            saved = time.time()
-    evaluate(run, held_out, count=2000)
+        if run.step % CHECKPOINT == 0:
+            run.save()
+    evaluate(run, held_out)
+    run.save()
 
 
-def evaluate(run: Run, held_out: Shards, *, count: int = 480) -> None:
-    """Validate the average, log it, save."""
+def evaluate(run: Run, held_out: Shards, *, count: int = 1000) -> None:
+    """Validate the average and log it."""
     run.swap()
     data = held_out.take(np.arange(count))
-    metrics = validate(run.model, run.table.detach(), run.words, *data, side=VALIDATION_SIDE)
+    metrics = validate(run.model, run.table.detach(), run.words, *data, side=SIDE)
     run.swap()
-    freeze_statistics(run.model)
     report(run, {"step": run.step, "seen": run.seen, **{k: round(float(v), 4) for k, v in metrics.items()}})
-    run.save()
 
 
 def report(run: Run, row: dict[str, Any]) -> None:
@@ -229,16 +271,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("images", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--images", type=int, default=36_000, dest="count", help="images to see")
+    parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--sides", type=int, nargs="+", help="sides in pixels instead of the built-in schedule")
+    parser.add_argument("--sides", default=SIDES, help="sides in pixels and the share of the images seen at them")
+    parser.add_argument("--real", nargs="*", default=[], help="real images of each kind in a batch: lesion=8 painted=8")
+    parser.add_argument("--style", type=float, default=0.0, help="share of simulated images with real grey levels")
+    parser.add_argument("--grades-only", action="store_true", help="real images never teach normal against lesion")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=SEED, help="of weights and of the order of images")
     parser.add_argument("--start", type=Path, help="exported weights to go on from, instead of ImageNet's trunk alone")
     parser.add_argument("--frozen-stages", type=int, default=FROZEN_STAGES, help="of the trunk's five, from the stem")
     parser.add_argument("--bf16", action="store_true", help="image tower in bfloat16, where the processor has it")
     options = parser.parse_args()
+    real = {name: int(count) for name, count in (item.split("=") for item in options.real)}
     torch.set_num_threads(options.threads)
     run = Run(
         options.folder,
@@ -247,21 +293,19 @@ def main() -> None:
         frozen_stages=options.frozen_stages,
         start=options.start,
     )
-    clock = options.folder / "clock.json"  # start and end stay what they were when a run is continued
-    if not clock.exists():
-        clock.write_text(json.dumps([time.time(), time.time() + 60 * options.minutes]))
-    start, end = json.loads(clock.read_text())
-    held_out = Shards(options.images, first=VALIDATION_SHARD, last=VALIDATION_SHARD)
-    train(
-        run,
-        Shards(options.images),
-        held_out,
-        start=start,
-        end=end,
+    recipe = Recipe(
+        images=options.count,
         batch=options.batch,
-        sides=options.sides,
+        real=real,
+        sides=stages(options.sides),
+        style=options.style,
+        grades_only=options.grades_only,
         bf16=options.bf16,
     )
+    (options.folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
+    shards = Shards(options.images)
+    parts = {name: Part.load(options.images, name) for name in {*real, *(["lesion"] if options.style else [])}}
+    train(run, shards, Shards(options.images, first=VALIDATION_SHARD, last=VALIDATION_SHARD), parts, recipe)
 
 
 if __name__ == "__main__":
