@@ -80,7 +80,9 @@ def painted(samples: list[Sample], folder: Path) -> list[Sample]:
         if made is not None:
             path = folder / sample.image.name
             cv2.imwrite(str(path), made)
-            out.append(replace(sample, id=f"painted/{sample.id}", image=path, masks=(), label="normal", anomalous=False))
+            out.append(
+                replace(sample, id=f"painted/{sample.id}", image=path, masks=(), label="normal", anomalous=False)
+            )
     return out
 
 
@@ -141,9 +143,7 @@ def main() -> None:
                     exclude_groups=excluded,
                 )
                 position = {s.id: i for i, s in enumerate(source.samples)}
-                index = np.array(
-                    [i for i, s in enumerate(test.samples) if setting != "same" or s.group in folds[draw]]
-                )
+                index = np.array([i for i, s in enumerate(test.samples) if setting != "same" or s.group in folds[draw]])
                 method = UltraAD(backbone, UltraADConfig(), classes=CLASSES, normal_class="normal")
                 method.fit(source.batch.select([position[s.id] for s in drawn.samples]), seed=draw)
                 method.config = UltraADConfig.model_validate(ZERO)
@@ -154,12 +154,20 @@ def main() -> None:
                     now = measured(method, test, index)
                     changes[name].append({k: None if v is None else v - zero[k] for k, v in now.items()})
             for name, found in {"zero-shot": zeros, **changes}.items():
-                mean = {k: None if found[0][k] is None else round(float(np.mean([f[k] for f in found])), 2) for k in zero}
+                mean = {
+                    k: None if found[0][k] is None else round(float(np.mean([f[k] for f in found])), 2) for k in zero
+                }
                 rows.append({"setting": setting, "shots": shots, "name": name, **mean})
                 print(json.dumps(rows[-1]), flush=True)
             args.output.write_text(json.dumps(rows, indent=1) + "\n")
     for name in candidates:
-        worst = min((v, r["setting"], r["shots"], k) for r in rows if r["name"] == name for k, v in r.items() if k in zero and v is not None)
+        worst = min(
+            (v, r["setting"], r["shots"], k)
+            for r in rows
+            if r["name"] == name
+            for k, v in r.items()
+            if k in zero and v is not None
+        )
         print(f"{name}: worst change {worst}", flush=True)
 
 

@@ -6,6 +6,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+SHRUNK = 0.3  # share of the images
+SHADOWED = 0.25
+
 
 class _Draw:
     """Random numbers (b 1 1 1), one per image."""
@@ -26,7 +29,10 @@ class _Draw:
 def augment(
     images: torch.Tensor, masks: torch.Tensor, *, side: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Crop, flip, stretch, then change grey map, gain, sharpness, noise and colour.
+    """Crop or shrink, flip, stretch, lose contact, then change grey map, gain, sharpness, noise and colour.
+
+    A shrunk picture is continued by its mirror image, or lies in a black frame: lesions become small, as in images of
+    other depth settings.
 
     Args:
         images: (b 3 h w) in 0..1.
@@ -39,8 +45,9 @@ def augment(
     """
     b, draw = len(images), _Draw(len(images), generator)
     size = torch.where(draw.chance(0.35), torch.ones(()), draw.uniform(0.6, 1.05))
+    size = torch.where(draw.chance(SHRUNK), draw.uniform(1.05, 1.9), size)
     stretch, flip = draw.normal(0.1).exp(), torch.where(draw.chance(0.5), -1.0, 1.0)
-    room = (1 - size).clamp(min=0)
+    room = (1 - size).abs()
     theta = torch.zeros(b, 2, 3)
     theta[:, 0, 0] = (size * flip * stretch).flatten()
     theta[:, 1, 1] = (size / stretch.sqrt()).flatten()
@@ -50,8 +57,31 @@ def augment(
     where = F.affine_grid(theta, [b, 4, side, side], align_corners=False)
     if bool(torch.rand((), generator=generator) < 0.6):  # most batches are grey all through: a third of the work
         images = images[:, 1:2]
-    both = F.grid_sample(torch.cat([images, masks[:, None]], 1), where, mode="bilinear", align_corners=False)
-    return other_machine(both[:, :-1], generator=generator), both[:, -1]
+    beyond = "reflection" if bool(torch.rand((), generator=generator) < 0.6) else "zeros"
+    both = F.grid_sample(
+        torch.cat([images, masks[:, None]], 1), where, mode="bilinear", padding_mode=beyond, align_corners=False
+    )
+    return other_machine(lost_contact(both[:, :-1], generator=generator), generator=generator), both[:, -1]
+
+
+def lost_contact(images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+    """Shadows from the skin down, as a nipple or air under the probe throws them: dark, and no lesion.
+
+    Args:
+        images: (b c s s) in 0..1.
+        generator: Source of randomness.
+
+    Returns:
+        Images (b c s s) in 0..1.
+    """
+    draw, side = _Draw(len(images), generator), images.shape[-1]
+    across, down = torch.linspace(0, 1, side).view(1, 1, 1, -1), torch.linspace(0, 1, side).view(1, 1, -1, 1)
+    centre = draw.uniform(-0.1, 1.1) + draw.uniform(-0.15, 0.15) * down
+    width = draw.uniform(0.02, 0.2) * (1 + draw.uniform(-0.5, 1.0) * down)
+    column = torch.sigmoid((width.clamp(min=0.01) - (across - centre).abs()) / draw.uniform(0.01, 0.05))
+    fading = torch.where(draw.chance(0.5), torch.ones(()), 1 - torch.sigmoid((down - draw.uniform(0.2, 0.9)) / 0.1))
+    depth = torch.where(draw.chance(SHADOWED), draw.uniform(0.4, 0.97), torch.zeros(()))
+    return images * (1 - depth * column * fading)
 
 
 def other_machine(images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:

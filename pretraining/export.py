@@ -2,27 +2,28 @@
 
     python -m pretraining.export IMAGES RUN [RUN ...] -o src/ultraad/backbones/pretrained/embedded.safetensors
 
-Runs that went on from the same weights (``--start``) are averaged, and so, with ``--trunk``, is their trunk with the
-ImageNet weights that it once began as. The result is validated at the side it will be used at; the numbers go into the
-metadata. Matrices and kernels are stored in half precision, vectors in single.
+Runs that went on from the same weights are averaged; ``--share`` averages the result with the weights that they
+started from, ``--trunk`` its trunk with the ImageNet weights that it once began as. The result is validated at the side
+it will be used at; the numbers go into the metadata. Matrices and kernels are stored in half precision, vectors in
+single.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from pretraining.images import SHARD, Shards
 from pretraining.tower import imagenet_trunk
 from pretraining.train import VALIDATION_SHARD, Run
 from pretraining.validate import validate
 from ultraad.backbones._embedded_tower import SIDE, build
+from ultraad.io.files import sha256
 
 VERSION = "2"
 FEW = 240  # of the validation images, for a test that draws them again
@@ -50,15 +51,19 @@ def mean(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     }
 
 
-def toward_imagenet(state: dict[str, torch.Tensor], *, share: float) -> dict[str, torch.Tensor]:
-    """The trunk as ``share`` of itself and the rest of its ImageNet weights (WiSE-FT: Wortsman et al., CVPR 2022)."""
-    first = imagenet_trunk()
+def toward(state: dict[str, torch.Tensor], first: dict[str, torch.Tensor], *, share: float) -> dict[str, torch.Tensor]:
+    """``share`` of the state and the rest of the weights that it started from (WiSE-FT: Wortsman et al., CVPR 2022)."""
     return {
-        name: torch.lerp(first[name.removeprefix(TRUNK)], value, share)
-        if name.startswith(TRUNK) and value.is_floating_point()
-        else value
+        name: torch.lerp(first[name].float(), value, share) if value.is_floating_point() else value
         for name, value in state.items()
     }
+
+
+def toward_imagenet(state: dict[str, torch.Tensor], *, share: float) -> dict[str, torch.Tensor]:
+    """The trunk as ``share`` of itself and the rest of its ImageNet weights."""
+    first = {TRUNK + name: value for name, value in imagenet_trunk().items()}
+    trunk = {name: value for name, value in state.items() if name.startswith(TRUNK)}
+    return state | toward(trunk, first, share=share)
 
 
 def main() -> None:
@@ -66,12 +71,21 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("folders", type=Path, nargs="+", help="of runs; several are averaged")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="the weights that the runs started from, for --share")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the trained weights beside those of --start")
     parser.add_argument("--trunk", type=float, default=1.0, help="share of the trained trunk beside ImageNet's")
     parser.add_argument("--count", type=int, default=1000, help="validation images")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if (options.start is None) != (options.share == 1.0):
+        parser.error("--share needs --start, and the other way round")
     runs = [Run(folder, lr=0.0) for folder in options.folders]
-    state = toward_imagenet(mean([weights_of(run) for run in runs]), share=options.trunk)
+    state = mean([weights_of(run) for run in runs])
+    if options.start is not None:
+        if {sha256(options.start)} != {run.start for run in runs}:
+            parser.error(f"the runs did not start from {options.start}")
+        state = toward(state, load_file(options.start), share=options.share)
+    state = toward_imagenet(state, share=options.trunk)
     model, words = runs[0].model, runs[0].words
     model.load_state_dict(state)
     held_out = Shards(options.images, first=VALIDATION_SHARD, last=VALIDATION_SHARD)
@@ -90,6 +104,7 @@ def main() -> None:
         "recipe": RECIPE,
         "runs": json.dumps([{"seed": run.seed, "steps": run.step, "images_seen": run.seen} for run in runs]),
         "started_from": ", ".join(sorted({run.start or "ImageNet" for run in runs})),
+        "share": str(options.share),
         "trunk_share": str(options.trunk),
         "image_seeds": ", ".join(f"{SHARD * k}..{SHARD * (k + 1) - 1}" for k in sorted(Shards(options.images).facts)),
         "validation_seeds": f"{SHARD * VALIDATION_SHARD}..{SHARD * VALIDATION_SHARD + options.count - 1}",
@@ -105,8 +120,8 @@ def main() -> None:
     new = options.output.with_suffix(".new")
     save_file(tensors, new, metadata=metadata)
     new.replace(options.output)
-    digest = hashlib.sha256(options.output.read_bytes()).hexdigest()
-    print(json.dumps(metadata, indent=1), f"{options.output.stat().st_size / 1e6:.1f} MB sha256 {digest}", sep="\n")
+    size = options.output.stat().st_size / 1e6
+    print(json.dumps(metadata, indent=1), f"{size:.1f} MB sha256 {sha256(options.output)}", sep="\n")
 
 
 if __name__ == "__main__":
