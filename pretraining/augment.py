@@ -6,9 +6,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-SHRUNK = 0.3  # share of the images
-SHADOWED = 0.25
-
 
 class _Draw:
     """Random numbers (b 1 1 1), one per image."""
@@ -27,7 +24,13 @@ class _Draw:
 
 
 def augment(
-    images: torch.Tensor, masks: torch.Tensor, *, side: int, generator: torch.Generator
+    images: torch.Tensor,
+    masks: torch.Tensor,
+    *,
+    side: int,
+    generator: torch.Generator,
+    shrunk: float = 0.0,
+    shadowed: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Crop or shrink, flip, stretch, lose contact, then change grey map, gain, sharpness, noise and colour.
 
@@ -39,13 +42,15 @@ def augment(
         masks: (b h w) in 0..1.
         side: Side of the result.
         generator: Source of randomness.
+        shrunk: Share of the images that become smaller than the frame.
+        shadowed: Share of the images that get a shadow from the skin down.
 
     Returns:
         Images (b 3 side side) and masks (b side side).
     """
     b, draw = len(images), _Draw(len(images), generator)
     size = torch.where(draw.chance(0.35), torch.ones(()), draw.uniform(0.6, 1.05))
-    size = torch.where(draw.chance(SHRUNK), draw.uniform(1.05, 1.9), size)
+    size = torch.where(draw.chance(shrunk), draw.uniform(1.05, 1.9), size)
     stretch, flip = draw.normal(0.1).exp(), torch.where(draw.chance(0.5), -1.0, 1.0)
     room = (1 - size).abs()
     theta = torch.zeros(b, 2, 3)
@@ -61,14 +66,17 @@ def augment(
     both = F.grid_sample(
         torch.cat([images, masks[:, None]], 1), where, mode="bilinear", padding_mode=beyond, align_corners=False
     )
-    return other_machine(lost_contact(both[:, :-1], generator=generator), generator=generator), both[:, -1]
+    return other_machine(lost_contact(both[:, :-1], share=shadowed, generator=generator), generator=generator), both[
+        :, -1
+    ]
 
 
-def lost_contact(images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+def lost_contact(images: torch.Tensor, *, share: float, generator: torch.Generator) -> torch.Tensor:
     """Shadows from the skin down, as a nipple or air under the probe throws them: dark, and no lesion.
 
     Args:
         images: (b c s s) in 0..1.
+        share: Of the images that get a shadow.
         generator: Source of randomness.
 
     Returns:
@@ -80,7 +88,7 @@ def lost_contact(images: torch.Tensor, *, generator: torch.Generator) -> torch.T
     width = draw.uniform(0.02, 0.2) * (1 + draw.uniform(-0.5, 1.0) * down)
     column = torch.sigmoid((width.clamp(min=0.01) - (across - centre).abs()) / draw.uniform(0.01, 0.05))
     fading = torch.where(draw.chance(0.5), torch.ones(()), 1 - torch.sigmoid((down - draw.uniform(0.2, 0.9)) / 0.1))
-    depth = torch.where(draw.chance(SHADOWED), draw.uniform(0.4, 0.97), torch.zeros(()))
+    depth = torch.where(draw.chance(share), draw.uniform(0.4, 0.97), torch.zeros(()))
     return images * (1 - depth * column * fading)
 
 

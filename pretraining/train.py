@@ -152,6 +152,8 @@ class Recipe:
         real: How many of them are of each part of BUS-BRA, see :mod:`pretraining.real`; the others are simulated.
         sides: Stages as (last share of the images, sides in pixels to draw from).
         style: Share of the simulated images that get the grey levels of a real one.
+        shrunk: See :func:`pretraining.augment.augment`.
+        shadowed: See there.
         grades_only: See :func:`pretraining.objective.objective`.
         bf16: Number type of the image tower's blocks.
     """
@@ -161,6 +163,8 @@ class Recipe:
     real: dict[str, int]
     sides: tuple[tuple[float, tuple[int, ...]], ...]
     style: float = 0.0
+    shrunk: float = 0.0
+    shadowed: float = 0.0
     grades_only: bool = False
     bf16: bool = False
 
@@ -211,7 +215,14 @@ def train(run: Run, shards: Shards, held_out: Shards, parts: dict[str, Part], re
         image, mask, facts, real = batch_of(shards, parts, recipe, rng)
         sides = next((sides for until, sides in recipe.sides if progress < until), recipe.sides[-1][1])
         x = torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255
-        x, y = augment(x, torch.from_numpy(mask).float(), side=int(rng.choice(sides)), generator=generator)
+        x, y = augment(
+            x,
+            torch.from_numpy(mask).float(),
+            side=int(rng.choice(sides)),
+            generator=generator,
+            shrunk=recipe.shrunk,
+            shadowed=recipe.shadowed,
+        )
         losses = objective(
             run.model,
             run.table,
@@ -277,6 +288,8 @@ def main() -> None:
     parser.add_argument("--sides", default=SIDES, help="sides in pixels and the share of the images seen at them")
     parser.add_argument("--real", nargs="*", default=[], help="real images of each kind in a batch: lesion=8 painted=8")
     parser.add_argument("--style", type=float, default=0.0, help="share of simulated images with real grey levels")
+    parser.add_argument("--shrunk", type=float, default=0.0, help="share of images made smaller, for small lesions")
+    parser.add_argument("--shadowed", type=float, default=0.0, help="share of images with a shadow from the skin")
     parser.add_argument("--grades-only", action="store_true", help="real images never teach normal against lesion")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=SEED, help="of weights and of the order of images")
@@ -299,6 +312,8 @@ def main() -> None:
         real=real,
         sides=stages(options.sides),
         style=options.style,
+        shrunk=options.shrunk,
+        shadowed=options.shadowed,
         grades_only=options.grades_only,
         bf16=options.bf16,
     )

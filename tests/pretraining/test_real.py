@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pretraining.augment import with_levels_of
+from pretraining.augment import augment, lost_contact, with_levels_of
 from pretraining.images import FACTS
 from pretraining.objective import objective
 from pretraining.prompts import real_caption
@@ -179,3 +179,24 @@ def test_grades_only_never_tells_normal_from_lesion_on_real_images(model):
     told = losses(model, words, both, real=real)
     assert float(alone["pair"]) != pytest.approx(float(told["pair"]), abs=1e-6)
     assert float(alone["class"]) != pytest.approx(float(told["class"]), abs=1e-6)
+
+
+def test_shrunk_images_keep_their_masks_and_have_smaller_lesions():
+    images, masks = torch.full((24, 3, 96, 96), 0.2), torch.zeros(24, 96, 96)
+    masks[:, 40:56, 40:56] = 1
+    images[:, :, 40:56, 40:56] = 0.8
+    plain, small = (
+        augment(images, masks, side=96, generator=torch.Generator().manual_seed(0), shrunk=share) for share in (0, 1)
+    )
+    assert float(small[1].sum()) < 0.7 * float(plain[1].sum())
+    for image, mask in zip(small[0].mean(1), small[1], strict=True):
+        assert image[mask > 0.9].mean() > image[mask < 0.1].mean() + 0.2
+
+
+def test_lost_contact_only_darkens():
+    images = torch.full((32, 1, 64, 64), 0.5)
+    dark = lost_contact(images, share=1.0, generator=torch.Generator().manual_seed(0))
+    assert bool((dark <= images).all())
+    assert float(dark.min()) < 0.1
+    assert float((dark < 0.25).float().mean()) < 0.4
+    torch.testing.assert_close(lost_contact(images, share=0.0, generator=torch.Generator().manual_seed(0)), images)
