@@ -36,8 +36,12 @@ from ultraad.io import read_image, read_mask
 from ultraad.methods.ultraad import UltraAD, UltraADConfig
 from ultraad.types import Batch, Features, Sample
 
-ZERO: dict = {"prior": {"map": 0.0, "cls": 0.0}}
-CANDIDATES: dict[str, dict] = {"default": {}, "shots alone": {"prior": {"map": 1.0, "cls": 1.0}}}
+ZERO: dict = {"prior": {"map": 0.0, "cls": 0.0, "grade": 0.0}}
+CANDIDATES: dict[str, dict] = {
+    "default": {},
+    "one share": {"prior": {"grade": "cls"}},
+    "shots alone": {"prior": {"map": 1.0, "cls": 1.0, "grade": 1.0}},
+}
 SHOTS = (1, 2, 4, 8, 16)
 
 
@@ -112,7 +116,7 @@ def main() -> None:
     parser.add_argument("uclm", type=Path)
     parser.add_argument("bus_bra", type=Path)
     parser.add_argument("--weights", default="embedded", help="file of pretraining.export")
-    parser.add_argument("--size", type=int, default=160, help="input side in pixels")
+    parser.add_argument("--size", type=int, default=192, help="input side in pixels")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--shots", type=int, nargs="+", default=SHOTS)
     parser.add_argument("--settings", nargs="+", default=("same", "other", "back"))

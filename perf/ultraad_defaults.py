@@ -32,20 +32,20 @@ from ultraad.rng import seeded
 CLASSES = ("normal", "benign", "malignant")
 TWINS = {"CHCO": "CHVI"}  # these two patients of BUS-UCLM share four byte-identical files (docs/data-check.md)
 AFTER_FIT = {"prior", "post", "bin"}  # sections that do not affect fit, so one fit serves all their candidates
-FULL = {"prior": {"map": 1.0, "cls": 1.0}}
+FULL = {"prior": {"map": 1.0, "cls": 1.0, "grade": "cls"}}
 
 # name -> options. "zero-shot" is the same for every shot count.
 CANDIDATES: dict[str, dict] = {
-    "zero-shot": {"prior": {"map": 0.0, "cls": 0.0}, "train": {"epochs": 0, "views": 1}},
+    "zero-shot": {"prior": {"map": 0.0, "cls": 0.0, "grade": "cls"}, "train": {"epochs": 0, "views": 1}},
     "default": {},
     "paper": {"preset": "paper", "train": {"views": 4}},
     "shots alone": FULL,
     **{
-        f"prior {m}/{c}": {"prior": {"map": m, "cls": c}}
+        f"prior {m}/{c}": {"prior": {"map": m, "cls": c, "grade": "cls"}}
         for m, c in itertools.product((0.25, 0.5, 0.75), (0.1, 0.25, 0.5))
     },
     **{f"map {m}": {"prior": {"map": m}} for m in (0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0)},
-    **{f"classes {c}": {"prior": {"cls": c}} for c in (0.1, 0.25, 0.5, 0.75, 1.0)},
+    **{f"classes {c}": {"prior": {"cls": c, "grade": "cls"}} for c in (0.1, 0.25, 0.5, 0.75, 1.0)},
     "lr 1e-4": {"train": {"lr": 1e-4}},
     "lr 3e-4": {"train": {"lr": 3e-4}},
     "lr 3e-3": {"train": {"lr": 3e-3}},

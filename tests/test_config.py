@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ultraad.config import dump, options, parse_assignments, read_yaml, resolve
+from ultraad.config import completed, dump, options, parse_assignments, read_yaml, resolve
 from ultraad.errors import ConfigError
 
 
@@ -181,3 +181,9 @@ def test_options_say_in_words_what_they_may_be() -> None:
         "bank": ("score | none", ""),
         "any": ("dict", ""),
     }
+
+
+def test_a_saved_model_goes_on_as_before_there_was_an_option() -> None:
+    saved = {"prior": {"map": 0.5}, "seed": 1}
+    assert completed(saved, {"prior.grade": "cls", "prior.map": 1.0}) == {**saved, "prior.grade": "cls"}
+    assert completed(saved, {}) == saved

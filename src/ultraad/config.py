@@ -99,6 +99,25 @@ def resolve(model: type[M], given: Mapping[str, Any] | None = None, *, where: st
         raise ConfigError(explain(e, where=where, known=known)) from e
 
 
+def completed(options: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested options of a saved model with values for those that came later.
+
+    Args:
+        options: As :func:`dump` gave them.
+        earlier: {dotted key: what models did before there was this option}.
+    """
+
+    def recorded(key: str) -> bool:
+        place: Any = options
+        for part in key.split("."):
+            if not isinstance(place, Mapping) or part not in place:
+                return False
+            place = place[part]
+        return True
+
+    return {**options, **{key: value for key, value in earlier.items() if not recorded(key)}}
+
+
 def dump(model: BaseModel) -> dict[str, Any]:
     """The resolved options as plain JSON types, nested, as they are stored with every result."""
     return model.model_dump(mode="json")

@@ -59,7 +59,12 @@ def test_1_shapes(backbone):
 
 
 def test_2_without_mininet_and_memory_it_is_zero_shot_clip(backbone):
-    options = {"mininet": {"ratio": 0.0}, "memory": {"keys": "frozen"}, "cls": {"alpha": 0.0}, "prior": {"cls": 1.0}}
+    options = {
+        "mininet": {"ratio": 0.0},
+        "memory": {"keys": "frozen"},
+        "cls": {"alpha": 0.0},
+        "prior": {"cls": 1.0, "grade": "cls"},
+    }
     method = fitted(backbone, **options, post={"refine": "off"})
     f0 = backbone.encode_image(make_batch(backbone, seed=5).images).image
     with torch.no_grad():
@@ -69,7 +74,7 @@ def test_2_without_mininet_and_memory_it_is_zero_shot_clip(backbone):
 
 
 def test_2_with_memory_it_is_tip_adapter(backbone):
-    options = {"mininet": {"ratio": 0.0}, "memory": {"keys": "frozen"}, "prior": {"cls": 1.0}}
+    options = {"mininet": {"ratio": 0.0}, "memory": {"keys": "frozen"}, "prior": {"cls": 1.0, "grade": "cls"}}
     method = fitted(backbone, **options)
     f0 = backbone.encode_image(make_batch(backbone, seed=5).images).image
     q, text, keys = unit(f0), method.text, method.keys
@@ -216,7 +221,7 @@ def test_8_refinement_keeps_probabilities_and_follows_the_map():
 @pytest.mark.parametrize("told", [True, False])
 def test_a_map_trained_with_masks_refines_classes_and_score(tiny, told):
     support = make_batch(tiny)
-    method = fitted(tiny, replace(support, mask_known=support.mask_known & told), prior={"cls": 0.25})
+    method = fitted(tiny, replace(support, mask_known=support.mask_known & told), prior={"cls": 0.25, "grade": "cls"})
     f = tiny.encode_image(make_batch(tiny, seed=9).images, layers=method.layers)
     with torch.no_grad():
         out = method.score_features(f)
@@ -267,7 +272,7 @@ def test_11_overfits_six_images(tiny):
     batch = make_batch(tiny)
     options = {
         "train": {"epochs": 100, "views": 1, "lr_pif": 1e-3},
-        "prior": {"map": 1.0, "cls": 1.0},
+        "prior": {"map": 1.0, "cls": 1.0, "grade": "cls"},
         "post": {"sigma": 0.0},
     }
     method = fitted(tiny, batch, **options)
@@ -300,8 +305,8 @@ def test_no_shots_and_no_epochs_are_the_zero_shot_model(backbone):
 
 
 def test_prior_zero_ignores_the_shots(tiny):
-    a = fitted(tiny, prior={"map": 0.0, "cls": 0.0})
-    b = fitted(tiny, make_batch(tiny, seed=77), prior={"map": 0.0, "cls": 0.0})
+    a = fitted(tiny, prior={"map": 0.0, "cls": 0.0, "grade": "cls"})
+    b = fitted(tiny, make_batch(tiny, seed=77), prior={"map": 0.0, "cls": 0.0, "grade": "cls"})
     x = make_batch(tiny, seed=9).images
     with torch.no_grad():
         assert torch.equal(a.score(x).map, b.score(x).map)
@@ -313,11 +318,15 @@ def test_more_shots_get_more_weight(tiny, masks):
     support, x = make_batch(tiny), make_batch(tiny, seed=9).images  # two of each of three classes
     known = support.mask_known & ((support.labels == 0) | (torch.cumsum(support.labels > 0, 0) <= masks))
     support = replace(support, mask_known=known)
-    assert UltraADConfig().prior.model_dump() == {"map": "shots", "cls": "shots"}
-    of_map, of_classes = masks / 2 / (masks / 2 + 2), 2 / (2 + 8)
+    assert UltraADConfig().prior.model_dump() == {"map": "shots", "cls": "shots", "grade": "shots"}
+    of_map, of_normal, of_grade = masks / 2 / (masks / 2 + 2), 2 / (2 + 8), 2 / (2 + 128)
     ours, same, other = (
         fitted(tiny, support, prior=prior)
-        for prior in ({}, {"map": of_map, "cls": of_classes}, {"map": of_map / 2, "cls": 2 * of_classes})
+        for prior in (
+            {},
+            {"map": of_map, "cls": of_normal, "grade": of_grade},
+            {"map": of_map / 2, "cls": 2 * of_normal, "grade": of_grade},
+        )
     )
     with torch.no_grad():
         got, want, unlike = (method.score(x) for method in (ours, same, other))
@@ -406,7 +415,7 @@ def default_scores():
 
 def run(backbone, x, options):
     train = {"epochs": 2, "views": 2, "batch_size": 3, **options.get("train", {})}
-    method = build(backbone, **{"prior": {"map": 1.0, "cls": 1.0}, **options, "train": train})
+    method = build(backbone, **{"prior": {"map": 1.0, "cls": 1.0, "grade": "cls"}, **options, "train": train})
     method.fit(make_batch(backbone), seed=0)
     with torch.no_grad():
         return method, method.score(x)
@@ -492,7 +501,7 @@ def test_normal_images_alone_are_refused_in_words(tiny):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("prior", [{}, {"prior": {"cls": 1.0, "map": 1.0}}])
+@pytest.mark.parametrize("prior", [{}, {"prior": {"cls": 1.0, "map": 1.0, "grade": "cls"}}])
 def test_with_lesions_alone_the_texts_say_normal_and_the_shots_say_which_lesion(tiny, prior):
     method, zero = build(tiny, **prior), build(tiny)
     method.fit(lesions(tiny), seed=0)
@@ -504,7 +513,7 @@ def test_with_lesions_alone_the_texts_say_normal_and_the_shots_say_which_lesion(
     torch.testing.assert_close(p[:, 0], p0[:, 0])
     f0 = tiny.encode_image(x).image
     own, start = method._class_logits(method._class_token(f0)), zero.zero_shot.class_logits(f0)
-    w = 1.0 if prior else 2 / (2 + 8)  # two images of each class that has any
+    w = 1.0 if prior else 2 / (2 + 128)  # two images of each class that has any
     among = ((1 - w) * start + w * own)[:, 1:].softmax(-1)
     torch.testing.assert_close(p[:, 1:] / p[:, 1:].sum(1, keepdim=True), among)
     assert not torch.allclose(among, start[:, 1:].softmax(-1))
@@ -575,3 +584,16 @@ def test_fit_encodes_each_view_once_and_folds_reuse_them(monkeypatch):
 def test_heads_must_divide(tiny):
     with pytest.raises(ConfigError, match=r"pif.heads=5 does not divide 32"):
         build(tiny, pif={"heads": 5})
+
+
+def test_shots_and_texts_have_a_share_each_in_detection_and_in_grading(tiny):
+    """With all of one share and none of the other, p(normal) and p(class | lesion) come from different models."""
+    batch = make_batch(tiny)
+    adapted, texts, mixed = (
+        fitted(tiny, batch, prior={"map": 0.0, "cls": cls, "grade": grade}).score(batch.images).logits.softmax(-1)
+        for cls, grade in ((1.0, 1.0), (0.0, 0.0), (1.0, 0.0))
+    )
+    torch.testing.assert_close(mixed[:, 0], adapted[:, 0])
+    among = [p[:, 1:] / p[:, 1:].sum(1, keepdim=True) for p in (mixed, texts, adapted)]
+    torch.testing.assert_close(among[0], among[1])
+    assert not torch.allclose(among[0], among[2], atol=1e-3)

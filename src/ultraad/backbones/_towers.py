@@ -36,8 +36,8 @@ class Tower:
 
 TOWERS: Mapping[str, Tower] = {
     "embedded": Tower(
-        "embedded-simulated",
-        "CLIP for breast ultrasound, in the package: 10 million values, 160 px, trained on simulated images only.",
+        "embedded",
+        "CLIP for breast ultrasound, in the package: 10 million values, 192 px, trained on simulations and BUS-BRA.",
     ),
     "embedded-simulated": Tower(
         "embedded-simulated",

@@ -24,6 +24,8 @@ class MethodConfig(BaseModel):
     """Base of all method options: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    earlier: ClassVar[Mapping[str, Any]] = {}
+    """{dotted option: what models did before there was this option}; a saved model without it goes on like that."""
 
 
 @dataclass(frozen=True, slots=True)

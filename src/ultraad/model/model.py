@@ -23,7 +23,7 @@ from ultraad import methods
 from ultraad.backbones import load_backbone
 from ultraad.backbones._door import Backbone, DTypeChoice
 from ultraad.backbones._towers import TOWERS
-from ultraad.config import dump, resolve
+from ultraad.config import completed, dump, resolve
 from ultraad.data.loader import input_batch
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.support import Fingerprint
@@ -221,7 +221,8 @@ def load(
     saved = parts.description
     used = _backbone_of(saved.backbone, folder, device=device, dtype=dtype, backbone=backbone)
     chosen = methods.get(saved.method)
-    options = resolve(chosen.Config, saved.options, where=f"options in {folder / bundle.CONFIG}")
+    recorded = completed(saved.options, chosen.Config.earlier)
+    options = resolve(chosen.Config, recorded, where=f"options in {folder / bundle.CONFIG}")
     with Caught() as caught:
         method = chosen(used, options, classes=saved.classes, normal_class=saved.normal_class)
         method.load_state_dict(parts.state)

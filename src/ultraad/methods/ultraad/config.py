@@ -6,7 +6,8 @@ with the measurements behind our choices.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -172,7 +173,7 @@ class BinaryConfig(MethodConfig):
     )
 
 
-MAP_WORTH, CLASS_WORTH = 2, 8  # the zero-shot model weighs as much as this many images per class (measured)
+MAP_WORTH, CLASS_WORTH, GRADE_WORTH = 2, 8, 128  # images per class that zero-shot counts as (measured)
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
@@ -181,7 +182,8 @@ class PriorConfig(MethodConfig):
     """Weight w of the adapted model against zero-shot: log-odds are (1 - w) zero-shot + w adapted (ours).
 
     ``shots``: w = k / (k + z), k the mean number of images per class; the zero-shot model counts as z images. z was
-    measured (docs/ultraad.md, seventh round).
+    measured (docs/ultraad.md, seventh and tenth round). Shots of one scanner teach little about grades on another, so
+    zero-shot counts for more in p(class | lesion) than in p(normal).
     """
 
     map: Weight | Literal["shots"] = Field(
@@ -190,7 +192,11 @@ class PriorConfig(MethodConfig):
     )
     cls: Weight | Literal["shots"] = Field(
         "shots",
-        description=f"w of the classes; 0: zero-shot, 1: paper, 'shots': k / (k + {CLASS_WORTH}), k images per class",
+        description=f"w of p(normal); 0: zero-shot, 1: paper, 'shots': k / (k + {CLASS_WORTH}), k images per class",
+    )
+    grade: Weight | Literal["shots", "cls"] = Field(
+        "shots",
+        description=f"w of p(class | lesion); 0: zero-shot, 1: paper, 'shots': k / (k + {GRADE_WORTH}); or 'cls'",
     )
 
 
@@ -222,7 +228,7 @@ PAPER: dict[str, Any] = {
     "score": {"tau": 0.01},
     "loss": {"layer_reduce": "sum", "upsample": 0, "dice_skip_empty": False},
     "post": {"sigma": 0.0},
-    "prior": {"map": 1.0, "cls": 1.0},
+    "prior": {"map": 1.0, "cls": 1.0, "grade": 1.0},
     "train": {"lr": 1e-3, "views": 10},
 }
 """The most literal reading of the paper."""
@@ -231,6 +237,7 @@ PAPER: dict[str, Any] = {
 class UltraADConfig(MethodConfig):
     """All options of UltraAD; ``preset=paper`` changes many at once, and single options still win over it."""
 
+    earlier: ClassVar[Mapping[str, Any]] = {"prior.grade": "cls"}
     preset: Literal["default", "paper"] = Field("default", description="'paper' is the most literal reading")
     layers: tuple[int, ...] | None = Field(None, description="A13: tapped layers, 1-based; None: quarters of the tower")
     texts: TextBank | None = Field(None, description="text bank; None: breast ultrasound")

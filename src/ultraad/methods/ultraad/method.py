@@ -23,7 +23,7 @@ from torch import nn
 
 from ultraad.errors import ConfigError
 from ultraad.methods import Holding, Method, MethodInfo, Needs
-from ultraad.methods.ultraad.config import CLASS_WORTH, MAP_WORTH, BinaryConfig, UltraADConfig
+from ultraad.methods.ultraad.config import CLASS_WORTH, GRADE_WORTH, MAP_WORTH, BinaryConfig, UltraADConfig
 from ultraad.methods.ultraad.readout import image_score, pixel_map, prior_weight, refine
 from ultraad.methods.ultraad.zero_shot import ZeroShot
 from ultraad.nn.blocks import MiniNet, PatchFusion
@@ -377,18 +377,18 @@ class UltraAD(Method):
         return 1 / tau if isinstance(tau, float) else self.backbone.logit_scale
 
     def _mixed_class_logits(self, f0: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities (b c): adapted, refined by a trained map, averaged with zero-shot by ``prior.cls``."""
-        taught = len(self.classes) - (0 if self.normal_seen else 1)
-        w = prior_weight(self.config.prior.cls, len(self.keys) / taught, CLASS_WORTH)
+        """Log-probabilities (b c) from p(normal), refined by a trained map, and p(class | lesion); see ``prior``."""
+        prior, i = self.config.prior, self.normal_index
+        shots = len(self.keys) / (len(self.classes) - (0 if self.normal_seen else 1))
         zero = self.zero_shot.class_logits(f0)
-        if w == 0:
+        if not shots:
             return zero.log_softmax(-1)
-        own = self._class_logits(self._class_token(f0))
-        if not self.normal_seen:  # the texts alone say whether there is a lesion; neither shots nor map do
-            return beside_texts(torch.lerp(zero, own, w), zero, normal_index=self.normal_index)
-        if self.lesion_masks:
-            own = refine(own, a, normal_index=self.normal_index, post=self.config.post)
-        return ((1 - w) * zero + w * own).log_softmax(-1)
+        own, w = self._class_logits(self._class_token(f0)), prior_weight(prior.cls, shots, CLASS_WORTH)
+        graded = torch.lerp(zero, own, w if prior.grade == "cls" else prior_weight(prior.grade, shots, GRADE_WORTH))
+        if self.normal_seen:  # else the texts alone say whether there is a lesion
+            refined = refine(own, a, normal_index=i, post=self.config.post) if self.lesion_masks else own
+            zero = torch.lerp(zero, refined, w)
+        return beside_texts(graded, zero, normal_index=i)
 
     def _binary(self, cls: torch.Tensor, a: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
         """Image-level score (b,) in [0, 1] from 1 - p(normal) and the statistic of the map, (b,) each."""
