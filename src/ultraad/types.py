@@ -58,8 +58,10 @@ class Sample:
         site: Hospital; None if unknown.
         device: Scanner; None if unknown.
         tags: Facts that evaluation can filter by, e.g. ``"doppler"``, ``"marks"``, ``"combined"``.
+        depth: Bits that the 16-bit pictures of its set use (:func:`ultraad.io.set_depth`); None if they have 8 bits.
         mask_aligned: False if the masks are known not to fit this image's pixel grid; such a sample is never used for
             mask supervision or pixel metrics.
+        resize_masks: True if masks of another size but the same aspect are resized.
 
     Example:
         >>> import ultraad
@@ -81,7 +83,9 @@ class Sample:
     site: str | None = None
     device: str | None = None
     tags: frozenset[str] = frozenset()
+    depth: int | None = None
     mask_aligned: bool = True
+    resize_masks: bool = False
 
 
 _GRADE = re.compile(r"(bi|ti|li|o)[\s_-]?rads", re.IGNORECASE)

@@ -86,6 +86,18 @@ def test_report_is_data_and_text(bus_uclm_dir):
     )
 
 
+def test_images_without_a_layout_are_checked_without_classes(tmp_path):
+    for n in range(3):
+        helpers.save(tmp_path / f"{n}.png", helpers.picture(n, lesion=False, size=(160, 200))[0])
+    helpers.save(tmp_path / "again.png", resave(tmp_path / "1.png"))
+    report = audit(tmp_path)
+    assert (report.layout, report.images, list(report.classes)) == ("none", 4, ["(no class)"])
+    assert found(report)["near_duplicate_patient_unknown"].items[0].startswith(("1.png ~ again.png", "again.png ~"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no known layout"):
+        audit(tmp_path / "empty")
+
+
 def test_progress_counts_every_image(busi_dir):
     seen: list[tuple[int, int]] = []
     audit(busi_dir, progress=lambda done, total: seen.append((done, total)))

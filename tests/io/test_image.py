@@ -96,13 +96,13 @@ def test_sixteen_bit_uses_the_depth_not_the_maximum(tmp_path, suffix, top, full)
     np.testing.assert_array_equal(got[..., 1], np.rint(grey.astype(np.float64) / full * 255))
 
 
-def test_sixteen_bit_colour_keeps_the_upper_byte(tmp_path):
+def test_sixteen_bit_colour_is_scaled(tmp_path):
     cv2 = pytest.importorskip("cv2")
     deep = np.random.default_rng(1).integers(0, 65536, (H, W, 3), dtype=np.uint16)
     for suffix in ("png", "tif"):
         path = tmp_path / f"deep.{suffix}"
         assert cv2.imwrite(str(path), deep[..., ::-1])
-        np.testing.assert_array_equal(read_image(path), deep >> 8)
+        np.testing.assert_array_equal(read_image(path), np.rint(deep * (255 / 65535)).astype(np.uint8))
 
 
 def test_float_tiff(tmp_path):

@@ -137,6 +137,24 @@ def test_windows_in_functional_groups(path, grey, groups):
         np.testing.assert_array_equal(read_image(path, frame=frame), read_image(plain))
 
 
+def test_one_frame_leaves_nothing_to_the_next(path, grey):
+    window = Dataset()
+    window.WindowCenter, window.WindowWidth = 60, 100
+    narrow, plain = Dataset(), Dataset()
+    narrow.FrameVOILUTSequence = Sequence([window])
+    wide = {"WindowCenter": 128, "WindowWidth": 256, "RescaleSlope": "0"}
+    cine = make(np.stack([grey, grey]), "MONOCHROME2", **wide)
+    cine.PerFrameFunctionalGroupsSequence = Sequence([narrow, plain])
+    save(path, cine)
+    alone = [read_image(save(path.with_name("alone.dcm"), cine), frame=1)]
+    read_image(path, frame=0)
+    for _ in range(2):
+        np.testing.assert_array_equal(read_image(path, frame=1), alone[0])
+    deep = save(path.with_name("deep.dcm"), make(grey.astype(np.uint16) * 4, "MONOCHROME2"))
+    for _ in range(2):
+        assert np.abs(read_image(deep, depth=12)[..., 0].astype(int) * 4 - grey).max() <= 4
+
+
 def test_three_samples_of_monochrome_are_read_as_colour(path, grey, caplog):
     colour = np.stack([grey, grey[::-1], grey // 2], axis=-1)
     np.testing.assert_array_equal(read_image(save(path, make(colour, "MONOCHROME2"))), colour)

@@ -314,7 +314,7 @@ def test_every_run_is_told_once_whatever_an_earlier_run_said(tmp_path, grey, cap
 
     for _ in range(2):
         run()
-    assert [record.args[0] for record in caplog.records] == [first, first]
+    assert [record.args[0] for record in caplog.records] == [first, str(second)] * 2, "at its end, of the other files"
     caplog.clear()
     read_image(first)
     read_image(first)

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests import helpers
 from tests.robustness.test_finding import PICTURE, save, words
 from ultraad import scan
 from ultraad.data.audit import audit
+from ultraad.data.samples import samples_of
 from ultraad.io.names import is_nobody
 from ultraad.runs.judge import in_classes
 from ultraad.types import Sample
@@ -50,3 +52,15 @@ def test_classes_match_without_regard_to_case_and_space(tmp_path, caplog):
         found = [s.label for s in in_classes(samples, model)]
     assert found == ["normal", "benign", "benign", "non mass", None]
     assert "Normal as normal, BENIGN  as benign, Non-Mass as non mass" in words(caplog)
+
+
+def test_a_stock_patient_id_of_dicom_is_a_warning_that_counts_the_files(tmp_path, caplog):
+    for n in range(6):
+        helpers.write_dicom(tmp_path / "normal" / f"{n}.dcm", patient="ANONYMOUS", seed=n)
+    assert {s.group for s in scan(tmp_path)} == {None}
+    assert "0.dcm: the PatientID is 'ANONYMOUS', which stands for nobody; the patient is unknown" in words(caplog)
+    assert "1.dcm" in words(caplog)
+    assert "and 2 more, like" in words(caplog)
+    caplog.clear()
+    assert {s.group for s in samples_of([tmp_path])} == {None}
+    assert "which stands for nobody" in words(caplog)

@@ -138,7 +138,8 @@ def test_what_an_evaluation_leaves(model: Model, busi_dir: Path, tmp_path: Path)
     assert {r.label for r in found} == {"normal", "benign", "malignant"}
     assert all(r.mask_known and r.map is None for r in found)
     run = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    assert run["data"] == {"root": str(busi_dir.resolve()), "layout": "busi", "split": None, "images": 12}
+    data = {"root": str(busi_dir.resolve()), "layout": "busi", "split": None, "images": 12, "resize_masks": False}
+    assert run["data"] == data
     assert run["leakage"] == {"checked": True, "leaks": 0, "dropped": 0}
     assert run["images_per_second"] > 0
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))

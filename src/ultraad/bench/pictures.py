@@ -83,7 +83,7 @@ def painted(samples: Sequence[Sample], folder: Path) -> tuple[Sample, ...]:
         try:
             path = folder / f"{content_hash(sample).replace('#', '-')}.png"
             if not path.is_file():
-                write_image(path, paint_overlays(read_image(sample.image, frame=sample.frame)))
+                write_image(path, paint_overlays(read_image(sample.image, frame=sample.frame, depth=sample.depth)))
         except DataError:
             return sample
         return replace(sample, image=path, frame=0)

@@ -37,6 +37,9 @@ def adapt(
         Path | None, typer.Option(help="A second data set with lesion masks, for methods that can train on one.")
     ] = None,
     auxiliary_layout: Layout = "auto",
+    resize_masks: Annotated[
+        bool, typer.Option("--resize-masks", help="Resize masks of --auxiliary of another size but the same aspect.")
+    ] = False,
     method: Annotated[str, typer.Option(help="See 'ultraad methods'.")] = "ultraad",
     backbone: BackboneName = DEFAULT_BACKBONE,
     settings: Settings = None,
@@ -72,6 +75,7 @@ def adapt(
             load_support(support, root=root) if support else None,
             auxiliary=auxiliary,
             auxiliary_layout=auxiliary_layout,
+            resize_masks=resize_masks,
             method=method,
             backbone=backbone,
             options=options,

@@ -10,7 +10,7 @@ import typer
 
 from ultraad.cli.console import progress, say, table
 from ultraad.cli.help import Command, Commands
-from ultraad.cli.options import Layout
+from ultraad.cli.options import Layout, ResizeMasks
 
 app = typer.Typer(
     cls=Commands,
@@ -24,6 +24,7 @@ def check(
     folder: Annotated[Path, typer.Argument(help="Root of the data set.")],
     *,
     layout: Layout = "auto",
+    resize_masks: ResizeMasks = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Find unreadable files, masks that do not fit, duplicates across classes and patients, and label shortcuts.
@@ -35,7 +36,12 @@ def check(
     from ultraad.data.audit import audit
 
     with progress() as tell:
-        report = audit(folder, layout=layout, progress=lambda done, total: tell("check", done, total))
+        report = audit(
+            folder,
+            layout=layout,
+            resize_masks=resize_masks,
+            progress=lambda done, total: tell("check", done, total),
+        )
     if as_json:
         say(json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False))
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_metrics, show_thresholds, warn
-from ultraad.cli.options import BatchSize, Layout, OperatingPoint, PixelThreshold, Seed, Threshold
+from ultraad.cli.options import BatchSize, Layout, OperatingPoint, PixelThreshold, ResizeMasks, Seed, Threshold
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
 
@@ -25,6 +25,7 @@ def evaluate(
         bool,
         typer.Option("--drop-support", help="Leave out the images and patients the model was adapted on."),
     ] = False,
+    resize_masks: ResizeMasks = False,
     threshold: Threshold = None,
     pixel_threshold: PixelThreshold = None,
     operating_point: OperatingPoint = None,
@@ -51,6 +52,7 @@ def evaluate(
                 layout=layout,
                 split=split,
                 leaks="drop" if drop_support else "refuse",
+                resize_masks=resize_masks,
                 threshold=threshold,
                 pixel_threshold=pixel_threshold,
                 operating_point=operating_point,

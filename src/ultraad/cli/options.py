@@ -31,6 +31,9 @@ class Device(str, Enum):  # noqa: UP042
 
 
 Layout = Annotated[str, typer.Option(help="Layout of the data set; see 'ultraad data list'.")]
+ResizeMasks = Annotated[
+    bool, typer.Option("--resize-masks", help="Resize masks of another size but the same aspect to their images.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Devices = Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")]
 BackboneName = Annotated[str, typer.Option(help="See 'ultraad backbones list'.")]

@@ -9,7 +9,7 @@ import typer
 
 from ultraad.cli.console import say, table
 from ultraad.cli.help import Command, Commands
-from ultraad.cli.options import Layout, Names, NormalClass, Seed, split_names
+from ultraad.cli.options import Layout, Names, NormalClass, ResizeMasks, Seed, split_names
 
 if TYPE_CHECKING:
     from ultraad.types import SupportSet
@@ -40,6 +40,7 @@ def draw(
     classes: Names = None,
     normal_class: NormalClass = None,
     split: Annotated[str, typer.Option(help="Published split to draw from; 'all' ignores splits.")] = "train",
+    resize_masks: ResizeMasks = False,
     against: Annotated[
         Path | None, typer.Option(help="Data set for the evaluation: stop if it shares images or patients.")
     ] = None,
@@ -64,6 +65,7 @@ def draw(
         split=None if split == "all" else split,
         classes=split_names(classes) or None,
         normal_class=normal_class,
+        resize_masks=resize_masks,
     )
     if against is not None:
         evaluated = sources.detect(against)

@@ -33,7 +33,7 @@ class AuxiliarySet:
 
 
 @one_run()
-def load_auxiliary(root: Path | str, *, layout: str = "auto") -> AuxiliarySet:
+def load_auxiliary(root: Path | str, *, layout: str = "auto", resize_masks: bool = False) -> AuxiliarySet:
     """Every image of a data set that is known to be normal or abnormal.
 
     Masks that do not fit their image are ignored; such an abnormal image is used for detection only.
@@ -41,12 +41,13 @@ def load_auxiliary(root: Path | str, *, layout: str = "auto") -> AuxiliarySet:
     Args:
         root: Data set in any layout; its class names may differ from those of the support.
         layout: Name of the layout, or ``"auto"``.
+        resize_masks: As in :func:`ultraad.scan`.
 
     Raises:
         DataError: If nothing is found there, or no abnormal image has a usable mask.
     """
     root, layout = sources.locate(root, layout)
-    found = sources.scan(root, layout=layout)
+    found = sources.scan(root, layout=layout, resize_masks=resize_masks)
     known = [s for s in found if s.anomalous is not None]
     misaligned = [s for s in known if s.anomalous and s.masks and not s.mask_aligned]
     usable = [s for s in known if s.anomalous and s.masks and s.mask_aligned]

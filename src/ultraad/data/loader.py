@@ -19,7 +19,7 @@ from PIL import Image
 from ultraad.data.prefetch import prefetch
 from ultraad.data.preprocess import Preprocess
 from ultraad.errors import ConfigError, DataError, first_names
-from ultraad.io import MaskSizeError, read_image, read_mask
+from ultraad.io import MaskSizeError, image_turn, read_image, read_mask
 from ultraad.io.arrays import as_rgb8, content_of, read_content
 from ultraad.io.faults import Faults, one_run
 from ultraad.types import Batch, Geometry, Sample
@@ -84,7 +84,7 @@ def read_any(x: Readable, *, frame: int = 0, depth: int | None = None) -> tuple[
     if content is not None:
         return read_content(content, frame=frame), "bytes"
     if isinstance(x, Sample):
-        return read_image(x.image, frame=x.frame), x.id
+        return read_image(x.image, frame=x.frame, depth=x.depth), x.id
     if isinstance(x, (str, os.PathLike)):
         return read_image(Path(x), frame=frame), str(x)
     return as_rgb8(x, depth=depth), "picture" if isinstance(x, Image.Image) else "array"
@@ -200,18 +200,28 @@ def decode(sample: Sample, *, normal_class: str) -> Decoded:
     Raises:
         DataError: If a file cannot be read.
     """
-    image = read_image(sample.image, frame=sample.frame)
+    image = read_image(sample.image, frame=sample.frame, depth=sample.depth)
     shape = (image.shape[0], image.shape[1])
     mask: NDArray[np.bool_] | None = None
     misaligned = bool(sample.masks) and not sample.mask_aligned
     if sample.masks and not misaligned:
         try:
-            mask = read_mask(sample.masks, shape=shape)
+            mask = lesion_of(sample, shape)
         except MaskSizeError:
             misaligned = True
     elif not sample.masks and _is_anomalous(sample, normal_class) is False:
         mask = np.zeros(shape, dtype=np.bool_)
     return Decoded(sample, image, mask, misaligned)
+
+
+def lesion_of(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The masks of a sample as one, on the pixels of its image of this (height, width).
+
+    Raises:
+        MaskSizeError: If a mask does not fit.
+        DataError: If a mask cannot be read.
+    """
+    return read_mask(sample.masks, shape=shape, turn=image_turn(sample.image), resize=sample.resize_masks)
 
 
 def _is_anomalous(sample: Sample, normal_class: str) -> bool | None:
@@ -263,7 +273,12 @@ def warn_misaligned(ids: Sequence[str]) -> None:
     """Log one warning that names the samples whose masks were refused."""
     if ids:
         named = first_names(ids, _NAMED_IN_WARNING)
-        _log.warning("%d mask(s) do not fit their image's pixel grid and count as unknown: %s", len(ids), named)
+        _log.warning(
+            "%d mask(s) do not fit their image's pixel grid and count as unknown; 'ultraad data check' says whether "
+            "--resize-masks helps: %s",
+            len(ids),
+            named,
+        )
 
 
 def _warn_unknown_labels(labels: set[str | None], classes: Sequence[str]) -> None:

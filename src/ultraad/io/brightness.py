@@ -18,8 +18,7 @@ _HOT_PIXELS = 3  # defective pixels that do not decide about the depth of a pict
 def to_rgb8(picture: Image.Image, *, name: object, least_depth: int = 0) -> NDArray[np.uint8]:
     """Convert any Pillow mode to 8-bit RGB, independent of the picture's own minimum and maximum.
 
-    - 16-bit grey: see :func:`scale_grey`.
-    - 16-bit colour: the upper byte. Float: 0..1 is scaled to 0..255, other values are refused. 1 bit: 0 and 255.
+    - 16-bit grey: see :func:`scale_grey`. Float: 0..1 is scaled to 0..255, other values are refused. 1 bit: 0 and 255.
     - White-is-zero TIFF of any depth: inverted.
     - Transparency: over black, the background of ultrasound.
 
@@ -64,15 +63,24 @@ def _counts_down(picture: Image.Image) -> bool:
     return bool(getattr(picture, "white_is_zero", False)) and int(np.asarray(picture).max()) >= 2**15
 
 
+def deep_to_rgb8(values: NDArray[np.uint16], *, name: object, least_depth: int = 0) -> NDArray[np.uint8]:
+    """16-bit RGB or RGBA (h w c) to 8-bit RGB over black; see :func:`scale_grey`."""
+    rgb, alpha = scale_grey(values[..., :3], name=name, least_depth=least_depth), values[..., 3:]
+    if not alpha.shape[-1]:
+        return rgb
+    opaque = np.rint(alpha * (255.0 / (2 ** grey_depth(alpha) - 1)))
+    return over_black(np.concatenate([rgb, opaque.astype(np.uint8)], axis=-1))
+
+
 def scale_grey(values: NDArray[Any], *, name: object, least_depth: int = 0) -> NDArray[np.uint8]:
-    """Integer grey of unknown depth to 8 bits.
+    """Integers of unknown depth, grey or RGB, to 8 bits.
 
     Scanners store 10, 12 or 14 bits in 16, and most formats do not say so. The depth is the smallest of
     :data:`GREY_DEPTHS` that can represent the brightest pixel; its full range is scaled to 0..255. Up to three
     defective pixels, each more than twice as bright as all others, do not count. A depth below 16 bits is a warning.
 
     Args:
-        values: Integers (h w).
+        values: Integers (h w) or (h w 3).
         name: What a message calls the picture.
         least_depth: Depth in bits of the set that the picture belongs to.
 
@@ -81,7 +89,7 @@ def scale_grey(values: NDArray[Any], *, name: object, least_depth: int = 0) -> N
     """
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= 2**16:
-        msg = f"{name} has grey values {low}..{high}, wanted 0..65535. Export it as 8- or 16-bit grey"
+        msg = f"{name} has values {low}..{high}, wanted 0..65535. Export it as 8- or 16-bit grey"
         raise DataError(msg)
     depth = max(grey_depth(values), least_depth)
     note_depth(depth, name, said=16)

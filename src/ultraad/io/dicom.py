@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
@@ -36,7 +37,7 @@ from ultraad.errors import DataError
 from ultraad.io import dicom_codecs
 from ultraad.io.dicom_frames import check_coded, check_inflated, fragments, pixel_bytes, plausible
 from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, spacing_mm, text_of, value_of
-from ultraad.io.dicom_pixels import to_rgb8
+from ultraad.io.dicom_pixels import is_open_depth, to_rgb8, used_bits
 from ultraad.io.faults import Faults, Remark, keeping_remarks, warn_of
 from ultraad.io.names import is_nobody
 from ultraad.io.raster import MAX_FRAMES, check_size, open_file
@@ -110,7 +111,7 @@ def metadata(path: Path) -> Metadata:
     with _faults(path, "header"):
         return Metadata(
             modality=text_of(ds, "Modality"),
-            patient=_patient(ds),
+            patient=_patient(ds, path),
             frames=parsed.frames,
             size=_size(ds),
             spacing_mm=spacing_mm(ds),
@@ -121,7 +122,7 @@ def metadata(path: Path) -> Metadata:
         )
 
 
-def read_frame(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
+def read_frame(path: Path, *, frame: int = 0, depth: Callable[[], int]) -> NDArray[np.uint8]:
     """Decode one frame without reading the others.
 
     Every frame takes the same time, except in files with compressed frames in several fragments and no offset table:
@@ -130,6 +131,7 @@ def read_frame(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
     Args:
         path: A DICOM file with pixel data.
         frame: 0-based.
+        depth: Gives the bits that the set of this picture uses; asked only if the header leaves it open.
 
     Returns:
         uint8 (h w 3) RGB.
@@ -137,6 +139,25 @@ def read_frame(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
     Raises:
         DataError: If there are no pixels or no such frame, or the encoding is not supported.
     """
+    stored, ds = _stored(path, frame)
+    with _faults(path, "pixel data"):
+        return to_rgb8(stored, ds, path, depth=depth)
+
+
+def frame_depth(path: Path, *, frame: int) -> int:
+    """The bits that the pixels of a frame use, if its header leaves open how many they are; else 0.
+
+    Raises:
+        DataError: As :func:`read_frame`.
+    """
+    if not is_open_depth(_parsed(path).header):
+        return 0
+    stored, ds = _stored(path, frame)
+    return used_bits(stored, ds) or 0
+
+
+def _stored(path: Path, frame: int) -> tuple[NDArray[Any], Dataset]:
+    """(stored values of a frame, its header)."""
     parsed = _parsed(path)
     with _faults(path, "header"):
         size, syntax = _size(parsed.header), _transfer_syntax(parsed.header)
@@ -146,7 +167,7 @@ def read_frame(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
         raise DataError(msg)
     _check_codec(syntax, path, bits=parsed.header.BitsStored)
     with _faults(path, f"pixel data ({_name(syntax)})"):
-        return to_rgb8(_decode(path, parsed, syntax, frame), for_frame(parsed.header, frame, path), path)
+        return _decode(path, parsed, syntax, frame), for_frame(parsed.header, frame, path)
 
 
 def check_decodable(path: Path, *, frames: int) -> None:
@@ -156,10 +177,10 @@ def check_decodable(path: Path, *, frames: int) -> None:
         DataError: If neither can be decoded.
     """
     try:
-        read_frame(path, frame=0)
+        _stored(path, 0)
     except DataError as first:
         try:
-            read_frame(path, frame=frames - 1)
+            _stored(path, frames - 1)
         except DataError:
             raise first from None
 
@@ -347,8 +368,13 @@ def _size(ds: Dataset) -> tuple[int, int]:
     return int(ds.Rows), int(ds.Columns)
 
 
-def _patient(ds: Dataset) -> str | None:
+def _patient(ds: Dataset, path: Path) -> str | None:
     patient = text_of(ds, "PatientID")
-    if patient is None or is_nobody(patient):
+    if patient is None:
+        return None
+    if is_nobody(patient):
+        warn_of(
+            path, f"the PatientID is {patient!r}, which stands for nobody; the patient is unknown", "stock PatientID"
+        )
         return None
     return hashlib.sha256(f"{text_of(ds, 'IssuerOfPatientID') or ''}\n{patient}".encode()).hexdigest()[:16]

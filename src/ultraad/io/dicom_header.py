@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -85,13 +84,14 @@ def complete(ds: Header, path: Path) -> None:
 
 def for_frame(ds: Header, frame: int, path: Path) -> Header:
     """The header with the window and rescale of one frame, from its functional groups, without unusable ones."""
-    ds = copy.copy(ds)
+    ds = ds[:]  # copy.copy would share its elements with the header of the file
     for groups, index in zip(FUNCTIONAL_GROUPS, (0, frame), strict=True):
         group = _item(ds, groups, index)
         for sequence, names in _GROUPED if group is not None else ():
             item = _item(group, sequence, 0)
             for name in names if item is not None else ():
                 if (found := value_of(item, name)) is not None:
+                    _remove(ds, name)  # an element that is there would be changed for all frames
                     setattr(ds, name, found)
     _check_rescale(ds, path)
     _check_window(ds, path)

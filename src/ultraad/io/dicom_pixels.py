@@ -5,6 +5,7 @@ The 8-bit step scales the whole range that the steps can produce, not the minimu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 from ultraad.io.brightness import grey_depth, note_depth
 
 
-def to_rgb8(stored: NDArray[Any], ds: Dataset, path: Path) -> NDArray[np.uint8]:
+def to_rgb8(stored: NDArray[Any], ds: Dataset, path: Path, *, depth: Callable[[], int]) -> NDArray[np.uint8]:
     """One decoded frame as it is shown.
 
     Args:
         stored: (h w) grey or palette indices, or RGB (h w 3).
         ds: The header of this frame.
         path: For messages.
+        depth: Gives the bits that the set of this picture uses; asked only if the header leaves it open.
 
     Returns:
         uint8 (h w 3).
@@ -34,33 +36,50 @@ def to_rgb8(stored: NDArray[Any], ds: Dataset, path: Path) -> NDArray[np.uint8]:
     if photometric == "PALETTE COLOR":
         return _palette_to_rgb8(stored, ds)
     if photometric.startswith("MONOCHROME"):
-        return np.stack([_grey_to_byte(stored, _with_used_bits(stored, ds, path))] * 3, axis=-1)  # (h w 3)
+        grey = _grey_to_byte(stored, _with_used_bits(stored, ds, path, depth))
+        return np.stack([grey] * 3, axis=-1)  # (h w 3)
     if stored.ndim != 3 or stored.shape[-1] != 3:
         msg = f"photometric interpretation {photometric} with {int(ds.SamplesPerPixel)} sample(s) per pixel"
         raise ValueError(msg)
     if stored.dtype == np.uint8:
         return stored
-    top = 2 ** int(_with_used_bits(stored, ds, path).BitsStored) - 1
+    top = 2 ** int(_with_used_bits(stored, ds, path, depth).BitsStored) - 1
     return np.asarray(np.rint(np.minimum(stored * (255.0 / top), 255.0)), dtype=np.uint8)
 
 
-def _with_used_bits(stored: NDArray[Any], ds: Dataset, path: Path) -> Dataset:
-    """The header with the depth that the pixels use, where it says more and no window or table decides.
+def is_open_depth(ds: Dataset) -> bool:
+    """Whether the header leaves open how many bits the pixels use: more than 8, and no window or table decides.
 
-    BitsStored 16 is often only the size of the container. Fewer bits are taken as they are, unless the pixels need just
-    8, which would show them at a sixteenth of the brightness or less.
+    BitsStored 16 is often only the size of the container.
     """
-    said = int(ds.BitsStored)
     decided = ds.get("VOILUTSequence") or ds.get("ModalityLUTSequence") or "WindowWidth" in ds
-    if said not in (12, 14, 16) or decided or stored.dtype.kind not in "iu" or stored.min() < 0:
+    return int(ds.BitsStored) in (12, 14, 16) and not decided and str(ds.PhotometricInterpretation) != "PALETTE COLOR"
+
+
+def used_bits(stored: NDArray[Any], ds: Dataset) -> int | None:
+    """The bits that the pixels use; None if the header does not leave them open."""
+    if not is_open_depth(ds) or stored.dtype.kind not in "iu" or stored.min() < 0:
+        return None
+    return grey_depth(stored)
+
+
+def _with_used_bits(stored: NDArray[Any], ds: Dataset, path: Path, depth: Callable[[], int]) -> Dataset:
+    """The header with the depth that the pixels use.
+
+    Fewer than 16 bits are taken as they are, unless the pixels need just 8, which would show them at a sixteenth of the
+    brightness or less.
+    """
+    own, said = used_bits(stored, ds), int(ds.BitsStored)
+    if own is None:
         return ds
-    used = grey_depth(stored)
+    used = max(own, depth())
     if said < 16 and used > 8:
         return ds
     note_depth(used, path, said=said)
-    if used >= said:
-        return ds
-    ds.BitsStored, ds.PixelRepresentation = used, 0  # the copy of this frame
+    if used < said:
+        ds = ds[:]
+        del ds.BitsStored, ds.PixelRepresentation  # the elements belong to all frames
+        ds.BitsStored, ds.PixelRepresentation = used, 0
     return ds
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, ParamSpec, TextIO, TypeVar
 
 import numpy as np
 
-from ultraad.errors import DataError, one_line
+from ultraad.errors import DataError, first_names, one_line
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _PACKAGES = r"PIL|pydicom|pylibjpeg|openjpeg|numpy|ultraad\.io"  # whose Python warnings are about the file being read
 _MOST_KINDS = 1000  # of warnings remembered
+_NAMED = 3  # files in the warning at the end of a run
 
 # Without a handler of its own, logging would print the errors of these packages to stderr.
 for _package in ("PIL", "pylibjpeg", "openjpeg"):
@@ -81,11 +82,11 @@ class Memory:
     """What one run remembers about its files, so that it makes each kind of remark once.
 
     Attributes:
-        kinds: Of remarks that were made.
+        said: {kind of remark: its text and the files that it is about}.
         depths: {bits of 16-bit pictures: the first file that uses them}.
     """
 
-    kinds: set[str] = field(default_factory=set)
+    said: dict[str, tuple[str, dict[str, None]]] = field(default_factory=dict)
     depths: dict[int, object] = field(default_factory=dict)
 
 
@@ -100,11 +101,18 @@ def memory() -> Memory:
 
 @contextmanager
 def one_run() -> Iterator[None]:
-    """The block, or the function that this decorates, is one run, unless it is part of one."""
+    """The block, or the function that this decorates, is one run, unless it is part of one.
+
+    At its end, each remark that was made about one file is made once about the others.
+    """
+    outermost = _memory.get() is None
     token = _memory.set(memory())
     try:
         yield
     finally:
+        for text, (first, *others) in memory().said.values() if outermost else ():
+            if others:
+                _log.warning("%s, like %s: %s", first_names(others, _NAMED), first, text)
         _memory.reset(token)
 
 
@@ -134,7 +142,9 @@ def keeping_remarks() -> Iterator[list[Remark]]:
 
 
 def warn_of(name: object, text: str, kind: str | None = None) -> None:
-    """Log a remark about a file: the first of each kind in a run as a warning, later ones at debug level.
+    """Log a remark about a file: the first of each kind in a run as a warning, the others at debug level.
+
+    At the end of the run, one more warning names the other files of that kind and says how many they are.
 
     Args:
         name: The file.
@@ -147,10 +157,12 @@ def warn_of(name: object, text: str, kind: str | None = None) -> None:
         return
     text = " ".join(text.split()).rstrip(".")
     kind = kind or re.sub(r"\d+", "0", text)[:100]
-    said = memory().kinds
+    said = memory().said
     first = kind not in said and len(said) < _MOST_KINDS
     if first:
-        said.add(kind)
+        said[kind] = text, {}
+    if kind in said:
+        said[kind][1].setdefault(str(name))
     _log.log(logging.WARNING if first else logging.DEBUG, "%s: %s", name, text)
 
 

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ultraad.errors import DataError
 from ultraad.io import raster
-from ultraad.io.faults import Faults
+from ultraad.io.faults import Faults, warn_of
+
+T = TypeVar("T")
+
+_MOST_READ = 100  # pictures that decide about the depth of a set
+_MOST_SIBLINGS = 50  # files that decide about the depth of a folder
+_SHALLOW = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp"})  # formats of 8 bits
+_PNG_START, _PNG_BITS = b"\x89PNG", 24  # where the header of a PNG says how many bits a sample has
+_DARK = 4  # bits that a picture uses less than others of its set, from which it would look black
 
 
-def read_image(path: str | Path, *, frame: int = 0) -> NDArray[np.uint8]:
+def read_image(path: str | Path, *, frame: int = 0, depth: int | None = None) -> NDArray[np.uint8]:
     """One frame of an image file as 8-bit RGB.
 
-    See :func:`ultraad.io.brightness.to_rgb8` and :func:`ultraad.io.dicom.read_frame` for pixels of more than 8 bits.
+    Pixels of 16 bits are scaled by the depth that they use (:func:`ultraad.io.brightness.scale_grey`), the same for all
+    pictures of a set.
 
     Args:
         path: Any supported file. The format is recognised by the content; the suffix matters only for a DICOM file
             without preamble.
         frame: 0-based frame of a multi-frame DICOM, TIFF or WebP; only this frame is decoded.
+        depth: Bits that the set of this picture uses, from :func:`set_depth`; None takes the largest depth in the file
+            and among the files of its kind in its folder.
 
     Returns:
         uint8 (h w 3), red green blue, upright.
@@ -30,14 +44,91 @@ def read_image(path: str | Path, *, frame: int = 0) -> NDArray[np.uint8]:
             a side, larger than 64 megapixels, or has no such frame.
     """
     path = Path(path)
+
+    def of_set() -> int:
+        return _depth_beside(path) if depth is None else depth
+
     with Faults(f"{path} cannot be read", about=path):
         if is_dicom(path):
             from ultraad.io import dicom
 
-            pixels = dicom.read_frame(path, frame=frame)
+            pixels = dicom.read_frame(path, frame=frame, depth=of_set)
         else:
-            pixels = raster.read_raster(path, frame=frame)
+            pixels = raster.read_raster(path, frame=frame, depth=of_set)
         return _checked(pixels, path)
+
+
+def set_depth(frames: Sequence[tuple[Path, int]]) -> int | None:
+    """The largest depth in bits among the 16-bit pictures of a set, so that dark ones are not shown brighter.
+
+    At most 100 pictures are decoded, spread evenly over the set; those that cannot be read have no say. A picture that
+    uses 4 bits less than the others is a warning.
+
+    Args:
+        frames: (file, 0-based frame) of each picture.
+
+    Returns:
+        None if all pictures have 8 bits.
+    """
+    perhaps = [item for item in frames if _may_be_deep(item[0])]
+    found = [(depth, path) for path, frame in _spread(perhaps, _MOST_READ) if (depth := _depth_of(path, frame))]
+    if not found:
+        return None
+    most, brightest = max(found)
+    for depth, path in found:
+        if depth <= most - _DARK:
+            text = (
+                f"its 16-bit pixels use {depth} bits, those of other pictures {most} ({brightest}); it will look dark"
+            )
+            warn_of(path, text, kind="two depths in one set")
+    return most
+
+
+def _depth_beside(path: Path) -> int:
+    """The largest depth in the frames of a file, and in files with the same suffix in its folder."""
+    stat, folder = path.stat(), path.parent.stat()
+    return max(_file_depth(path, stat.st_mtime_ns), _folder_depth(path.parent, path.suffix, folder.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _file_depth(path: Path, mtime_ns: int) -> int:  # noqa: ARG001 - part of the cache's key
+    frames = count_frames(path)
+    return max(_depth_of(path, frame) for frame in {0, frames // 2, frames - 1})
+
+
+@lru_cache(maxsize=64)
+def _folder_depth(folder: Path, suffix: str, mtime_ns: int) -> int:  # noqa: ARG001 - a folder with new files is another
+    files = sorted(p for p in folder.iterdir() if p.suffix == suffix and p.is_file())
+    return max((_depth_of(path, 0) for path in _spread(files, _MOST_SIBLINGS)), default=0)
+
+
+def _spread(items: Sequence[T], most: int) -> Sequence[T]:
+    """At most so many items, evenly from beginning to end."""
+    return items[:: -(-len(items) // most) or 1]
+
+
+def _may_be_deep(path: Path) -> bool:
+    """Whether a file can hold 16 bits, without decoding it."""
+    if path.suffix.lower() in _SHALLOW:
+        return False
+    try:
+        header = raster.read_header(path)
+    except DataError:
+        return False
+    return not (header.startswith(_PNG_START) and header[_PNG_BITS : _PNG_BITS + 1] < b"\x10")
+
+
+def _depth_of(path: Path, frame: int) -> int:
+    """The bits in use of one picture of 16 bits; 0 for one of 8 bits or one that cannot be read."""
+    try:
+        with Faults(f"{path} cannot be read", about=path):
+            if is_dicom(path):
+                from ultraad.io import dicom
+
+                return dicom.frame_depth(path, frame=frame)
+            return raster.raster_depth(path, frame=frame)
+    except DataError:
+        return 0
 
 
 def _checked(pixels: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
@@ -81,6 +172,17 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
             return dicom.metadata(path)["size"]
         return raster.raster_size(path)
+
+
+def image_turn(path: str | Path) -> int:
+    """The EXIF orientation that :func:`read_image` undoes, from the header only: 1 for none, 2 to 8 for others.
+
+    Raises:
+        DataError: If the file cannot be opened as an image.
+    """
+    path = Path(path)
+    with Faults(f"{path} cannot be read", about=path):
+        return 1 if is_dicom(path) else raster.raster_turn(path)
 
 
 def is_dicom(path: Path) -> bool:

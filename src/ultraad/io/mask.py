@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,14 @@ class MaskSizeError(DataError):
     """A mask has another size than its image."""
 
 
-def read_mask(masks: Sequence[Path | Region], *, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The union of several masks on the image's own pixel grid; masks are never resized.
+Fit = Literal["same", "turned", "other size", "none"]
+"""How a mask lies on its image: pixel by pixel, before the EXIF turn of the image, scaled, or not at all."""
+
+
+def read_mask(
+    masks: Sequence[Path | Region], *, shape: tuple[int, int], turn: int = 1, resize: bool = False
+) -> NDArray[np.bool_]:
+    """The union of several masks on the image's own pixel grid.
 
     A pixel of a mask file is lesion if any colour channel is above the file's lowest level. So 0/1, 0/255, labels 1 and
     2, grey labels, palettes and coloured classes all work. In a JPEG, and in a file with more than four levels (soft or
@@ -36,33 +42,69 @@ def read_mask(masks: Sequence[Path | Region], *, shape: tuple[int, int]) -> NDAr
     Args:
         masks: Files and outlines; an empty sequence gives an all-False mask.
         shape: (h, w) of the image in pixels.
+        turn: EXIF orientation of the image (:func:`ultraad.io.image_turn`). A mask whose size fits only the image
+            before this turn is turned too.
+        resize: Whether masks of another size but the same aspect are resized (nearest pixel).
 
     Returns:
         bool (h w), True on lesion.
 
     Raises:
-        MaskSizeError: If a mask has another size than the image.
+        MaskSizeError: If a mask has another size than the image, and ``resize`` does not help.
         DataError: If a mask cannot be read.
     """
     union = np.zeros(shape, dtype=np.bool_)
     for mask in masks:
         if isinstance(mask, Path):
             with raster.open_raster(mask) as picture:
-                _check_shape((picture.height, picture.width), shape, name=mask)
-                union |= _foreground(picture)
+                fit = _checked_fit((picture.height, picture.width), shape, turn, resize=resize, name=mask)
+                lesion = _foreground(picture)
         else:
-            _check_shape(mask.size, shape, name="an outline (annotation file)")
-            union |= _fill_region(mask)
+            fit = _checked_fit(mask.size, shape, turn, resize=resize, name="an outline (annotation file)")
+            lesion = _fill_region(mask)
+        if fit == "turned":
+            lesion = _turned(lesion, turn)
+        union |= lesion if lesion.shape == shape else _resized(lesion, shape)
     return union
 
 
-def _check_shape(found: tuple[int, int], wanted: tuple[int, int], *, name: object) -> None:
-    if found != wanted:
-        msg = (
-            f"{name} is {found[1]} x {found[0]} pixels but its image is {wanted[1]} x {wanted[0]}; masks are never "
-            "resized. Export the mask again in the image's size"
-        )
-        raise MaskSizeError(msg)
+def fit_of(mask: tuple[int, int], image: tuple[int, int], *, turn: int = 1) -> Fit:
+    """How a mask of some (height, width) lies on an image of some (upright) size and EXIF orientation."""
+    if mask == image:
+        return "same"
+    if turn in raster.SIDEWAYS and not _same_aspect(mask, image) and _same_aspect(mask[::-1], image):
+        return "turned"
+    return "other size" if _same_aspect(mask, image) else "none"
+
+
+def _same_aspect(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether one size is the other times a factor, but for rounding to pixels of the smaller."""
+    (h, w), (big_h, big_w) = sorted((a, b), key=lambda size: size[0] * size[1])
+    return abs(big_w * h / big_h - w) <= 1 or abs(big_h * w / big_w - h) <= 1
+
+
+def _checked_fit(found: tuple[int, int], wanted: tuple[int, int], turn: int, *, resize: bool, name: object) -> Fit:
+    fit = fit_of(found, wanted, turn=turn)
+    if fit == "same" or (fit == "turned" and found[::-1] == wanted) or (resize and fit != "none"):
+        return fit
+    what = f"{name} is {found[1]} x {found[0]} pixels but its image is {wanted[1]} x {wanted[0]}"
+    advice = "Export the mask again in the image's size"
+    if fit != "none":
+        advice = f"The aspect is the same: resize it with --resize-masks (resize_masks=True), or {advice.lower()}"
+    msg = f"{what}. {advice}"
+    raise MaskSizeError(msg)
+
+
+def _turned(lesion: NDArray[np.bool_], turn: int) -> NDArray[np.bool_]:
+    """As Pillow turns a picture of this EXIF orientation."""
+    turned = {5: lesion.T, 6: np.rot90(lesion, -1), 7: np.rot90(lesion, 2).T, 8: np.rot90(lesion)}
+    return turned[turn]
+
+
+def _resized(lesion: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Each pixel takes the one under its centre."""
+    rows, cols = ((np.arange(n) + 0.5) * old / n for n, old in zip(shape, lesion.shape, strict=True))
+    return np.asarray(lesion[rows.astype(np.intp)[:, None], cols.astype(np.intp)])
 
 
 def _foreground(picture: ImageFile) -> NDArray[np.bool_]:

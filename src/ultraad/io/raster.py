@@ -7,21 +7,19 @@ warns about large images, and a library must not change the warning filters or `
 
 from __future__ import annotations
 
-import ctypes
 import os
 import stat
-import threading
+import sys
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, _imaging
+from PIL import Image, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -31,19 +29,19 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from ultraad.errors import DataError
-from ultraad.io.brightness import grey_depth, stored_grey, to_rgb8
+from ultraad.io.brightness import deep_to_rgb8, grey_depth, stored_grey, to_rgb8
 from ultraad.io.faults import Faults, warn_of
+from ultraad.io.libtiff import quiet_libtiff
 
 MIN_SIDE = 8  # pixels; anything smaller is no ultrasound image
 MAX_PIXELS = 64_000_000  # 8000 x 8000: far more than any scanner writes, and still fits a laptop's memory
 MAX_FRAMES = 10_000  # more than five minutes of video; counting and listing them stays fast
 
-_MOST_SIBLINGS = 50
 _BYTES_PER_FRAME = 40  # of an animated PNG, at least: the control chunk alone takes 38
 _PHOTOMETRIC_TAG, _BITS_TAG = 262, 258  # TIFF 6.0
 _HEADER_BYTES = 132  # contains the signature of every format here, and DICOM's at byte 128
 _ORIENTATION_TAG = 0x0112  # EXIF
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 def read_header(path: Path) -> bytes:
@@ -116,12 +114,13 @@ def is_raster(header: bytes) -> bool:
     return _format_of(header) is not None
 
 
-def read_raster(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
+def read_raster(path: Path, *, frame: int = 0, depth: Callable[[], int]) -> NDArray[np.uint8]:
     """One picture as 8-bit RGB; see :func:`to_rgb8` for brightness.
 
     Args:
         path: The file.
         frame: 0-based page of a multi-page TIFF or animated WebP.
+        depth: Gives the bits that the set of this picture uses; asked only for pictures of 16 bits.
 
     Returns:
         uint8 (h w 3), EXIF orientation applied.
@@ -129,29 +128,48 @@ def read_raster(path: Path, *, frame: int = 0) -> NDArray[np.uint8]:
     Raises:
         DataError: If the file is damaged, too small, too large, or has no such frame.
     """
-    with open_raster(path, frame=frame) as picture:
-        least = 0
-        if picture.mode.startswith("I"):
-            least = _folder_depth(path.parent, path.suffix, path.parent.stat().st_mtime_ns)
-        return to_rgb8(picture, name=path, least_depth=least)
+    with _open_frame(path, frame) as file:
+        colour = _is_deep_colour(file)
+        _load(file)
+        if colour:
+            return deep_to_rgb8(_both_bytes(file, path, frame), name=path, least_depth=depth())
+        return to_rgb8(file, name=path, least_depth=depth() if file.mode.startswith("I") else 0)
 
 
-@lru_cache(maxsize=64)
-def _folder_depth(folder: Path, suffix: str, mtime_ns: int) -> int:  # noqa: ARG001 - a folder with new files is another
-    """Largest depth in bits among the 16-bit grey pictures of a folder, so that dark ones are not shown brighter.
+def raster_depth(path: Path, *, frame: int = 0) -> int:
+    """The bits that a picture of 16 bits uses, see :func:`grey_depth`; 0 for one of 8 bits.
 
-    At most 50 files are read, spread evenly over the sorted names; those that cannot be read have no say.
+    Raises:
+        DataError: As :func:`read_raster`.
     """
-    files = sorted(p for p in folder.iterdir() if p.suffix == suffix and p.is_file())
-    depth = 0
-    for path in files[:: -(-len(files) // _MOST_SIBLINGS)]:
-        try:
-            with open_raster(path) as picture:
-                if picture.mode.startswith("I"):
-                    depth = max(depth, grey_depth(stored_grey(picture)))
-        except DataError:
-            continue
-    return depth
+    with _open_frame(path, frame) as file:
+        colour = _is_deep_colour(file)
+        if not colour and not file.mode.startswith("I"):
+            return 0
+        _load(file)
+        values = _both_bytes(file, path, frame)[..., :3] if colour else stored_grey(file)
+        return grey_depth(values)
+
+
+def _is_deep_colour(file: ImageFile) -> bool:
+    """Whether an undecoded picture has colours of 16 bits, of which Pillow gives the upper byte."""
+    return file.mode in {"RGB", "RGBA"} and bool(file.tile) and all(";16" in _raw_mode(t.args) for t in file.tile)
+
+
+def _raw_mode(args: Any) -> str:  # noqa: ANN401 - a mode, or a tuple that begins with it
+    return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _both_bytes(upper: ImageFile, path: Path, frame: int) -> NDArray[np.uint16]:
+    """All 16 bits of a decoded colour picture: taken for the other byte order, Pillow gives the lower byte."""
+    swapped = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+    with _open_frame(path, frame) as lower:
+        for i, tile in enumerate(lower.tile):
+            mode = _raw_mode(tile.args)
+            other = mode[:-1] + swapped[mode[-1]]
+            lower.tile[i] = tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)
+        _load(lower)
+        return np.asarray(np.asarray(upper).astype(np.uint16) << 8 | np.asarray(lower), dtype=np.uint16)
 
 
 @contextmanager
@@ -161,6 +179,14 @@ def open_raster(path: Path, *, frame: int = 0) -> Iterator[ImageFile]:
     Raises:
         DataError: As :func:`read_raster`.
     """
+    with _open_frame(path, frame) as file:
+        _load(file)
+        yield file
+
+
+@contextmanager
+def _open_frame(path: Path, frame: int) -> Iterator[ImageFile]:
+    """One frame before it is decoded, its size and checksums checked."""
     with _open_undecoded(path) as file:
         frames = _frames(file, path)
         if not 0 <= frame < frames:
@@ -171,17 +197,30 @@ def open_raster(path: Path, *, frame: int = 0) -> Iterator[ImageFile]:
         check_size((file.height, file.width), path)
         if isinstance(file, PngImageFile) and file.fp is not None and not frame:
             _check_png(file.fp)
-        file.load()
-        ImageOps.exif_transpose(file, in_place=True)
         yield file
+
+
+def _load(file: ImageFile) -> None:
+    file.load()
+    ImageOps.exif_transpose(file, in_place=True)
 
 
 def raster_size(path: Path) -> tuple[int, int]:
     """(height, width) of the upright picture, from the header only."""
     with _open_undecoded(path) as file:
         w, h = file.size
-        exif = Image.Image.getexif(file)  # the method of the PNG class would decode the whole picture
-        return (w, h) if exif.get(_ORIENTATION_TAG) in _SIDEWAYS else (h, w)
+        return (w, h) if _turn_of(file) in SIDEWAYS else (h, w)
+
+
+def raster_turn(path: Path) -> int:
+    """The EXIF orientation, from the header only: 1 for an upright picture, 2 to 8 for others."""
+    with _open_undecoded(path) as file:
+        return _turn_of(file)
+
+
+def _turn_of(file: ImageFile) -> int:
+    found = Image.Image.getexif(file).get(_ORIENTATION_TAG)  # the method of the PNG class would decode the picture
+    return next((turn for turn in range(1, 9) if turn == found), 1)
 
 
 def raster_frames(path: Path) -> int:
@@ -308,49 +347,8 @@ def _open_undecoded(path: Path) -> Iterator[ImageFile]:
         with Faults(what, about=path, advice="It may be truncated; copy it again"):
             if format_ is WebPImageFile:
                 _check_canvas(stream, path)
-            with _quiet_libtiff if format_ is _TiffFile else nullcontext():
+            with quiet_libtiff if format_ is _TiffFile else nullcontext():
                 yield format_(stream, str(path))
-
-
-class _QuietLibtiff(AbstractContextManager[None]):
-    """Keeps libtiff from printing to stderr what Pillow raises anyway, while some thread reads a TIFF.
-
-    Its handlers belong to the process, so the first reader takes them out and the last one puts them back.
-    """
-
-    _SETTERS = ("TIFFSetErrorHandler", "TIFFSetWarningHandler")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._readers = 0
-        self._before: list[int | None] = [None, None]
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._readers += 1
-            if self._readers == 1:
-                self._before = self._set([None, None])
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._readers -= 1
-            if self._readers == 0:
-                self._set(self._before)
-
-    def _set(self, handlers: Sequence[int | None]) -> list[int | None]:
-        """Set the handlers of errors and warnings; returns the earlier ones."""
-        before: list[int | None] = [None, None]
-        try:
-            library = ctypes.CDLL(_imaging.__file__)  # finds the libtiff that Pillow is linked to
-            for i, (name, handler) in enumerate(zip(self._SETTERS, handlers, strict=True)):
-                setter = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)((name, library))
-                before[i] = setter(handler)
-        except (OSError, AttributeError):  # its functions cannot be found, as on Windows
-            pass
-        return before
-
-
-_quiet_libtiff = _QuietLibtiff()
 
 
 def _check_canvas(stream: BufferedReader, path: Path) -> None:

@@ -36,6 +36,7 @@ def adapt(
     *,
     auxiliary: AuxiliarySet | str | Path | None = None,
     auxiliary_layout: str = "auto",
+    resize_masks: bool = False,
     method: str = "ultraad",
     backbone: str | Backbone = DEFAULT,
     options: Mapping[str, Any] | None = None,
@@ -55,6 +56,7 @@ def adapt(
         auxiliary: A second data set with lesion masks, or its folder, for methods that train on one; see
             ``ultraad methods``. Its images are never evaluated.
         auxiliary_layout: Layout of that folder.
+        resize_masks: For the masks of that folder, as in :func:`ultraad.scan`.
         method: A name from ``ultraad methods``, or ``"package.module:NAME"``.
         backbone: A name as in :func:`ultraad.load_backbone`, or a loaded backbone, which keeps its own device, dtype
             and size.
@@ -94,7 +96,7 @@ def adapt(
     if support is not None:
         _check_needs(chosen, config, support, auxiliary=auxiliary is not None)
     if isinstance(auxiliary, (str, Path)):
-        auxiliary = load_auxiliary(auxiliary, layout=auxiliary_layout)
+        auxiliary = load_auxiliary(auxiliary, layout=auxiliary_layout, resize_masks=resize_masks)
     if images := support or auxiliary:
         config = with_sentences(config, images.source)
     names, normal = (support.classes, support.normal_class) if support else _class_names(config, classes, normal_class)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ultraad.config import Strict
-from ultraad.io import read_mask
+from ultraad.data.loader import lesion_of
 from ultraad.metrics import threshold
 from ultraad.metrics.catalogue import METRICS
 from ultraad.metrics.summary import Evaluation
@@ -157,7 +157,7 @@ def cross_validate(
     order = sorted(predictions)
     anomalous = [labels[i] != method.normal_index for i in order]
     known = [support.mask_known is not None and bool(support.mask_known[i]) for i in range(len(support))]
-    masks = {i: read_mask(samples[i].masks, shape=support.geometry[i].original_hw) for i in order if known[i]}
+    masks = {i: lesion_of(samples[i], support.geometry[i].original_hw) for i in order if known[i]}
     maps = {i: m for i in order if (m := predictions[i].map) is not None}
     pairs = [(maps[i], masks[i]) for i in order if i in maps and i in masks]
     image, pixel, rule, notes = _thresholds(config, [predictions[i].score for i in order], anomalous, pairs)

@@ -149,6 +149,9 @@ class DataFacts(Facts):
     layout: str | None = Field(None, description="evaluate: its layout")
     split: str | None = Field(None, description="evaluate: only this published split")
     images: int = Field(0, description="images found")
+    resize_masks: bool = Field(
+        default=False, description="evaluate: whether masks of another size but the same aspect were resized"
+    )
 
 
 class LeakageFacts(Facts):

@@ -31,6 +31,7 @@ def evaluate(
     layout: str = "auto",
     split: str | None = None,
     leaks: Literal["refuse", "drop"] = "refuse",
+    resize_masks: bool = False,
     threshold: float | None = None,
     pixel_threshold: float | None = None,
     operating_point: str | None = None,
@@ -49,6 +50,7 @@ def evaluate(
         split: Only this published split.
         leaks: What to do if the data holds images or patients of the support or auxiliary set: ``"refuse"`` to
             evaluate, or ``"drop"`` these images.
+        resize_masks: As in :func:`ultraad.scan`.
         threshold: Image threshold in [0, 1]; None takes the one stored in the model.
         pixel_threshold: Of maps, likewise.
         operating_point: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"`` in place of ``threshold``; see
@@ -82,7 +84,7 @@ def evaluate(
     thresholds = thresholds_of(
         model, threshold=threshold, pixel_threshold=pixel_threshold, operating_point=operating_point
     )
-    samples, about = _samples(data, layout=layout, split=split)
+    samples, about = _samples(data, layout=layout, split=split, resize_masks=resize_masks)
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
     check_sentences(model, about.layout)
     samples = in_classes(samples, model)
@@ -131,13 +133,15 @@ def evaluate(
     return {**found, "failed": failed}
 
 
-def _samples(data: str | Path | Sequence[Sample], *, layout: str, split: str | None) -> tuple[list[Sample], DataFacts]:
+def _samples(
+    data: str | Path | Sequence[Sample], *, layout: str, split: str | None, resize_masks: bool
+) -> tuple[list[Sample], DataFacts]:
     """The samples, and the facts about them for ``run.json``."""
     root = None
     if isinstance(data, (str, Path)):
         root = Path(data)
         layout = sources.detect(root) if layout == "auto" else layout
-        samples = sources.scan(root, layout=layout)
+        samples = sources.scan(root, layout=layout, resize_masks=resize_masks)
     else:
         samples = list(data)
     where = str(root) if root else f"the {len(samples)} given samples"
@@ -155,6 +159,7 @@ def _samples(data: str | Path | Sequence[Sample], *, layout: str, split: str | N
         layout=None if layout == "auto" else layout,
         split=split,
         images=len(samples),
+        resize_masks=any(s.resize_masks for s in samples),
     )
 
 

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultraad import io
+from ultraad.data.loader import lesion_of
 from ultraad.data.support.draw import content_hash
 from ultraad.errors import DataError
+from ultraad.io.mask import fit_of
 from ultraad.io.names import has_two_values
 from ultraad.types import Region, Sample
 
@@ -30,7 +32,8 @@ class Measured:
         sample: The sample.
         error: Why the image cannot be read; None if it can. If set, nothing below is.
         mask_error: Why the masks cannot be read; None if they can, or there are none.
-        misaligned: The sizes (width x height) if a mask's differs from the image's; None if they agree.
+        misaligned: The sizes (width x height) if a mask does not fit the image; None if it does.
+        same_aspect: True if such a mask could be resized.
         lesion: Share of mask pixels, 0 to 1; None if there is no usable mask.
         inverted: True if the mask covers most of the image and its border: background and lesion may be swapped.
         hash: Content hash of the file.
@@ -44,6 +47,7 @@ class Measured:
     error: str | None = None
     mask_error: str | None = None
     misaligned: str | None = None
+    same_aspect: bool = False
     lesion: float | None = None
     inverted: bool = False
     hash: str = ""
@@ -56,15 +60,15 @@ class Measured:
 def measure(sample: Sample) -> Measured:
     """Read one image and its masks; errors are recorded, not raised."""
     try:
-        image = io.read_image(sample.image, frame=sample.frame)
+        image = io.read_image(sample.image, frame=sample.frame, depth=sample.depth)
         hash_ = content_hash(sample)
     except DataError as e:
         return Measured(sample, error=str(e))
     lesion = mask_error = misaligned = None
-    inverted = False
+    inverted = same_aspect = False
     if sample.masks:
         try:
-            mask = io.read_mask(sample.masks, shape=image.shape[:2])
+            mask = lesion_of(sample, image.shape[:2])
             lesion = float(mask.mean())
             border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
             inverted = lesion > _INVERTED and float(border.mean()) > _BORDER
@@ -72,6 +76,8 @@ def measure(sample: Sample) -> Measured:
             sizes = [m.size if isinstance(m, Region) else io.image_size(m) for m in sample.masks]
             masks = ", ".join(f"{w} x {h}" for h, w in sizes)
             misaligned = f"image {image.shape[1]} x {image.shape[0]}, mask {masks}"
+            turn = io.image_turn(sample.image)
+            same_aspect = all(fit_of(size, image.shape[:2], turn=turn) != "none" for size in sizes)
         except DataError as e:
             mask_error = str(e)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -81,6 +87,7 @@ def measure(sample: Sample) -> Measured:
         sample,
         mask_error=mask_error,
         misaligned=misaligned,
+        same_aspect=same_aspect,
         lesion=lesion,
         inverted=inverted,
         hash=hash_,

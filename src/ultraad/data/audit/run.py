@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ultraad.data import sources
 from ultraad.data.audit.duplicates import clusters, exact_groups, near_pairs
 from ultraad.data.audit.measure import Measured, measure
 from ultraad.data.audit.report import AuditReport, ClassCount, Finding, Severity, TagCount, worst_first
+from ultraad.data.samples import samples_of
+from ultraad.errors import DataError
 from ultraad.io.faults import one_run
 from ultraad.io.names import stem_of, summary
 from ultraad.types import Sample, is_grade
@@ -24,8 +27,14 @@ _NO_CLASS = "(no class)"
 
 
 @one_run()
-def audit(root: Path | str, *, layout: str = "auto", progress: Callable[[int, int], None] | None = None) -> AuditReport:
-    """Check a data set.
+def audit(
+    root: Path | str,
+    *,
+    layout: str = "auto",
+    resize_masks: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> AuditReport:
+    """Check a data set. A folder of images that has no layout is checked without classes.
 
     Errors make numbers wrong or too high: unreadable images or masks, masks of another size than their image, lesions
     on normal images, a patient in two splits, identical files across classes, patients or splits. Warnings are
@@ -35,6 +44,7 @@ def audit(root: Path | str, *, layout: str = "auto", progress: Callable[[int, in
     Args:
         root: Data set.
         layout: Name of the layout, or ``"auto"``.
+        resize_masks: As in :func:`ultraad.scan`.
         progress: Called with (images done, images in all).
 
     Returns:
@@ -44,8 +54,8 @@ def audit(root: Path | str, *, layout: str = "auto", progress: Callable[[int, in
         DataError: If there are no images or a table is broken.
     """
     root = Path(root)
-    source = sources.get(sources.detect(root) if layout == "auto" else layout)
-    samples = source.samples(root)
+    source = _source(root) if layout == "auto" else sources.get(layout)
+    samples = source.samples(root, resize_masks=resize_masks)
     unused = source.unused(root, samples)
     measured = []
     for done, sample in enumerate(samples, start=1):
@@ -76,6 +86,31 @@ def audit(root: Path | str, *, layout: str = "auto", progress: Callable[[int, in
         normal_class=normal,
         tags=tags,
         findings=worst_first(findings),
+    )
+
+
+def _source(root: Path) -> sources.Source:
+    """The layout of a data set, or one that takes every image as it comes."""
+    try:
+        return sources.get(sources.detect(root))
+    except sources.UnknownLayoutError:
+        try:
+            samples = samples_of([root])
+        except DataError:
+            samples = []
+        if not samples:
+            raise
+    return sources.Source(
+        name="none",
+        title="images without classes, because the folder has no known layout; see 'ultraad data list'",
+        licence="yours",
+        citation="",
+        layout="",
+        group_rule="The patient is that in the DICOM header.",
+        matches=Path.exists,
+        read=lambda root: [
+            replace(s, id=sources.relative_id(s.image, root, frame=s.frame if "#" in s.id else None)) for s in samples
+        ],
     )
 
 
@@ -157,11 +192,13 @@ def _unused(unused: Mapping[Path, str]) -> Iterator[Finding]:
 
 def _masks(measured: Sequence[Measured]) -> Iterator[Finding]:
     off = [m for m in measured if m.misaligned]
+    scaled = sum(m.same_aspect for m in off)
+    advice = f"; {scaled} of them have the aspect of their image: --resize-masks uses these" if scaled else ""
     yield from _finding(
         "error",
         "misaligned_mask",
-        f"{{n}} mask(s) differ in size from their image{_of_patients([m.sample for m in off])}; masks are never "
-        "resized, so these images are excluded from mask supervision and pixel metrics",
+        f"{{n}} mask(s) differ in size from their image{_of_patients([m.sample for m in off])}; these images are "
+        f"excluded from mask supervision and pixel metrics{advice}",
         [f"{m.sample.id}: {m.misaligned}" for m in off],
     )
     known = [(m.sample, m.lesion) for m in measured if m.lesion is not None]

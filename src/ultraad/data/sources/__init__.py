@@ -16,6 +16,7 @@ from ultraad.data.sources._base import (
     is_anomalous,
     is_normal,
     natural_key,
+    of_one_depth,
     plain,
     relative_id,
     split_folders,
@@ -26,12 +27,16 @@ from ultraad.errors import DataError, first_names
 from ultraad.types import Sample
 
 __all__ = [
-    "Source", "anomaly_samples", "available", "class_order", "detect", "folders_in", "frames_of", "get", "images_in",
-    "is_anomalous", "is_normal", "locate", "natural_key", "plain", "read_table", "relative_id", "scan", "split_folders",
-    "split_of",
+    "Source", "UnknownLayoutError", "anomaly_samples", "available", "class_order", "detect", "folders_in",
+    "frames_of", "get", "images_in", "is_anomalous", "is_normal", "locate", "natural_key", "of_one_depth", "plain",
+    "read_table", "relative_id", "scan", "split_folders", "split_of",
 ]  # fmt: skip
 
 _FALLBACKS = ("folder", "masks")  # the most general layouts, tried in this order when no other matches
+
+
+class UnknownLayoutError(DataError):
+    """A folder has no known layout."""
 
 
 def available() -> list[str]:
@@ -70,7 +75,7 @@ def detect(root: Path | str) -> str:
     if not names:
         pictures = "\n".join(f"  {n}: {get(n).title}\n{indent(get(n).layout)}" for n in available())
         msg = f"{root} has no known layout. Found: {_contents(root)}. Wanted one of:\n{pictures}"
-        raise DataError(msg)
+        raise UnknownLayoutError(msg)
     return names[0]
 
 
@@ -101,12 +106,14 @@ def locate(root: Path | str, layout: str = "auto") -> tuple[Path, str]:
     return root, detect(root) if layout == "auto" else layout
 
 
-def scan(root: Path | str, *, layout: str = "auto") -> list[Sample]:
+def scan(root: Path | str, *, layout: str = "auto", resize_masks: bool = False) -> list[Sample]:
     """Every sample of a data set, in natural order of ids.
 
     Args:
         root: Folder (or, for ``csv`` and ``coco``, the file).
         layout: A name from :func:`available`, or ``"auto"``.
+        resize_masks: Resize masks of another size but the same aspect to their images; otherwise such masks are not
+            used.
 
     Raises:
         ConfigError: If the layout's name is unknown.
@@ -121,7 +128,7 @@ def scan(root: Path | str, *, layout: str = "auto") -> list[Sample]:
         (6, 'benign', True)
     """
     _check_exists(Path(root))
-    return get(detect(root) if layout == "auto" else layout).scan(root)
+    return get(detect(root) if layout == "auto" else layout).scan(root, resize_masks=resize_masks)
 
 
 def _check_exists(root: Path) -> None:

@@ -18,9 +18,10 @@ from pathlib import Path
 from ultraad import io
 from ultraad.data.sources._tables import merge_spellings
 from ultraad.errors import DataError
-from ultraad.io.faults import one_run
+from ultraad.io.faults import one_run, warn_of
 from ultraad.io.find import is_output, natural_pieces, no_picture, walk
 from ultraad.io.image import is_dicom
+from ultraad.io.mask import fit_of
 from ultraad.io.names import is_mask_folder, is_nobody, named_like_mask, stem_of, summary
 from ultraad.types import Region, Sample
 
@@ -84,25 +85,26 @@ class Source:
     published: bool = False
     organ: str = ""
 
-    def scan(self, root: Path | str) -> list[Sample]:
+    def scan(self, root: Path | str, *, resize_masks: bool = False) -> list[Sample]:
         """Every sample under ``root``, in natural order of their ids.
 
         Args:
             root: Folder (or, for ``csv`` and ``coco``, the file) to read.
+            resize_masks: Use masks of another size but the same aspect.
 
         Returns:
-            At least one sample; ``mask_aligned`` is False where a mask's size is not exactly the image's size.
+            At least one sample; ``mask_aligned`` is False where a mask does not lie on the pixels of its image.
 
         Raises:
             DataError: If the folder has another layout or no images, a table is broken, or two samples share an id.
         """
-        samples = self.samples(Path(root))
+        samples = self.samples(Path(root), resize_masks=resize_masks)
         if unused := self.unused(Path(root), samples):
             _log.warning("%s", summary(unused))
         return samples
 
     @one_run()
-    def samples(self, root: Path) -> list[Sample]:
+    def samples(self, root: Path, *, resize_masks: bool = False) -> list[Sample]:
         """As :meth:`scan`, without the warning about files that are not used."""
         if not self.matches(root):
             msg = f"{root} does not have the layout {self.name!r}. Wanted:\n{indent(self.layout)}"
@@ -115,7 +117,7 @@ class Source:
         if twice:
             msg = f"{root} lists {len(twice)} image(s) more than once, e.g. {twice[0]!r}; keep one entry per image"
             raise DataError(msg)
-        return _mark_alignment(_known_patients(samples))
+        return _mark_alignment(of_one_depth(_known_patients(samples)), resize=resize_masks)
 
     def unused(self, root: Path, samples: Iterable[Sample]) -> dict[Path, str]:
         """{path below the root: kind} of the files that nobody uses; empty if the root is a table.
@@ -139,6 +141,12 @@ class Source:
         return {path.relative_to(root): kind for path, kind in unused.items()}
 
 
+def of_one_depth(samples: list[Sample]) -> list[Sample]:
+    """The samples of a set with the depth that their 16-bit pictures use."""
+    depth = io.set_depth([(s.image, s.frame) for s in samples])
+    return samples if depth is None else [replace(s, depth=depth) for s in samples]
+
+
 def _known_patients(samples: list[Sample]) -> list[Sample]:
     """Stock IDs such as ``anonymous`` and ``nan`` become an unknown patient, with a warning."""
     nobody = {s.group for s in samples if s.group and is_nobody(s.group)}
@@ -149,22 +157,35 @@ def _known_patients(samples: list[Sample]) -> list[Sample]:
     return [replace(s, group=None) if s.group in nobody else s for s in samples]
 
 
-def _mark_alignment(samples: list[Sample]) -> list[Sample]:
-    """Set ``mask_aligned`` from the headers: masks are never resized, so a mask must have its image's size."""
+def _mark_alignment(samples: list[Sample], *, resize: bool) -> list[Sample]:
+    """Say from the headers which masks lie on the pixels of their image; see :func:`ultraad.io.read_mask`."""
 
     @lru_cache(maxsize=16)  # neighbours share a file when it has many frames
-    def size(path: Path) -> tuple[int, int] | None:
+    def header(path: Path) -> tuple[tuple[int, int], int] | None:
         try:
-            return io.image_size(path)
+            return io.image_size(path), io.image_turn(path)
         except DataError:
             return None  # the data check reports it, and reading the pixels raises
 
-    def aligned(sample: Sample) -> bool:
-        image = size(sample.image)
-        masks = [m.size if isinstance(m, Region) else size(m) for m in sample.masks]
-        return image is None or all(m is None or m == image for m in masks)
+    def marked(sample: Sample) -> Sample:
+        image = header(sample.image)
+        masks = [(m.size, 1) if isinstance(m, Region) else header(m) for m in sample.masks]
+        if image is None:
+            return sample
+        (size, turn), readable = image, [m for m in masks if m is not None]
+        fits = {fit_of(mask, size, turn=turn) for mask, _ in readable}
+        if "turned" in fits:
+            text = "its EXIF data turn it, but its mask lies in the picture before that turn, and is turned with it"
+            warn_of(sample.image, text, "turned mask")
+        elif turn != 1 and any(of_mask == 1 for _, of_mask in readable) and (turn < 5 or size[0] == size[1]):
+            text = (
+                "its EXIF data turn or mirror it, but not its mask; the mask is taken as it is, so check that it fits"
+            )
+            warn_of(sample.image, text, "mask beside a turned image")
+        exact = all(mask in (size, size[::-1] if "turned" in fits else size) for mask, _ in readable)
+        return replace(sample, mask_aligned=exact or (resize and "none" not in fits), resize_masks=resize)
 
-    return [s if not s.masks or aligned(s) else replace(s, mask_aligned=False) for s in samples]
+    return [marked(s) if s.masks else s for s in samples]
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:

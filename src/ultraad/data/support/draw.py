@@ -36,6 +36,7 @@ def draw_support(
     split: str | None = "train",
     classes: Sequence[str] | None = None,
     normal_class: str | None = None,
+    resize_masks: bool = False,
 ) -> SupportSet:
     """Draw ``shots`` images of each class.
 
@@ -59,6 +60,7 @@ def draw_support(
         classes: Classes to draw, in label order; None takes all, the normal one first.
         normal_class: The class that means "no lesion"; None takes the class whose name says so. If all classes show
             lesions, it may be a usual name without images, such as ``"normal"`` (the default) or ``"healthy"``.
+        resize_masks: As in :func:`ultraad.scan`.
 
     Returns:
         ``shots`` samples for each class that has images, ordered by class, then by draw order.
@@ -79,7 +81,7 @@ def draw_support(
         msg = f"got shots={shots}, seed={seed}; wanted shots >= 1 and seed >= 0"
         raise ConfigError(msg)
     root, layout = sources.locate(root, layout)
-    samples = sources.scan(root, layout=layout)
+    samples = sources.scan(root, layout=layout, resize_masks=resize_masks)
     order, normal = _classes(samples, classes, normal_class, root)
     samples = _labelled(samples, classes or order, normal, root)
     _check_known("tag", exclude_tags, {t for s in samples for t in s.tags}, root)
@@ -114,6 +116,7 @@ def support_from_folder(
     layout: str = "auto",
     classes: Sequence[str] | None = None,
     normal_class: str | None = None,
+    resize_masks: bool = False,
 ) -> SupportSet:
     """A hand-picked support set: every labelled image of a data set.
 
@@ -122,6 +125,7 @@ def support_from_folder(
         layout: Name of the layout, or ``"auto"``.
         classes: As in :func:`draw_support`.
         normal_class: As in :func:`draw_support`.
+        resize_masks: As in :func:`ultraad.scan`.
 
     Returns:
         The samples in order of class, then of id; ``shots`` is the size of the smallest class, ``seed`` is 0.
@@ -130,7 +134,7 @@ def support_from_folder(
         DataError: If the normal class is unknown or a class has no images.
     """
     root, layout = sources.locate(root, layout)
-    samples = sources.scan(root, layout=layout)
+    samples = sources.scan(root, layout=layout, resize_masks=resize_masks)
     order, normal = _classes(samples, classes, normal_class, root)
     chosen = sorted(
         _labelled(samples, classes or order, normal, root), key=lambda s: order.index(s.label or "")

@@ -48,7 +48,9 @@ class _Row(_Strict):
     site: str | None
     device: str | None
     tags: tuple[str, ...]
+    depth: int | None = None
     mask_aligned: bool
+    resize_masks: bool = False
 
 
 class _File(_Strict):
