@@ -14,6 +14,7 @@ from ultraad.bench.pictures import Pictures, SmallMaps
 from ultraad.bench.row import ImageLine, MeasuredRow
 from ultraad.bench.study.view import Scope
 from ultraad.io.overlay import TRUTH_COLOUR, overlay
+from ultraad.io.raster import MIN_SIDE
 from ultraad.report.kit.pictures import Example, Picture, Strip, css, extremes, inline
 from ultraad.report.kit.words import count, short_id
 
@@ -140,8 +141,9 @@ def mistakes(scope: Scope) -> tuple[str, list[Strip]]:
 
 def ramp(steps: int = 32) -> str:
     """CSS colours of the scale, as laid over mid-grey tissue."""
-    grey = np.full((1, steps, 3), 110, dtype=np.uint8)
-    colours = overlay(grey, np.linspace(LOW, 1.0, steps)[None], low=LOW, high=1.0)[0]
+    grey = np.full((MIN_SIDE, steps, 3), 110, dtype=np.uint8)
+    levels = np.tile(np.linspace(LOW, 1.0, steps), (MIN_SIDE, 1))
+    colours = overlay(grey, levels, low=LOW, high=1.0)[0]
     return ", ".join(map(css, colours.tolist()))
 
 
