@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tests import helpers
+from tests.io.test_dicom import make, save
 from ultraad.data.audit import AuditReport, Finding, audit, duplicates
 from ultraad.data.audit.duplicates import clusters, exact_groups, near_pairs
 from ultraad.data.audit.measure import measure
@@ -92,10 +93,20 @@ def test_images_without_a_layout_are_checked_without_classes(tmp_path):
     helpers.save(tmp_path / "again.png", resave(tmp_path / "1.png"))
     report = audit(tmp_path)
     assert (report.layout, report.images, list(report.classes)) == ("none", 4, ["(no class)"])
+    assert {f.kind for f in report.findings} == {"no_class", "no_patients", "near_duplicate_patient_unknown"}
     assert found(report)["near_duplicate_patient_unknown"].items[0].startswith(("1.png ~ again.png", "again.png ~"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no known layout"):
         audit(tmp_path / "empty")
+
+
+def test_a_black_dicom_image_with_text_is_no_mask(tmp_path):
+    picture = np.zeros((60, 80), dtype=np.uint8)
+    picture[10:14, 10:40:2] = 255
+    (tmp_path / "benign").mkdir()
+    save(tmp_path / "benign" / "a.dcm", make(picture, "MONOCHROME2"))
+    helpers.save(tmp_path / "normal" / "b.png", picture)
+    assert [item.split(":")[0] for item in found(audit(tmp_path))["mask_as_image"].items] == ["normal/b.png"]
 
 
 def test_progress_counts_every_image(busi_dir):

@@ -127,6 +127,14 @@ def test_a_real_cine_in_jpeg_ls_is_the_same_in_rle(real_data):
         )
 
 
+def test_the_real_files_in_ten_encodings_are_read(real_data):
+    frames = {path.name: count_frames(path) for path in sorted((real_data / "dicom").glob("*.dcm"))}
+    assert (len(frames), sum(frames.values())) == (10, 29)
+    for name, count in frames.items():
+        for frame in {0, count - 1}:
+            assert read_image(real_data / "dicom" / name, frame=frame).max() > 200
+
+
 @pytest.mark.parametrize("syntax", [*LOSSLESS, JPEGExtended12Bit, JPEGXL])
 def test_without_the_extra_the_message_is_the_command(path, rgb, syntax, monkeypatch):
     deep = rgb[..., 0].astype(np.uint16)

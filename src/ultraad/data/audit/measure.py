@@ -12,6 +12,7 @@ from ultraad import io
 from ultraad.data.loader import lesion_of
 from ultraad.data.support.draw import content_hash
 from ultraad.errors import DataError
+from ultraad.io.image import is_dicom
 from ultraad.io.mask import fit_of
 from ultraad.io.names import has_two_values
 from ultraad.types import Region, Sample
@@ -38,7 +39,7 @@ class Measured:
         inverted: True if the mask covers most of the image and its border: background and lesion may be swapped.
         hash: Content hash of the file.
         coloured: True if more than a thousandth of the pixels are coloured (Doppler, coloured marks).
-        two_valued: True if the image has the few grey values of a mask.
+        two_valued: True if the image has the few grey values of a mask. A DICOM image is none.
         flat: True if the image is a single grey level.
         thumbnail: Grey, uint8 (32 32).
     """
@@ -92,7 +93,7 @@ def measure(sample: Sample) -> Measured:
         inverted=inverted,
         hash=hash_,
         coloured=bool((spread >= _COLOURED).mean() > _COLOUR_SHARE),
-        two_valued=has_two_values(np.asarray(grey, dtype=np.uint8)),
+        two_valued=not is_dicom(sample.image) and has_two_values(np.asarray(grey, dtype=np.uint8)),
         flat=bool(grey.std() < _FLAT),
         thumbnail=np.asarray(cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA), dtype=np.uint8),
     )

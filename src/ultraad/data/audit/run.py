@@ -346,6 +346,10 @@ def _patients(samples: Sequence[Sample]) -> Iterator[Finding]:
 
 
 def _classes(samples: Sequence[Sample], classes: Sequence[str], normal: str | None) -> Iterator[Finding]:
+    if not classes:
+        text = f"none of the {len(samples)} images has a class, so they cannot be drawn or graded"
+        yield Finding(severity="warning", kind="no_class", message=text)
+        return
     if normal is None:
         names = ", ".join(classes) or "none"
         text = f"no class is known to mean 'no lesion' (classes: {names}); 'ultraad support draw' needs --normal-class"
