@@ -10,7 +10,9 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG2MPHL, UID, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless
 
 from tests.io.test_dicom import COLOUR_BARS, SHIPPED, H, W, make, save, ybr_to_rgb
-from tests.robustness.test_images import fails_at_once, mutate_and_read
+from tests.robustness.mutations import attack, damaged_bytes
+from tests.robustness.test_dicom import READERS
+from tests.robustness.test_images import fails_at_once, only_ours
 from ultraad.errors import DataError
 from ultraad.io import count_frames, dicom, dicom_codecs, read_image
 from ultraad.io.dicom_frames import coded_size
@@ -169,9 +171,19 @@ def test_the_size_is_known_before_decoding(size):
 
 
 @pytest.mark.parametrize("syntax", LOSSLESS)
-def test_mutated_frames(path, rgb, syntax, capfd):
+def test_mutated_frames(path, rgb, syntax, capfd, record):
     whole = write(path, rgb, [LOSSLESS[syntax](rgb)], syntax, "RGB").read_bytes()
-    read, refused = mutate_and_read(path, whole, cases=60, seed=13)
-    assert read
-    assert refused
-    assert not capfd.readouterr().err
+    tally = attack(path, READERS, range(60), damage=damaged_bytes, whole=whole, wanted=DataError)
+    tally.check(record)
+    assert tally.read
+    assert tally.refused
+    assert only_ours("".join(capfd.readouterr()))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_many_mutated_frames(path, rgb, syntax, capfd, record):
+    whole = write(path, rgb, [LOSSLESS[syntax](rgb)], syntax, "RGB").read_bytes()
+    attack(path, READERS, range(1000, 2500), damage=damaged_bytes, whole=whole, wanted=DataError).check(record)
+    assert only_ours("".join(capfd.readouterr()))
