@@ -1,4 +1,4 @@
-# make demo            every step on simulated images, ending in a report
+# make demo            every step on the real images that ship, ending in a report
 # make demo DATA=DIR   the same on your own labelled images
 # make test            format check, lint, types, tests
 # make speed           speed and memory beside other packages, in one table (DATA=DIR: with real images)

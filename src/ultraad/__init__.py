@@ -1,6 +1,6 @@
 """ultraad: few-shot CLIP for ultrasound. Localise lesions, detect abnormal images, grade them.
 
-    support = ultraad.draw_support("DATA/BUS-UCLM", shots=16)
+    support = ultraad.draw_support(ultraad.samples(), shots=4)
     model = ultraad.adapt(support)
     ultraad.predict(model, "scans", "predictions")
     ultraad.evaluate(model, "DATA/BUSI")["metrics"]["image_auroc"]

@@ -10,9 +10,10 @@ import pytest
 from tests.adapted import QUICK
 from tests.helpers import write_bus_uclm, write_folder
 from ultraad.cli import demo
+from ultraad.data.samples import samples
 from ultraad.data.sources import scan
 from ultraad.data.support import content_hash, load_support
-from ultraad.errors import DataError
+from ultraad.errors import ConfigError, DataError
 from ultraad.results.folder import read_rows
 from ultraad.types import Sample
 
@@ -34,13 +35,31 @@ def check(story: demo.Story, output: Path) -> None:
     assert len(list(read_rows(output / "predictions"))) > 0
 
 
+def test_the_demo_on_the_real_images_in_the_package(tmp_path: Path) -> None:
+    story = tell(tmp_path / "out")
+    support = load_support(tmp_path / "out" / "support.json")
+    assert Counter(s.label for s in support.samples) == {"benign": 4, "malignant": 4}
+    rows = list(read_rows(tmp_path / "out" / "evaluation"))
+    assert len({s.group for s in support.samples}) == 8, "each from another patient"
+    assert {r.group for r in rows} == {s.group for s in scan(samples())} - {s.group for s in support.samples}
+    assert story.metrics["n"] | {"images": 32, "lesions": 32, "normals": 0} == story.metrics["n"]
+    assert story.metrics["metrics"]["pixel_auroc"]["value"] is not None
+    assert story.metrics["metrics"]["image_auroc"]["value"] is None, "nothing to tell lesions from"
+    assert any("no normal image, so detection stays zero-shot" in line for line in story.lines)
+
+
+def test_your_own_folder_and_simulated_images_are_not_mixed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--data and --simulated"):
+        tell(tmp_path / "out", data=tmp_path, simulated=True)
+
+
 def test_the_demo_on_simulated_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SIMULATED", {"support": 30, "unseen": 12})
     monkeypatch.setattr(demo, "SIZE", 64)
-    story = tell(tmp_path / "out")
+    story = tell(tmp_path / "out", simulated=True)
     check(story, tmp_path / "out")
     assert story.metrics["n"]["images"] == 12
-    again = tell(tmp_path / "out")
+    again = tell(tmp_path / "out", simulated=True)
     assert again.metrics["metrics"] == story.metrics["metrics"], (
         "the same seed gives the same numbers, also in the same folder"
     )

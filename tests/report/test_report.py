@@ -326,6 +326,23 @@ def test_an_undefined_number_is_a_dash_with_its_reason(tmp_path: Path) -> None:
     assert page.attributes("img")  # the plain pictures are still there
 
 
+def test_a_folder_with_lesions_only(tmp_path: Path) -> None:
+    folder = write_results(tmp_path)
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    lesions = [r for r in rows if r["label"] != "normal"]
+    e = Evaluation(CLASSES, "normal", image_threshold=0.5)
+    for r in lesions:
+        e.add(id=r["id"], score=r["score"], anomalous=True, label=r["label"], probs=r["probs"])
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lesions))
+    (folder / "metrics.json").write_text(json.dumps(e.result(bootstrap=0)))
+    page = Page(render(folder))
+    check(page, folder)
+    assert "No evaluated image is normal: how often normal ones would be flagged was not measured." in page.words
+    assert page.row("Image AUROC")[4] == "no normal image"
+    first = numbers.headlines(read(folder))[0].number
+    assert (first.spec.title, first.metric.value is None) == ("Benign against malignant AUROC", False)
+
+
 def test_a_folder_with_normal_images_only(tmp_path: Path) -> None:
     folder = write_results(tmp_path, count=4, classes=("normal", "benign", "malignant"))
     rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ultraad.backbones import DEFAULT
 from ultraad.data import sources
+from ultraad.data.samples import samples as shipped
 from ultraad.data.support import draw_support, fingerprints, save_support
-from ultraad.errors import DataError
+from ultraad.errors import ConfigError, DataError
 from ultraad.io.files import ensure_writable
 from ultraad.model.adapt import adapt
 from ultraad.results.folder import REPORT
@@ -21,7 +22,7 @@ from ultraad.runs.judge import unseen
 from ultraad.runs.predict import predict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ultraad.types import Sample, SupportSet
 
@@ -55,6 +56,7 @@ def run(
     output: str | Path,
     *,
     data: str | Path | None = None,
+    simulated: bool = False,
     layout: str = "auto",
     normal_class: str | None = None,
     backbone: str = DEFAULT,
@@ -67,7 +69,8 @@ def run(
 
     Args:
         output: Folder for all results.
-        data: A labelled data set. None simulates two; the one for the evaluation has other patients and machines.
+        data: A labelled data set. None takes the real images that ship with the package.
+        simulated: Simulate two data sets instead; the one for the evaluation has other patients and machines.
         layout: Layout of ``data``.
         normal_class: The class of ``data`` that means "no lesion", if its name does not say so.
         backbone: As in :func:`ultraad.model.adapt.adapt`.
@@ -77,19 +80,28 @@ def run(
         progress: Called with (step, done, total).
 
     Raises:
+        ConfigError: If both ``data`` and ``simulated`` are given.
         DataError: If the layout is not recognised, or there are too few images to adapt and to evaluate.
     """
+    if data is not None and simulated:
+        msg = "got a data set and simulated=True (--data and --simulated); give one of them"
+        raise ConfigError(msg)
     output = ensure_writable(output)
-    if data is None:
+    if simulated:
         support, evaluated, layout = _simulated(output / "data", seed=seed)
+    elif data is None:
+        support, evaluated, layout = _divided(shipped(), layout="bus_bra", per_patient=True, seed=seed)
     else:
         support, evaluated, layout = _divided(Path(data), layout=layout, normal_class=normal_class, seed=seed)
     chosen = _evenly(evaluated, images, seed=seed)
     save_support(support, output / "support.json")
+    held = list(dict.fromkeys(s.label or "" for s in support.samples))
     lines = [
-        f"support   {support.shots} images of each class ({', '.join(support.classes)}) from {support.source}",
+        f"support   {support.shots} images of each class ({', '.join(held)}) from {support.source}",
         f"unseen    {len(chosen)} of {len(evaluated)} images that share no image or known patient with the support set",
     ]
+    if support.normal_class not in held:
+        lines[0] += "; no normal image, so detection stays zero-shot"
     model = adapt(support, backbone=backbone, options=options, seed=seed, progress=progress)
     folder = model.save(output / "model")
     lines.append(
@@ -124,8 +136,10 @@ def _simulated(root: Path, *, seed: int) -> tuple[SupportSet, list[Sample], str]
     return support, others, "synthetic"
 
 
-def _divided(root: Path, *, layout: str, normal_class: str | None, seed: int) -> tuple[SupportSet, list[Sample], str]:
-    """A support set from a user's data, the images that share nothing with it, and the layout.
+def _divided(
+    root: Path, *, layout: str, seed: int, normal_class: str | None = None, per_patient: bool = False
+) -> tuple[SupportSet, list[Sample], str]:
+    """A support set from one data set, the images that share nothing with it, and the layout.
 
     If the data have a published test split, only that is evaluated.
     """
@@ -134,21 +148,27 @@ def _divided(root: Path, *, layout: str, normal_class: str | None, seed: int) ->
     pool = [s for s in samples if s.split == "test"] or samples
     for shots in SHOTS:
         try:
-            support = draw_support(root, shots=shots, seed=seed, layout=layout, normal_class=normal_class)
+            support = draw_support(
+                root, shots=shots, seed=seed, layout=layout, normal_class=normal_class, per_patient=per_patient
+            )
         except DataError as e:
             if shots == SHOTS[-1]:
                 raise
             _log.info("too few images for %d shots: %s", shots, e)
             continue
         rest = unseen(fingerprints(support), [s for s in pool if s.label in support.classes], layout=layout)
-        found = {s.label == support.normal_class for s in rest}
-        if found == {True, False}:
+        if _sides(rest, support) == _sides(support.samples, support):
             return support, rest, layout
     msg = (
         f"{root} is too small for the demo. Found: {dict(Counter(s.label for s in samples))}. Wanted: an image of each "
-        "class to adapt on, and normal and abnormal images of other patients to evaluate on"
+        "class to adapt on, and images of other patients to evaluate on, normal ones if there are any and abnormal ones"
     )
     raise DataError(msg)
+
+
+def _sides(samples: Iterable[Sample], support: SupportSet) -> set[bool]:
+    """Whether there are normal images, and whether there are others."""
+    return {s.label == support.normal_class for s in samples}
 
 
 def _evenly(samples: Sequence[Sample], count: int, *, seed: int) -> list[Sample]:

@@ -16,7 +16,10 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything the demo makes.")] = Path(
         "demo-output"
     ),
-    data: Annotated[Path | None, typer.Option(help="Your own labelled data set. Default: simulated images.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Your own labelled data set. Default: the real images that ship with ultraad.")
+    ] = None,
+    simulated: Annotated[bool, typer.Option("--simulated", help="Simulated images, with normal ones.")] = False,
     layout: Layout = "auto",
     normal_class: NormalClass = None,
     backbone: BackboneName = DEFAULT_BACKBONE,
@@ -30,8 +33,19 @@ def demo(
 
     with progress() as tell:
         done = run(
-            output, data=data, layout=layout, normal_class=normal_class, backbone=backbone, seed=seed, progress=tell
+            output,
+            data=data,
+            simulated=simulated,
+            layout=layout,
+            normal_class=normal_class,
+            backbone=backbone,
+            seed=seed,
+            progress=tell,
         )
+    if data is None and not simulated:
+        from ultraad.data.samples import samples
+
+        say(f"data      48 real images of 24 patients; cite BUS-BRA, see {samples() / 'NOTICE.md'}")
     for line in done.lines:
         say(line)
     say()

@@ -57,8 +57,9 @@ def samples() -> Path:
     """The folder of the real images that ship with ultraad: 48 breast-ultrasound images of 24 patients, with masks.
 
     They are a selection of BUS-BRA in its own layout: 12 patients with a benign and 12 with a malignant lesion, two
-    views each, four machines, no normal image. No backbone in the package was trained on these patients. Cite BUS-BRA
-    with results; its licence is in the folder, and ``NOTICE.md`` there says how the images were chosen.
+    views each, four machines, no normal image. No backbone in the package was trained on these patients, but settings
+    of ``embedded`` were chosen on them: results illustrate and are no benchmark. Cite BUS-BRA; its licence is in the
+    folder, and ``NOTICE.md`` there says how the images were chosen.
 
     Returns:
         A folder for every verb that takes a data set. It is part of the installation: copy it before changing it, see

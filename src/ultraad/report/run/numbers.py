@@ -8,6 +8,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from ultraad.metrics.catalogue import METRICS, Kind, Spec, of_kind, spec
+from ultraad.metrics.classes import pair_auroc_name
 from ultraad.metrics.metric import Metric
 from ultraad.report.kit.words import DASH, decimals, public_names
 from ultraad.report.run.read import Measurements
@@ -98,13 +99,20 @@ def number(metrics: Mapping[str, Metric], key: str) -> Number:
 
 
 def headlines(data: RunData) -> list[Headline]:
-    """The main numbers and Dice; beside each, what chance, a fixed map or hindsight reaches."""
+    """The main numbers and Dice; beside each, what chance, a fixed map or hindsight reaches.
+
+    Without normal images, the AUROC of detection makes room for that between the two lesion classes, if it is known.
+    """
     measured = data.measured or Measurements()
+    first = "image_auroc"
+    if data.model and measured.n.get("lesions") and not measured.n.get("normals"):
+        pair = pair_auroc_name(data.model.classes, data.model.normal_class)
+        first = first if data.metric(pair).value is None else pair
     prior, oracle = data.metric("pixel_auroc_centre_prior").value, data.metric("dice_oracle").value
     # at the lowest threshold every pixel is called lesion, so precision there is the share of lesion pixels
     lesion_pixels = (measured.curves.get("pixel_pr") or {"precision": [None]})["precision"][-1]
     beside: dict[str, tuple[str, float | None]] = {
-        "image_auroc": ("chance is {:.3f}", 0.5),
+        first: ("chance is {:.3f}", 0.5),
         "class_auroc_macro": ("chance is {:.3f}", 0.5),
         "pixel_auroc": ("the centre prior reaches {:.3f}", prior),
         "pixel_ap": ("a random map reaches {:.3f}", lesion_pixels),

@@ -65,7 +65,9 @@ def lead(data: RunData) -> list[str]:
 def source_name(source: str | None) -> str:
     """``"<layout>:<root>"`` as words."""
     layout, _, root = (source or "").partition(":")
-    return f"{last_part(root)} ({layout})" if root else "a source that is not recorded"
+    if not root:
+        return "a source that is not recorded"
+    return layout if last_part(root) == layout else f"{last_part(root)} ({layout})"
 
 
 def beside_prior(data: RunData) -> str | None:
@@ -96,6 +98,9 @@ def cautions(data: RunData) -> list[str]:
     if run and run.leakage and run.leakage.dropped:
         dropped = count(run.leakage.dropped, "image")
         found.append(f"{dropped} left out of the evaluation: in the support set, or of one of its patients.")
+    n = data.measured.n if data.measured else {}
+    if n.get("lesions") and not n.get("normals"):
+        found.append("No evaluated image is normal: how often normal ones would be flagged was not measured.")
     unknown = sum(r.verdict is None for r in data.rows)
     if data.measured and unknown:
         found.append(
