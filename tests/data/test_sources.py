@@ -332,12 +332,12 @@ def test_folder_with_images_beside_masks_in_each_class(tmp_path):
 def test_folder_inside_a_class_is_a_patient(tmp_path):
     for patient in ("anna", "bert"):
         image, mask = helpers.picture(len(patient), lesion=True)
-        helpers.save(tmp_path / "cyst" / patient / "a.png", image)
-        helpers.save(tmp_path / "masks" / "cyst" / patient / "a.png", mask)
+        helpers.save(tmp_path / "kind" / patient / "a.png", image)
+        helpers.save(tmp_path / "masks" / "kind" / patient / "a.png", mask)
     samples = by_id(tmp_path)
-    assert {i: s.group for i, s in samples.items()} == {"cyst/anna/a.png": "anna", "cyst/bert/a.png": "bert"}
+    assert {i: s.group for i, s in samples.items()} == {"kind/anna/a.png": "anna", "kind/bert/a.png": "bert"}
     assert [m.parent.name for s in samples.values() for m in s.masks] == ["anna", "bert"]
-    assert samples["cyst/anna/a.png"].anomalous is None  # one class, and its name says nothing
+    assert samples["kind/anna/a.png"].anomalous is None  # one class, and its name says nothing
 
 
 def test_dicom_frames_are_samples(dicom_dir):

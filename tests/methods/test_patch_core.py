@@ -159,7 +159,7 @@ def test_layers(backbone):
 
 
 def test_needs_normal_images(tiny):
-    with pytest.raises(DataError, match="normal class"):
+    with pytest.raises(DataError, match="needs normal images"):
         fitted(tiny, make_batch(tiny).select([2, 3]))
     for auxiliary in (None, [make_batch(tiny)]):
         method = PatchCore(tiny, classes=CLASSES, normal_class="normal")

@@ -211,7 +211,7 @@ def test_errors(tiny):
     for options in ({"windows": ()}, {"windows": (0,)}, {"tau": 0}):
         with pytest.raises(ValidationError):
             WinCLIPConfig(**options)
-    with pytest.raises(DataError, match="normal class"):
+    with pytest.raises(DataError, match="needs normal images"):
         fitted(tiny, make_batch(tiny).select([2, 3]))
 
 

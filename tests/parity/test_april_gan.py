@@ -66,6 +66,7 @@ def few_shot(zero_shot, golden, inputs):
     )
     method.fit(support, seed=0)
     load(method, golden)
+    method.has_text_map.fill_(True)
     return method
 
 

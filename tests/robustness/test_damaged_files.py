@@ -185,10 +185,13 @@ def copied(good: Path, tmp_path: Path) -> Callable[[str], Path]:
     return copy
 
 
+LINES = {"support.json": 8}  # each image that does not fit has a line of its own
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_a_damaged_file_gives_one_error_of_ours(copied, name, record) -> None:
     read, damage = READERS[name]
-    attack(copied(name), read, range(CASES), damage=damage).check(record)
+    attack(copied(name), read, range(CASES), damage=damage, lines=LINES.get(name, 1)).check(record)
 
 
 @pytest.mark.slow
@@ -198,7 +201,7 @@ def test_a_damaged_file_gives_one_error_of_ours(copied, name, record) -> None:
 def test_many_damaged_files_give_one_error_of_ours(copied, name, part, record) -> None:
     read, damage = READERS[name]
     seeds = range(1000 + PART * part, 1000 + PART * (part + 1))
-    attack(copied(name), read, seeds, damage=damage).check(record)
+    attack(copied(name), read, seeds, damage=damage, lines=LINES.get(name, 1)).check(record)
 
 
 @pytest.mark.parametrize(
@@ -214,9 +217,9 @@ def test_many_damaged_files_give_one_error_of_ours(copied, name, part, record) -
 )
 def test_a_configuration_that_is_larger_than_its_weights_takes_no_memory(copied, tower, key, value, record) -> None:
     path = copied("weights/open_clip_config.json")
-    record = json.loads(path.read_text())
-    record["model_cfg"][tower][key] = value
-    tally = attack(path, read_weights, range(1), damage=lambda *_: json.dumps(record).encode(), wanted=WeightsError)
+    config = json.loads(path.read_text())
+    config["model_cfg"][tower][key] = value
+    tally = attack(path, read_weights, range(1), damage=lambda *_: json.dumps(config).encode(), wanted=WeightsError)
     tally.check(record)
     assert tally.refused
 

@@ -12,6 +12,7 @@ from ultraad.errors import DataError
 from ultraad.io.faults import Faults, warn_of
 
 _CENTIMETRE = 3  # PhysicalUnitsXDirection, PS3.3 C.8.5.5.1.15
+_LONGEST = 64  # characters of a text such as PatientID, PS3.5 6.2; damage can make it as long as the file
 _SPATIAL_2D = 1  # RegionSpatialFormat, PS3.3 C.8.5.5.1.1
 _SPACING_TOLERANCE = 0.01  # relative difference below which two regions have the same scale
 
@@ -54,9 +55,9 @@ def number_of(ds: Header, name: str) -> float | None:
 
 
 def text_of(ds: Header, name: str) -> str | None:
-    """A text of printable characters without outer spaces; None if there is none."""
+    """A text of printable characters without outer spaces, cut at 64 characters; None if there is none."""
     text = str(value_of(ds, name) or "")
-    return "".join(c if c.isprintable() else " " for c in text).strip() or None
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:_LONGEST] or None
 
 
 def complete(ds: Header, path: Path) -> None:
