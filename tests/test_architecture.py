@@ -24,6 +24,7 @@ LAYERS = (
     {"report"},
     {"runs"},
     {"bench", "export"},
+    {"serve"},
     {"cli"},
 )
 """From the ground up; a part may import what is below it and itself."""
@@ -56,6 +57,9 @@ ONLY_IN = {
     "onnx": ("export", "model/runtimes.py"),
     "onnxruntime": ("export", "model/runtimes.py"),
     "openvino": ("export", "model/runtimes.py"),
+    "fastapi": ("serve",),
+    "starlette": ("serve",),
+    "uvicorn": ("serve",),
     "rich": ("cli",),
     "typer": ("cli",),
 }

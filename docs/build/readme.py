@@ -8,7 +8,7 @@ from docs.build import ROOT
 from docs.build._markdown import filled, plain, table
 
 from ultraad import backbones, methods
-from ultraad.cli import guide
+from ultraad.methods import _guide as guide
 from ultraad.data import sources
 
 PAGE = ROOT / "README.md"

@@ -12,12 +12,13 @@ from ultraad.report.run.page import render
 from ultraad.results.folder import RunFolder
 from ultraad.results.row import DataFacts
 from ultraad.runs.job import Outcome, facts, failing, finishing
+from ultraad.types import Sample
 
 
 @one_run()
 def predict(
     model: Predictor,
-    paths: str | Path | Iterable[str | Path],
+    paths: str | Path | Iterable[str | Path | Sample],
     output: str | Path,
     *,
     frame: int | None = None,
@@ -31,7 +32,7 @@ def predict(
 
     Args:
         model: Any model.
-        paths: A file, a folder or a pattern, or several of them.
+        paths: A file, a folder or a pattern, or several of them; or samples.
         output: Folder for the results.
         frame: Only this 0-based frame of multi-frame files; None takes all.
         resume: Skip images that have results in the folder, unless their files were replaced since; otherwise the
@@ -54,9 +55,9 @@ def predict(
         >>> done.predicted
         2
     """
-    wanted = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    wanted: list[str | Path | Sample] = [paths] if isinstance(paths, (str, Path)) else list(paths)
     samples = samples_of(wanted, frame=frame)
-    run = facts(model, "predict", data=DataFacts(paths=tuple(map(str, wanted)), images=len(samples)))
+    run = facts(model, "predict", data=DataFacts(paths=tuple(map(_named, wanted)), images=len(samples)))
     folder = RunFolder(output, run, resume=resume, wanted=[s.id for s in samples], overlays=overlays, maps=maps)
     todo = [s for s in samples if s.id not in folder.done]
     skipped = len(samples) - len(todo)
@@ -71,3 +72,7 @@ def predict(
     if folder.done or outcome.predicted:
         render(folder.folder)
     return outcome
+
+
+def _named(item: str | Path | Sample) -> str:
+    return item.id if isinstance(item, Sample) else str(item)
