@@ -8,8 +8,8 @@ from docs.build import ROOT
 from docs.build._markdown import filled, plain, table
 
 from ultraad import backbones, methods
-from ultraad.methods import _guide as guide
 from ultraad.data import sources
+from ultraad.methods import _guide as guide
 
 PAGE = ROOT / "README.md"
 

@@ -23,7 +23,7 @@ from ultraad.simulate import write_dataset
 
 WEB = Path(__file__).parents[2] / "web"
 REAL = Path(__file__).parents[3] / "shared" / "data" / "BUS-UCLM"
-MISSING = "the tests of the page need Chromium and Playwright: apt-get install chromium; pip install playwright fastapi uvicorn"
+MISSING = "tests of the page need a browser: apt-get install chromium; pip install 'ultraad[dev,serve]'"
 
 
 def _missing(message: str) -> None:
@@ -129,12 +129,12 @@ def _free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def start(images: Images, project: Path, port: int | None = None) -> Server:
+def start(images: Images, project: Path, port: int | None = None, *, backbone: str = "tiny") -> Server:
     """Start the server and read its one-time address."""
     port = port or _free_port()
     command = [sys.executable, "-m", "ultraad.cli", "serve", str(images.folder), "--project", str(project)]
     process = subprocess.Popen(
-        [*command, "--port", str(port), "--backbone", "tiny", "--device", "cpu", "--no-browser"],
+        [*command, "--port", str(port), "--backbone", backbone, "--device", "cpu", "--no-browser"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -79,6 +79,39 @@ def test_no_source_file_of_the_page_is_long() -> None:
     assert long == {}
 
 
+IMPORTS = re.compile(r"""^(?:import|export) .*?from "(\.[^"]+)";""", re.M | re.S)
+
+
+def imported() -> dict[str, set[str]]:
+    """{module: the modules it imports}, by path below web/src."""
+    src = WEB / "src"
+    modules = {p.relative_to(src).with_suffix("").as_posix(): p for p in src.rglob("*.ts*")}
+    return {
+        name: {
+            (path.parent / found).resolve().relative_to(src).as_posix()
+            for found in IMPORTS.findall(re.sub(r"^import type .*?;", "", path.read_text(), flags=re.M | re.S))
+        }
+        for name, path in modules.items()
+    }
+
+
+def test_the_editor_core_knows_no_page_and_no_modules_import_in_a_circle() -> None:
+    graph = imported()
+    assert len(graph) > 30
+    assert {
+        name
+        for name, used in graph.items()
+        if name.startswith("core/") and not all(u.startswith("core/") for u in used)
+    } == set()
+    for name, used in graph.items():
+        if name.startswith("state/"):
+            assert not any(u.startswith(("ui/", "views/")) for u in used), name
+    while graph:
+        leaves = {name for name, used in graph.items() if not used & graph.keys()}
+        assert leaves, f"a circle among {sorted(graph)}"
+        graph = {name: used for name, used in graph.items() if name not in leaves}
+
+
 def npm(*words: str) -> str:
     """The output of an npm command in web/; skips where the packages are not installed, never in CI."""
     if not (WEB / "node_modules").is_dir() or not shutil.which("npm"):

@@ -1,4 +1,4 @@
-"""The whole loop in a browser: mark, adapt, look, correct, adapt again, undo, reload, take away, and use it elsewhere."""
+"""The whole loop in a browser: mark, adapt, look, correct, adapt, undo, reload, take away, and use it elsewhere."""
 
 from __future__ import annotations
 

@@ -228,6 +228,8 @@ def test_a_cine_is_marked_frame_by_frame_and_marks_are_copied_on(hand: Hand) -> 
     hand.expect(0)
     page.keyboard.press("Space")
     page.wait_for_selector("[aria-label='Stop']")
+    first = page.evaluate("document.getElementById('stage').toDataURL()")
+    page.wait_for_function("first => document.getElementById('stage').toDataURL() !== first", arg=first)
     page.keyboard.press("Space")
     page.wait_for_selector("[aria-label='Play']")
 

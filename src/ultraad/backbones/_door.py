@@ -38,6 +38,9 @@ DTYPES: dict[str, torch.dtype] = {
 }
 
 
+_MOST_SENTENCES = 256  # lists of sentences whose features are kept; a method has a few
+
+
 def quarter_layers(layers: int) -> tuple[int, ...]:
     """Layers L/4, L/2, 3L/4 and L, 1-based: (6, 12, 18, 24) for L = 24, the layers of the paper (section 3.1)."""
     return tuple(sorted({max(1, round(layers * q / 4)) for q in (1, 2, 3, 4)}))
@@ -113,6 +116,7 @@ class Backbone:
         self.logit_scale = float(m.logit_scale.detach().float().exp())
         self.cache = self._new_cache(lambda images, layers: self.encode_image(images, layers=layers))
         self._serving: FeatureCache | None = None
+        self._sentences: dict[tuple[str, ...], torch.Tensor] = {}
 
     def __repr__(self) -> str:
         return (
@@ -306,9 +310,15 @@ class Backbone:
         return cast("torch.Tensor", x)
 
     def encode_text(self, texts: Sequence[str] | torch.Tensor) -> torch.Tensor:
-        """Sentences (or token ids) to raw text features f32 (t d)."""
-        tokens = texts if isinstance(texts, torch.Tensor) else self.tokenize(texts)
-        return self.encode_prompts(self.embed_text(tokens), self.end_of_text(tokens))
+        """Sentences (or token ids) to raw text features f32 (t d). The same sentences are encoded once."""
+        if isinstance(texts, torch.Tensor):
+            return self.encode_prompts(self.embed_text(texts), self.end_of_text(texts))
+        key = tuple(texts)
+        if key not in self._sentences:
+            if len(self._sentences) == _MOST_SENTENCES:
+                self._sentences.clear()
+            self._sentences[key] = self.encode_text(self.tokenize(texts))
+        return self._sentences[key].clone()
 
 
 def _require_vit(name: str, visual: Any, text: Any) -> None:  # noqa: ANN401

@@ -62,7 +62,10 @@ def serve(
 
             webbrowser.open(address)
 
-    serve(settings, ready=ready)
+    try:
+        serve(settings, ready=ready)
+    except KeyboardInterrupt:  # the usual end
+        say(f"ended; everything is in {where}")
 
 
 def _places(folder: Path | None, project: Path | None) -> tuple[Path | None, Path]:

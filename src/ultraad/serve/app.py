@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -14,15 +13,13 @@ from fastapi.responses import FileResponse, Response
 from starlette.exceptions import HTTPException
 
 from ultraad import __version__
-from ultraad.errors import ConfigError, DataError, UltraadError, brief
+from ultraad.errors import ConfigError, DataError, UltraadError
 from ultraad.serve.desk import Desk
 from ultraad.serve.guard import KINDS, App, Guard, Keys, error_body
 from ultraad.serve.jobs import NotReadyError
 from ultraad.serve.project import LIMITS
 from ultraad.serve.routes import images, marks, models, project, session
 from ultraad.serve.schemas import Problem
-
-_log = logging.getLogger(__name__)
 
 _PAGE_MISSING = (
     "<!doctype html><meta charset=utf-8><title>ultraad</title><p>The page was not built into this installation. "
@@ -123,6 +120,5 @@ def _errors(app: FastAPI) -> None:
         return answer(422, str(error))
 
     @handle(Exception)
-    def unknown(request: Request, error: Exception) -> Response:
-        _log.error("%s failed: %s", request.scope.get("route") and request.scope["route"].path, brief(error))
+    def unknown(_: Request, __: Exception) -> Response:  # the guard logs it
         return answer(500, "something went wrong on the server; nothing that was saved is lost")

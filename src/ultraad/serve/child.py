@@ -7,17 +7,33 @@ a decoder costs one child, not the server. A message is a JSON object and, behin
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import struct
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from threading import Lock, Thread
 from typing import IO, Any, NamedTuple
 
 _LENGTHS = struct.Struct(">II")  # of the JSON and of the bytes
+
+
+def where(error: BaseException) -> str:
+    """The type of an error and where it was raised, for logs: its message may name a file or a patient."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
+
+
+def quiet() -> None:
+    """Keep the library's warnings, which name files, out of the terminal; ``ULTRAAD_DEBUG=1`` shows them."""
+    if os.environ.get("ULTRAAD_DEBUG") != "1":
+        logging.getLogger("ultraad").addHandler(logging.NullHandler())
 
 
 class Message(NamedTuple):
@@ -56,7 +72,8 @@ class Child:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self._writing = Lock()
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        Thread(target=self._listen, name=f"from {module}", daemon=True).start()
+        self._listener = Thread(target=self._listen, name=f"from {module}", daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -102,9 +119,11 @@ class Child:
         """End the process now."""
         self._process.kill()
         self._process.wait()
-        with suppress(OSError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
+        self._listener.join(timeout=1)
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with suppress(OSError):
+                stream.close()
 
 
 class Parent:

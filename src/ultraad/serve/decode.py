@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ultraad.errors import DataError
-from ultraad.serve.child import Child, Message, parent
+from ultraad.errors import Caught, DataError, UltraadError
+from ultraad.serve.child import Child, Message, parent, quiet, where
 from ultraad.serve.shapes import region, run_lengths
 from ultraad.types import Region, Sample
 
@@ -139,22 +139,29 @@ class Decoder:
 
     def _ask(self, what: dict[str, Any], seconds: float) -> Message:
         with self._lock:
-            if self._child is None or not self._child.alive:
-                self._end()
-                self._child = Child(__name__)
-            try:
-                sent = self._child.send(Message(what))
-                answer = self._child.receive(timeout=seconds) if sent else None
-            except TimeoutError:
-                self._end()
-                msg = f"the file could not be read within {seconds:.0f} s; export it again"
-                raise DataError(msg) from None
-            if answer is None:
-                self._end()
-                msg = "the file could not be read: it needs too much memory, or crashes the decoder; export it again"
-                raise DataError(msg)
+            used = self._child is not None
+            answer = self._answered(what, seconds)
+            if answer is None and used:  # it may have died of an earlier file
+                answer = self._answered(what, seconds)
+        if answer is None:
+            msg = "the file could not be read: it needs too much memory, or crashes the decoder; export it again"
+            raise DataError(msg)
         if "error" in answer.what:
             raise DataError(answer.what["error"])
+        return answer
+
+    def _answered(self, what: dict[str, Any], seconds: float) -> Message | None:
+        """The child's answer; None if it died."""
+        if self._child is None:
+            self._child = Child(__name__)
+        try:
+            answer = self._child.receive(timeout=seconds) if self._child.send(Message(what)) else None
+        except TimeoutError:
+            self._end()
+            msg = f"the file could not be read within {seconds:.0f} s; export it again"
+            raise DataError(msg) from None
+        if answer is None:
+            self._end()
         return answer
 
     def _end(self) -> None:
@@ -285,16 +292,17 @@ def main() -> None:
         _, most = resource.getrlimit(resource.RLIMIT_AS)
         limit = _MEMORY if most == resource.RLIM_INFINITY else min(most, _MEMORY)
         resource.setrlimit(resource.RLIMIT_AS, (limit, most))
-    logging.getLogger("ultraad").addHandler(logging.NullHandler())
+    quiet()
     to_parent = parent()
     for message in to_parent.messages():
-        try:
-            what, data = _answer(message.what)
-        except DataError as e:
+        with Caught() as caught:
+            to_parent.send(*_answer(message.what))
+        e = caught.error
+        if isinstance(e, UltraadError):
             path = Path(message.what.get("path", message.what.get("root", "-")))
             to_parent.send({"error": without_path(str(e), path)})
-        else:
-            to_parent.send(what, data)
+        elif e is not None:
+            to_parent.send({"error": f"the file could not be read ({where(e)}); export it again"})
 
 
 if __name__ == "__main__":

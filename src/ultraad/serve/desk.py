@@ -175,13 +175,13 @@ class Desk:
         Raises:
             NotReadyError: In the first seconds, while the worker starts.
         """
-        if not self.jobs.methods:
+        if not self.jobs.answers.methods:
             msg = "the worker is still starting; ask again in a second"
             raise NotReadyError(msg)
-        ready = [self.orders.readiness(method) for method in self.jobs.methods]
+        ready = [self.orders.readiness(method) for method in self.jobs.answers.methods]
         return [
             method.model_copy(update={"ready": r.ready, "reason": r.reason})
-            for method, r in zip(self.jobs.methods, ready, strict=True)
+            for method, r in zip(self.jobs.answers.methods, ready, strict=True)
         ]
 
     def submit(self, request: JobRequest) -> Job:
@@ -192,16 +192,17 @@ class Desk:
             NotReadyError: If another job runs, or there is no model yet.
         """
         if request.kind == "adapt":
-            method = self.jobs.method(request.method)
-            if method is None and self.jobs.methods:
-                msg = f"unknown method {request.method!r}; choose one of {', '.join(m.name for m in self.jobs.methods)}"
+            known = self.jobs.answers
+            method = known.method(request.method)
+            if method is None and known.methods:
+                msg = f"unknown method {request.method!r}; choose one of {', '.join(m.name for m in known.methods)}"
                 raise ConfigError(msg)
             ready = self.orders.readiness(method, use_held_out=request.use_held_out)
             if not ready.ready:
                 raise ConfigError(ready.reason)
             return self.jobs.submit(request, lambda number: self.orders.adapt(request, number))
         if request.kind == "check":
-            return self.jobs.submit(request, lambda _: self.orders.check())
+            return self.jobs.submit(request, lambda _: {**self.orders.check(), "at": self.jobs.state_of_data()})
         facts = self.outcomes.facts
         if facts is None:
             msg = "there is no model yet; import images and wait for the starting model"
@@ -228,7 +229,7 @@ class Desk:
     def warnings(self) -> dict[str, list[str]]:
         """{image: what the data check says about it}, without remarks that concern most of the set."""
         found: dict[str, list[str]] = {}
-        for finding in (self.jobs.checked or {}).get("findings", ()):
+        for finding in (self.jobs.answers.checked or {}).get("findings", ()):
             if finding["severity"] == "info" or len(finding["images"]) > len(self.project.pictures) / 2:
                 continue
             for image in finding["images"]:
@@ -240,7 +241,7 @@ class Desk:
 
     def check(self) -> Check:
         """The findings of the last data check."""
-        checked, job = self.jobs.checked, self.jobs.running
+        checked, job = self.jobs.answers.checked, self.jobs.running
         state: Literal["none", "running", "done", "stale"] = "none" if checked is None else "done"
         if job is not None and job.kind == "check":
             state = "running"

@@ -13,6 +13,7 @@ the page posts it once and gets the token as an HttpOnly, SameSite=Strict cookie
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
@@ -20,6 +21,11 @@ from threading import Lock
 from typing import Any
 
 from starlette.exceptions import HTTPException
+
+from ultraad.errors import Caught
+from ultraad.serve.child import where
+
+_log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -142,7 +148,10 @@ class Guard:
         if refused is not None:
             await _refuse(send, *refused)
             return
-        await self._app(scope, self._counting(receive, self._limit(scope["path"])), _with_headers(send))
+        with Caught() as caught:  # the application has answered already, as far as it could
+            await self._app(scope, self._counting(receive, self._limit(scope["path"])), _with_headers(send))
+        if caught.error is not None:
+            _log.error("a request failed: %s", where(caught.error))
 
     def _limit(self, path: str) -> int:
         return self._file_limit if path in self._file_paths else JSON_LIMIT

@@ -6,36 +6,22 @@ import logging
 import re
 import secrets
 import shutil
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from threading import Event, Lock, Thread
 
-from ultraad.data.sources import is_anomalous
 from ultraad.errors import ConfigError, DataError
-from ultraad.io.names import image_of, is_mask_folder, named_like_mask, owner_of, stem_of, tails_of
 from ultraad.serve.decode import Decoder, Looked
 from ultraad.serve.marking import Marking
 from ultraad.serve.project import LIMITS, Picture, Place, Project, now
-from ultraad.serve.schemas import Import, Refusal
+from ultraad.serve.schemas import Import
+from ultraad.serve.uploads import Found, names_of, sorted_out, title_of
 from ultraad.types import Sample
 
 _log = logging.getLogger(__name__)
 
 _BATCH = 16  # images per transaction; they appear in the list in such steps
-_LONGEST_NAME = 300  # characters
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """An image to look at: where it is, and what its data set says."""
-
-    sample: Sample
-    source: str | None
-    name: str
-    marked: bool
 
 
 class Importer:
@@ -95,11 +81,11 @@ class Importer:
             msg = "this folder belongs to the project; give the folder with the images"
             raise ConfigError(msg)
 
-        def find(started: Import) -> tuple[list[_Found], Import]:
+        def find(started: Import) -> tuple[list[Found], Import]:
             samples, found, remarks = self._decoder.scan(root, layout)
             source = f"{found or 'folder'}:{root}"
             names = [s.id if found else _below(Path(s.id), root) for s in samples]
-            listed = [_Found(s, source, n, use_marks) for s, n in zip(samples, names, strict=True)]
+            listed = [Found(s, source, n, use_marks) for s, n in zip(samples, names, strict=True)]
             return listed, started.model_copy(update={"notes": [_no_root(r, root) for r in remarks[:20]]})
 
         return self._begin(root.name, find)
@@ -111,16 +97,16 @@ class Importer:
             ConfigError: If there are none.
         """
         folder = self._project.folder / "incoming" / batch
-        names = _names_of(folder)
+        names = names_of(folder)
         if not names:
             msg = "no file was uploaded under this batch id; upload some first"
             raise ConfigError(msg)
 
-        def find(started: Import) -> tuple[list[_Found], Import]:
-            found = list(_sorted_out(names, self._decoder, use_marks=use_marks))
+        def find(started: Import) -> tuple[list[Found], Import]:
+            found = list(sorted_out(names, self._decoder, use_marks=use_marks))
             return found, started
 
-        return self._begin(_title(names.values()), find, cleanup=folder)
+        return self._begin(title_of(names.values()), find, cleanup=folder)
 
     def stop(self) -> None:
         """End the running import after the current image."""
@@ -130,7 +116,7 @@ class Importer:
             thread.join(timeout=5)
 
     def _begin(
-        self, title: str, find: Callable[[Import], tuple[list[_Found], Import]], *, cleanup: Path | None = None
+        self, title: str, find: Callable[[Import], tuple[list[Found], Import]], *, cleanup: Path | None = None
     ) -> Import:
         with self._numbers:
             number = max(self._project.database.facts("import"), default=0) + 1
@@ -157,7 +143,7 @@ class Importer:
         self._project.database.put("import", progress.number, progress.model_dump_json())
         self._tell(progress)
 
-    def _import(self, found: Sequence[_Found], progress: Import) -> None:
+    def _import(self, found: Sequence[Found], progress: Import) -> None:
         known = {(p.source, p.sample) for p in self._project.pictures.values()}
         stills = _one_per_file(found)
         fresh = [group for group in stills if (group[0].source, _file_id(group[0])) not in known or not group[0].source]
@@ -181,7 +167,7 @@ class Importer:
             progress = self._batch(fresh[start : start + _BATCH], progress, hashes)
         self._put(progress.model_copy(update={"state": "done"}))
 
-    def _batch(self, groups: Sequence[list[_Found]], progress: Import, hashes: Counter[str]) -> Import:
+    def _batch(self, groups: Sequence[list[Found]], progress: Import, hashes: Counter[str]) -> Import:
         pictures: list[tuple[Picture, bytes]] = []
         marks: list[tuple[Place, str | None, list[list[int]]]] = []
         failed = 0
@@ -203,7 +189,7 @@ class Importer:
         self._put(progress)
         return progress
 
-    def _picture(self, group: Sequence[_Found]) -> tuple[Picture, bytes]:
+    def _picture(self, group: Sequence[Found]) -> tuple[Picture, bytes]:
         """The record of a file, with its thumbnail on disk and its tiny copy."""
         first = group[0]
         sample, id_ = first.sample, secrets.token_hex(8)
@@ -244,10 +230,10 @@ class Importer:
         path.rename(self._project.folder / place)
         return place
 
-    def _marks(self, picture: Picture, group: Sequence[_Found]) -> Iterator[tuple[Place, str | None, list[list[int]]]]:
+    def _marks(self, picture: Picture, group: Sequence[Found]) -> Iterator[tuple[Place, str | None, list[list[int]]]]:
         for found in group:
             sample = found.sample
-            label = sample.label if sample.label in self._project.class_names else None
+            label = self._project.class_of(sample.label)
             if not found.marked or (label is None and not sample.masks):
                 continue
             lesions: list[list[int]] = []
@@ -277,15 +263,15 @@ def _facts(looked: Looked, sample: Sample) -> dict[str, object]:
     }
 
 
-def _one_per_file(found: Sequence[_Found]) -> list[list[_Found]]:
+def _one_per_file(found: Sequence[Found]) -> list[list[Found]]:
     """The samples of each file; a cine has one for each frame."""
-    files: dict[Path, list[_Found]] = {}
+    files: dict[Path, list[Found]] = {}
     for one in found:
         files.setdefault(one.sample.image, []).append(one)
     return list(files.values())
 
 
-def _file_id(found: _Found) -> str:
+def _file_id(found: Found) -> str:
     """The sample's id without the number of the frame."""
     return re.sub(r"#\d+$", "", found.sample.id)
 
@@ -296,104 +282,3 @@ def _below(path: Path, root: Path) -> str:
 
 def _no_root(remark: str, root: Path) -> str:
     return remark.replace(f"{root}/", "").replace(str(root), "the folder")
-
-
-def label_name(name: str) -> str:
-    """A file name from a client as a label: no control characters, no more than some hundred characters."""
-    name = unicodedata.normalize("NFC", name.replace("\\", "/"))
-    parts = [p for p in PurePosixPath(name).parts if p not in ("/", "..", ".")]
-    clean = "".join(c if c.isprintable() else "_" for c in "/".join(parts))
-    return clean[-_LONGEST_NAME:] or "unnamed"
-
-
-def receive(project: Project, batch: str) -> Path:
-    """The folder for the files of a batch; their names are in ``names.txt``, one line per file."""
-    folder = project.folder / "incoming" / batch
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
-
-
-def accept(folder: Path, temporary: Path, name: str) -> None:
-    """Take an uploaded file into a batch under a new id.
-
-    Args:
-        folder: From :func:`receive`.
-        temporary: The file.
-        name: As the client calls it.
-    """
-    id_ = secrets.token_hex(8)
-    temporary.rename(folder / id_)
-    with (folder / "names.txt").open("a", encoding="utf-8") as names:
-        names.write(f"{id_} {label_name(name)}\n")
-
-
-def refusals(names: Sequence[str]) -> list[Refusal]:
-    """The files of an upload that are no images, by their names: nothing in an archive is ever unpacked."""
-    archives = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
-    reason = "an archive is not unpacked here; unpack it, then drop the folder"
-    return [Refusal(name=label_name(n), reason=reason) for n in names if n.lower().endswith(archives)]
-
-
-def _names_of(folder: Path) -> dict[Path, str]:
-    """{file: label} of an upload."""
-    index = folder / "names.txt"
-    if not index.is_file():
-        return {}
-    lines = index.read_text(encoding="utf-8").splitlines()
-    return {folder / id_: name for id_, _, name in (line.partition(" ") for line in lines)}
-
-
-def _title(names: Iterable[str]) -> str:
-    parts = [PurePosixPath(n).parts for n in names]
-    tops = {p[0] for p in parts if len(p) > 1}
-    return tops.pop() if len(tops) == 1 else f"{len(parts)} uploaded file(s)"
-
-
-def _sorted_out(names: dict[Path, str], decoder: Decoder, *, use_marks: bool) -> Iterator[_Found]:
-    """The images among uploaded files, with the masks that are named after them and the class of their folder."""
-    by_name = {name: path for path, name in names.items()}
-    stems: dict[str, list[str]] = {}
-    for name in by_name:
-        stems.setdefault(stem_of(Path(name)), []).append(name)
-    tails = tails_of(stems)
-    masks: dict[str, list[Path]] = {}
-    used: set[str] = set()
-    for name, path in by_name.items():
-        inside = any(map(is_mask_folder, PurePosixPath(name).parts[:-1]))
-        stem = stem_of(Path(name))
-        owner = owner_of(Path(name), stems, tails) if inside else (image_of(stem, stems, tails) or (None,))[0]
-        if not (inside or named_like_mask(stem) or owner) or not _two_valued(decoder, path):
-            continue
-        used.add(name)
-        images = [n for n in stems.get(owner or "", ()) if n != name and not _masklike(n)]
-        near = [n for n in images if PurePosixPath(n).parts[:1] == PurePosixPath(name).parts[:1]] or images
-        for image in near[:1]:
-            masks.setdefault(image, []).append(path)
-    labels = {name: _class_folder(name) for name in by_name if name not in used}
-    known = {label for label in labels.values() if label}
-    classes = known if any(is_anomalous(label, known) is False for label in known) else set()
-    for name, label in labels.items():
-        own = label if label in classes else None
-        sample = Sample(
-            id=name, image=by_name[name], masks=tuple(masks.get(name, ())), label=own,
-            anomalous=is_anomalous(own, classes),
-        )  # fmt: skip
-        yield _Found(sample if use_marks else replace(sample, masks=(), label=None), None, name, use_marks)
-
-
-def _masklike(name: str) -> bool:
-    path = PurePosixPath(name)
-    return named_like_mask(stem_of(Path(name))) or any(map(is_mask_folder, path.parts[:-1]))
-
-
-def _two_valued(decoder: Decoder, path: Path) -> bool:
-    try:
-        return decoder.look(path).two_valued
-    except DataError:
-        return False
-
-
-def _class_folder(name: str) -> str | None:
-    """The folder that an image is in, if it is not in the top of the upload."""
-    parts = [p for p in PurePosixPath(name).parts[:-1] if p.lower() not in ("images", "image", "img")]
-    return parts[-1] if parts else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -10,14 +9,13 @@ from collections.abc import Callable, Mapping
 from threading import Condition, Thread
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ultraad.errors import ConfigError
+from ultraad.serve.answers import Answers, Tell
 from ultraad.serve.child import Child, Message
 from ultraad.serve.orders import Order, Orders
 from ultraad.serve.outcomes import ModelFacts, Outcomes
-from ultraad.serve.project import Place, Project, now
-from ultraad.serve.schemas_work import BackboneInfo, Job, JobRequest, MethodInfo
+from ultraad.serve.project import Project, now
+from ultraad.serve.schemas_work import Job, JobRequest
 
 _log = logging.getLogger(__name__)
 
@@ -25,10 +23,14 @@ _AHEAD = 64  # frames that are predicted at a time between jobs
 _PATIENCE = 5.0  # seconds that a cancelled job has to stop by itself
 _PAUSE = 1.0  # seconds after the last mark before its views are encoded ahead
 _EVERY = 0.2  # seconds between two progress events
+_DOING = {
+    "fitting": "fitting, epoch",
+    "predicting": "predicting, image",
+    "calibrating": "thresholds, part",
+    "writing": "writing, image",
+}
 _ENDED = frozenset({"done", "failed", "cancelled"})
 _MOST_CRASHES = 3  # of the worker in a row, before it is not started again by itself
-
-Tell = Callable[[str, Any], None]
 
 
 class NotReadyError(ConfigError):
@@ -62,15 +64,13 @@ class Jobs:
         self._stopping = False
         self._crashes = 0
         self._waiting: list[_Task] = []
+        self._nudged = True  # there may be work between jobs
         self._busy = False  # the worker has an order
         self._cancel_by = float("inf")  # time at which the child is killed
         self.jobs: dict[int, Job] = {n: Job.model_validate(f) for n, f in project.database.facts("job").items()}
-        self.methods: list[MethodInfo] = []
-        self.backbones: list[BackboneInfo] = []
-        self.checked: dict[str, Any] | None = project.database.setting("checked")
+        self.answers = Answers(project, outcomes, tell=tell, resave=self.set_thresholds)
         self._request = JobRequest(kind="adapt", backbone=orders.backbone)
-        self._unreadable: dict[tuple[int, Place], str] = {}
-        self._warmed = self._last_mark = ""
+        self._warmed = self._failed = ""  # states of the data that need not, or cannot, be worked on ahead
         self._marked_at = 0.0
         self._sent = 0.0
         self._thread = Thread(target=self._loop, name="jobs", daemon=True)
@@ -86,16 +86,13 @@ class Jobs:
             self._changed.notify_all()
         if self._child is not None:
             self._child.kill()
-        self._thread.join(timeout=5)
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
 
     @property
     def running(self) -> Job | None:
         """The job that waits or runs; None if there is none."""
         return next((j for j in reversed(self.jobs.values()) if j.state not in _ENDED), None)
-
-    def method(self, name: str) -> MethodInfo | None:
-        """What is known of a method."""
-        return next((m for m in self.methods if m.name == name), None)
 
     def nudge(self, *, marked: bool = False) -> None:
         """Something has changed; there may be work between jobs.
@@ -104,6 +101,7 @@ class Jobs:
             marked: Whether marks have changed.
         """
         with self._changed:
+            self._nudged = True
             if marked:
                 self._marked_at = time.monotonic()
             self._changed.notify_all()
@@ -129,6 +127,7 @@ class Jobs:
                 self._request = request
                 self._clear(order["number"])
             job = Job(number=number, kind=request.kind, model=model, started=now(), text="waiting for the worker")
+            job.to_predict = sum(len(order.get(key, ())) for key in ("visible", "rest", "units"))
             self.jobs[number] = job
             self._waiting.append(_Task(order, number))
             if self._busy and self._child is not None:
@@ -173,8 +172,8 @@ class Jobs:
                 self._child.send(Message({"do": "cancel"}))
             self._changed.wait_for(lambda: not self._busy, timeout=_PATIENCE)
             delete()
-            self.jobs, self.checked, self._waiting = {}, None, []
-            self._unreadable, self._warmed = {}, ""
+            self.jobs, self._waiting, self._warmed = {}, [], ""
+            self.answers.checked, self.answers.unreadable = None, {}
 
     def set_thresholds(self, facts: ModelFacts) -> None:
         """Have a model saved with new thresholds when the worker is free."""
@@ -208,22 +207,29 @@ class Jobs:
         with self._changed:
             if self._waiting:
                 return self._waiting.pop(0)
+            self._nudged = False
         ahead = self._ahead()
-        if ahead is None:
-            with self._changed:
-                if not self._waiting and not self._stopping:
-                    self._changed.wait(timeout=_PAUSE)
+        with self._changed:
+            if ahead is not None:
+                self._nudged = True
+            elif not (self._waiting or self._stopping or self._nudged):
+                rests = _PAUSE - (time.monotonic() - self._marked_at)
+                self._changed.wait(timeout=rests + 0.1 if rests > 0 else None)
         return ahead
 
     def _ahead(self) -> _Task | None:
         """Work between jobs: a first model, missing predictions, features of the support, the data check."""
+        if self._failed == self.state_of_data():
+            return None
         if self._orders.needs_first():
             number = self._outcomes.new_number()
             self._clear(number)
             return _Task(self._orders.first(number))
         facts = self._outcomes.facts
         if facts is not None:
-            missing = [p for p in self._outcomes.missing(facts.number) if (facts.number, p) not in self._unreadable]
+            missing = [
+                p for p in self._outcomes.missing(facts.number) if (facts.number, p) not in self.answers.unreadable
+            ]
             if missing:
                 return _Task(self._orders.predict(facts, missing[:_AHEAD]))
         rested = time.monotonic() - self._marked_at > _PAUSE
@@ -231,7 +237,11 @@ class Jobs:
         if rested and self._request.method == "ultraad" and last != self._warmed and self._orders.readiness().ready:
             self._warmed = last
             return _Task(self._orders.warm(self._request))
-        if rested and self._project.pictures and (self.checked is None or self.checked["at"] != self.state_of_data()):
+        if (
+            rested
+            and self._project.pictures
+            and (self.answers.checked is None or self.answers.checked["at"] != self.state_of_data())
+        ):
             return _Task({**self._orders.check(), "at": self.state_of_data()})
         return None
 
@@ -292,34 +302,17 @@ class Jobs:
 
     def _skip(self, order: Order) -> None:
         for image, frame, _ in order.get("units", ())[:1]:
-            self._unreadable[order["number"], (image, frame)] = "the worker crashed on it"
+            self.answers.unreadable[order["number"], (image, frame)] = "the worker crashed on it"
 
     def _took(self, message: Message, task: _Task, seconds: float) -> bool:
         """Take in an answer; True if it was the last one."""
         what, say = message.what, message.what["say"]
         if say == "progress":
             self._progress(task, what, seconds)
-        elif say == "predictions":
-            self._predictions(what, message.data)
-            if task.job is not None:
-                job = self.jobs[task.job]
-                self.jobs[task.job] = job.model_copy(update={"predicted": job.predicted + len(what["found"])})
-        elif say == "unreadable":
-            self._unreadable[task.order["number"], (what["image"], what["frame"])] = what["error"]
-        elif say == "model":
-            self._model(ModelFacts.model_validate(what["facts"]))
-        elif say == "digest":
-            self._outcomes.put(self._outcomes.models[what["number"]].model_copy(update={"digest": what["digest"]}))
-        elif say == "catalogue":
-            self.methods = [MethodInfo.model_validate(m) for m in what["methods"]]
-            self.backbones = [BackboneInfo.model_validate(b) for b in what["backbones"]]
-            self._tell("project", {})
-        elif say == "checked":
-            self.checked = {"at": task.order.get("at", self.state_of_data()), **_without(what, "say")}
-            self._project.database.set(checked=self.checked)
-            self._tell("queue", {})
-        elif say == "exported":
-            self._exported(task, what)
+        else:
+            self.answers.take(what, message.data, task.order)
+        if say == "predictions" and task.job is not None:
+            self.jobs[task.job].predicted += len(what["found"])
         return self._ended(task, what, seconds)
 
     def _ended(self, task: _Task, what: Mapping[str, Any], seconds: float) -> bool:
@@ -329,8 +322,7 @@ class Jobs:
             return False
         if state == "failed" and task.job is None:
             _log.warning("work between jobs failed: %s", what["error"])
-            if task.order["do"] == "first":
-                self._crashes = _MOST_CRASHES  # it would fail again at once
+            self._failed = self.state_of_data()  # it would fail again at once
         if task.job is not None:
             text = what.get("error") or state
             self._update(task.job, state=state, text=text, error=what.get("error"), seconds=seconds, cancellable=False)
@@ -340,18 +332,16 @@ class Jobs:
         if task.job is None:
             return
         done, total, state = what["done"], what["total"], what["state"]
-        text = {
-            "fitting": f"fitting, epoch {done} of {total}",
-            "predicting": f"{done} of {total} images",
-            "calibrating": f"thresholds, part {done} of {total}",
-            "writing": f"writing, {done} of {total}",
-        }[state]
-        quiet = time.monotonic() - self._sent < _EVERY and state == self.jobs[task.job].state
         self._update(
-            task.job, state=state, text=text, done=done, total=total, seconds=seconds, quiet=quiet,
-            fraction=done / total if total else 0.0, to_predict=len(task.order.get("rest", ())) +
-            len(task.order.get("visible", ())) or len(task.order.get("units", ())),
-        )  # fmt: skip
+            task.job,
+            quiet=time.monotonic() - self._sent < _EVERY and state == self.jobs[task.job].state,
+            state=state,
+            text=f"{_DOING[state]} {done} of {total}",
+            done=done,
+            total=total,
+            seconds=seconds,
+            fraction=done / total if total else 0.0,
+        )
 
     def _update(self, number: int, *, quiet: bool = False, **changes: Any) -> Job:  # noqa: ANN401
         job = self.jobs[number].model_copy(update=changes)
@@ -364,27 +354,3 @@ class Jobs:
             self._sent = time.monotonic()
             self._tell("job", job)
         return job
-
-    def _predictions(self, what: Mapping[str, Any], vectors: bytes) -> None:
-        found = what["found"]
-        rows = np.frombuffer(vectors, "<f4").reshape(len(found), -1)
-        with_vectors = [{**f, "vector": row.tobytes()} for f, row in zip(found, rows, strict=True)]
-        images = self._outcomes.add(what["number"], with_vectors)
-        self._tell("predictions", {"model": what["number"], "images": images})
-
-    def _model(self, facts: ModelFacts) -> None:
-        """A model was fitted, or its thresholds were."""
-        known = facts.number in self._outcomes.models
-        self._outcomes.put(facts)
-        if not known:
-            self._outcomes.use(facts.number)
-        self._tell("model", {"model": facts.number, "why": "calibrated" if known else "adapted"})
-        self._tell("queue", {})
-
-    def _exported(self, task: _Task, what: Mapping[str, Any]) -> None:
-        facts = {**task.order["about"], "files": what["files"], "bytes": what["bytes"]}
-        self._project.database.put("export", task.order["export"], json.dumps(facts))
-
-
-def _without(what: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {k: v for k, v in what.items() if k != key}

@@ -23,6 +23,8 @@ from ultraad.serve.shapes import Mask, Outlined
 KEPT = 2
 """Models whose maps are kept: the one in use and the one before it. Others predict again when they are chosen."""
 
+_KEPT_SCORES = 10  # models whose scores are kept
+
 ThresholdFrom = Literal["cross-validation", "fixed", "you"]
 
 
@@ -96,10 +98,14 @@ class Outcomes:
     def load(self) -> None:
         """Read everything from the database."""
         self.models = {n: ModelFacts.model_validate(f) for n, f in self._project.database.facts("model").items()}
+        for number in [n for n in self.models if not self.folder(n).is_dir()]:  # killed before it was saved
+            del self.models[number]
+            with self._project.database.write() as db:
+                db.execute("DELETE FROM model WHERE number = ?", (number,))
         choices = [m for (m,) in self._project.database.read("SELECT model FROM choice ORDER BY number")]
         self._choices = [m for m in choices if m in self.models]
         self.newest: dict[Place, Said] = {}
-        for model in dict.fromkeys(reversed(list(dict.fromkeys(reversed(self._choices))))):  # oldest use first
+        for model in reversed(self._used()):
             self.newest |= self.said_by(model)
         self.former = self.said_by(self.before) if self.before is not None else {}
 
@@ -117,6 +123,10 @@ class Outcomes:
     def facts(self) -> ModelFacts | None:
         """The facts of the model in use."""
         return None if self.current is None else self.models[self.current]
+
+    def _used(self) -> list[int]:
+        """The models by their last use, the one in use first."""
+        return list(dict.fromkeys(reversed(self._choices)))
 
     def folder(self, model: int) -> Path:
         """Where a model is saved."""
@@ -141,7 +151,10 @@ class Outcomes:
             self._choices.append(model)
             self.former = self.said_by(self.before) if self.before is not None else {}
             self.newest = {**self.newest, **self.said_by(model)}
-            kept = list(dict.fromkeys(reversed(self._choices)))[:KEPT]
+            used = self._used()
+            kept = used[:KEPT]
+            with self._project.database.write() as db:
+                db.executemany("DELETE FROM prediction WHERE model = ?", [(n,) for n in used[_KEPT_SCORES:]])
         for folder in (self._project.folder / "maps").iterdir():
             if folder.name not in map(str, kept):
                 shutil.rmtree(folder, ignore_errors=True)

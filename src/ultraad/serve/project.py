@@ -23,7 +23,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ultraad.data.sources import is_normal
+from ultraad.data.sources import is_normal, plain
 from ultraad.errors import ConfigError, DataError
 from ultraad.io.files import ensure_writable
 from ultraad.io.lock import LOCK, lock_folder
@@ -34,8 +34,8 @@ CLASSES = (ClassName(name="normal", normal=True), ClassName(name="benign"), Clas
 """Of a new project without imported classes; those of the paper."""
 HELD_OUT_SHARE = 0.2
 LIMITS = Limits(
-    file_bytes=2 << 30,
-    request_bytes=256 << 20,
+    file_bytes=1 << 30,
+    request_bytes=1 << 30,
     files=100_000,
     frames=10_000,
     pixels=64_000_000,
@@ -253,8 +253,8 @@ class Project:
         found = list(dict.fromkeys(labels))
         with self.lock:
             if self.database.setting("chosen_classes") or any(s.label for s in self.summaries.values()):
-                known = self.class_names
-                more = [ClassName(name=name) for name in found if name not in known]
+                known = set(map(plain, self.class_names))
+                more = [ClassName(name=name) for name in found if plain(name) not in known]
                 stored = [*self.classes, *more]
             else:
                 normal = next(filter(is_normal, found), None)
@@ -262,6 +262,10 @@ class Project:
                     return
                 stored = [ClassName(name=n, normal=n == normal) for n in [normal, *(f for f in found if f != normal)]]
             self.database.set(classes=[c.model_dump() for c in stored[:20]], chosen_classes=True)
+
+    def class_of(self, label: str | None) -> str | None:
+        """The class that a label of imported data means, without regard to case and spaces; None if there is none."""
+        return next((name for name in self.class_names if label and plain(name) == plain(label)), None)
 
     def renamed(self, name: str | None) -> str | None:
         """The present name of a class that a row mentions."""

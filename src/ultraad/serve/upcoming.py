@@ -44,7 +44,7 @@ class Upcoming:
                 marked=marked,
                 classes=project.class_names,
                 normal=project.normal_class,
-                alike={frozenset(pair) for pair in (self._jobs.checked or {}).get("alike", ())},
+                alike={frozenset(pair) for pair in (self._jobs.answers.checked or {}).get("alike", ())},
                 drawn=project.drawn,
                 share=project.database.setting("held_out_share"),
                 seed=project.database.setting("id"),

@@ -16,7 +16,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from ultraad.errors import Caught, DataError, UltraadError, brief
-from ultraad.serve.child import Message, Parent, parent
+from ultraad.serve.child import Message, Parent, parent, quiet, where
 from ultraad.serve.decode import SAMPLES
 from ultraad.serve.outcomes import ModelFacts
 from ultraad.types import Sample, SupportSet
@@ -88,7 +88,7 @@ class Worker:
             elif isinstance(e, UltraadError):
                 self._tell({"say": "failed", "error": _without_paths(str(e), order)})
             elif e is not None:
-                _log.error("an order of kind %s failed", order["do"], exc_info=e)
+                _log.error("an order of kind %s failed: %s", order["do"], where(e))
                 self._tell({"say": "failed", "error": f"something went wrong: {_without_paths(brief(e), order)}"})
             else:
                 self._tell({"say": "finished"})
@@ -189,6 +189,7 @@ class Worker:
         self._tell({"say": "model", "facts": facts.model_dump(mode="json")})
         self._predict(model, number, order["visible"], order["maps"])
         model.save(order["folder"])
+        self._tell({"say": "digest", "number": number, "digest": model.digest})
         save_support(support, order["support_file"])
         rest = order["rest"]
         self._predict(model, number, rest[:_BEFORE_THRESHOLDS], order["maps"])
@@ -359,6 +360,7 @@ def main() -> None:
     import sys
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the server, which then ends this
+    quiet()
     Worker(parent(), device=sys.argv[1] if len(sys.argv) > 1 else "cpu").run()
 
 

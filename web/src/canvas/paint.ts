@@ -18,6 +18,7 @@ export interface Scene {
   readonly colour: (cls: string | null) => string;
   readonly current: string; // colour of the next mark
   readonly accent: string;
+  readonly unit: number; // 1 at the smallest text of the page; lines and letters grow with it
 }
 
 const HALO = "rgba(0, 0, 0, 0.65)";
@@ -58,14 +59,15 @@ export function paint(c: CanvasRenderingContext2D, scene: Scene, pixelRatio: num
   }
   c.lineJoin = "round";
   c.lineCap = "round";
-  const px = 1 / view.scale; // one screen pixel
+  const px = scene.unit / view.scale; // one screen pixel, wider on large screens
   for (const s of scene.suggestions) outline(c, s.outline, scene.colour(s.class), px, true, false);
   for (const l of scene.lesions) outline(c, l.outline, scene.colour(l.class), px, false, l.lesion === scene.selected);
   if (scene.proposal) outline(c, scene.proposal, scene.current, px, true, true);
   if (scene.live) live(c, scene.live, scene.current, px);
   c.setTransform(pixelRatio, 0, 0, pixelRatio, 0, 0);
-  for (const l of scene.lesions) tag(c, view, l.box, `${l.number} ${l.class?.[0]?.toUpperCase() ?? ""}`, scene.colour(l.class));
-  for (const s of scene.suggestions) tag(c, view, s.box, "?", scene.colour(s.class));
+  const write = (box: readonly number[], text: string, colour: string) => tag(c, view, box, text, colour, scene.unit);
+  for (const l of scene.lesions) write(l.box, `${l.number} ${l.class?.[0]?.toUpperCase() ?? ""}`, scene.colour(l.class));
+  for (const s of scene.suggestions) write(s.box, "?", scene.colour(s.class));
   if (scene.ring) ring(c, view, scene.ring, "rgba(255, 255, 255, 0.9)");
   if (scene.pen) ring(c, view, scene.pen, scene.accent, true);
 }
@@ -149,17 +151,24 @@ function capsules(points: readonly number[], radii: readonly number[]): Path2D {
   return path;
 }
 
-function tag(c: CanvasRenderingContext2D, view: View, box: readonly number[], text: string, colour: string): void {
+function tag(
+  c: CanvasRenderingContext2D,
+  view: View,
+  box: readonly number[],
+  text: string,
+  colour: string,
+  unit: number,
+): void {
   const x = box[0]! * view.scale + view.x;
-  const y = Math.max(2, box[1]! * view.scale + view.y - 20);
-  c.font = "600 12px system-ui, sans-serif";
-  const width = c.measureText(text).width + 10;
+  const y = Math.max(2, box[1]! * view.scale + view.y - 20 * unit);
+  c.font = `600 ${12 * unit}px system-ui, sans-serif`;
+  const width = c.measureText(text).width + 10 * unit;
   c.fillStyle = "rgba(10, 11, 14, 0.82)";
   c.beginPath();
-  c.roundRect(x, y, width, 17, 4);
+  c.roundRect(x, y, width, 17 * unit, 4 * unit);
   c.fill();
   c.fillStyle = colour;
-  c.fillText(text, x + 5, y + 13);
+  c.fillText(text, x + 5 * unit, y + 13 * unit);
 }
 
 function ring(

@@ -6,11 +6,14 @@ import { classColour } from "../core/colours";
 import { applyTable, table, WHOLE, type Levels } from "../core/levels";
 import { fit, keepInSight, type Size, type View } from "../core/view";
 import * as editor from "../state/editor";
+import * as list from "../state/list";
 import { complain } from "../state/live";
+import { marksOf } from "../state/marks";
 import { picture, shownMap, type ShownMap } from "../state/pixels";
 import { opacity, seenPen, showMap, showSuggestions, theme } from "../state/prefs";
 import { classes } from "../state/project";
 import { paint } from "./paint";
+import { textUnit } from "../unit";
 import { attach } from "./pointer";
 
 /** The size of the canvas in CSS pixels, for the keys that zoom. */
@@ -38,19 +41,21 @@ export function Stage({ maps }: { maps: number }) {
   const now = editor.shownFrame.value;
   const hasMap = editor.hasMap.value;
   const key = now ? `${now.image}/${now.frame}` : "";
+  const pictureKey = currentKey();
+  const readable = now !== null && !list.byId(now.image)?.value.failed;
 
   useEffect(() => {
-    if (!now) return;
+    if (!now || !readable) return;
     let here = true;
-    picture(now.image, now.frame)
+    picture(now.image, editor.playing.value ?? now.frame)
       .then((bitmap) => {
-        if (here) shown.value = { key, bitmap };
+        if (here) shown.value = { key: pictureKey, bitmap };
       })
       .catch(complain);
     return () => {
       here = false;
     };
-  }, [key]);
+  }, [pictureKey, readable]);
 
   useEffect(() => {
     if (!now || !hasMap) return;
@@ -150,9 +155,10 @@ export function Stage({ maps }: { maps: number }) {
   );
 }
 
+/** The picture on the screen: the frame shown, or the one that plays. */
 function currentKey(): string {
   const now = editor.shownFrame.value;
-  return now ? `${now.image}/${now.frame}` : "";
+  return now ? `${now.image}/${editor.playing.value ?? now.frame}` : "";
 }
 
 function label(): string {
@@ -190,16 +196,18 @@ function sceneOf(bitmap: ImageBitmap | null, map: ShownMap | null, levelled: Lev
   const round = tool === "brush" || tool === "eraser" || tool === "scribble";
   const radius = round ? editor.radius.value : null;
   const [hover, pen] = [editor.hover.value, editor.pen.value];
+  const plays = editor.playing.value;
+  const marks = plays === null ? editor.marks.value : marksOf(d.id, plays).value;
   const colour = (cls: string | null) => classColour(classes.value, cls);
   void theme.value; // the accent depends on it
   return {
     view: editor.view.value ?? fit(d, size),
     size: d,
     picture: bitmap && levelled.get(bitmap, editor.levels.value),
-    map: map && showMap.value ? { image: map.image, opacity: opacity.value } : null,
-    lesions: editor.marks.value?.lesions ?? [],
+    map: map && showMap.value && plays === null ? { image: map.image, opacity: opacity.value } : null,
+    lesions: marks?.lesions ?? [],
     selected: editor.selected.value,
-    suggestions: showSuggestions.value ? editor.open.value : [],
+    suggestions: showSuggestions.value && plays === null ? editor.open.value : [],
     proposal: editor.proposal.value?.outline ?? null,
     live: editor.shape.value,
     ring: hover && tool !== "select" && !pen ? { at: hover, radius } : null,
@@ -207,5 +215,6 @@ function sceneOf(bitmap: ImageBitmap | null, map: ShownMap | null, levelled: Lev
     colour,
     current: colour(editor.cls.value),
     accent: "#f2b84b",
+    unit: textUnit(),
   };
 }

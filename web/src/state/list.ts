@@ -17,25 +17,63 @@ export const FIRST: Query = {
   state: "",
 };
 
-function stored(): Query {
-  try {
-    return { ...FIRST, ...(JSON.parse(sessionStorage.getItem("ultraad.query") ?? "{}") as Partial<Query>) };
-  } catch {
-    return FIRST;
-  }
+/** Images, Look and the review each keep their own query and place; Mark walks through the one used last. */
+export type Scope = "images" | "look" | "review";
+
+interface Kept {
+  scope: Scope;
+  queries: Partial<Record<Scope, Query>>;
+  places: Partial<Record<Scope, number>>;
 }
 
-export const query = signal<Query>(stored());
+const KEY = "ultraad.list";
+
+function stored(): Kept {
+  try {
+    const found = JSON.parse(sessionStorage.getItem(KEY) ?? "null") as Kept | null;
+    if (found) return found;
+  } catch {
+    // no storage: the first query
+  }
+  return { scope: "images", queries: {}, places: {} };
+}
+
+const kept = stored();
+
+export const scope = signal<Scope>(kept.scope);
+export const query = signal<Query>(kept.queries[kept.scope] ?? FIRST);
 export const total = signal<number | null>(null);
 export const arrived = signal(0); // counts pages, so that views look again
 export const stale = signal(false); // scores or marks changed since the order was made
+export const lastPlace = signal(kept.places[kept.scope] ?? 0); // the way back leads there
 
-/** Where the user was, so that the way back leads there. */
-export const lastPlace = signal(Number(sessionStorage.getItem("ultraad.place") ?? 0) || 0);
+function keep(): void {
+  kept.scope = scope.value;
+  kept.queries[scope.value] = query.value;
+  kept.places[scope.value] = lastPlace.value;
+  try {
+    sessionStorage.setItem(KEY, JSON.stringify(kept));
+  } catch {
+    // lasts until the page is loaded again
+  }
+}
 
 export function remember(index: number): void {
   lastPlace.value = index;
-  sessionStorage.setItem("ultraad.place", String(index));
+  keep();
+}
+
+/** Shows the list of a view as it was left there; `first` if it was never shown. */
+export function adopt(next: Scope, first: Partial<Query> = {}): Promise<void> {
+  if (scope.value !== next) {
+    batch(() => {
+      scope.value = next;
+      query.value = kept.queries[next] ?? { ...FIRST, ...first };
+      lastPlace.value = kept.places[next] ?? 0;
+    });
+    keep();
+  }
+  return reload(lastPlace.value);
 }
 
 let order: (string | undefined)[] = [];
@@ -45,11 +83,6 @@ const items = new Map<string, Signal<Item>>();
 
 export function setQuery(change: Partial<Query>): Promise<void> {
   query.value = { ...query.value, ...change };
-  try {
-    sessionStorage.setItem("ultraad.query", JSON.stringify(query.value));
-  } catch {
-    // the query lasts until the page is loaded again
-  }
   remember(0);
   return reload();
 }

@@ -29,7 +29,7 @@ function kept<V>(name: string, first: V): Signal<V> {
 
 export const theme = kept<"dark" | "light">("theme", "dark");
 export const rater = kept("rater", "");
-export const opacity = kept("opacity", 0.55);
+export const opacity = kept("opacity", 0.45);
 export const brush = kept("brush", 18); // radius in thousandths of the image's longer side
 export const showMap = kept("showMap", true);
 export const showSuggestions = kept("showSuggestions", true);

@@ -21,6 +21,9 @@ export const normal = computed(() => classes.value.find((c) => c.normal)?.name ?
 export const lesionClasses = computed(() => classes.value.filter((c) => !c.normal).map((c) => c.name));
 export const current = computed(() => models.value.find((m) => m.current) ?? null);
 
+/** "model 3", "starting model". */
+export const nameOf = (model: number): string => models.value.find((m) => m.number === model)?.name ?? `model ${model}`;
+
 const ACTIVE = new Set(["waiting", "fitting", "predicting", "calibrating"]);
 export const busy = computed(() => (job.value && ACTIVE.has(job.value.state) ? job.value : null));
 export const adapting = computed(() => (busy.value?.kind === "adapt" ? busy.value : null));
@@ -81,7 +84,7 @@ export async function goTo(model: number): Promise<void> {
   await attempt(async () => {
     await api.applyModel(model);
     await refreshModels();
-    say(`model ${model} is in use`);
+    say(`${nameOf(model)} is in use`);
   });
 }
 
@@ -96,7 +99,7 @@ export function hearJob(news: Job): void {
 
 export function words(news: Job): string {
   if (news.state === "done") {
-    if (news.kind === "adapt") return `model ${news.model} is ready`;
+    if (news.kind === "adapt") return `${nameOf(news.model ?? 0)} is ready`;
     return { predict: "all images are predicted", export: "the export is ready", check: "the data is checked" }[news.kind];
   }
   if (news.state === "cancelled") return `${news.kind} was cancelled`;

@@ -1,13 +1,15 @@
 /** The way from image to image in Mark: next, suggested, skipped, reviewed. */
 
+import * as api from "../api";
 import * as editor from "./editor";
 import * as list from "./list";
 import { say } from "./live";
 import { add } from "./marks";
+import { showSuggestions } from "./prefs";
 import { queue, refreshQueue } from "./project";
 import { go } from "./route";
 
-export const reviewing = (): boolean => list.query.value.state === "review";
+export const reviewing = (): boolean => list.scope.value === "review";
 
 /** Goes some places on in the order of the list. */
 export async function walk(by: number): Promise<void> {
@@ -48,13 +50,23 @@ export async function skip(): Promise<void> {
 export async function agree(): Promise<void> {
   const now = editor.shownFrame.value;
   if (!now) return;
-  for (const one of editor.open.value) editor.accept(one);
+  if (showSuggestions.value) for (const one of editor.open.value) editor.accept(one);
   add(now.image, now.frame, { kind: "seen" });
   await walk(1);
 }
 
+/** Removes an image from the project and shows the next one. */
+export async function takeOut(image: string): Promise<void> {
+  const place = list.placeOf(image);
+  await api.removeImage(image);
+  await list.reload(Math.max(0, place));
+  const item = (await list.ensure(Math.max(0, place))) ?? (await list.ensure(0));
+  if (item) go("mark", item.id, item.best);
+  else go("images");
+}
+
 export async function review(): Promise<void> {
-  await list.setQuery({ ...list.FIRST, state: "review", sort: "disagreement", order: "desc" });
+  await list.adopt("review", { state: "review", sort: "disagreement", order: "desc" });
   const first = await list.ensure(0);
   if (first) go("mark", first.id, first.best);
   else say("Nothing to review: marks and model agree on all images seen");

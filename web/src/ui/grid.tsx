@@ -3,6 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { layOut, move, range } from "../core/grid";
+import { textUnit } from "../unit";
 
 interface Props {
   total: number;
@@ -35,7 +36,7 @@ export function VirtualGrid({ total, label, wanted, foot, start = 0, draw, keyOf
     return () => watch.disconnect();
   }, []);
 
-  const unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 15; // tiles grow with the text
+  const unit = textUnit(); // tiles grow with the text
   const most = size.width < 560 ? Math.floor((size.width - GAP) / 2) : wanted; // two columns on a phone
   const grid = layOut(total, size.width, Math.min(wanted * unit, most), GAP, foot * unit);
   const [first, last] = size.height ? range(grid, total, top, size.height, 0.5) : [0, 0];

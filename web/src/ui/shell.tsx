@@ -7,7 +7,7 @@ import { kept, line, waiting } from "../state/outbox";
 import { rater, theme } from "../state/prefs";
 import { adapt, adapting, busy, cancel, current, hindrance, project, words } from "../state/project";
 import { address, route, VIEWS, type ViewName } from "../state/route";
-import { capital, percent, plural } from "../text";
+import { capital, plural } from "../text";
 import { Adapt } from "../views/adapt";
 import { Browse } from "../views/browse";
 import { Look } from "../views/look";
@@ -148,7 +148,7 @@ function AdaptButton() {
     return (
       <span class="adapt-box">
         <progress max={1} value={running.fraction} aria-label={`Adapting: ${running.text}`} />
-        <span class="number wide-only">{percent(running.fraction)}</span>
+        <span class="number wide-only">{running.text}</span>
         <button type="button" onClick={() => void cancel()} disabled={!running.cancellable}>
           Cancel
         </button>

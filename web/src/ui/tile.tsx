@@ -7,7 +7,7 @@ import { contour } from "../core/outline";
 import { complain } from "../state/live";
 import { shownMap } from "../state/pixels";
 import { opacity } from "../state/prefs";
-import { current, normal } from "../state/project";
+import { current, nameOf, normal } from "../state/project";
 import { address } from "../state/route";
 import { plural, shortName } from "../text";
 import type { Item } from "../types";
@@ -44,6 +44,7 @@ export function Tile({ item: it, tabIndex = 0, overlay, decide = null }: Props) 
           {overlay && !it.failed && <MapLayer item={it} frame={f} {...overlay} />}
           <span class="badges">
             {it.label !== null && <ClassDot name={it.label} />}
+            {disagrees(it) && <span class="badge warn">model: {it.pred?.class}</span>}
             {it.role === "held_out" && <span class="badge">kept out</span>}
             {it.warnings.length > 0 && (
               <span class="badge warn" title={it.warnings.join("\n")}>
@@ -56,7 +57,7 @@ export function Tile({ item: it, tabIndex = 0, overlay, decide = null }: Props) 
               </span>
             )}
           </span>
-          {old !== null && <span class="badge from">from model {old}</span>}
+          {old !== null && <span class="badge from">from {nameOf(old)}</span>}
         </span>
         <span class="foot">
           <span class="name">{shortName(it.name)}</span>
@@ -89,6 +90,9 @@ export function Tile({ item: it, tabIndex = 0, overlay, decide = null }: Props) 
   );
 }
 
+/** Marked one way and predicted another. */
+const disagrees = ({ label, pred }: Item) => label !== null && pred !== null && pred.class !== null && pred.class !== label;
+
 /** The likeliest abnormal class, or null where the model does not grade. */
 function lesionClass({ pred }: Item): string | null {
   if (!pred?.probs) return pred?.class ?? null;
@@ -105,7 +109,7 @@ export function inWords(it: Item): string {
   else if (it.lesions) parts.push(plural(it.lesions, "lesion"));
   else parts.push("not marked");
   if (it.pred) {
-    parts.push(`model ${it.pred.model} says ${it.pred.class ?? (it.pred.abnormal ? "abnormal" : "normal")}`);
+    parts.push(`${nameOf(it.pred.model)} says ${it.pred.class ?? (it.pred.abnormal ? "abnormal" : "normal")}`);
     parts.push(`score ${it.pred.score.toFixed(2)}`);
   }
   if (it.role === "held_out") parts.push("kept out of the support");

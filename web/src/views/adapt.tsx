@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import * as api from "../api";
 import { attempt } from "../state/live";
-import { adapt, adapting, cancel, changed, current, goTo, hindrance, job, models, project, words } from "../state/project";
+import { adapt, adapting, cancel, changed, current, goTo, hindrance, job, models, nameOf, project, words } from "../state/project";
 import { address } from "../state/route";
 import * as list from "../state/list";
 import { capital, plural, seconds, shortName, when } from "../text";
@@ -145,7 +145,7 @@ function WhatChanged() {
   if (!c || !now || c.against === null) return null;
   const before = c.against;
   return (
-    <Section title={`What changed since model ${before}`}>
+    <Section title={`What changed since ${nameOf(before)}`}>
       <p>{c.text}</p>
       <ChangeList title="Marked, and now missed" kind="warning" items={c.missed} />
       <ChangeList title="Marked normal, and now called abnormal" kind="warning" items={c.false_alarms} />
@@ -153,7 +153,7 @@ function WhatChanged() {
       <ChangeList title="Decision changed" items={c.flipped.filter((f) => !f.marked)} />
       <p class="muted">Your marks overrule the model on their images, whatever it says.</p>
       <button type="button" onClick={() => void goTo(before)}>
-        <Icon name="undo" /> Back to model {before}
+        <Icon name="undo" /> Back to {nameOf(before)}
       </button>
     </Section>
   );

@@ -44,7 +44,7 @@ export function Browse() {
   const total = list.total.value;
   void list.arrived.value;
   useEffect(() => {
-    list.reload(list.lastPlace.value);
+    void list.adopt("images");
     return offer(
       "grid",
       Object.fromEntries([1, 2, 3, 4, 5, 6, 7, 8, 9].map((n) => [`tile${n}`, () => labelTile(n - 1)])),

@@ -5,7 +5,7 @@ import { useEffect } from "preact/hooks";
 import * as list from "../state/list";
 import { mapsVersion } from "../state/news";
 import { opacity } from "../state/prefs";
-import { models, onScreen, project } from "../state/project";
+import { models, onScreen } from "../state/project";
 import { address, route } from "../state/route";
 import { percent } from "../text";
 import { VirtualGrid } from "../ui/grid";
@@ -59,7 +59,7 @@ function Results() {
   const total = list.total.value;
   void list.arrived.value;
   useEffect(() => {
-    void list.setQuery(q.sort === "added" ? { sort: "score", order: "desc" } : {});
+    void list.adopt("look", { sort: "score", order: "desc" });
   }, []);
   if (!models.value.length) {
     return (
@@ -104,7 +104,6 @@ function Results() {
           ]}
           onPick={(state) => void list.setQuery({ state })}
         />
-        {project.value?.notice && <p class="muted">{project.value.notice}</p>}
       </div>
       <VirtualGrid
         total={total ?? 0}

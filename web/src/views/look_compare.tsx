@@ -5,7 +5,7 @@ import { useEffect } from "preact/hooks";
 import * as api from "../api";
 import { attempt } from "../state/live";
 import { mapsVersion } from "../state/news";
-import { models } from "../state/project";
+import { models, nameOf } from "../state/project";
 import { address } from "../state/route";
 import { plural, shortName } from "../text";
 import type { Item } from "../types";
@@ -86,7 +86,7 @@ function Half({ item, model }: { item: Item; model: number }) {
   return (
     <div class="half">
       <Tile item={item} overlay={{ threshold, model, version: mapsVersion.value }} />
-      {item.pred ? <Bars pred={item.pred} /> : <p class="muted">model {model} has no result here</p>}
+      {item.pred ? <Bars pred={item.pred} /> : <p class="muted">{nameOf(model)} has no result here</p>}
     </div>
   );
 }

@@ -54,7 +54,7 @@ export function Groups({ by }: { by: "patient" | "device" }) {
                     type="button"
                     class="plain"
                     onClick={() => {
-                      void list.setQuery({ ...list.FIRST, [by]: g.name! });
+                      void list.adopt("images").then(() => list.setQuery({ ...list.FIRST, [by]: g.name! }));
                       go("images");
                     }}
                   >

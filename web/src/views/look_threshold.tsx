@@ -7,6 +7,7 @@ import { at, rate } from "../core/curve";
 import { attempt, say } from "../state/live";
 import { modelsVersion } from "../state/news";
 import { current, refreshModels } from "../state/project";
+import { capital } from "../text";
 import type { Interval, Numbers } from "../types";
 import { Note, Section, Slider } from "../ui/parts";
 
@@ -46,7 +47,7 @@ export function Thresholds() {
           onInput={(v) => (moved.value = { ...moved.value, model: model.number, image: v })}
         />
       )}
-      {n && n.source !== "none" ? (
+      {n && n.curve.length > 0 ? (
         <>
           <dl class="rates" aria-live="polite">
             <Rate name="Sensitivity" value={point?.sensitivity} />
@@ -57,11 +58,11 @@ export function Thresholds() {
             From {n.source}: {n.abnormal} abnormal, {n.normal} normal
             {n.patients !== null && `, ${n.patients} patients`}. Behind each rate: its 95 % interval.
           </p>
-          {n.caution && <Note kind="warning">{n.caution}</Note>}
         </>
       ) : (
         <p class="muted">No numbers yet: no marked image was kept out. One image in five that Next offers is.</p>
       )}
+      {n?.caution && <Note kind="warning">{capital(n.caution)}</Note>}
       {pixel !== null && (
         <Slider
           label="Lesion outline from map value"

@@ -7,7 +7,7 @@ import * as editor from "../state/editor";
 import * as list from "../state/list";
 import { say } from "../state/live";
 import { mapsVersion } from "../state/news";
-import { onScreen, queue, refreshQueue, project } from "../state/project";
+import { nameOf, onScreen, queue, refreshQueue, project } from "../state/project";
 import { address, replace, route } from "../state/route";
 import { reviewing, suggested, walk } from "../state/walk";
 import { shortName } from "../text";
@@ -120,7 +120,7 @@ function Tags() {
   if (!d) return null;
   return (
     <div class="tags">
-      {from !== null && from !== current && <span class="badge from">map from model {from}</span>}
+      {from !== null && from !== current && <span class="badge from">map from {nameOf(from)}</span>}
       {editor.pen.value && <span class="badge">keyboard pen: arrows move, Space draws, Enter ends, K leaves</span>}
       <span class="badge">{d.spacing_mm ? `mm from ${d.spacing_source ?? "the file"}` : "no pixel spacing: sizes in pixels"}</span>
     </div>

@@ -4,13 +4,13 @@ import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { WHOLE } from "../core/levels";
 import * as editor from "../state/editor";
-import { complain } from "../state/live";
+import { attempt, complain } from "../state/live";
 import { add, label } from "../state/marks";
 import { brush, opacity, showMap, showSuggestions } from "../state/prefs";
-import { classes, current, lesionClasses, queue } from "../state/project";
+import { classes, current, lesionClasses, nameOf, queue } from "../state/project";
 import { address } from "../state/route";
-import { skip, suggested } from "../state/walk";
-import { percent, plural } from "../text";
+import { skip, suggested, takeOut } from "../state/walk";
+import { capital, percent, plural } from "../text";
 import type { Lesion, Suggestion } from "../types";
 import { Icon } from "../ui/icons";
 import { backToStage } from "../ui/keyboard";
@@ -26,6 +26,7 @@ export function Side() {
       <Model />
       <Display />
       <NextUp />
+      <About />
     </aside>
   );
 }
@@ -235,7 +236,7 @@ function Model() {
   const pred = editor.pred.value;
   const t = current.value?.image_threshold;
   return (
-    <Section title={pred ? `Model ${pred.model} says` : "Model"}>
+    <Section title={pred ? `${capital(nameOf(pred.model))} says` : "Model"}>
       {!pred && <p class="muted">Nothing yet about this image.</p>}
       {pred && (
         <>
@@ -243,12 +244,12 @@ function Model() {
             <strong>{pred.class ?? (pred.abnormal ? "abnormal" : "normal")}</strong>
             <span class="muted">
               score {pred.score.toFixed(2)}
-              {t !== undefined && `, abnormal from ${t.toFixed(2)}`}
+              {t !== undefined && pred.model === current.value?.number && `, abnormal from ${t.toFixed(2)}`}
             </span>
           </p>
           <Bars pred={pred} />
           {current.value && pred.model !== current.value.number && (
-            <p class="muted">From model {pred.model}; model {current.value.number} comes to this image soon.</p>
+            <p class="muted">{capital(nameOf(current.value.number))} comes to this image soon.</p>
           )}
         </>
       )}
@@ -304,6 +305,32 @@ function Display() {
       />
       <button type="button" class="plain" onClick={() => (editor.levels.value = WHOLE)}>
         Reset level and window <Key of="levels" />
+      </button>
+    </Section>
+  );
+}
+
+function About() {
+  const d = editor.detail.value;
+  const sure = useSignal(false);
+  if (!d) return null;
+  return (
+    <Section title="This image">
+      <p class="muted">
+        {d.name}, {d.width} x {d.height} pixels
+        {d.patient && `, patient ${d.patient}`}
+        {d.device && `, ${d.device}`}
+        {d.spacing_mm
+          ? `; ${d.spacing_mm.map((mm) => mm.toFixed(3)).join(" x ")} mm per pixel, from ${d.spacing_source ?? "the file"}`
+          : "; no pixel spacing is known"}
+      </p>
+      <button
+        type="button"
+        class={sure.value ? "danger" : ""}
+        onBlur={() => (sure.value = false)}
+        onClick={() => (sure.value ? void attempt(() => takeOut(d.id)) : (sure.value = true))}
+      >
+        <Icon name="bin" /> {sure.value ? "Remove it with its marks" : "Remove from the project"}
       </button>
     </Section>
   );

@@ -8,18 +8,10 @@ import { onScreen, project, queue, refreshQueue } from "../state/project";
 import { address } from "../state/route";
 import { flush } from "../state/outbox";
 import { review } from "../state/walk";
-import { shortName } from "../text";
+import { capital, shortName } from "../text";
 import type { QueueItem } from "../types";
 import { Icon } from "../ui/icons";
 import { Note } from "../ui/parts";
-
-const KINDS: Record<QueueItem["kind"], string> = {
-  unsure: "The model is unsure",
-  unlike: "Unlike what you marked",
-  disagrees: "Disagrees with its neighbours",
-  class: "A class with few examples",
-  random: "Drawn at random",
-};
 
 export function Next() {
   useEffect(() => void attempt(refreshQueue), []);
@@ -30,7 +22,7 @@ export function Next() {
   return (
     <div class="page next">
       <h1>Mark this next</h1>
-      {q?.message && <Note kind="info">{q.message}</Note>}
+      {q?.message && <Note kind="info">{capital(q.message)}</Note>}
       {q && !q.items.length && !q.message && <p class="empty">Nothing to suggest: every image is marked.</p>}
       <ul class="cards">
         {q?.items.map((item) => (
@@ -66,11 +58,8 @@ function Card({ item }: { item: QueueItem }) {
       </a>
       <div class="card-foot">
         <p>
-          <strong>{item.reason}</strong>
-          <small>
-            {KINDS[item.kind]} · {shortName(item.name)}
-          </small>
-          {item.held_out && <small>kept out of the support, for honest numbers</small>}
+          <strong>{capital(item.reason)}</strong>
+          <small>{shortName(item.name)}</small>
         </p>
         <p class="buttons">
           <a class="button" href={address("mark", item.image, item.frame)}>

@@ -4,7 +4,7 @@ import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import * as api from "../api";
 import { attempt, say } from "../state/live";
-import { busy, current, job, words } from "../state/project";
+import { busy, current, job, nameOf, words } from "../state/project";
 import { bytes, plural, when } from "../text";
 import type { Export } from "../types";
 import { Icon } from "../ui/icons";
@@ -100,7 +100,7 @@ function ExportRow({ it }: { it: Export }) {
         <div>
           <strong>Export {it.number}</strong>
           <small>
-            {it.model === null ? "marks only" : `model ${it.model}`} · {plural(it.files, "file")}, {bytes(it.bytes)} ·{" "}
+            {it.model === null ? "marks only" : nameOf(it.model)} · {plural(it.files, "file")}, {bytes(it.bytes)} ·{" "}
             {when(it.made)}
           </small>
           <small>

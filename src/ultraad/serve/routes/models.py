@@ -39,7 +39,7 @@ def methods(desk: TheDesk) -> list[MethodInfo]:
 def backbones(desk: TheDesk) -> list[BackboneInfo]:
     """The backbones that can be chosen by name."""
     desk.methods()
-    return desk.jobs.backbones
+    return desk.jobs.answers.backbones
 
 
 @router.post("/jobs", status_code=202)

@@ -11,11 +11,11 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
 from ultraad.errors import DataError
-from ultraad.serve.importing import accept, receive, refusals
 from ultraad.serve.project import LIMITS
 from ultraad.serve.routes.deps import TheDesk
 from ultraad.serve.schemas import Confirmation, Import, ImportRequest, Layout, ProjectChange, Received, Refusal, RowId
 from ultraad.serve.schemas_work import Check, ProjectInfo
+from ultraad.serve.uploads import accept, receive, refusals
 
 router = APIRouter(tags=["project"])
 

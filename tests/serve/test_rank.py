@@ -1,0 +1,151 @@
+"""What to mark next: the reasons, the random share, and what is left out."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ultraad.serve.rank import AGREED, Candidate, Known, Marked, offers, worth
+
+CLASSES = ("normal", "benign", "malignant")
+
+
+def candidate(image: str, **more: Any) -> Candidate:
+    facts: dict[str, Any] = {
+        "frame": 0, "patient": None, "score": 0.1, "class_": "normal", "probs": None, "uncertainty": 0.2,
+        "vector": None, "skipped": False,
+    }  # fmt: skip
+    return Candidate(image=image, **{**facts, **more})
+
+
+def marked(image: str, label: str = "normal", **more: Any) -> Marked:
+    return Marked(**{"image": image, "patient": None, "label": label, "held_out": False, "vector": None, **more})
+
+
+def known(*marks: Marked, **more: Any) -> Known:
+    facts: dict[str, Any] = {
+        "classes": CLASSES,
+        "normal": "normal",
+        "alike": [],
+        "drawn": (),
+        "share": 0.0,
+        "seed": "s",
+    }
+    return Known(marked=marks, **{**facts, **more})
+
+
+ENOUGH = [marked(f"m{i}{c}", c) for c in CLASSES for i in range(4)]
+
+
+def test_the_least_certain_image_comes_first_with_its_score() -> None:
+    found = offers(
+        [candidate("a", uncertainty=0.3), candidate("b", uncertainty=0.9, score=0.48)], known(*ENOUGH), limit=5
+    )
+    assert next((p.candidate.image, p.kind, p.text) for p in found) == ("b", "unsure", "unsure: 0.48")
+
+
+def test_an_image_unlike_the_marked_ones_says_how_many_they_are() -> None:
+    like, unlike = np.array([1.0, 0.0, 0.0], np.float32), np.array([0.0, 1.0, 0.0], np.float32)
+    marks = [marked(f"m{i}{c}", c, vector=like) for c in CLASSES for i in range(4)]
+    some = [candidate("same", vector=like), candidate("new", vector=unlike)]
+    (first, *_) = offers(some, known(*marks), limit=5)
+    assert (first.candidate.image, first.kind, first.text) == ("new", "unlike", "unlike your 12 images")
+
+
+def test_an_image_whose_marked_neighbours_say_otherwise_disagrees() -> None:
+    rng = np.random.default_rng(0)
+    here, there = np.array([4.0, 0, 0, 0], np.float32), np.array([0, 4.0, 0, 0], np.float32)
+
+    def near(point: np.ndarray) -> np.ndarray:
+        return (point + rng.normal(0, 0.1, 4)).astype(np.float32)
+
+    marks = [marked(f"a{i}", "benign", vector=near(here)) for i in range(6)]
+    marks += [marked(f"b{i}", "normal", vector=near(there)) for i in range(6)]
+    marks += [marked(f"c{i}", "malignant", vector=near(-here)) for i in range(4)]
+    some = [candidate("odd", vector=here, uncertainty=0.0), candidate("fine", vector=there, uncertainty=0.0)]
+    found = {p.candidate.image: p for p in offers(some, known(*marks), limit=5)}
+    assert (found["odd"].kind, found["odd"].text) == ("disagrees", "disagrees: its nearest marked images are benign")
+    assert found["fine"].kind != "disagrees"
+
+
+def test_a_class_with_few_marks_is_looked_for() -> None:
+    some = [candidate("x", class_="malignant", probs={"malignant": 0.95}, score=0.9, uncertainty=0.1)]
+    (found,) = offers(some, known(marked("m", "malignant")), limit=5)
+    assert (found.kind, found.text) == ("class", "may be malignant, of which you have 1")
+
+
+def test_one_in_five_is_drawn_at_random_and_never_twice_in_a_row() -> None:
+    some = [candidate(f"{i:03d}") for i in range(200)]
+    found = offers(some, known(share=0.2), limit=50)
+    random = [p.kind == "random" for p in found]
+    assert sum(random) == 10
+    assert not any(a and b for a, b in itertools.pairwise(random))
+
+
+def test_a_random_draw_does_not_depend_on_what_the_model_says() -> None:
+    def drawn(score: float) -> list[str]:
+        some = [candidate(f"{i:03d}", uncertainty=score * i / 200) for i in range(200)]
+        return [p.candidate.image for p in offers(some, known(share=0.2), limit=50) if p.kind == "random"]
+
+    assert drawn(0.0) == drawn(1.0) != []
+    assert len({int(image) // 50 for image in drawn(1.0)}) == 4, "from all over the list"
+
+
+def test_an_image_that_was_drawn_stays_drawn_until_it_is_marked() -> None:
+    some = [candidate(f"{i:03d}") for i in range(50)]
+    first = next(p for p in offers(some, known(*ENOUGH, share=0.2), limit=1))
+    assert first.kind == "random"
+    again = offers(some[::-1], known(*ENOUGH, share=0.2, drawn={first.candidate.image}), limit=1)
+    assert again[0].candidate.image == first.candidate.image
+    others = offers(some, known(*ENOUGH, share=0.2, drawn={first.candidate.image}), limit=50)
+    assert [p.kind for p in others if p.candidate.image == first.candidate.image] == ["random"]
+
+
+def test_no_patient_of_the_support_is_drawn_at_random() -> None:
+    some = [candidate("a", patient="p"), candidate("b", patient="q")]
+    found = offers(some, known(marked("m", patient="p"), share=0.5), limit=5)
+    assert [p.candidate.image for p in found if p.kind == "random"] == ["b"]
+
+
+def test_near_duplicates_of_marked_and_offered_images_are_left_out() -> None:
+    alike = [frozenset({"m", "twin"}), frozenset({"a", "b"})]
+    some = [candidate("twin", uncertainty=1.0), candidate("a", uncertainty=0.9), candidate("b", uncertainty=0.8)]
+    assert [p.candidate.image for p in offers(some, known(marked("m"), alike=alike), limit=5)] == ["a"]
+
+
+def test_no_patient_comes_twice_in_a_row_while_there_are_others() -> None:
+    some = [candidate(str(i), patient="p" if i < 3 else "q", uncertainty=1 - i / 10) for i in range(6)]
+    patients = [p.candidate.patient for p in offers(some, known(*ENOUGH), limit=6)]
+    assert patients == ["p", "q", "p", "q", "p", "q"]
+
+
+def test_a_skipped_image_comes_again_only_when_nothing_else_is_left() -> None:
+    some = [candidate("a", skipped=True, uncertainty=1.0), candidate("b")]
+    assert [p.candidate.image for p in offers(some, known(), limit=5)] == ["b"]
+    assert [p.candidate.image for p in offers(some[:1], known(), limit=5)] == ["a"]
+
+
+def test_without_a_share_nothing_is_random() -> None:
+    assert {p.kind for p in offers([candidate(str(i)) for i in range(30)], known(share=0.0), limit=30)} <= {"unsure"}
+
+
+@pytest.mark.parametrize(
+    ("agreed", "counts", "found", "words"),
+    [
+        ([], {"normal": 0, "benign": 4}, True, "at least 4"),
+        ([True] * AGREED, {"normal": 4, "benign": 4}, False, "not likely to help"),
+        ([True] * AGREED, {"normal": 4, "benign": 1}, True, "benign"),
+        ([True] * 7 + [False], {"normal": 4, "benign": 4}, True, "wrong on 1 of your last 8"),
+    ],
+)
+def test_whether_marking_more_is_worth_it(agreed: list[bool], counts: dict[str, int], found: bool, words: str) -> None:
+    picks = offers([candidate("a")], known(), limit=1)
+    assert worth(agreed, picks, counts=counts)[0] is found
+    assert words in worth(agreed, picks, counts=counts)[1]
+
+
+def test_when_everything_is_marked_there_is_nothing_to_do() -> None:
+    assert worth([], [], counts={"normal": 4}) == (False, "every image is marked")
