@@ -50,6 +50,7 @@ ONLY_IN = {
     "open_clip": ("backbones",),
     "timm": ("backbones",),
     "torchvision": ("backbones",),
+    "av": ("io/video.py",),
     "pydicom": ("io/dicom.py", "io/dicom_pixels.py"),
     "imagecodecs": ("io/dicom_codecs.py",),
     "highdicom": ("io/dicom.py",),

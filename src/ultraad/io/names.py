@@ -41,7 +41,7 @@ _KINDS = {
     "table": "csv tsv xls xlsx ods sav dta parquet",
     "annotation": "json jsonl xml yaml yml geojson",
     "document": "pdf doc docx ppt pptx odt",
-    "video": "mp4 avi mov mkv wmv mpg mpeg m4v webm flv",
+    "video": "mp4 avi mov mkv wmv mpg mpeg m4v webm flv mts m2ts 3gp ogv asf vob",
     "volume": "nii nrrd nhdr mha mhd img hdr vtk vol raw",
     "array": "npy npz mat h5 hdf5 pkl pt pth tfrecord",
     "archive": "zip gz tar tgz 7z rar bz2 xz",
@@ -234,7 +234,8 @@ def summary(unused: Mapping[Path, str], *, shown: int = 3) -> str:
     what = " and ".join(f"{n} {_several(name, n)}" for n, name in parts if n)
     kinds = ", ".join(f"{n} {_several(kind, n)}" for kind, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
     names = f" ({first_names(sorted(map(str, unused)), shown)})" if shown else ""
-    return f"{what} {'was' if len(unused) == 1 else 'were'} not used: {kinds}{names}"
+    videos = ". To predict a video, name it: ultraad predict MODEL clip.mp4" if counts["video"] else ""
+    return f"{what} {'was' if len(unused) == 1 else 'were'} not used: {kinds}{names}{videos}"
 
 
 def _several(kind: str, n: int) -> str:

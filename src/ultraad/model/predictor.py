@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ultraad.model.calibration import Calibration
     from ultraad.model.operating_point import OperatingPoint
     from ultraad.model.record import Description, Origin
+    from ultraad.model.stream import Live
     from ultraad.types import Geometry, Prediction, Result, Sample
 
 
@@ -160,6 +161,61 @@ class Predictor(ABC):
         sample = batch[0][0].sample
         on_error(sample, DataError(f"{sample.id} could not be scored: {brief(e)}"))
         return []
+
+    def stream(
+        self,
+        frames: Iterable[Readable | tuple[Readable, Any]],
+        *,
+        depth: int | None = None,
+        newest: bool = False,
+        prefetch: int = 1,
+        ahead: int | None = None,
+    ) -> Iterator[Live]:
+        """Predict frames from a scanner or a camera as they arrive, with a bounded delay.
+
+        The source is iterated in a separate thread, so the model never blocks the grabber. A frame waits for at most
+        ``prefetch`` predictions and the current one before its own.
+
+        Args:
+            frames: Pictures as in :meth:`predict`, or pairs of a picture and any value to be returned with it, such as
+                the time of the frame. A generator around a grabber's "next frame" call works; if the grabber fills one
+                buffer again and again, yield copies.
+            depth: Bits of integer pixels, as in :meth:`predict`. Without it each frame is scaled by the bits that it
+                uses itself.
+            newest: If frames arrive faster than they are predicted, replace the oldest waiting frame by the newest, as
+                a live display does. Otherwise every frame is predicted, and the source has to wait.
+            prefetch: Most frames that wait for the model.
+            ahead: The former name of ``prefetch``; deprecated.
+
+        Returns:
+            An iterator over the predicted frames, in order. An error of the source is raised here, after the frames
+            before it. Leaving the loop ends the thread at the next frame of the source.
+
+        Raises:
+            ConfigError: If ``prefetch`` is below 1.
+
+        Example:
+            >>> import numpy as np, ultraad
+            >>> model = ultraad.zero_shot(backbone="tiny")
+            >>> camera = ((np.zeros((120, 160), np.uint8), 0.04 * i) for i in range(3))
+            >>> [(live.number, live.stamp) for live in model.stream(camera)]
+            [(0, 0.0), (1, 0.04), (2, 0.08)]
+        """
+        from functools import partial
+
+        from ultraad.io.faults import in_this_run
+        from ultraad.model.stream import stream
+
+        if ahead is not None:
+            import warnings
+
+            warnings.warn("stream(ahead=) is now called prefetch=", DeprecationWarning, stacklevel=2)
+        return stream(
+            in_this_run(partial(self.predict, depth=depth)),
+            frames,
+            newest=newest,
+            prefetch=prefetch if ahead is None else ahead,
+        )
 
     def is_abnormal(self, prediction: Prediction) -> bool:
         """Whether the score reaches the stored threshold."""

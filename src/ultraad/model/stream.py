@@ -49,7 +49,7 @@ def stream(
     newest: bool = False,
     prefetch: int = 1,
 ) -> Iterator[Live]:
-    """Predict frames as they arrive; see :meth:`ultraad.model.model.Model.stream` for the arguments.
+    """Predict frames as they arrive; see :meth:`ultraad.model.predictor.Predictor.stream` for the arguments.
 
     Args:
         predict: One frame to its prediction; called in the caller's thread, one frame at a time.

@@ -37,7 +37,7 @@ from ultraad.errors import DataError, UltraadError, brief, first_names
 from ultraad.io.files import append_line, ensure_writable, sha256, write_json, write_text
 from ultraad.io.lock import lock_folder
 from ultraad.results.coco import coco
-from ultraad.results.row import ImageRow, InputFile, Run, Status
+from ultraad.results.row import ImageRow, InputFile, Run, Status, VideoFacts
 from ultraad.results.saving import FOLDERS, USUAL, lacks, lesions_of, paths_of, write_pictures
 from ultraad.results.table import csv_of
 from ultraad.types import Result
@@ -60,8 +60,9 @@ class RunFolder:
         run: The facts about the run; its command, the digest of its model and its thresholds identify it.
         resume: Keep the results of an earlier run of the same command with the same model and thresholds; otherwise
             they are removed.
-        wanted: Ids of the images of this run. If the file of one was replaced since it was predicted, or less was saved
-            of it then, its result is removed, with a warning.
+        wanted: Ids of the images of this run, and names of its videos, whose frames have the ids ``name#number``. If
+            the file of one was replaced since it was predicted, or less was saved of it then, its result is removed,
+            with a warning.
         save: What to save, of :data:`.saving.SAVES`.
         measure: Called with each result when its pictures are written, before its line; a DataError makes the result a
             failure.
@@ -73,6 +74,7 @@ class RunFolder:
     Attributes:
         done: Ids that have a line in ``predictions.jsonl``.
         failed: {id: reason} of this run.
+        videos: {name: facts} of the videos that were predicted to their end.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class RunFolder:
         self._measure = measure
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
+        self.videos: dict[str, VideoFacts] = {}
         self._lock = lock_folder(self.folder)
         try:
             self._continue(resume=resume, wanted=set(wanted))
@@ -108,6 +111,7 @@ class RunFolder:
         elif earlier is not None:
             self._check_same(earlier)
             self.done = {row.id for row in read_rows(self.folder)}
+            self.videos = {video.name: video for video in earlier.videos}
             self._forget(wanted)
         (self.folder / ERRORS).unlink(missing_ok=True)  # failed images are tried again
         for name in self._save & FOLDERS.keys():
@@ -123,9 +127,11 @@ class RunFolder:
         replaced: list[str] = []
         poorer: list[str] = []
         for row in read_rows(self.folder):
-            if row.id in wanted and _replaced(row):
+            if row.id not in wanted and (row.seconds is None or row.id.rpartition("#")[0] not in wanted):
+                continue
+            if _replaced(row):
                 replaced.append(row.id)
-            elif row.id in wanted and has_maps and lacks(row, self._save):
+            elif has_maps and lacks(row, self._save):
                 poorer.append(row.id)
         for ids, why in (
             (replaced, "file(s) were replaced since they were predicted"),
@@ -139,8 +145,12 @@ class RunFolder:
             write_text(self.folder / PREDICTIONS, "".join(f"{line}\n" for line in kept))
             self.done -= gone
 
-    def add(self, result: Result) -> None:
+    def add(self, result: Result, *, seconds: float | None = None) -> None:
         """Write one prediction, now or a little later: at most 16 wait for their pictures at any time.
+
+        Args:
+            result: The predicted sample.
+            seconds: Of a video: time of the frame. Its overlay is a frame of the overlay video, not a picture.
 
         Raises:
             DataError: If the folder cannot be written to. A prediction that cannot be written although the folder can
@@ -148,7 +158,7 @@ class RunFolder:
         """
         s = result.sample
         try:
-            row = self._row(result)
+            row = self._row(result, seconds)
             row.to_json()
         except ValueError as e:  # a value that JSON does not have, such as NaN; pydantic's error is a ValueError
             self.fail(s.id, f"{s.id} could not be written: {brief(e)}")
@@ -157,7 +167,7 @@ class RunFolder:
         self._unwritten.append((result, row, pictures))
         self._write_lines(_WAITING)
 
-    def _row(self, result: Result) -> ImageRow:
+    def _row(self, result: Result, seconds: float | None) -> ImageRow:
         """The row of a prediction, without the facts about its file."""
         s, p, cut = result.sample, result.prediction, self._run.thresholds.image
         assert cut is not None  # known to every run that predicts
@@ -165,6 +175,7 @@ class RunFolder:
             id=s.id,
             image=s.image.as_posix(),
             frame=s.frame,
+            seconds=seconds,
             width=result.image.shape[1],
             height=result.image.shape[0],
             score=p.score,
@@ -175,7 +186,7 @@ class RunFolder:
             group=s.group,
             tags=tuple(sorted(s.tags)),
             mask_known=result.mask is not None,
-            **paths_of(result, self._save),
+            **paths_of(result, self._save if seconds is None else self._save - {"overlays"}),
         )
 
     def fail(self, id_: str, reason: str) -> None:
@@ -216,7 +227,7 @@ class RunFolder:
         """Draw and write the pictures of one prediction, in a thread; returns the rest of its row."""
         threshold = self._run.thresholds.pixel
         write_pictures(self.folder, result, row, threshold=threshold)
-        rest: dict[str, Any] = {"file": _input_file(result.sample.image)}
+        rest: dict[str, Any] = {"file": input_file(result.sample.image)}
         if "boxes" in self._save and result.prediction.map is not None and threshold is not None:
             rest |= lesions_of(result, threshold)
         return rest
@@ -258,7 +269,8 @@ class RunFolder:
             write_text(self.folder / COCO, lesions)
 
     def _write_run(self, status: Status, **facts: float | None) -> None:
-        write_json(self.folder / RUN, self._run.model_copy(update={"status": status, **facts}).to_dict())
+        videos = {"videos": tuple(self.videos.values())} if self.videos else {}
+        write_json(self.folder / RUN, self._run.model_copy(update={"status": status, **facts, **videos}).to_dict())
 
     def _check_same(self, earlier: Run) -> None:
         digests = [run.model.digest if run.model else None for run in (earlier, self._run)]
@@ -343,7 +355,7 @@ def read_run(folder: Path) -> Run | None:
         raise DataError(msg) from e
 
 
-def _input_file(path: Path) -> InputFile | None:
+def input_file(path: Path) -> InputFile | None:
     """Facts that tell a file from one that replaces it; None if it cannot be read."""
     try:
         stat = path.stat()
@@ -359,7 +371,7 @@ def _hash(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 - part o
 
 def _replaced(row: ImageRow) -> bool:
     """Whether the file of a row has other content now. A file that was only copied or touched has not."""
-    now = None if row.file is None else _input_file(Path(row.image))
+    now = None if row.file is None else input_file(Path(row.image))
     return now is not None and now != row.file
 
 

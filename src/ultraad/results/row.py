@@ -65,6 +65,7 @@ class ImageRow(Facts):
     id: str = Field(description="sample id: unique within a run")
     image: str = Field(description="path of the file when it was predicted")
     frame: int = Field(0, description="0-based frame of a file with several")
+    seconds: float | None = Field(None, description="of a video: time of the frame since the first")
     width: int | None = Field(None, description="of the image in pixels; null from an older version")
     height: int | None = Field(None, description="likewise")
     score: float = Field(description="anomaly score, higher is more anomalous; in [0, 1]")
@@ -151,6 +152,23 @@ class DataFacts(Facts):
     images: int = Field(0, description="images found")
 
 
+class VideoFacts(Facts):
+    """One video or camera that was predicted to its end."""
+
+    name: str = Field(description="path, or name of the camera; the ids of its frames are `<name>#<number>`")
+    file: InputFile | None = Field(None, description="the file; null for a camera")
+    frames: int = Field(description="frames that were predicted")
+    dropped: int = Field(0, description="frames of a camera that came faster than they could be predicted")
+    every: int = Field(1, description="every how many frames one was predicted")
+    frame: int | None = Field(None, description="the only frame that was predicted; null for all")
+    limit: float | None = Field(None, description="seconds after which reading stopped; null for all")
+    width: int = Field(description="of the frames in pixels, upright")
+    height: int = Field(description="likewise")
+    rate: float = Field(description="frames a second of the source, on average")
+    overlay: str | None = Field(None, description="path of the overlay video below the folder; null if not written")
+    fault: str | None = Field(None, description="what could not be decoded; null if all could")
+
+
 class LeakageFacts(Facts):
     """The check that the evaluated images were not used to make the model."""
 
@@ -174,6 +192,7 @@ class Run(Facts):
     support_digest: str | None = Field(None, description="digest of the support set; null without one")
     versions: dict[str, str] = Field({}, description="of the packages that results depend on")
     data: DataFacts | None = Field(None, description="which images: `paths`, or `root`, `layout` and `split`; `images`")
+    videos: tuple[VideoFacts, ...] = Field((), description="videos and cameras that were predicted to their end")
     leakage: LeakageFacts | None = Field(None, description="evaluate: `checked`, `leaks` found, `dropped`")
     status: Status | None = Field(None, description="running, complete, interrupted or failed")
     images: int | None = Field(None, description="images in the folder")

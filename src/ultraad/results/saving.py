@@ -47,16 +47,16 @@ def checked(names: Iterable[str]) -> frozenset[str]:
 
 def paths_of(result: Result, save: Collection[str]) -> dict[str, str | None]:
     """{field: path below the folder} of the pictures that will be written of a result; None for those that will not."""
-    name = f"{_file_name(result.sample.id)}.png"
+    name = f"{file_name(result.sample.id)}.png"
     has_map = result.prediction.map is not None
     return {field: f"{folder}/{name}" if has_map and folder in save else None for folder, field in FOLDERS.items()}
 
 
 def lacks(row: ImageRow, save: Collection[str]) -> bool:
     """Whether an earlier run saved less of an image that has a map."""
-    return any(getattr(row, field) is None for folder, field in FOLDERS.items() if folder in save) or (
-        "boxes" in save and row.lesions is None
-    )
+    in_video = row.seconds is not None
+    pictures = {f: field for f, field in FOLDERS.items() if f in save and not (in_video and f == "overlays")}
+    return any(getattr(row, field) is None for field in pictures.values()) or ("boxes" in save and row.lesions is None)
 
 
 def write_pictures(folder: Path, result: Result, row: ImageRow, *, threshold: float | None) -> None:
@@ -113,7 +113,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _file_name(id_: str) -> str:
+def file_name(id_: str) -> str:
     """Readable, unique and allowed on every file system: the id's last part and a piece of its hash."""
     last = PurePosixPath(id_).name
     stem, dot, rest = last.rpartition(".")

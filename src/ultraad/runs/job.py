@@ -14,7 +14,7 @@ from ultraad.model.operating_point import at
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import versions
 from ultraad.results.folder import RunFolder
-from ultraad.results.row import GIVEN, ModelFacts, Run, Status, Thresholds
+from ultraad.results.row import GIVEN, ModelFacts, Run, Status, Thresholds, VideoFacts
 from ultraad.types import Sample
 
 
@@ -27,12 +27,14 @@ class Outcome:
         skipped: Images that an earlier run had predicted.
         failed: {id: reason}.
         seconds: Wall time.
+        videos: Videos and cameras that were predicted to their end.
     """
 
     predicted: int = 0
     skipped: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    videos: tuple[VideoFacts, ...] = ()
 
 
 def thresholds_of(
