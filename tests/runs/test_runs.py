@@ -174,7 +174,7 @@ def test_auxiliary_images_are_refused_or_dropped(busi_dir: Path, folder_dir: Pat
     run = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert run["protocol"] == "auxiliary"
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "was trained only on 12 images of another data set, busi (busi)" in page
+    assert "was trained only on 12 images of another data set, busi" in page
     assert "april_gan, no support image, evaluated on" in page
 
 
