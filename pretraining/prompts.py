@@ -153,6 +153,15 @@ VALIDATION_PAIRS: tuple[tuple[str, str], ...] = (
 """The pairs that validation asks with."""
 
 
+def sentences() -> set[str]:
+    """Sentences with every word that captions and prompts can use."""
+    lists = (*CLASS_PROMPTS.values(), *PAIRS, *VALIDATION_PAIRS, *WORDINGS.values(), *FAMILY_WORDINGS.values())
+    found = {s for words in (*lists, *THINGS.values(), NORMAL_FINDINGS) for s in words}
+    found |= {s for values in ATTRIBUTE_PROMPTS.values() for words in values for s in words}
+    templates = (*TEMPLATES, *BARE_TEMPLATES, *NORMAL_TEMPLATES)
+    return found | {s.format(kind="benign", thing="mass", findings=",. and") for s in templates}
+
+
 def pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
     """One of the wordings."""
     return words[int(rng.integers(len(words)))]

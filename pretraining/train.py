@@ -23,21 +23,12 @@ from safetensors.torch import load_file
 from pretraining.augment import augment, with_levels_of
 from pretraining.images import Shards
 from pretraining.objective import WEIGHTS, objective
-from pretraining.prompts import ATTRIBUTE_PROMPTS, CLASS_PROMPTS, PAIRS, VALIDATION_PAIRS
+from pretraining.prompts import sentences
 from pretraining.real import Part
 from pretraining.tower import Words, freeze_statistics, new_tower, tokenizer
 from pretraining.validate import KINDS, validate
 from ultraad.backbones._embedded_tower import SIDE
 from ultraad.io.files import sha256
-from ultraad.simulate.captions import (
-    BARE_TEMPLATES,
-    FAMILY_WORDINGS,
-    NORMAL_FINDINGS,
-    NORMAL_TEMPLATES,
-    TEMPLATES,
-    THINGS,
-    WORDINGS,
-)
 
 VALIDATION_SHARD = 900
 SEED = 0
@@ -48,15 +39,8 @@ CHECKPOINT = 200  # steps
 
 
 def vocabulary() -> Words:
-    """Every word that captions and prompts can use."""
-    sentences = {s for words in (*CLASS_PROMPTS.values(), *PAIRS, *VALIDATION_PAIRS, KINDS) for s in words}
-    sentences |= {s for values in ATTRIBUTE_PROMPTS.values() for words in values for s in words}
-    sentences |= {s for words in (*WORDINGS.values(), *FAMILY_WORDINGS.values(), *THINGS.values()) for s in words}
-    sentences |= {
-        s.format(kind="benign", thing="mass", findings=",. and")
-        for s in (*TEMPLATES, *BARE_TEMPLATES, *NORMAL_TEMPLATES)
-    }
-    return Words(sorted(sentences | set(NORMAL_FINDINGS)), tokenizer=tokenizer())
+    """Every word that captions, prompts and validation can use."""
+    return Words(sorted(sentences() | set(KINDS)), tokenizer=tokenizer())
 
 
 class Run:

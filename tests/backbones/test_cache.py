@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import torch
 
 from ultraad.backbones import load_backbone
@@ -150,3 +153,19 @@ def test_usage_counts_images_and_seconds_spent_and_saved():
     assert cache.usage.encoded == 1
     assert cache.usage.spent == spent > 0
     assert abs(cache.usage.worth - 4 * spent) < 1e-9
+
+
+def test_a_backbone_ends_with_its_last_user():
+    """Without a garbage collection: a process that loads many would grow until one happens to run."""
+    gc.collect()
+    gc.disable()
+    try:
+        backbone = load_backbone("tiny")
+        other = backbone.in_dtype("bfloat16")
+        for b in (backbone, other):
+            b.cache.encode(torch.zeros(1, 3, b.size, b.size), layers=(1,))
+        gone = weakref.ref(backbone), weakref.ref(other)
+        del backbone, other, b
+        assert [g() for g in gone] == [None, None]
+    finally:
+        gc.enable()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,8 +112,13 @@ class Backbone:
         self.text_width = int(text.token_embedding.weight.shape[1])
         self.context = int(text.context_length)
         self.logit_scale = float(m.logit_scale.detach().float().exp())
-        self.cache = self._new_cache(lambda images, layers: self.encode_image(images, layers=layers))
+        self.cache = self._own_cache()
         self._serving: FeatureCache | None = None
+
+    def _own_cache(self) -> FeatureCache:
+        """A cache of this backbone's features that does not keep the backbone alive: no waiting for the collector."""
+        backbone = weakref.proxy(self)
+        return self._new_cache(lambda images, layers: backbone.encode_image(images, layers=layers))
 
     def __repr__(self) -> str:
         return (
@@ -130,7 +136,7 @@ class Backbone:
         other = copy.deepcopy(self)
         other.dtype = DTYPES[dtype]
         other._visual.to(other.dtype)
-        other.cache = other._new_cache(lambda images, layers: other.encode_image(images, layers=layers))
+        other.cache = other._own_cache()
         return other
 
     @property
