@@ -36,7 +36,7 @@ from pydicom.uid import (
 from ultraad.errors import DataError
 from ultraad.io import dicom_codecs
 from ultraad.io.dicom_frames import check_coded, check_inflated, fragments, pixel_bytes, plausible
-from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, spacing_mm, text_of, value_of
+from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, printable, spacing_mm, text_of, value_of
 from ultraad.io.dicom_pixels import is_open_depth, to_rgb8, used_bits
 from ultraad.io.faults import Faults, Remark, keeping_remarks, warn_of
 from ultraad.io.names import is_nobody
@@ -351,7 +351,7 @@ def _check_codec(syntax: UID, path: Path, *, bits: int) -> None:
 
 
 def _name(syntax: UID) -> str:
-    return dicom_codecs.name_of(syntax) or str(syntax.name)
+    return dicom_codecs.name_of(syntax) or printable(syntax.name)
 
 
 def _transfer_syntax(ds: Dataset) -> UID:

@@ -56,8 +56,12 @@ def number_of(ds: Header, name: str) -> float | None:
 
 def text_of(ds: Header, name: str) -> str | None:
     """A text of printable characters without outer spaces, cut at 64 characters; None if there is none."""
-    text = str(value_of(ds, name) or "")
-    return "".join(c if c.isprintable() else " " for c in text).strip()[:_LONGEST] or None
+    return printable(str(value_of(ds, name) or ""))[:_LONGEST] or None
+
+
+def printable(text: str) -> str:
+    """The text as one line of printable characters, without outer spaces."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
 def complete(ds: Header, path: Path) -> None:
