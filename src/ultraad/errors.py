@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
+from unicodedata import category
 
 
 class UltraadError(Exception):
@@ -65,6 +66,34 @@ def brief(error: BaseException, limit: int = 200) -> str:
 def one_line(error: BaseException, limit: int = 300) -> str:
     """The message of an exception in one line without a full stop; its type if it has no message."""
     return " ".join(str(error).split()).rstrip(".")[:limit] or type(error).__name__
+
+
+_UNSHOWN = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: control characters, odd bytes of a name, line breaks
+_TURNS = range(0x202A, 0x202F), range(0x2066, 0x206A)  # characters that turn the direction of the text after them
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Text as one line that every screen and file can show.
+
+    A file name may hold bytes that are no text, line breaks, and codes that colour or delete what a terminal shows.
+    These become escapes: ``\xff``, ``\n``, ``\x1b``.
+
+    Args:
+        text: Any text.
+        keep: Control characters to leave as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or not _is_unshown(c) else _escape(c) for c in text)
+
+
+def _is_unshown(c: str) -> bool:
+    return category(c) in _UNSHOWN or any(ord(c) in turns for turns in _TURNS)
+
+
+def _escape(c: str) -> str:
+    odd_byte = "\udc80" <= c <= "\udcff"  # PEP 383
+    return f"\\x{ord(c) - 0xDC00:02x}" if odd_byte else c.encode("unicode_escape").decode()
 
 
 class Caught:

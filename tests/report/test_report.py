@@ -521,7 +521,7 @@ def test_left_out_support_images_are_mentioned(tmp_path: Path) -> None:
         ("other.txt", "", "holds neither metrics.json nor predictions.jsonl"),
         ("metrics.json", '{"metrics":', "metrics.json: invalid JSON.*the file is damaged"),
         ("run.json", '{"command": "evaluate", "seconds": "long"}', "run.json: seconds: input should be a valid number"),
-        ("metrics.json", "[1]", "metrics.json: input should be an object"),
+        ("metrics.json", "[1]", "metrics.json: input should be a valid dictionary"),
         ("predictions.jsonl", '{"id": "a"}\n', "line 1: image: field required"),
         (
             "predictions.jsonl",

@@ -6,6 +6,7 @@ option; 130 interrupted (Ctrl-C or SIGTERM). ``ULTRAAD_DEBUG=1`` shows the trace
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,7 @@ from ultraad import __version__
 from ultraad.cli import adapt, backbones, bench, data, evaluate, export, methods, predict, start, support
 from ultraad.cli.console import complain, warnings_to_stderr
 from ultraad.cli.help import Command, Commands
-from ultraad.errors import MissingExtraError, UltraadError
+from ultraad.errors import DataError, MissingExtraError, UltraadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,6 +91,13 @@ def _stop_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def _write_what_can_be_written() -> None:
+    """Let letters that the terminal or pipe has no code for be escapes, rather than the end of the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code.
 
@@ -97,12 +105,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: Words after ``ultraad``; from ``sys.argv`` if None.
     """
     _stop_on_sigterm()
+    _write_what_can_be_written()
     try:
         app(args=None if arguments is None else list(arguments), prog_name="ultraad")
     except UltraadError as e:
         if os.environ.get("ULTRAAD_DEBUG") == "1":
             raise
         complain(e)
+        sys.exit(1)
+    except OSError as e:
+        if os.environ.get("ULTRAAD_DEBUG") == "1":
+            raise
+        where = "" if e.filename is None else f"{e.filename}: "
+        complain(DataError(f"{where}{e.strerror or e}; check the path, its permissions and the free space there"))
         sys.exit(1)
     except ModuleNotFoundError as e:
         if e.name != "torch" or os.environ.get("ULTRAAD_DEBUG") == "1":

@@ -9,12 +9,15 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ultraad.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
+_LAYOUT = "\n\t"  # control characters of our own texts
 SOME_FAILED = 3
 """Exit code of a command that is done although some of its inputs failed."""
 
@@ -28,12 +31,12 @@ def _console(*, stderr: bool = False) -> Console:
 
 def say(text: str = "", *, style: str | None = None) -> None:
     """A line on stdout."""
-    _console().print(text, style=style)
+    _console().print(printable(text, keep=_LAYOUT), style=style)
 
 
 def warn(text: str, *, style: str = "yellow") -> None:
     """A line on stderr."""
-    _console(stderr=True).print(text, style=style)
+    _console(stderr=True).print(printable(text, keep=_LAYOUT), style=style)
 
 
 def complain(error: Exception) -> None:
@@ -51,7 +54,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
     for name in columns:
         grid.add_column(name.removeprefix("#"), justify="right" if name.startswith("#") else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+        grid.add_row(*(Text("-" if cell is None else printable(str(cell), keep=_LAYOUT)) for cell in row))
     wide = None if Console().is_terminal else 200  # a pipe has no width
     Console(highlight=False, emoji=False, width=wide).print(grid)
 

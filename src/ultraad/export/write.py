@@ -37,7 +37,7 @@ from ultraad.model.exported import (
     load,
 )
 from ultraad.model.record import facts_of, versions
-from ultraad.model.runtimes import GRAPHS, INPUT, Outputs, Runtime, Session, open_session, require
+from ultraad.model.runtimes import GRAPHS, INPUT, Outputs, Runtime, Session, check_path, open_session, require
 from ultraad.runs.evaluate import evaluate
 from ultraad.simulate import simulate
 from ultraad.types import Sample, Scores
@@ -191,6 +191,7 @@ def _check(model: Model, folder: Path, *, runtime: Runtime, int8: bool, check: o
     if check is not None and not int8:
         msg = "labelled images are used only to check int8; ask for int8 too, or leave them out"
         raise ConfigError(msg)
+    check_path(folder)
     if folder.exists() and not is_exported(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         msg = f"{folder} exists and is not an exported model; choose another folder, or move that one"
         raise BundleError(msg)

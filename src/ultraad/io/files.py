@@ -79,7 +79,12 @@ def remove_leftovers(folder: Path) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text with the given line ends; see :func:`write_bytes`."""
-    write_bytes(path, text.encode())
+    write_bytes(path, _encoded(text))
+
+
+def _encoded(text: str) -> bytes:
+    r"""UTF-8. Bytes of a file name that are no text become escapes such as ``\udcff``, which JSON reads back."""
+    return text.encode(errors="backslashreplace")
 
 
 def write_json(path: str | Path, value: Any) -> None:  # noqa: ANN401  # anything json takes
@@ -162,7 +167,7 @@ def append_line(path: str | Path, line: str, *, durable: bool = False) -> None:
     try:
         with path.open("ab+") as file:
             torn = file.tell() > 0 and _last_byte(file) != b"\n"
-            file.write(b"\n" * torn + line.encode() + b"\n")  # one write, so that readers see whole lines
+            file.write(b"\n" * torn + _encoded(line) + b"\n")  # one write, so that readers see whole lines
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ultraad.config import shortened
 from ultraad.errors import DataError, first_names
 from ultraad.io import raster
 from ultraad.io.image import is_dicom
@@ -94,10 +95,24 @@ def _by_folder(path: Path) -> list[list[tuple[int, int, str]]]:
     return [natural_pieces(part) for part in path.parts]
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path exists.
+
+    Raises:
+        DataError: If no file system can have it, such as a name that is too long, or its folder may not be looked into.
+    """
+    try:
+        return path.exists()
+    except (OSError, ValueError) as e:  # ValueError: a name with a zero byte
+        msg = f"{shortened(str(path))} cannot be looked up: {getattr(e, 'strerror', None) or e}; check the path"
+        raise DataError(msg) from e
+
+
 def _expand(path: Path, unused: dict[Path, str]) -> list[Path]:
+    there = is_there(path)
     if path.is_dir():
         return _pictures(path, walk(path, unused), unused)
-    if path.exists() or path.is_symlink():
+    if there or path.is_symlink():
         return [path]
     if glob.has_magic(str(path)):
         base = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])

@@ -31,9 +31,23 @@ def open_session(runtime: Runtime, folder: Path, *, threads: int | None = None) 
 
     Raises:
         MissingExtraError: If the runtime is not installed.
-        BundleError: If it cannot read the graph.
+        BundleError: If it cannot read the graph, or open the folder.
     """
+    check_path(folder)
     return {"onnx": _onnx, "openvino": _openvino}[runtime](folder / GRAPHS[runtime], threads)
+
+
+def check_path(folder: Path) -> None:
+    """Refuse a folder that no runtime can open.
+
+    Raises:
+        BundleError: If its path holds bytes that are no UTF-8.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as e:
+        msg = f"{folder} has a name that is no valid text (UTF-8), and runtimes cannot open it; rename the folder"
+        raise BundleError(msg) from e
 
 
 def _onnx(path: Path, threads: int | None) -> Session:

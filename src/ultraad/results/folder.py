@@ -32,7 +32,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ultraad.config import explain
-from ultraad.errors import DataError, UltraadError, brief, first_names
+from ultraad.errors import DataError, UltraadError, brief, first_names, printable
 from ultraad.io.files import append_line, ensure_writable, remove_leftovers, sha256, write_json, write_text
 from ultraad.io.lock import lock_folder
 from ultraad.results.coco import coco
@@ -177,8 +177,7 @@ class RunFolder:
 
     def fail(self, id_: str, reason: str) -> None:
         """Record an image that could not be used."""
-        self.failed[id_] = reason
-        id_, reason = (text.encode(errors="backslashreplace").decode() for text in (id_, reason))  # odd file names
+        self.failed[id_] = reason = printable(reason)
         append_line(self.folder / ERRORS, json.dumps({"id": id_, "error": reason}, ensure_ascii=False))
 
     def flush(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from ultraad.errors import ConfigError, DataError
+from ultraad.errors import ConfigError, DataError, printable
 from ultraad.model.operating_point import at
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import versions
@@ -136,7 +136,7 @@ def failing(folder: RunFolder | None, failed: dict[str, str] | None = None) -> C
 
     def note(sample: Sample, error: DataError) -> None:
         if failed is not None:
-            failed[sample.id] = str(error)
+            failed[sample.id] = printable(str(error))
         if folder is not None:
             folder.fail(sample.id, str(error))
 

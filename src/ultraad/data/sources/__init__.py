@@ -12,6 +12,7 @@ from ultraad.data.sources._base import (
     folders_in,
     frames_of,
     images_in,
+    in_print,
     indent,
     is_anomalous,
     is_normal,
@@ -24,12 +25,13 @@ from ultraad.data.sources._base import (
 )
 from ultraad.data.sources._tables import read_table
 from ultraad.errors import DataError, first_names
+from ultraad.io.find import is_there
 from ultraad.types import Sample
 
 __all__ = [
     "Source", "UnknownLayoutError", "anomaly_samples", "available", "class_order", "detect", "folders_in",
-    "frames_of", "get", "images_in", "is_anomalous", "is_normal", "locate", "natural_key", "of_one_depth", "plain",
-    "read_table", "relative_id", "scan", "split_folders", "split_of",
+    "frames_of", "get", "images_in", "in_print", "is_anomalous", "is_normal", "locate", "natural_key",
+    "of_one_depth", "plain", "read_table", "relative_id", "scan", "split_folders", "split_of",
 ]  # fmt: skip
 
 _FALLBACKS = ("folder", "masks")  # the most general layouts, tried in this order when no other matches
@@ -132,7 +134,7 @@ def scan(root: Path | str, *, layout: str = "auto", resize_masks: bool = False) 
 
 
 def _check_exists(root: Path) -> None:
-    if not root.exists():
+    if not is_there(root):
         msg = f"{root} does not exist; give the folder of the data set"
         raise DataError(msg)
 

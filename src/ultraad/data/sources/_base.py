@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ultraad import io
 from ultraad.data.sources._tables import merge_spellings
-from ultraad.errors import DataError
+from ultraad.errors import DataError, printable
 from ultraad.io.faults import one_run, warn_of
 from ultraad.io.find import is_output, natural_pieces, no_picture, walk
 from ultraad.io.image import is_dicom
@@ -46,6 +47,8 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
+
+_TEXTS = ("id", "label", "group", "split", "site", "device")  # of a sample
 
 # Prefix of a patient known from a DICOM header; such a name means the same person in every data set.
 DICOM_PATIENT = "dicom:"
@@ -109,7 +112,7 @@ class Source:
         if not self.matches(root):
             msg = f"{root} does not have the layout {self.name!r}. Wanted:\n{indent(self.layout)}"
             raise DataError(msg)
-        samples = sorted(self.read(root), key=lambda s: natural_key(s.id))
+        samples = sorted(map(in_print, self.read(root)), key=lambda s: natural_key(s.id))
         if not samples:
             msg = f"no images found in {root} (layout {self.name!r}). Wanted:\n{indent(self.layout)}"
             raise DataError(msg)
@@ -139,6 +142,15 @@ class Source:
             if kind and not (kind in {"table", "annotation"} and path.parent == root):
                 unused[path] = kind
         return {path.relative_to(root): kind for path, kind in unused.items()}
+
+
+def in_print(sample: Sample) -> Sample:
+    """The sample with facts that can be shown and written; see :func:`ultraad.errors.printable`."""
+    texts = {name: text for name in _TEXTS if (text := getattr(sample, name)) is not None}
+    if all(text.isprintable() for text in texts.values()):
+        return sample
+    shown: dict[str, Any] = {name: printable(text) for name, text in texts.items()}
+    return replace(sample, **shown)
 
 
 def of_one_depth(samples: list[Sample]) -> list[Sample]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError
 
 from ultraad.config import explain
-from ultraad.errors import DataError
+from ultraad.errors import DataError, brief
 from ultraad.metrics.metric import Metric
 from ultraad.model.record import Origin
 from ultraad.results.folder import METRICS, PREDICTIONS, RUN, read_errors, read_rows
@@ -136,9 +137,9 @@ def _facts(path: Path, kind: type[F]) -> F | None:
     if not path.is_file():
         return None
     try:
-        return kind.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as e:
-        found = explain(e, where=str(path)) if isinstance(e, ValidationError) else f"{path} cannot be read: {e}"
+        return kind.model_validate(json.loads(path.read_bytes()))  # pydantic's own parser refuses odd bytes of names
+    except (OSError, ValueError, RecursionError) as e:  # pydantic's ValidationError is a ValueError
+        found = explain(e, where=str(path)) if isinstance(e, ValidationError) else f"{path}: invalid JSON: {brief(e)}"
         msg = (
             f"{found}; the file is damaged or from another version: evaluate or predict again, "
             "or delete it to report without it"
