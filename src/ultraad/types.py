@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 ResizeMode = Literal["squash", "pad"]
 Interpolation = Literal["bicubic", "bilinear"]
+Box = tuple[int, int, int, int]
+"""(x, y, width, height) in pixels."""
+Spacing = tuple[float, float]
+"""Pixel spacing (row, col) in mm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,24 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """A B-mode region of a frame, from the header of its DICOM file.
+
+    Attributes:
+        box: Its pixels.
+        spacing_mm: Its pixel spacing; None if unknown.
+    """
+
+    box: Box
+    spacing_mm: Spacing | None
+
+    def holds(self, box: Box) -> bool:
+        """Whether a box lies in it completely."""
+        (x, y, w, h), (left, top, width, height) = box, self.box
+        return left <= x and top <= y and x + w <= left + width and y + h <= top + height
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image on disk and the known facts about it; holds no pixels.
 
@@ -54,7 +76,9 @@ class Sample:
         anomalous: True for lesion, False for normal, None if unknown.
         group: Patient (or cine) the image belongs to; None if unknown.
         split: Split published with the data (``"train"``, ``"test"`` ...); None if there is none.
-        spacing_mm: Pixel spacing (row, col) in mm; None if unknown.
+        spacing_mm: Pixel spacing (row, col) in mm; None if unknown, or if it differs between the views.
+        views: The B-mode regions of the frame; empty if the file describes none that can be trusted.
+        region: The part of the image that a model gets to see; None for the whole. Its map is 0 elsewhere.
         site: Hospital; None if unknown.
         device: Scanner; None if unknown.
         tags: Facts that evaluation can filter by, e.g. ``"doppler"``, ``"marks"``, ``"combined"``.
@@ -79,13 +103,25 @@ class Sample:
     anomalous: bool | None = None
     group: str | None = None
     split: str | None = None
-    spacing_mm: tuple[float, float] | None = None
+    spacing_mm: Spacing | None = None
+    views: tuple[View, ...] = ()
+    region: Box | None = None
     site: str | None = None
     device: str | None = None
     tags: frozenset[str] = frozenset()
     depth: int | None = None
     mask_aligned: bool = True
     resize_masks: bool = False
+
+    def spacing_at(self, box: Box) -> Spacing | None:
+        """Pixel spacing of a part of the image; None if unknown, or if no view holds all of it.
+
+        If several views hold it, they must agree.
+        """
+        if not self.views:
+            return self.spacing_mm
+        found = {view.spacing_mm for view in self.views if view.holds(box)}
+        return found.pop() if len(found) == 1 else None
 
 
 _GRADE = re.compile(r"(bi|ti|li|o)[\s_-]?rads", re.IGNORECASE)
@@ -150,7 +186,7 @@ class PreprocessConfig:
 class Geometry:
     """How a square model input was made from an image, and how to map it back to the file's own pixels.
 
-    Model pixel centre (y, x) maps to original (``(y + .5 - pad_top) / scale_y - .5``, likewise x).
+    Model pixel centre (y, x) maps to original (``(y + .5 - pad_top) / scale_y - .5 + region_top``, likewise x).
 
     Attributes:
         original_hw: (H, W) of the file.
@@ -158,6 +194,7 @@ class Geometry:
         scale: (row, col) model pixels per original pixel.
         pad: (top, left) model pixels of letterbox padding before the picture.
         content_hw: (h, w) of the picture inside the model input.
+        region: The part of the file's picture that was used; None for the whole.
     """
 
     original_hw: tuple[int, int]
@@ -165,6 +202,7 @@ class Geometry:
     scale: tuple[float, float]
     pad: tuple[int, int]
     content_hw: tuple[int, int]
+    region: Box | None = None
 
     def invert(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
         """Resample a map to the original pixel grid.
@@ -173,7 +211,7 @@ class Geometry:
             grid: float (mh mw), any resolution, covering the whole model input.
 
         Returns:
-            float32 (H W) on the original pixel grid; bilinear, ``align_corners=False``.
+            float32 (H W) on the original pixel grid; bilinear, ``align_corners=False``. 0 outside the region.
         """
         import cv2  # four times as fast as torch, whose last digits differ because it computes coordinates in float32
 
@@ -184,8 +222,12 @@ class Geometry:
                 home = cv2.resize(home, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
             top, left = self.pad
             home = home[top : top + h, left : left + w]
-        if home.shape != self.original_hw:
-            home = cv2.resize(home, self.original_hw[::-1], interpolation=cv2.INTER_LINEAR)
+        x, y, width, height = self.region or (0, 0, *self.original_hw[::-1])
+        if home.shape != (height, width):
+            home = cv2.resize(home, (width, height), interpolation=cv2.INTER_LINEAR)
+        if self.region is not None:
+            part, home = home, np.zeros(self.original_hw, dtype=np.float32)
+            home[y : y + height, x : x + width] = part
         return np.asarray(home, dtype=np.float32)
 
 

@@ -550,6 +550,8 @@ def test_metadata(path, rgb):
         "frames": 1,
         "size": (H, W),
         "spacing_mm": None,
+        "views": (),
+        "region": None,
         "manufacturer": "Maker",
         "model": None,
         "photometric": "RGB",

@@ -230,7 +230,7 @@ def test_images_without_saved_lesions_are_left_out_with_a_warning(
 
 
 def test_a_new_run_removes_what_the_last_one_saved(model: Model, pictures: Path, tmp_path: Path) -> None:
-    predict(model, [pictures / "00.png"], tmp_path, save=SAVES)
+    predict(model, [pictures / "00.png"], tmp_path, save=set(SAVES) - {"dicom"})
     predict(model, [pictures / "00.png"], tmp_path, save=(), resume=False)
     assert not {"coco.json", "masks", "contours", "overlays", "maps"} & {p.name for p in tmp_path.iterdir()}
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ultraad import __version__
-from ultraad.cli import adapt, backbones, bench, data, evaluate, export, methods, predict, start, support
+from ultraad.cli import adapt, backbones, bench, data, dicom, evaluate, export, methods, predict, start, support
 from ultraad.cli.console import complain, warnings_to_stderr
 from ultraad.cli.help import Command, Commands
 from ultraad.errors import DataError, MissingExtraError, UltraadError
@@ -32,6 +32,7 @@ _GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "predict": predict.predict,
         "evaluate": evaluate.evaluate,
         "export": export.export,
+        "dicom": dicom.app,
     },
     "Compare": {"bench": bench.app},
     "Look up": {"methods": methods.methods, "backbones": backbones.app, "doctor": start.doctor},

@@ -96,14 +96,16 @@ def show_thresholds(folder: Path) -> None:
         say(f"pixel threshold {used.pixel:.4f}: {used.pixel_rule}")
 
 
-def list_failures(failed: dict[str, str], limit: int = 20) -> None:
-    """The first images that could not be used, with the reasons, on stderr."""
+def list_failures(
+    failed: dict[str, str], limit: int = 20, *, what: str = "image(s) could not be used", rest: str = "errors.jsonl"
+) -> None:
+    """The first images that could not be used, with the reasons, on stderr; ``rest`` is the file that has them all."""
     if failed:
-        warn(f"{len(failed)} image(s) could not be used:")
+        warn(f"{len(failed)} {what}:")
     for id_, reason in list(failed.items())[:limit]:
         warn(f"  {id_}: {reason}")
     if len(failed) > limit:
-        warn(f"  ... and {len(failed) - limit} more, in errors.jsonl")
+        warn(f"  ... and {len(failed) - limit} more, in {rest}")
 
 
 _WIDEST = 100  # characters; longer lines are hard to read

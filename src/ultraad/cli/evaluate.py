@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_metrics, show_thresholds, warn
-from ultraad.cli.options import BatchSize, Layout, OperatingPoint, PixelThreshold, ResizeMasks, Seed, Threshold
+from ultraad.cli.options import (
+    BatchSize,
+    Layout,
+    OperatingPoint,
+    PixelThreshold,
+    Region,
+    Regions,
+    ResizeMasks,
+    Seed,
+    Threshold,
+)
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
 
@@ -29,6 +39,7 @@ def evaluate(
     threshold: Threshold = None,
     pixel_threshold: PixelThreshold = None,
     operating_point: OperatingPoint = None,
+    region: Regions = Region.auto,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
@@ -56,6 +67,7 @@ def evaluate(
                 threshold=threshold,
                 pixel_threshold=pixel_threshold,
                 operating_point=operating_point,
+                region=region.value,
                 output=output,
                 bootstrap=bootstrap,
                 seed=seed,

@@ -21,6 +21,13 @@ class DType(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the h
     auto = "auto"
 
 
+class Region(str, Enum):  # noqa: UP042
+    """What a model sees of a picture."""
+
+    auto = "auto"
+    off = "off"
+
+
 class Device(str, Enum):  # noqa: UP042
     """Where the backbone runs."""
 
@@ -33,6 +40,10 @@ class Device(str, Enum):  # noqa: UP042
 Layout = Annotated[str, typer.Option(help="Layout of the data set; see 'ultraad data list'.")]
 ResizeMasks = Annotated[
     bool, typer.Option("--resize-masks", help="Resize masks of another size but the same aspect to their images.")
+]
+Regions = Annotated[
+    Region,
+    typer.Option("--region", help="auto: of a DICOM picture only the B-mode region that its header names; off: all."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Devices = Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_thresholds, warn
-from ultraad.cli.options import BatchSize, OperatingPoint, PixelThreshold, Threshold, split_names
+from ultraad.cli.options import BatchSize, OperatingPoint, PixelThreshold, Region, Regions, Threshold, split_names
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
 
@@ -23,13 +23,20 @@ def predict(
     threshold: Threshold = None,
     pixel_threshold: PixelThreshold = None,
     operating_point: OperatingPoint = None,
+    region: Regions = Region.auto,
     save: Annotated[
         str,
         typer.Option(
             metavar="A,B,...",
-            help="What to write beside the tables: overlays, maps, masks, contours, boxes (coco.json); or none.",
+            help="What to write beside the tables: overlays, maps, masks, contours, boxes (coco.json), dicom; or none.",
         ),
     ] = "overlays,maps",
+    objects: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,...", help="With --save dicom, which objects: seg, labelmap, fractional, sr, pr, sc, ko."
+        ),
+    ] = "seg,sr,pr,sc,ko",
     overlays: Annotated[bool | None, typer.Option(hidden=True)] = None,
     maps: Annotated[bool | None, typer.Option(hidden=True)] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 instead of 3 if any image failed.")] = False,
@@ -40,6 +47,8 @@ def predict(
     Images that cannot be read or scored are listed at the end and in errors.jsonl. Exits with 3 if some failed, with 1
     if all did. --method, --set, --config, --texts, --classes and --normal-class are for zero-shot; a saved model has
     its own.
+
+    --save dicom writes a segmentation, a report, a presentation state, a picture and key images of each DICOM image.
 
     Example: ultraad predict model scans/ -o predictions
     """
@@ -55,7 +64,9 @@ def predict(
                 threshold=threshold,
                 pixel_threshold=pixel_threshold,
                 operating_point=operating_point,
+                region=region.value,
                 save=_names(save, overlays=overlays, maps=maps),
+                objects=split_names(objects),
                 batch_size=batch_size,
                 progress=lambda k, n: tell("predict", k, n),
             )
@@ -63,11 +74,13 @@ def predict(
             warn(f"interrupted; finished images are in {output}. Run the same command again to resume", style="bold")
             raise typer.Exit(130) from None
     list_failures(done.failed)
+    lacking = "DICOM image(s) were predicted, but have no DICOM objects, or not all"
+    list_failures(done.without_objects, what=lacking, rest="dicom/objects.json")
     skipped = f", {done.skipped} were there already" if done.skipped else ""
     rate = f", {done.predicted / done.seconds:.1f} images/s" if done.predicted else ""
     show_thresholds(output)
     say(f"{done.predicted} predicted{skipped}, {len(done.failed)} failed{rate}; results in {output}")
-    if done.failed:
+    if done.failed or done.without_objects:
         raise typer.Exit(1 if strict or not done.predicted + done.skipped else SOME_FAILED)
 
 

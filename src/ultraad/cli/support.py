@@ -9,7 +9,7 @@ import typer
 
 from ultraad.cli.console import say, table
 from ultraad.cli.help import Command, Commands
-from ultraad.cli.options import Layout, Names, NormalClass, ResizeMasks, Seed, split_names
+from ultraad.cli.options import Layout, Names, NormalClass, Region, Regions, ResizeMasks, Seed, split_names
 
 if TYPE_CHECKING:
     from ultraad.types import SupportSet
@@ -41,6 +41,7 @@ def draw(
     normal_class: NormalClass = None,
     split: Annotated[str, typer.Option(help="Published split to draw from; 'all' ignores splits.")] = "train",
     resize_masks: ResizeMasks = False,
+    region: Regions = Region.auto,
     against: Annotated[
         Path | None, typer.Option(help="Data set for the evaluation: stop if it shares images or patients.")
     ] = None,
@@ -66,6 +67,7 @@ def draw(
         classes=split_names(classes) or None,
         normal_class=normal_class,
         resize_masks=resize_masks,
+        region=region.value,
     )
     if against is not None:
         evaluated = sources.detect(against)

@@ -19,10 +19,10 @@ from PIL import Image
 from ultraad.data.prefetch import prefetch
 from ultraad.data.preprocess import Preprocess
 from ultraad.errors import ConfigError, DataError, first_names
-from ultraad.io import MaskSizeError, image_turn, read_image, read_mask
+from ultraad.io import MaskSizeError, image_region, image_turn, read_image, read_mask
 from ultraad.io.arrays import as_rgb8, content_of, read_content
 from ultraad.io.faults import Faults, one_run
-from ultraad.types import Batch, Geometry, Sample
+from ultraad.types import Batch, Box, Geometry, Sample
 
 if TYPE_CHECKING:
     from typing import BinaryIO, TypeAlias
@@ -64,8 +64,8 @@ class _Loaded:
     mask: torch.Tensor | None
 
 
-def read_any(x: Readable, *, frame: int = 0, depth: int | None = None) -> tuple[NDArray[np.uint8], str]:
-    """The picture uint8 (h w 3) and the id of anything that shows one picture.
+def read_any(x: Readable, *, frame: int = 0, depth: int | None = None) -> tuple[NDArray[np.uint8], str, Box | None]:
+    """The picture uint8 (h w 3), the id and the region of anything that shows one picture.
 
     Args:
         x: A path; a sample; the bytes of an image file, or the open file; or pixels: an array, a torch tensor or a
@@ -82,12 +82,13 @@ def read_any(x: Readable, *, frame: int = 0, depth: int | None = None) -> tuple[
         msg = f"depth={depth} is for pixels in memory; a file says its own. Leave it out"
         raise ConfigError(msg)
     if content is not None:
-        return read_content(content, frame=frame), "bytes"
+        pixels, region = read_content(content, frame=frame)
+        return pixels, "bytes", region
     if isinstance(x, Sample):
-        return read_image(x.image, frame=x.frame, depth=x.depth), x.id
+        return read_image(x.image, frame=x.frame, depth=x.depth), x.id, x.region
     if isinstance(x, (str, os.PathLike)):
-        return read_image(Path(x), frame=frame), str(x)
-    return as_rgb8(x, depth=depth), "picture" if isinstance(x, Image.Image) else "array"
+        return read_image(Path(x), frame=frame), str(x), image_region(Path(x))
+    return as_rgb8(x, depth=depth), "picture" if isinstance(x, Image.Image) else "array", None
 
 
 @one_run()
@@ -234,8 +235,8 @@ def _is_anomalous(sample: Sample, normal_class: str) -> bool | None:
 def _load(sample: Sample, preprocess: Preprocess, *, normal_class: str) -> _Loaded:
     with Faults(f"{sample.id} cannot be prepared", about=sample.id):
         decoded = decode(sample, normal_class=normal_class)
-        pixels, geometry = preprocess.image(decoded.image)
-        mask = None if decoded.mask is None else preprocess.mask(decoded.mask)
+        pixels, geometry = preprocess.image(decoded.image, sample.region)
+        mask = None if decoded.mask is None else preprocess.mask(decoded.mask, sample.region)
         return _Loaded(decoded, pixels, geometry, mask)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ultraad.types import Geometry, PreprocessConfig
+from ultraad.errors import DataError
+from ultraad.types import Box, Geometry, PreprocessConfig
 
 if TYPE_CHECKING:
     import torch
@@ -38,13 +39,25 @@ class Preprocess:
     def __init__(self, config: PreprocessConfig) -> None:
         self.config = config
 
-    def geometry(self, original_hw: tuple[int, int]) -> Geometry:
-        """The position of an image of this (height, width) in the model input.
+    def geometry(self, original_hw: tuple[int, int], region: Box | None = None) -> Geometry:
+        """The position of an image of this (height, width), or of a region of it, in the model input.
 
         ``squash`` scales both sides to s; ``pad`` keeps the aspect ratio and centres the picture.
+
+        Raises:
+            DataError: If the region does not lie in the image.
         """
         s = self.config.size
         h, w = original_hw
+        if region is not None:
+            x, y, width, height = region
+            if not (0 <= x < x + width <= w and 0 <= y < y + height <= h):
+                msg = (
+                    f"the region {region} (x, y, width, height) does not lie in the image of {w} x {h} pixels; "
+                    "give another, or none for the whole image"
+                )
+                raise DataError(msg)
+            h, w = height, width
         if self.config.mode == "squash":
             content = (s, s)
         else:
@@ -56,36 +69,39 @@ class Preprocess:
             scale=(content[0] / h, content[1] / w),
             pad=((s - content[0]) // 2, (s - content[1]) // 2),
             content_hw=content,
+            region=region,
         )
 
-    def picture(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Geometry]:
+    def picture(self, image: NDArray[np.uint8], region: Box | None = None) -> tuple[NDArray[np.uint8], Geometry]:
         """Resize; in mode ``pad`` also letterbox with black, the background of ultrasound. Needs no torch.
 
         Args:
             image: uint8 (h w 3).
+            region: The part to use; None for the whole.
 
         Returns:
             uint8 (s s 3) and the way back.
         """
-        geometry = self.geometry((image.shape[0], image.shape[1]))
+        geometry = self.geometry((image.shape[0], image.shape[1]), region)
         h, w = geometry.content_hw
-        resized = Image.fromarray(image).resize((w, h), _RESAMPLING[self.config.interpolation])
+        resized = Image.fromarray(image[_used(geometry)]).resize((w, h), _RESAMPLING[self.config.interpolation])
         canvas = np.zeros((geometry.size, geometry.size, 3), dtype=np.uint8)
         canvas[_content(geometry)] = np.asarray(resized)
         return canvas, geometry
 
-    def image(self, image: NDArray[np.uint8]) -> tuple[torch.Tensor, Geometry]:
+    def image(self, image: NDArray[np.uint8], region: Box | None = None) -> tuple[torch.Tensor, Geometry]:
         """Resize as :meth:`picture` does, and normalise.
 
         Args:
             image: uint8 (h w 3).
+            region: The part to use; None for the whole.
 
         Returns:
             float32 (3 s s) and the way back.
         """
         import torch
 
-        canvas, geometry = self.picture(image)
+        canvas, geometry = self.picture(image, region)
         x = canvas.transpose(2, 0, 1).astype(np.float32, order="C")  # (3 s s); torch would start threads for this
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.config.mean, self.config.std))  # (3 1 1)
         x /= 255
@@ -93,25 +109,32 @@ class Preprocess:
         x /= std
         return torch.from_numpy(x), geometry
 
-    def mask(self, mask: NDArray[np.bool_]) -> torch.Tensor:
+    def mask(self, mask: NDArray[np.bool_], region: Box | None = None) -> torch.Tensor:
         """A mask in the geometry of its image; each model pixel takes the original pixel under its centre.
 
         Args:
             mask: bool (h w).
+            region: That of its image.
 
         Returns:
             bool (s s), False in the letterbox.
         """
         import torch
 
-        geometry = self.geometry((mask.shape[0], mask.shape[1]))
+        geometry = self.geometry((mask.shape[0], mask.shape[1]), region)
+        used = mask[_used(geometry)]
         rows, cols = (
             ((np.arange(n) + 0.5) / scale).astype(np.intp).clip(max=original - 1)
-            for n, scale, original in zip(geometry.content_hw, geometry.scale, geometry.original_hw, strict=True)
+            for n, scale, original in zip(geometry.content_hw, geometry.scale, used.shape, strict=True)
         )
         canvas = np.zeros((geometry.size, geometry.size), dtype=np.bool_)
-        canvas[_content(geometry)] = mask[rows[:, None], cols]
+        canvas[_content(geometry)] = used[rows[:, None], cols]
         return torch.from_numpy(canvas)
+
+
+def _used(geometry: Geometry) -> tuple[slice, slice]:
+    x, y, w, h = geometry.region or (0, 0, *geometry.original_hw[::-1])
+    return slice(y, y + h), slice(x, x + w)
 
 
 def _content(geometry: Geometry) -> tuple[slice, slice]:

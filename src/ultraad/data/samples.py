@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ultraad import io
+from ultraad.data.regions import with_regions
 from ultraad.data.sources import frames_of, in_print, of_one_depth
 from ultraad.errors import DataError
 from ultraad.io.faults import one_run
@@ -50,7 +51,7 @@ def samples_of(items: Iterable[object], *, frame: int | None = None) -> list[Sam
                 found.append(Sample(id=id_, image=path, frame=at, group=header.group, spacing_mm=header.spacing_mm))
         if frame is not None and frames[0][0] is not None and frame >= len(frames):  # reading it raises
             found.append(Sample(id=f"{path.as_posix()}#{frame}", image=path, frame=frame))
-    return [*given, *of_one_depth([*map(in_print, found)])]
+    return [*given, *of_one_depth(with_regions([*map(in_print, found)]))]
 
 
 def samples() -> Path:

@@ -15,8 +15,9 @@ from PIL import Image, ImageOps
 from ultraad.errors import ConfigError, DataError
 from ultraad.io.brightness import GREY_DEPTHS, grey_depth, grey_to_rgb, over_black, scale_grey, to_rgb8, unit_to_byte
 from ultraad.io.faults import Faults
-from ultraad.io.image import read_image
+from ultraad.io.image import image_region, read_image
 from ultraad.io.raster import check_size
+from ultraad.types import Box
 
 _WANTED = "wanted (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) of uint8, uint16, or float in 0..1"
 _CHANNELS = (1, 3, 4)
@@ -78,8 +79,10 @@ def as_rgb8(x: Any, *, name: str = "the array", depth: int | None = None) -> NDA
     return grey_to_rgb(colour[..., 0]) if colour.shape[-1] == 1 else colour
 
 
-def read_content(data: bytes, *, frame: int = 0) -> NDArray[np.uint8]:
+def read_content(data: bytes, *, frame: int = 0) -> tuple[NDArray[np.uint8], Box | None]:
     """The bytes of an image file, DICOM included, as :func:`~ultraad.io.image.read_image` reads the file.
+
+    With them comes the part that shows tissue, as :func:`~ultraad.io.image.image_region` finds it.
 
     The reader of DICOM finds frames in a file, so the bytes pass through a temporary one.
 
@@ -97,7 +100,7 @@ def read_content(data: bytes, *, frame: int = 0) -> NDArray[np.uint8]:
         path = Path(folder) / _FILE
         path.write_bytes(data)
         try:
-            return read_image(path, frame=frame)
+            return read_image(path, frame=frame), image_region(path)
         except DataError as e:
             raise DataError(str(e).replace(str(path), _FILE)) from e
 

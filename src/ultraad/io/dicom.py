@@ -36,11 +36,13 @@ from pydicom.uid import (
 from ultraad.errors import DataError
 from ultraad.io import dicom_codecs
 from ultraad.io.dicom_frames import check_coded, check_inflated, fragments, pixel_bytes, plausible
-from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, printable, spacing_mm, text_of, value_of
+from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, printable, text_of, value_of
 from ultraad.io.dicom_pixels import is_open_depth, to_rgb8, used_bits
+from ultraad.io.dicom_regions import regions_of
 from ultraad.io.faults import Faults, Remark, keeping_remarks, warn_of
 from ultraad.io.names import is_nobody
 from ultraad.io.raster import MAX_FRAMES, check_size, open_file
+from ultraad.types import Box, Spacing, View
 
 _TAGS = (  # only these are read and cached; private tags can be larger than the picture
     *("SOPClassUID", "Modality", "Manufacturer", "ManufacturerModelName", "PatientID", "IssuerOfPatientID"),
@@ -82,7 +84,9 @@ class Metadata(TypedDict):
             results. This is not anonymisation, since short IDs can be guessed. None if the file has no PatientID.
         frames: Number of frames.
         size: (height, width) in pixels.
-        spacing_mm: Pixel spacing (row, col) in mm; None if unknown or unreliable.
+        spacing_mm: Pixel spacing; None if unknown, unreliable or not the same in all views.
+        views: The B-mode regions; empty if unknown or unreliable.
+        region: The box around them; None if there are none, or it is the whole picture.
         manufacturer: Manufacturer of the scanner; None if absent.
         model: Scanner model; None if absent.
         photometric: Photometric interpretation.
@@ -93,7 +97,9 @@ class Metadata(TypedDict):
     patient: str | None
     frames: int
     size: tuple[int, int]
-    spacing_mm: tuple[float, float] | None
+    spacing_mm: Spacing | None
+    views: tuple[View, ...]
+    region: Box | None
     manufacturer: str | None
     model: str | None
     photometric: str
@@ -109,12 +115,15 @@ def metadata(path: Path) -> Metadata:
     parsed = _parsed(path)
     ds = parsed.header
     with _faults(path, "header"):
+        regions = regions_of(ds, path)
         return Metadata(
             modality=text_of(ds, "Modality"),
             patient=_patient(ds, path),
             frames=parsed.frames,
             size=_size(ds),
-            spacing_mm=spacing_mm(ds),
+            spacing_mm=regions.spacing_mm,
+            views=regions.views,
+            region=regions.region,
             manufacturer=text_of(ds, "Manufacturer"),
             model=text_of(ds, "ManufacturerModelName"),
             photometric=str(ds.PhotometricInterpretation),

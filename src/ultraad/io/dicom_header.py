@@ -6,15 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ultraad.errors import DataError
 from ultraad.io.faults import Faults, warn_of
 
-_CENTIMETRE = 3  # PhysicalUnitsXDirection, PS3.3 C.8.5.5.1.15
 _LONGEST = 64  # characters of a text such as PatientID, PS3.5 6.2; damage can make it as long as the file
-_SPATIAL_2D = 1  # RegionSpatialFormat, PS3.3 C.8.5.5.1.1
-_SPACING_TOLERANCE = 0.01  # relative difference below which two regions have the same scale
 
 FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _GROUPED = (  # sequence within a functional group (PS3.3 C.7.6.16.2), its elements that are used here
@@ -91,9 +86,9 @@ def for_frame(ds: Header, frame: int, path: Path) -> Header:
     """The header with the window and rescale of one frame, from its functional groups, without unusable ones."""
     ds = ds[:]  # copy.copy would share its elements with the header of the file
     for groups, index in zip(FUNCTIONAL_GROUPS, (0, frame), strict=True):
-        group = _item(ds, groups, index)
+        group = item_of(ds, groups, index)
         for sequence, names in _GROUPED if group is not None else ():
-            item = _item(group, sequence, 0)
+            item = item_of(group, sequence, 0)
             for name in names if item is not None else ():
                 if (found := value_of(item, name)) is not None:
                     _remove(ds, name)  # an element that is there would be changed for all frames
@@ -101,7 +96,7 @@ def for_frame(ds: Header, frame: int, path: Path) -> Header:
     _check_rescale(ds, path)
     _check_window(ds, path)
     for name in ("VOILUTSequence", "ModalityLUTSequence"):
-        lut = _item(ds, name, 0)
+        lut = item_of(ds, name, 0)
         if lut is None or len(numbers_of(lut, "LUTDescriptor")) != 3 or value_of(lut, "LUTData") is None:
             _remove(ds, name)
     return ds
@@ -128,38 +123,8 @@ def _check_window(ds: Header, path: Path) -> None:
         ds.VOILUTFunction = function or "LINEAR"
 
 
-def spacing_mm(ds: Header) -> tuple[float, float] | None:
-    """(row, col) in mm: from the 2-D ultrasound regions, else PixelSpacing.
-
-    The result is None, rather than a wrong length, for regions that exceed the picture (the file was cropped or resized
-    after the scanner wrote it), for regions of different scale, and for regions without a scale or an extent.
-    """
-    regions = [
-        region
-        for region in value_of(ds, "SequenceOfUltrasoundRegions") or ()
-        if number_of(region, "RegionSpatialFormat") == _SPATIAL_2D
-        and number_of(region, "PhysicalUnitsXDirection") == number_of(region, "PhysicalUnitsYDirection") == _CENTIMETRE
-    ]
-    if regions:
-        names = ("PhysicalDeltaY", "PhysicalDeltaX", "RegionLocationMaxX1", "RegionLocationMaxY1")
-        facts = [[number_of(region, name) for name in names] for region in regions]
-        table = np.array([[math.nan if v is None else v for v in row] for row in facts])
-        if np.isnan(table).any():
-            return None
-        inside = bool((table[:, 2] <= ds.Columns).all() and (table[:, 3] <= ds.Rows).all())
-        scales = np.abs(table[:, :2]) * 10.0  # cm to mm; <= above: many writers give the number of pixels as last index
-        row, col = (float(v) for v in scales[0])
-        same = np.allclose(scales, scales[0], rtol=_SPACING_TOLERANCE, atol=0.0)
-        return (row, col) if inside and same and row > 0 and col > 0 else None
-    spacing = numbers_of(ds, "PixelSpacing")
-    group = _item(ds, FUNCTIONAL_GROUPS[0], 0)
-    measures = None if group is None else _item(group, "PixelMeasuresSequence", 0)
-    if not spacing and measures is not None:
-        spacing = numbers_of(measures, "PixelSpacing")
-    return (spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None
-
-
-def _item(ds: Header, name: str, index: int) -> Header | None:
+def item_of(ds: Header, name: str, index: int) -> Header | None:
+    """An item of a sequence; None if there is none."""
     sequence = value_of(ds, name)
     return sequence[index] if sequence is not None and index < len(sequence) else None
 

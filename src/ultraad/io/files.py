@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,13 +46,22 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     _replace(path, data)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def write_parts(path: str | Path, parts: Iterable[bytes]) -> None:
+    """Create or replace a file in one step, part by part, so that it need not fit into memory; see :func:`write_bytes`.
+
+    An error that the parts raise leaves an existing file unchanged.
+    """
+    _replace(Path(path), parts)
+
+
+def _replace(path: Path, data: bytes | Iterable[bytes]) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with _failing(path):
             with temporary.open("xb") as file:
                 hold(file)
-                file.write(data)
+                for part in (data,) if isinstance(data, bytes) else data:
+                    file.write(part)
             temporary.replace(path)
     finally:
         with suppress(OSError, ValueError):

@@ -35,7 +35,7 @@ _OUTPUTS = {  # a folder that ultraad wrote has one of these files, with one of 
     "bench.json": (b'"ultraad',),
     "config.json": (b'"ultraad.model/', b'"ultraad.exported/'),
 }
-_OUTPUT_PICTURES = ("overlays", "maps", "masks", "contours")
+_OUTPUT_PICTURES = ("overlays", "maps", "masks", "contours", "dicom")
 _NO_PICTURES = (  # start of the SOP class of DICOM files that are no pictures, PS3.4 B.5; what they are
     ("1.2.840.10008.5.1.4.1.1.66.", "DICOM segmentation"),
     ("1.2.840.10008.5.1.4.1.1.481.", "DICOM radiotherapy dose, plan or structure set"),
@@ -46,6 +46,7 @@ _NO_PICTURES = (  # start of the SOP class of DICOM files that are no pictures, 
     ("1.2.840.10008.5.1.4.1.1.30", "DICOM parametric map"),
     ("1.2.840.10008.1.3.10", "DICOMDIR"),
 )
+_OURS = b"\x08\x00\x70\x00LO\x08\x00ultraad "  # Manufacturer, as ultraad.dicom writes it
 _MOST_DIGITS = 255  # of a number in a name; Python refuses to convert a text of thousands
 _META_BYTES = 4096
 _SOP_CLASS = re.compile(rb"\x02\x00\x02\x00UI(..)([0-9.]{10,64})", re.DOTALL)  # (0002,0002), explicit little endian
@@ -277,9 +278,12 @@ def _dicom_kind(path: Path) -> str | None:
     """What a DICOM file without pixels to look at is, from the SOP class in its header; None for pictures."""
     try:
         with raster.open_file(path) as file:
-            found = _SOP_CLASS.search(file.read(_META_BYTES))
+            start = file.read(_META_BYTES)
     except DataError:
         return None
+    if _OURS in start:
+        return "DICOM that ultraad wrote"
+    found = _SOP_CLASS.search(start)
     if found is None:
         return None
     class_ = found[2].decode("ascii").rstrip(".")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ultraad.errors import DataError
 from ultraad.io import raster
 from ultraad.io.faults import Faults, warn_of
+from ultraad.types import Box
 
 T = TypeVar("T")
 
@@ -183,6 +184,23 @@ def image_turn(path: str | Path) -> int:
     path = Path(path)
     with Faults(f"{path} cannot be read", about=path):
         return 1 if is_dicom(path) else raster.raster_turn(path)
+
+
+def image_region(path: str | Path) -> Box | None:
+    """The part of a DICOM picture that shows tissue, from its header: the box around its views.
+
+    None if that is the whole picture, the header does not say, or cannot be trusted; also for any other image.
+
+    Raises:
+        DataError: If the file cannot be opened as an image.
+    """
+    path = Path(path)
+    with Faults(f"{path} cannot be read", about=path):
+        if not is_dicom(path):
+            return None
+        from ultraad.io import dicom
+
+        return dicom.metadata(path)["region"]
 
 
 def is_dicom(path: Path) -> bool:

@@ -10,7 +10,7 @@ Points are (x, y) in pixels: x to the right, y down, (0, 0) the outer corner of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ultraad.errors import DataError
+from ultraad.types import Box, Spacing
 
 Points = NDArray[np.int32]
+Scale = Spacing | Callable[[Box], Spacing | None] | None
 Segment = tuple[tuple[float, float], tuple[float, float]]
 
 SPECK = 0.0005  # share of the image; the smallest of 795 marked lesions of BUS-BRA, BUSI and BUS-UCLM has 0.0023
@@ -100,7 +102,7 @@ def find_lesions(
     map: NDArray[np.floating],  # noqa: A002  # the noun of Scores
     threshold: float,
     *,
-    spacing_mm: tuple[float, float] | None = None,
+    spacing_mm: Scale = None,
     smallest_px: int | None = None,
 ) -> Lesions:
     """The lesions of a map.
@@ -108,7 +110,8 @@ def find_lesions(
     Args:
         map: float (h w), higher is more anomalous.
         threshold: A pixel is lesion if its value is at least this.
-        spacing_mm: Pixel spacing (row, col) in mm; None if unknown.
+        spacing_mm: Pixel spacing (row, col) in mm; None if unknown. Or a function that gives it for the box (x, y,
+            width, height) of a lesion, as :meth:`ultraad.types.Sample.spacing_at` does.
         smallest_px: Area in pixels from which a region is a lesion; None for :data:`SPECK` of the image.
 
     Raises:
@@ -128,9 +131,7 @@ def find_peaks(map: NDArray[np.float32], threshold: float) -> list[tuple[float, 
     return [_peak(map, pixels, corner) for corner, pixels in regions]
 
 
-def lesions_of_mask(
-    mask: NDArray[np.bool_], *, spacing_mm: tuple[float, float] | None = None, smallest_px: int | None = None
-) -> Lesions:
+def lesions_of_mask(mask: NDArray[np.bool_], *, spacing_mm: Scale = None, smallest_px: int | None = None) -> Lesions:
     """The lesions of a mask bool (h w), without scores; arguments as for :func:`find_lesions`.
 
     Raises:
@@ -143,20 +144,25 @@ def _lesions(
     mask: NDArray[np.bool_],
     values: NDArray[np.float32] | None,
     *,
-    spacing_mm: tuple[float, float] | None,
+    spacing_mm: Scale,
     smallest_px: int | None,
 ) -> Lesions:
     if mask.ndim != 2 or mask.dtype != np.bool_:
         msg = f"lesions are found in a map of floats or a mask of bool, (h w); got {mask.shape} of {mask.dtype}"
         raise DataError(msg)
-    if spacing_mm is not None and not all(math.isfinite(s) and s > 0 for s in spacing_mm):
-        msg = f"the pixel spacing {spacing_mm} must be two positive numbers (row, col) in mm, or None"
-        raise DataError(msg)
+    if not callable(spacing_mm):
+        _check_spacing(spacing_mm)
     smallest = _smallest(mask.size) if smallest_px is None else smallest_px
     regions, specks = _regions(mask, smallest)
     found = [_lesion(pixels, corner, values, spacing_mm) for corner, pixels in regions]
     found.sort(key=lambda n: (-(n.score or 0.0), -n.area_px, n.box[1], n.box[0]))
     return Lesions(tuple(found), len(specks), sum(specks), smallest)
+
+
+def _check_spacing(spacing_mm: Spacing | None) -> None:
+    if spacing_mm is not None and not all(math.isfinite(s) and s > 0 for s in spacing_mm):
+        msg = f"the pixel spacing {spacing_mm} must be two positive numbers (row, col) in mm, or None"
+        raise DataError(msg)
 
 
 def _smallest(pixels: int) -> int:
@@ -184,10 +190,12 @@ def _lesion(
     pixels: NDArray[np.bool_],
     corner: tuple[int, int],
     values: NDArray[np.float32] | None,
-    spacing_mm: tuple[float, float] | None,
+    scale: Scale,
 ) -> Lesion:
     """The lesion of these pixels (h w), whose first one is at ``corner`` (x, y)."""
     h, w = pixels.shape
+    spacing_mm = scale((*corner, w, h)) if callable(scale) else scale
+    _check_spacing(spacing_mm)
     area = int(np.count_nonzero(pixels))
     mm = np.array(spacing_mm[::-1] if spacing_mm else (1.0, 1.0))  # (x, y)
     long, short = _axes(pixels, mm)

@@ -26,7 +26,7 @@ from ultraad.errors import BundleError
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import Description, Record, check_files, learned_from, read_record
 from ultraad.model.runtimes import GRAPHS, open_session
-from ultraad.types import Geometry, Prediction
+from ultraad.types import Box, Geometry, Prediction
 
 _log = logging.getLogger(__name__)
 
@@ -114,8 +114,8 @@ class ExportedModel(Predictor):
         """What the model is and where it comes from, including the export."""
         return self.config
 
-    def _prepare(self, image: NDArray[np.uint8]) -> tuple[Any, Geometry]:
-        return self.preprocess.picture(image)
+    def _prepare(self, image: NDArray[np.uint8], region: Box | None) -> tuple[Any, Geometry]:
+        return self.preprocess.picture(image, region)
 
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
         found = self.run(np.stack([picture for picture, _ in inputs]))

@@ -35,7 +35,7 @@ from ultraad.model.calibration import Calibration
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import BackboneRecord, Description, Origin, facts_of
 from ultraad.model.stream import Live, stream
-from ultraad.types import Geometry, Prediction
+from ultraad.types import Box, Geometry, Prediction
 
 if TYPE_CHECKING:
     from ultraad.data.loader import Readable
@@ -123,8 +123,8 @@ class Model(Predictor):
         """sha256 over everything that determines the results, learned values included."""
         return bundle.digest_of(facts_of(self.describe().model_dump(mode="json")), self.method.state_dict())
 
-    def _prepare(self, image: NDArray[np.uint8]) -> tuple[Any, Geometry]:
-        return self.preprocess.image(image)
+    def _prepare(self, image: NDArray[np.uint8], region: Box | None) -> tuple[Any, Geometry]:
+        return self.preprocess.image(image, region)
 
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
         return self.method.predict(input_batch(inputs, ids, self.preprocess))

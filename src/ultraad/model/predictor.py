@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
     from ultraad.data.loader import Decoded, Readable
     from ultraad.data.preprocess import Preprocess
+    from ultraad.data.regions import RegionChoice
     from ultraad.data.support import Fingerprint
     from ultraad.errors import DataError
     from ultraad.model.calibration import Calibration
     from ultraad.model.operating_point import OperatingPoint
     from ultraad.model.record import Description, Origin
-    from ultraad.types import Geometry, Prediction, Result, Sample
+    from ultraad.types import Box, Geometry, Prediction, Result, Sample
 
 
 class Predictor(ABC):
@@ -59,14 +60,16 @@ class Predictor(ABC):
         """What the model is and where it comes from."""
 
     @abstractmethod
-    def _prepare(self, image: NDArray[np.uint8]) -> tuple[Any, Geometry]:
-        """The model's input of an image uint8 (h w 3), made in a thread."""
+    def _prepare(self, image: NDArray[np.uint8], region: Box | None) -> tuple[Any, Geometry]:
+        """The model's input of an image uint8 (h w 3), or of a region of it, made in a thread."""
 
     @abstractmethod
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
         """Predictions on the original pixel grid."""
 
-    def predict(self, x: Readable, *, frame: int = 0, depth: int | None = None) -> Prediction:
+    def predict(
+        self, x: Readable, *, frame: int = 0, depth: int | None = None, region: RegionChoice = "auto"
+    ) -> Prediction:
         """Predict one image.
 
         Args:
@@ -76,6 +79,8 @@ class Predictor(ABC):
             frame: 0-based frame, for files with several.
             depth: Bits of integer pixels in memory, e.g. 12 for a camera of 12 bits in uint16; None takes them from
                 the pixels, which differ from frame to frame.
+            region: ``"auto"`` shows the model only the part of a DICOM picture that its header calls B-mode, or the
+                ``region`` of a sample; ``"off"`` shows it the whole picture.
 
         Returns:
             Score, map on the original pixel grid, and class probabilities.
@@ -92,14 +97,15 @@ class Predictor(ABC):
         """
         from ultraad.data.loader import read_any
 
-        image, name = read_any(x, frame=frame, depth=depth)
-        return self._predict([self._prepare(image)], [name])[0]
+        image, name, part = read_any(x, frame=frame, depth=depth)
+        return self._predict([self._prepare(image, part if region == "auto" else None)], [name])[0]
 
     def predict_many(
         self,
         items: Iterable[str | Path | Sample],
         *,
         frame: int | None = None,
+        region: RegionChoice = "auto",
         batch_size: int = 8,
         on_error: Callable[[Sample, DataError], None] | None = None,
     ) -> Iterator[Result]:
@@ -108,6 +114,7 @@ class Predictor(ABC):
         Args:
             items: Samples, or files, folders and patterns (see :func:`~ultraad.data.samples.samples_of`).
             frame: Only this 0-based frame of multi-frame files; None takes all.
+            region: As in :meth:`predict`.
             batch_size: Images per forward pass; changes speed, not results.
             on_error: Called for each sample that cannot be read or scored, which is then skipped. If None, the error is
                 raised.
@@ -120,14 +127,15 @@ class Predictor(ABC):
         """
         from ultraad.data.loader import decode, warn_misaligned
         from ultraad.data.prefetch import prefetch
+        from ultraad.data.regions import in_regions
         from ultraad.data.samples import samples_of
         from ultraad.types import Result
 
         def load(sample: Sample) -> tuple[Decoded, tuple[Any, Geometry]]:
             decoded = decode(sample, normal_class=self.normal_class)
-            return decoded, self._prepare(decoded.image)
+            return decoded, self._prepare(decoded.image, sample.region)
 
-        samples = samples_of(items, frame=frame)
+        samples = in_regions(samples_of(items, frame=frame), region)
         loading = prefetch(samples, load, batch_size=batch_size, on_error=on_error)
         misaligned: list[str] = []
         try:

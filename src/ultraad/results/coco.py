@@ -127,10 +127,15 @@ def _annotation(lesion: LesionRow, row: ImageRow) -> dict[str, Any]:
 def _segmentation(lesion: LesionRow, size: tuple[int, int]) -> list[list[int]] | dict[str, Any]:
     if not lesion.holes:
         return [list(lesion.outline)]
+    return {"size": list(size), "counts": run_lengths(mask_of(lesion, size))}
+
+
+def mask_of(lesion: LesionRow, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels of a lesion, bool (H W) of an image of this (height, width)."""
     mask = _filled(lesion.outline, size)
     for hole in lesion.holes:
         mask &= ~_filled(hole, size)
-    return {"size": list(size), "counts": run_lengths(mask)}
+    return mask
 
 
 def _filled(outline: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -7,8 +7,9 @@
     overlays/  maps/    pictures, and maps as 16-bit PNG (value * 65535)
     masks/  contours/   masks of 0 and 255, and pictures with their outlines
     coco.json           the lesions, written at the end (:mod:`.coco`)
+    dicom/              DICOM objects, written at the end (:mod:`ultraad.dicom.saving`)
 
-The files of the last three lines are written if they are asked for (:data:`.saving.SAVES`). A line of
+The files of the last four lines are written if they are asked for (:data:`.saving.SAVES`). A line of
 ``predictions.jsonl`` is written after its pictures, so every file that it names exists. Threads draw and write the
 pictures while the next images are predicted; the lines keep the order of :meth:`RunFolder.add`.
 
@@ -22,11 +23,12 @@ import json
 import logging
 import shutil
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -37,9 +39,9 @@ from ultraad.io.files import append_line, ensure_writable, remove_leftovers, sha
 from ultraad.io.lock import lock_folder
 from ultraad.results.coco import coco
 from ultraad.results.row import ImageRow, InputFile, Run, Status
-from ultraad.results.saving import FOLDERS, USUAL, lacks, lesions_of, paths_of, write_pictures
+from ultraad.results.saving import DICOM, FOLDERS, USUAL, lacks, lesions_of, paths_of, write_pictures
 from ultraad.results.table import csv_of
-from ultraad.types import Result
+from ultraad.types import Box, Result
 
 _log = logging.getLogger(__name__)
 
@@ -59,8 +61,8 @@ class RunFolder:
         run: The facts about the run; its command, the digest of its model and its thresholds identify it.
         resume: Keep the results of an earlier run of the same command with the same model and thresholds; otherwise
             they are removed.
-        wanted: Ids of the images of this run. If the file of one was replaced since it was predicted, or less was saved
-            of it then, its result is removed, with a warning.
+        wanted: {id: its region} of the images of this run. If the file of one was replaced since it was predicted, the
+            model saw another region of it, or less was saved of it then, its result is removed, with a warning.
         save: What to save, of :data:`.saving.SAVES`.
         measure: Called with each result when its pictures are written, before its line; a DataError makes the result a
             failure.
@@ -80,7 +82,7 @@ class RunFolder:
         run: Run,
         *,
         resume: bool,
-        wanted: Collection[str] = (),
+        wanted: Mapping[str, Box | None] = MappingProxyType({}),
         save: Collection[str] = USUAL,
         measure: Callable[[Result], object] | None = None,
     ) -> None:
@@ -92,14 +94,14 @@ class RunFolder:
         self.failed: dict[str, str] = {}
         self._lock = lock_folder(self.folder)
         try:
-            self._continue(resume=resume, wanted=set(wanted))
+            self._continue(resume=resume, wanted=wanted)
         except (UltraadError, OSError):
             self._lock.release()
             raise
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ultraad-writer")
         self._unwritten: deque[tuple[Result, ImageRow, Future[dict[str, Any]]]] = deque()
 
-    def _continue(self, *, resume: bool, wanted: set[str]) -> None:
+    def _continue(self, *, resume: bool, wanted: Mapping[str, Box | None]) -> None:
         """Prepare the folder: keep or remove what an earlier run left."""
         earlier = read_run(self.folder)
         if earlier is not None and not resume:
@@ -114,23 +116,27 @@ class RunFolder:
         remove_leftovers(self.folder)
         self._write_run("running")
 
-    def _forget(self, wanted: set[str]) -> None:
-        """Remove the lines of images whose files were replaced, or of which less was saved."""
+    def _forget(self, wanted: Mapping[str, Box | None]) -> None:
+        """Remove the lines of images that were replaced, were seen otherwise, or of which less was saved."""
         has_maps = self._run.thresholds.pixel is not None
         replaced: list[str] = []
+        cropped: list[str] = []
         poorer: list[str] = []
         for row in read_rows(self.folder):
             if row.id in wanted and _replaced(row):
                 replaced.append(row.id)
+            elif row.id in wanted and row.region != wanted[row.id]:
+                cropped.append(row.id)
             elif row.id in wanted and has_maps and lacks(row, self._save):
                 poorer.append(row.id)
         for ids, why in (
             (replaced, "file(s) were replaced since they were predicted"),
+            (cropped, "image(s) were predicted on another region, or on the whole picture,"),
             (poorer, "image(s) were predicted without all that is to be saved now"),
         ):
             if ids:
                 _log.warning("%d %s and are predicted again: %s", len(ids), why, first_names(ids))
-        gone = {*replaced, *poorer}
+        gone = {*replaced, *cropped, *poorer}
         if gone:
             kept = [row.to_json() for row in read_rows(self.folder) if row.id not in gone]
             write_text(self.folder / PREDICTIONS, "".join(f"{line}\n" for line in kept))
@@ -171,6 +177,7 @@ class RunFolder:
             anomalous=s.anomalous,
             group=s.group,
             tags=tuple(sorted(s.tags)),
+            region=s.region,
             mask_known=result.mask is not None,
             **paths_of(result, self._save),
         )
@@ -362,5 +369,5 @@ def _replaced(row: ImageRow) -> bool:
 def _clear(folder: Path) -> None:
     for name in (PREDICTIONS, TABLE, ERRORS, METRICS, REPORT, COCO):
         (folder / name).unlink(missing_ok=True)
-    for name in FOLDERS:
+    for name in (*FOLDERS, DICOM):
         shutil.rmtree(folder / name, ignore_errors=True)

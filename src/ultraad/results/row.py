@@ -14,6 +14,7 @@ from ultraad.config import Strict
 from ultraad.model.calibration import Estimate
 from ultraad.model.exported import ExportFacts
 from ultraad.model.record import Description, Setting
+from ultraad.types import Box
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 GIVEN = "given"
@@ -85,6 +86,9 @@ class ImageRow(Facts):
     )
     specks: int | None = Field(
         None, description="regions of less than 0.05 % of the image, which are no lesions; null if not saved"
+    )
+    region: Box | None = Field(
+        None, description="x, y, width, height of the part that the model saw; null: the whole image"
     )
     mask_known: bool = Field(default=False, description="whether the map can be compared with a mask")
     file: InputFile | None = Field(None, description="the file when it was predicted; null if unknown")

@@ -24,15 +24,18 @@ SAVES: Mapping[str, str] = {
     "masks": "PNG, 255 where the map reaches the pixel threshold and 0 elsewhere",
     "contours": "pictures with the outline of the mask",
     "boxes": "coco.json with the box, outline, area, axes and score of each lesion",
+    "dicom": "segmentation, report and more as DICOM objects of each DICOM image, with maps and boxes",
 }
 """Everything that ``--save`` can name, with what it is."""
 USUAL = ("overlays", "maps")
+DICOM = "dicom"
+"""The name, and the folder, of DICOM objects; :mod:`ultraad.dicom.saving` writes them at the end of a run."""
 FOLDERS: Mapping[str, str] = {"overlays": "overlay", "maps": "map", "masks": "mask", "contours": "contours"}
 """{folder of pictures: field of the row with the path of one}."""
 
 
 def checked(names: Iterable[str]) -> frozenset[str]:
-    """The names, if all are in :data:`SAVES`.
+    """The names, if all are in :data:`SAVES`, with those that they need: DICOM objects are made of maps and boxes.
 
     Raises:
         ConfigError: If one is not.
@@ -42,12 +45,12 @@ def checked(names: Iterable[str]) -> frozenset[str]:
         if name not in SAVES:
             msg = f"{name!r} cannot be saved{did_you_mean(name, SAVES)}; choose from {', '.join(SAVES)}"
             raise ConfigError(msg)
-    return frozenset(wanted)
+    return frozenset([*wanted, *(("maps", "boxes") if DICOM in wanted else ())])
 
 
 def paths_of(result: Result, save: Collection[str]) -> dict[str, str | None]:
     """{field: path below the folder} of the pictures that will be written of a result; None for those that will not."""
-    name = f"{_file_name(result.sample.id)}.png"
+    name = f"{file_name(result.sample.id)}.png"
     has_map = result.prediction.map is not None
     return {field: f"{folder}/{name}" if has_map and folder in save else None for folder, field in FOLDERS.items()}
 
@@ -87,7 +90,7 @@ def write_pictures(folder: Path, result: Result, row: ImageRow, *, threshold: fl
 def lesions_of(result: Result, threshold: float) -> dict[str, Any]:
     """The fields ``lesions`` and ``specks`` of the row of a result that has a map."""
     assert result.prediction.map is not None
-    found = find_lesions(result.prediction.map, threshold, spacing_mm=result.sample.spacing_mm)
+    found = find_lesions(result.prediction.map, threshold, spacing_mm=result.sample.spacing_at)
     rows = tuple(
         LesionRow(
             score=round(lesion.score or 0.0, 6),
@@ -113,7 +116,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _file_name(id_: str) -> str:
+def file_name(id_: str) -> str:
     """Readable, unique and allowed on every file system: the id's last part and a piece of its hash."""
     last = PurePosixPath(id_).name
     stem, dot, rest = last.rpartition(".")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ultraad.data import sources
+from ultraad.data.regions import RegionChoice, in_regions
 from ultraad.data.support import check_leakage
 from ultraad.errors import DataError, LeakageError
 from ultraad.io.faults import one_run
@@ -35,6 +36,7 @@ def evaluate(
     threshold: float | None = None,
     pixel_threshold: float | None = None,
     operating_point: str | None = None,
+    region: RegionChoice = "auto",
     output: str | Path | None = None,
     bootstrap: int = RESAMPLES,
     seed: int = 0,
@@ -55,6 +57,7 @@ def evaluate(
         pixel_threshold: Of maps, likewise.
         operating_point: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"`` in place of ``threshold``; see
             :meth:`~ultraad.model.predictor.Predictor.operating_point`.
+        region: As in :func:`ultraad.predict`; metrics count the whole picture in both cases.
         output: Folder for predictions, overlays, ``metrics.json``, ``run.json`` and ``report.html``; the results of an
             earlier run are replaced.
         bootstrap: Resamples behind the 95 % intervals.
@@ -85,6 +88,7 @@ def evaluate(
         model, threshold=threshold, pixel_threshold=pixel_threshold, operating_point=operating_point
     )
     samples, about = _samples(data, layout=layout, split=split, resize_masks=resize_masks)
+    samples = in_regions(samples, region)
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
     check_sentences(model, about.layout)
     samples = in_classes(samples, model)

@@ -26,12 +26,14 @@ class Outcome:
         predicted: Images predicted in this run.
         skipped: Images that an earlier run had predicted.
         failed: {id: reason}.
+        without_objects: {DICOM image: reason} of those that were predicted, but have no DICOM objects, or not all.
         seconds: Wall time.
     """
 
     predicted: int = 0
     skipped: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    without_objects: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
 

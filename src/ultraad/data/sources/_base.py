@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ultraad import io
+from ultraad.data.regions import with_regions
 from ultraad.data.sources._tables import merge_spellings
 from ultraad.errors import DataError, printable
 from ultraad.io.faults import one_run, warn_of
@@ -120,7 +121,7 @@ class Source:
         if twice:
             msg = f"{root} lists {len(twice)} image(s) more than once, e.g. {twice[0]!r}; keep one entry per image"
             raise DataError(msg)
-        return _mark_alignment(of_one_depth(_known_patients(samples)), resize=resize_masks)
+        return _mark_alignment(of_one_depth(with_regions(_known_patients(samples))), resize=resize_masks)
 
     def unused(self, root: Path, samples: Iterable[Sample]) -> dict[Path, str]:
         """{path below the root: kind} of the files that nobody uses; empty if the root is a table.

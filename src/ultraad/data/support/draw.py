@@ -11,6 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from ultraad.data import sources
+from ultraad.data.regions import RegionChoice, in_regions
 from ultraad.errors import ConfigError, DataError, first_names
 from ultraad.io.faults import one_run
 from ultraad.io.files import sha256
@@ -37,6 +38,7 @@ def draw_support(
     classes: Sequence[str] | None = None,
     normal_class: str | None = None,
     resize_masks: bool = False,
+    region: RegionChoice = "auto",
 ) -> SupportSet:
     """Draw ``shots`` images of each class.
 
@@ -61,6 +63,7 @@ def draw_support(
         normal_class: The class that means "no lesion"; None takes the class whose name says so. If all classes show
             lesions, it may be a usual name without images, such as ``"normal"`` (the default) or ``"healthy"``.
         resize_masks: As in :func:`ultraad.scan`.
+        region: As in :func:`ultraad.predict`; the support set remembers it for ``adapt``.
 
     Returns:
         ``shots`` samples for each class that has images, ordered by class, then by draw order.
@@ -81,7 +84,7 @@ def draw_support(
         msg = f"got shots={shots}, seed={seed}; wanted shots >= 1 and seed >= 0"
         raise ConfigError(msg)
     root, layout = sources.locate(root, layout)
-    samples = sources.scan(root, layout=layout, resize_masks=resize_masks)
+    samples = in_regions(sources.scan(root, layout=layout, resize_masks=resize_masks), region)
     order, normal = _classes(samples, classes, normal_class, root)
     samples = _labelled(samples, classes or order, normal, root)
     _check_known("tag", exclude_tags, {t for s in samples for t in s.tags}, root)

@@ -13,7 +13,7 @@ from ultraad.config import shortened
 from ultraad.data.support.draw import digest, frame_hash
 from ultraad.errors import DataError
 from ultraad.io.files import sha256, write_json
-from ultraad.types import Region, Sample, SupportSet
+from ultraad.types import Box, Region, Sample, Spacing, SupportSet, View
 
 _FORMAT = "ultraad.support/1"
 _SHOWN = 10  # faulty files in a message
@@ -34,6 +34,11 @@ class _Outline(_Strict):
     rle: tuple[int, ...]
 
 
+class _View(_Strict):
+    box: Box
+    spacing_mm: Spacing | None
+
+
 class _Row(_Strict):
     id: str
     image: str
@@ -44,7 +49,9 @@ class _Row(_Strict):
     anomalous: bool | None
     group: str | None
     split: str | None
-    spacing_mm: tuple[float, float] | None
+    spacing_mm: Spacing | None
+    views: tuple[_View, ...] = ()
+    region: Box | None = None
     site: str | None
     device: str | None
     tags: tuple[str, ...]
@@ -99,7 +106,9 @@ def save_support(support: SupportSet, path: Path | str) -> None:
 
     def row(s: Sample) -> _Row:
         as_they_are = {f.name: getattr(s, f.name) for f in fields(s)}
-        changed = {"image": short(s.image), "masks": tuple(map(mask, s.masks)), "tags": tuple(sorted(s.tags))}
+        views = tuple(_View(box=view.box, spacing_mm=view.spacing_mm) for view in s.views)
+        masks = tuple(map(mask, s.masks))
+        changed = {"image": short(s.image), "masks": masks, "views": views, "tags": tuple(sorted(s.tags))}
         return _Row(**{**as_they_are, **changed, "sha256": sha256(s.image)})
 
     as_they_are = {f.name: getattr(support, f.name) for f in fields(support)}
@@ -198,5 +207,7 @@ def _sample(row: _Row, base: Path) -> Sample:
         base / m.path if isinstance(m, _MaskFile) else Region(size=m.size, polygons=m.polygons, rle=m.rle)
         for m in row.masks
     )
+    views = tuple(View(view.box, view.spacing_mm) for view in row.views)
     as_they_are = {f.name: getattr(row, f.name) for f in fields(Sample)}
-    return Sample(**{**as_they_are, "image": base / row.image, "masks": masks, "tags": frozenset(row.tags)})
+    changed = {"image": base / row.image, "masks": masks, "views": views, "tags": frozenset(row.tags)}
+    return Sample(**{**as_they_are, **changed})
