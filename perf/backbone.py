@@ -32,6 +32,7 @@ from perf.ultraad_defaults import folds_of
 import ultraad
 from ultraad.backbones import _embedded_tower as embedded_tower
 from ultraad.backbones._door import Backbone
+from ultraad.backbones._mirrored import Mirrored
 from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.io import read_image, read_mask
 from ultraad.metrics.summary import Evaluation
@@ -83,8 +84,11 @@ def trivial(samples: list[Sample], kind: str) -> dict:
     return evaluation.result(bootstrap=1000)["metrics"]
 
 
-def tower(kind: str, *, side: int = embedded_tower.SIDE) -> Backbone:
-    """The embedded architecture: with random weights, with an ImageNet trunk, as shipped, or from a weights file."""
+def tower(kind: str, *, side: int = embedded_tower.SIDE, mirror: bool = False) -> Backbone:
+    """The embedded architecture: with random weights, with an ImageNet trunk, as shipped, or from a weights file.
+
+    With ``mirror``, a weights file as :class:`Mirrored`.
+    """
     if kind == "embedded":
         return ultraad.load_backbone("embedded", size=side)
     ensure_torchvision()
@@ -98,7 +102,7 @@ def tower(kind: str, *, side: int = embedded_tower.SIDE) -> Backbone:
         weights = imagenet_trunk()
         trunk = model.visual.conv1.trunk
         trunk.load_state_dict({name: weights[name] for name in trunk.state_dict()})
-    return Backbone(
+    return (Mirrored if mirror else Backbone)(
         model,
         open_clip.get_tokenizer("ViT-B-32"),
         name=kind,
@@ -184,12 +188,12 @@ def towers(uclm: Path, busi: Path, *, weights: list[Path]) -> list[dict]:
     return rows
 
 
-def zero(*data: Path, weights: list[Path], sides: list[int]) -> list[dict]:
+def zero(*data: Path, weights: list[Path], sides: list[int], mirror: bool) -> list[dict]:
     """Zero-shot results of training runs at each input side."""
     rows = []
     for path in weights:
         for side in sides:
-            model = ultraad.zero_shot(backbone=tower(str(path), side=side), classes=CLASSES)
+            model = ultraad.zero_shot(backbone=tower(str(path), side=side, mirror=mirror), classes=CLASSES)
             for folder in data:
                 samples = [s for s in ultraad.scan(folder) if folder.name != "BUS-BRA" or held_out(s)]
                 metrics = ultraad.evaluate(model, samples, bootstrap=0)["metrics"]
@@ -237,6 +241,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="*")
     parser.add_argument("--weights", type=Path, nargs="*", help="for 'towers' and 'zero'")
     parser.add_argument("--sides", type=int, nargs="+", default=[embedded_tower.SIDE], help="for 'zero', in pixels")
+    parser.add_argument("--mirror", action="store_true", help="for 'zero': each image and its mirror image")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     what = {"sanity": sanity, "unmarked": unmarked, "towers": towers, "zero": zero, "speed": speed}[args.what]
@@ -244,7 +249,7 @@ def main() -> None:
         parser.error("'towers' and 'zero' need --weights, and nothing else takes them")
     options = {"weights": args.weights} if args.weights else {}
     if args.what == "zero":
-        options["sides"] = args.sides
+        options |= {"sides": args.sides, "mirror": args.mirror}
     rows = what(*args.data, **options)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(rows, indent=1) + "\n")

@@ -16,7 +16,7 @@ from ultraad.backbones import load_backbone
 from ultraad.backbones._door import _fingerprint
 from ultraad.backbones._towers import TOWERS
 from ultraad.backbones.embedded import export
-from ultraad.errors import ConfigError, WeightsError
+from ultraad.errors import BundleError, ConfigError, WeightsError
 from ultraad.simulate import simulate
 
 WEIGHTS = TOWERS["embedded"].weights
@@ -45,11 +45,12 @@ def test_one_tower_has_seen_no_patient():
 
 @pytest.mark.parametrize("name", TOWERS)
 def test_exported_files_hold_the_same_tower(name, tmp_path):
+    shipped = load_backbone(name)  # first: it mends a torchvision that does not fit its torch
     written = export(tmp_path, name)
     assert {p.name for p in written} == {"open_clip_model.safetensors", "embedded_tower.py", "README.md"}
     assert (tmp_path / "README.md").read_bytes() == TOWERS[name].card.read_bytes()
     exported = embedded_tower.load(tmp_path / "open_clip_model.safetensors")
-    assert _fingerprint(exported) == load_backbone(name).fingerprint
+    assert _fingerprint(exported) == shipped.fingerprint
     with pytest.raises(ConfigError, match="cannot export 'tiny'; only embedded and embedded-simulated can"):
         export(tmp_path, "tiny")
 
@@ -68,6 +69,30 @@ def test_sizes():
         load_backbone("embedded", size=100)
     with pytest.raises(ConfigError, match="unknown backbone 'embedded:large'"):
         load_backbone("embedded:large")
+
+
+def test_a_mirrored_tower_sees_a_picture_and_its_mirror_image_alike():
+    plain, both = (load_backbone(name, size=64) for name in ("embedded", "embedded:mirror"))
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    f, turned = (both.encode_image(x, layers=(0, 3)) for x in (images, images.flip(-1)))
+    one, other = (plain.encode_image(x, layers=(0, 3)) for x in (images, images.flip(-1)))
+    assert torch.allclose(f.image, (one.image + other.image) / 2, atol=1e-5)
+    assert torch.allclose(f.image, turned.image, atol=1e-5)
+    for layer in (0, 3):
+        grid, mirrored = (x.patches[layer].unflatten(1, both.grid) for x in (f, turned))
+        assert torch.allclose(grid, mirrored.flip(2), atol=1e-4)
+        assert not torch.allclose(grid, mirrored, atol=1e-2)
+        back = other.patches[layer].unflatten(1, both.grid).flip(2)
+        assert torch.allclose(grid, (one.patches[layer].unflatten(1, both.grid) + back) / 2, atol=1e-4)
+
+
+def test_a_model_of_the_mirrored_tower_is_not_used_on_the_plain_one(tmp_path):
+    model = ultraad.zero_shot(backbone="embedded:mirror", size=64)
+    model.save(tmp_path)
+    image = simulate(0, size=96).image
+    assert ultraad.load(tmp_path).predict(image).score == model.predict(image).score
+    with pytest.raises(BundleError, match="was adapted on embedded:mirror with weights"):
+        ultraad.load(tmp_path, backbone="embedded")
 
 
 @pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])

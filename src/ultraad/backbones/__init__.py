@@ -26,7 +26,8 @@ def load_backbone(
     """Load a frozen CLIP.
 
     Args:
-        name: ``"embedded"`` or ``"embedded-simulated"`` (ship with the package), ``"tiny"`` (random, for tests),
+        name: ``"embedded"`` or ``"embedded-simulated"`` (ship with the package; with ``":mirror"`` after it,
+            each image is also seen in a mirror, at twice the time), ``"tiny"`` (random, for tests),
             ``"open_clip:<model>/<tag>"``, ``"open_clip:<model>"`` (random weights), ``"open_clip:local-dir:<path>"``,
             ``"open_clip:hf-hub:<id>"``, the path of a checkpoint file that has an ``open_clip_config.json``
             beside it, or ``"package.module:NAME"`` for a loader outside the package. They are tried in this order:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ultraad.backbones import _embedded_tower as tower
 from ultraad.backbones._door import Backbone, DType, check_side
+from ultraad.backbones._mirrored import Mirrored
 from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.backbones._towers import TOWERS, Tower
 from ultraad.errors import ConfigError, WeightsError
@@ -18,26 +19,27 @@ from ultraad.types import PreprocessConfig
 
 
 def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
-    """Load one of :data:`ultraad.backbones._towers.TOWERS`.
+    """Load one of :data:`ultraad.backbones._towers.TOWERS`, for the variant ``"mirror"`` as :class:`Mirrored`.
 
     Raises:
-        ConfigError: If ``size`` is not a multiple of 16, or ``variant`` is not empty.
+        ConfigError: If ``size`` is not a multiple of 16, or ``variant`` is unknown.
         WeightsError: If the weights file is missing from the installation or does not fit.
     """
     ensure_torchvision()
     from open_clip import get_tokenizer
 
-    if variant:
-        msg = f"unknown backbone {name!r}; wanted {' or '.join(map(repr, TOWERS))}"
+    if variant not in ("", "mirror"):
+        wanted = ", ".join(repr(f"{tower}{end}") for tower in TOWERS for end in ("", ":mirror"))
+        msg = f"unknown backbone {name!r}; wanted one of {wanted}"
         raise ConfigError(msg)
-    path = _weights(TOWERS[name])
+    path = _weights(TOWERS[name.partition(":")[0]])
     side = check_side(size or tower.side_of(path), tower.ARCHITECTURE["vision_cfg"]["patch_size"], name)
     try:
         model = tower.load(path, size=side)
     except RuntimeError as e:
         msg = f"{path} does not hold the weights of {name}: {e}"
         raise WeightsError(msg) from e
-    return Backbone(
+    return (Mirrored if variant else Backbone)(
         model,
         get_tokenizer("ViT-B-32"),
         name=name,

@@ -258,7 +258,7 @@ def _backbone_of(
         used = backbone
     else:
         used = load_backbone(backbone or stored.name, device=device, dtype=dtype or stored.dtype, size=stored.size)
-        if used.fingerprint != stored.fingerprint and backbone is None and stored.name in TOWERS:
+        if used.fingerprint != stored.fingerprint and backbone is None and stored.name.partition(":")[0] in TOWERS:
             used = _other_tower(stored, folder, device=device, dtype=dtype) or used
     if used.fingerprint != stored.fingerprint:
         msg = (
@@ -277,14 +277,14 @@ def _backbone_of(
 
 def _other_tower(stored: BackboneRecord, folder: Path, *, device: str, dtype: DTypeChoice | None) -> Backbone | None:
     """The shipped tower that a model was adapted on, if a newer one has its name now."""
-    for name in TOWERS:
-        if name != stored.name:
-            other = load_backbone(name, device=device, dtype=dtype or stored.dtype, size=stored.size)
-            if other.fingerprint == stored.fingerprint:
-                _log.warning(
-                    "the model %s was adapted on an earlier %s, which is now called %s; it is loaded with that and "
-                    "predicts as before. To use the new %s, adapt again",
-                    folder, stored.name, name, stored.name,
-                )  # fmt: skip
-                return other
+    tower, colon, variant = stored.name.partition(":")
+    for name in (f"{other}{colon}{variant}" for other in TOWERS if other != tower):
+        other = load_backbone(name, device=device, dtype=dtype or stored.dtype, size=stored.size)
+        if other.fingerprint == stored.fingerprint:
+            _log.warning(
+                "the model %s was adapted on an earlier %s, which is now called %s; it is loaded with that and "
+                "predicts as before. To use the new %s, adapt again",
+                folder, stored.name, name, stored.name,
+            )  # fmt: skip
+            return other
     return None
