@@ -104,7 +104,7 @@ def tower(kind: str, *, side: int = embedded_tower.SIDE, mirror: bool = False) -
         trunk.load_state_dict({name: weights[name] for name in trunk.state_dict()})
     return (Mirrored if mirror else Backbone)(
         model,
-        open_clip.get_tokenizer("ViT-B-32"),
+        open_clip.tokenize,
         name=kind,
         preprocess=PreprocessConfig(size=side, mean=embedded_tower.MEAN, std=embedded_tower.STD),
     )

@@ -46,8 +46,8 @@ def validate(
     text = encode_texts(model, table, words.rows([*KINDS, *(s for pair in VALIDATION_PAIRS for s in pair)]))
     pair = text[len(KINDS) :]
     maps, shares, classes, pairs = [], [], [], []
-    for start in range(0, len(images), 60):
-        part = slice(start, start + 60)
+    for start in range(0, len(images), 8):  # a third faster than 60, whose activations leave the processor's cache
+        part = slice(start, start + 8)
         x = F.interpolate(torch.from_numpy(images[part]).permute(0, 3, 1, 2) / 255, (side, side), mode="area")
         y = torch.from_numpy(masks[part]).float()[:, None]
         token, patches, grid = encode_images(model, x)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from tests import helpers
 
@@ -13,6 +17,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ultraad.model.model import Model
+
+
+def pytest_configure() -> None:
+    """No garbage collection while modules are imported: they stay."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """And none of these modules later: they are a million objects."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A folder by its name, made by the first who asks: for what takes seconds, in one of pytest-xdist's processes."""
+    root = tmp_path_factory.getbasetemp()
+    shared = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "once"
+    shared.mkdir(exist_ok=True)
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        with FileLock(shared / f"{name}.lock"):
+            if not (shared / name).exists():
+                shutil.rmtree(shared / f"{name}.part", ignore_errors=True)  # of one who failed
+                make(shared / f"{name}.part")
+                (shared / f"{name}.part").rename(shared / name)
+        return shared / name
+
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -67,13 +101,11 @@ def busi_model(busi_dir: Path) -> Model:
 
 
 @pytest.fixture(scope="session")
-def onnx_dir(busi_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``busi_model``, exported for ONNX Runtime, which takes seconds."""
+def onnx_dir(busi_model: Model, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """``busi_model``, exported for ONNX Runtime, which takes many seconds."""
     from ultraad.export import write
 
-    folder = tmp_path_factory.mktemp("exported") / "onnx"
-    write.export(busi_model, folder)
-    return folder
+    return once("onnx", lambda folder: write.export(busi_model, folder))
 
 
 @pytest.fixture(scope="session")

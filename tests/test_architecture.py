@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -80,7 +80,8 @@ def part(path: Path) -> str:
     return path.relative_to(SRC).parts[0].removesuffix(".py")
 
 
-def imports(path: Path, *, types: bool = False) -> Iterator[str]:
+@cache
+def imports(path: Path, *, types: bool = False) -> tuple[str, ...]:
     """Absolute names of everything that a file imports, at its top or inside functions.
 
     Args:
@@ -95,14 +96,16 @@ def imports(path: Path, *, types: bool = False) -> Iterator[str]:
         for branch in node.body
         for inner in ast.walk(branch)
     }
+    found: list[str] = []
     for node in ast.walk(tree):
         if id(node) in for_types_only:
             continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(found)
 
 
 def test_the_reader_of_imports_sees_all_kinds(tmp_path: Path) -> None:
@@ -111,8 +114,8 @@ def test_the_reader_of_imports_sees_all_kinds(tmp_path: Path) -> None:
         "from typing import TYPE_CHECKING\nimport a.b\nif TYPE_CHECKING:\n    import hidden\n"
         "def f():\n    from c import d as e\n"
     )
-    assert list(imports(path)) == ["typing.TYPE_CHECKING", "a.b", "c.d"]
-    assert list(imports(path, types=True)) == ["typing.TYPE_CHECKING", "a.b", "hidden", "c.d"]
+    assert imports(path) == ("typing.TYPE_CHECKING", "a.b", "c.d")
+    assert imports(path, types=True) == ("typing.TYPE_CHECKING", "a.b", "hidden", "c.d")
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

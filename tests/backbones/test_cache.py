@@ -8,7 +8,8 @@ import weakref
 import torch
 
 from ultraad.backbones import load_backbone
-from ultraad.backbones._cache import FeatureCache
+from ultraad.backbones._cache import FeatureCache, TextCache
+from ultraad.backbones._door import Backbone
 
 
 def cache_of(backbone, **options):
@@ -155,6 +156,34 @@ def test_usage_counts_images_and_seconds_spent_and_saved():
     assert abs(cache.usage.worth - 4 * spent) < 1e-9
 
 
+def test_a_list_of_sentences_is_read_once(monkeypatch):
+    read = []
+    run = Backbone.encode_prompts
+
+    def counting(self, embeds, eot, **options):
+        read.append(len(embeds))
+        return run(self, embeds, eot, **options)
+
+    monkeypatch.setattr(Backbone, "encode_prompts", counting)
+    b = load_backbone("tiny")
+    tower = b.encode_text(b.tokenize(["a cyst", "a large dark mass"]))
+    first = b.encode_text(["a cyst", "a large dark mass"])
+    assert torch.equal(first, tower)
+    first.zero_()  # what a caller does with them is not kept
+    assert torch.equal(b.encode_text(("a cyst", "a large dark mass")), tower)
+    assert read == [2, 2]
+    torch.testing.assert_close(b.encode_text(["a large dark mass"])[0], tower[1], atol=1e-5, rtol=1e-5)
+    assert read == [2, 2, 1]
+
+
+def test_the_oldest_sentences_are_dropped():
+    read = []
+    cache = TextCache(lambda texts: read.append(texts) or torch.zeros(len(texts), 2), most=2)
+    for text in ("a", "b", "a", "c", "a", "b"):
+        cache.encode([text])
+    assert read == [["a"], ["b"], ["c"], ["b"]]
+
+
 def test_a_backbone_ends_with_its_last_user():
     """Without a garbage collection: a process that loads many would grow until one happens to run."""
     gc.collect()
@@ -164,6 +193,7 @@ def test_a_backbone_ends_with_its_last_user():
         other = backbone.in_dtype("bfloat16")
         for b in (backbone, other):
             b.cache.encode(torch.zeros(1, 3, b.size, b.size), layers=(1,))
+            b.encode_text(["a mass"])
         gone = weakref.ref(backbone), weakref.ref(other)
         del backbone, other, b
         assert [g() for g in gone] == [None, None]

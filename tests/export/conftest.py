@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,11 @@ def onnx(onnx_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def openvino(model: Model, onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def openvino(model: Model, onnx: Path, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The same for OpenVINO, from the same graph."""
-    folder = tmp_path_factory.mktemp("exported") / "openvino"
     with pytest.MonkeyPatch.context() as patch:
         traced(patch, onnx)
-        write.export(model, folder, runtime="openvino")
-    return folder
+        return once("openvino", lambda folder: write.export(model, folder, runtime="openvino"))
 
 
 def traced(patch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from tests.methods.conftest import CLASSES, empty_batch, make_batch, quick
 from ultraad import methods
 from ultraad.backbones import load_backbone
-from ultraad.backbones._door import _fingerprint
+from ultraad.backbones._door import Backbone, _fingerprint
 from ultraad.config import options
 from ultraad.data.support import Fingerprint, digest
 from ultraad.errors import DataError
@@ -220,9 +220,8 @@ def random_states() -> tuple[bytes, bytes, object]:
 
 @EACH
 def test_nothing_else_is_touched(name: str) -> None:
-    backbone = load_backbone("tiny")
-    kind = methods.get(name)
-    method = kind(backbone, quick(kind.Config), classes=CLASSES, normal_class="normal")
+    backbone, method = tower_of("tiny"), build(name, "tiny")
+    backbone.cache.clear()  # the tower runs, too
     batch = make_batch(backbone)
     kept = [t.clone() for t in (batch.images, batch.labels, batch.masks, batch.mask_known)]
     before = random_states()
@@ -289,16 +288,15 @@ def cases() -> Iterator[Any]:
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A method whose tower must not run once it is built."""
-    backbone = load_backbone("tiny")
 
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("the tower ran before the needs were checked")
 
     def make(name: str) -> Method:
-        kind = methods.get(name)
-        method = kind(backbone, quick(kind.Config), classes=CLASSES, normal_class="normal")
-        for call in ("encode_image", "encode_tokens", "embed_image", "encode_prompts"):
-            monkeypatch.setattr(backbone, call, refuse)
+        method = build(name, "tiny")
+        tower_of("tiny").cache.clear()
+        for call in ("encode_image", "encode_tokens", "embed_image", "encode_prompts", "encode_text"):
+            monkeypatch.setattr(Backbone, call, refuse)
         return method
 
     return make

@@ -69,7 +69,7 @@ def mini(*, gelu: bool = False, size: int = 112, positions: Positions = "bicubic
 
     return Backbone(
         model,
-        open_clip.get_tokenizer("ViT-B-32"),
+        open_clip.tokenize,
         name="clip-mini",
         preprocess=PreprocessConfig(size=size, mean=MEAN, std=STD),
     )

@@ -1,8 +1,8 @@
-"""A cache of frozen features: each view of an image is encoded once.
+"""Caches of frozen features: each view of an image is encoded once, and so is each list of sentences.
 
-The key is the content: a prefix for weights, preprocessing and dtype, and the pixels themselves. So an entry cannot
-become stale. The layers are not part of the key: if an entry lacks a layer, it is made again with that layer and all
-it had before, so entries only grow.
+The key of an image is its content: a prefix for weights, preprocessing and dtype, and the pixels themselves. So an
+entry cannot become stale. The layers are not part of the key: if an entry lacks a layer, it is made again with that
+layer and all it had before, so entries only grow.
 """
 
 from __future__ import annotations
@@ -186,6 +186,31 @@ class FeatureCache:
             _, old = self._rows.popitem(last=False)
             self._bytes -= _size(old)
         return row
+
+
+class TextCache:
+    """Keeps the features of the last lists of sentences: every fold of a cross-validation reads the same ones.
+
+    Args:
+        encode: Runs the frozen text tower.
+        most: Lists that are kept.
+    """
+
+    def __init__(self, encode: Callable[[Sequence[str]], torch.Tensor], *, most: int = 256) -> None:
+        self.most = most
+        self._encode = encode
+        self._kept: OrderedDict[tuple[str, ...], torch.Tensor] = OrderedDict()
+
+    def encode(self, texts: Sequence[str]) -> torch.Tensor:
+        """Raw text features f32 (t d), the same bits each time: the tower always reads a list in one batch."""
+        key = tuple(texts)
+        found = self._kept.pop(key, None)
+        if found is None:
+            found = self._encode(texts)
+        self._kept[key] = found
+        while len(self._kept) > self.most:
+            self._kept.popitem(last=False)
+        return found.clone()  # the caller may change it
 
 
 def _layers_of(row: _Row) -> set[int]:

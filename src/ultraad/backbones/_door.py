@@ -24,7 +24,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
-from ultraad.backbones._cache import Encode, FeatureCache
+from ultraad.backbones._cache import Encode, FeatureCache, TextCache
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.types import Features, PreprocessConfig
 
@@ -112,13 +112,14 @@ class Backbone:
         self.text_width = int(text.token_embedding.weight.shape[1])
         self.context = int(text.context_length)
         self.logit_scale = float(m.logit_scale.detach().float().exp())
-        self.cache = self._own_cache()
+        self._own_caches()
         self._serving: FeatureCache | None = None
 
-    def _own_cache(self) -> FeatureCache:
-        """A cache of this backbone's features that does not keep the backbone alive: no waiting for the collector."""
+    def _own_caches(self) -> None:
+        """Caches of this backbone's features that do not keep the backbone alive: no waiting for the collector."""
         backbone = weakref.proxy(self)
-        return self._new_cache(lambda images, layers: backbone.encode_image(images, layers=layers))
+        self.cache = self._new_cache(lambda images, layers: backbone.encode_image(images, layers=layers))
+        self._texts = TextCache(lambda texts: backbone.encode_text(backbone.tokenize(texts)))
 
     def __repr__(self) -> str:
         return (
@@ -136,7 +137,7 @@ class Backbone:
         other = copy.deepcopy(self)
         other.dtype = DTYPES[dtype]
         other._visual.to(other.dtype)
-        other.cache = other._own_cache()
+        other._own_caches()
         return other
 
     @property
@@ -316,7 +317,9 @@ class Backbone:
         return cast("torch.Tensor", x)
 
     def encode_text(self, texts: Sequence[str] | torch.Tensor) -> torch.Tensor:
-        """Sentences (or token ids) to raw text features f32 (t d)."""
+        """Sentences (or token ids) to raw text features f32 (t d); the features of sentences are kept."""
+        if not isinstance(texts, torch.Tensor) and not torch.compiler.is_compiling():
+            return self._texts.encode(texts)
         tokens = texts if isinstance(texts, torch.Tensor) else self.tokenize(texts)
         return self.encode_prompts(self.embed_text(tokens), self.end_of_text(tokens))
 

@@ -26,7 +26,7 @@ class Mirrored(Backbone):
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **options)
         self.fingerprint = hashlib.sha256(f"{self.fingerprint} mirrored".encode()).hexdigest()
-        self.cache = self._own_cache()
+        self._own_caches()
 
     def _run_tower(self, images: torch.Tensor, *, layers: Sequence[int], around: Around | None = None) -> Features:
         f = super()._run_tower(images, layers=layers, around=around)

@@ -26,7 +26,7 @@ def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None
         WeightsError: If the weights file is missing from the installation or does not fit.
     """
     ensure_torchvision()
-    from open_clip import get_tokenizer
+    from open_clip import tokenize
 
     if variant not in ("", "mirror"):
         wanted = ", ".join(repr(f"{tower}{end}") for tower in TOWERS for end in ("", ":mirror"))
@@ -41,7 +41,7 @@ def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None
         raise WeightsError(msg) from e
     return (Mirrored if variant else Backbone)(
         model,
-        get_tokenizer("ViT-B-32"),
+        tokenize,
         name=name,
         preprocess=PreprocessConfig(size=side, mean=tower.MEAN, std=tower.STD),
         device=device,

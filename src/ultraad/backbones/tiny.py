@@ -34,7 +34,7 @@ _SHAPES: Mapping[str, Mapping[str, Any]] = {
 def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
     """The random backbone of this variant, with the same weights every time."""
     ensure_torchvision()
-    from open_clip import CLIP, get_tokenizer
+    from open_clip import CLIP, tokenize
 
     if variant not in _SHAPES:
         msg = f"unknown backbone {name!r}; wanted {', '.join(sorted(f'tiny:{v}'.rstrip(':') for v in _SHAPES))}"
@@ -48,7 +48,7 @@ def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None
     half = (0.5, 0.5, 0.5)
     return Backbone(
         model,
-        get_tokenizer("ViT-B-32"),
+        tokenize,
         name=name,
         preprocess=PreprocessConfig(size=side, mean=half, std=half),
         device=device,
