@@ -412,3 +412,10 @@ def test_every_promise_about_odd_files_names_a_test_that_exists() -> None:
         assert named or line == "| promise | test |", line
         assert all(f"def {name}(" in source for name in named), line
     assert len(promises) > 20
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
+    for page in (ROOT / "docs").glob("*.md"):
+        for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8")):
+            assert f"def {name}(" in source, f"{page.name} names {name}"

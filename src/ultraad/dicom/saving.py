@@ -87,7 +87,7 @@ def write_objects(
                 if one.error is not None:
                     faults.append(str(one.error))
         if caught.error is not None:
-            faults.append(str(caught.error))
+            faults.append(str(caught.error).removeprefix(f"{image}: "))
         if faults:
             failed[image] = "; ".join(faults)
         listed.append({"image": image, "objects": made, "error": failed.get(image)})
