@@ -138,3 +138,15 @@ def test_preprocessing_is_never_guessed():
         preprocess_from({"interpolation": "bicubic"}, size=224, where="x")
     p = preprocess_from({"mean": [0.1] * 3, "std": [0.2] * 3, "interpolation": "bilinear"}, size=98, where="x")
     assert (p.size, p.mean, p.std, p.interpolation) == (98, (0.1,) * 3, (0.2,) * 3, "bilinear")
+
+
+def test_the_same_sentences_are_encoded_once_and_a_caller_may_change_what_it_got(monkeypatch):
+    backbone = load_backbone("tiny")
+    with torch.inference_mode():
+        first = backbone.encode_text(["a lesion", "no lesion"])
+        kept = first.clone()
+        first.zero_()
+    monkeypatch.setattr(backbone, "encode_prompts", None)  # a second encoding would fail
+    again = backbone.encode_text(["a lesion", "no lesion"])
+    assert torch.equal(again, kept)
+    (again * torch.ones(1, requires_grad=True)).sum().backward()  # no inference tensor comes out

@@ -16,6 +16,7 @@ from ultraad.data.loader import load_batch
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.support import draw_support
 from ultraad.methods._base import Method, MethodConfig, MethodInfo, Needs
+from ultraad.model.adapt import adapt, with_thresholds
 from ultraad.model.calibration import FIXED, CalibrationConfig, cross_validate, fixed, folds
 from ultraad.types import Batch, FitReport, Scores
 
@@ -230,3 +231,22 @@ def test_no_folds_when_one_patient_owns_a_class() -> None:
     assert folds([0, 0, 1, 1], ["a", "b", "c", "c"], count=2, seed=0) == []
     assert folds([0, 1], [None, None], count=2, seed=0) == []
     assert folds([], (), count=2, seed=0) == []
+
+
+def test_thresholds_found_later_are_those_of_an_adaptation_that_waits_for_them(folder_dir: Path) -> None:
+    support = draw_support(folder_dir, shots=2)
+    options = {"train.epochs": 1, "train.views": 1, "calibration.folds": 2}
+    whole = adapt(support, backbone="tiny", options=options)
+    bare = adapt(support, backbone="tiny", options=options, calibrate=False)
+    assert (bare.calibration.image_threshold, bare.calibration.folds) == (FIXED, 0)
+    steps: list[tuple[int, int]] = []
+    later = with_thresholds(bare, support, options=options, progress=lambda *s: steps.append(s))
+    near = {"abs": 1e-5}  # images are encoded in other batches
+    assert later.calibration.image_threshold == pytest.approx(whole.calibration.image_threshold, **near)
+    assert later.calibration.pixel_threshold == pytest.approx(whole.calibration.pixel_threshold, **near)
+    scores = [[h.score for h in m.calibration.held_out] for m in (later, whole)]
+    assert scores[0] == pytest.approx(scores[1], **near)
+    assert [h.id for h in later.calibration.held_out] == [h.id for h in whole.calibration.held_out]
+    for name, value in whole.method.state_dict().items():
+        assert torch.equal(later.method.state_dict()[name], value)
+    assert steps[-1] == (2, 2)

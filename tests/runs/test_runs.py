@@ -33,6 +33,14 @@ def rows(folder: Path) -> list[ImageRow]:
     return list(read_rows(folder))
 
 
+def test_samples_are_predicted_under_their_own_ids(model: Model, busi_dir: Path, tmp_path: Path) -> None:
+    samples = [replace(s, id=f"own-{n}", masks=()) for n, s in enumerate(scan(busi_dir)[:2])]
+    assert predict(model, samples, tmp_path / "out", save=()).predicted == 2
+    assert [r.id for r in rows(tmp_path / "out")] == ["own-0", "own-1"]
+    run = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert run["data"] == {"paths": ["own-0", "own-1"], "images": 2}
+
+
 def test_what_a_prediction_run_leaves(model: Model, busi_dir: Path, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     done = predict(model, [busi_dir], tmp_path / "out", progress=lambda *s: steps.append(s))

@@ -34,6 +34,7 @@ _OUTPUTS = {  # a folder that ultraad wrote has one of these files, with one of 
     "run.json": (b'"ultraad"', b'"command": "predict"', b'"command": "evaluate"'),
     "bench.json": (b'"ultraad',),
     "config.json": (b'"ultraad.model/', b'"ultraad.exported/'),
+    "project.sqlite": (b"ULAD",),  # of 'ultraad serve'
 }
 _OUTPUT_PICTURES = ("overlays", "maps", "masks", "contours", "dicom")
 _NO_PICTURES = (  # start of the SOP class of DICOM files that are no pictures, PS3.4 B.5; what they are
@@ -196,7 +197,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_output(folder: Path) -> bool:
-    """Whether ultraad wrote this folder: results, a benchmark, a model, or the pictures of a run."""
+    """Whether ultraad wrote this folder: results, a benchmark, a model, a project, or the pictures of a run."""
     if folder.name in _OUTPUT_PICTURES and is_output(folder.parent):
         return True
     for name, marks in _OUTPUTS.items():

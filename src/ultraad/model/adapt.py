@@ -143,6 +143,36 @@ def adapt(
     )
 
 
+def with_thresholds(
+    model: Model,
+    support: SupportSet,
+    *,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Model:
+    """The same model with thresholds from cross-validation, for one that was adapted with ``calibrate=False``.
+
+    Args:
+        model: Adapted to ``support`` alone.
+        support: Its support set.
+        options: Those that :func:`adapt` got; only ``calibration`` counts here.
+        progress: Called with (folds done, folds).
+
+    Raises:
+        ConfigError: If an option is unknown.
+        DataError: If a file cannot be read.
+    """
+    method = model.method
+    _, folds = _split_options(type(method), options)
+    batch = load_batch(support.samples, model.preprocess, classes=method.classes, normal_class=method.normal_class)
+
+    def make() -> Method:
+        return type(method)(method.backbone, method.config, classes=method.classes, normal_class=method.normal_class)
+
+    found = cross_validate(make, batch, support.samples, config=folds, seed=model.origin.seed, progress=progress)
+    return Model(method, calibration=found, origin=model.origin, support=model.support, auxiliary=model.auxiliary)
+
+
 def zero_shot(
     *,
     backbone: str | Backbone = DEFAULT,

@@ -19,12 +19,13 @@ from ultraad.results.folder import RunFolder
 from ultraad.results.row import DataFacts
 from ultraad.results.saving import DICOM, USUAL, checked
 from ultraad.runs.job import Outcome, facts, failing, finishing, thresholds_of
+from ultraad.types import Sample
 
 
 @one_run()
 def predict(
     model: Predictor,
-    paths: str | Path | Iterable[str | Path],
+    paths: str | Path | Iterable[str | Path | Sample],
     output: str | Path,
     *,
     frame: int | None = None,
@@ -42,7 +43,7 @@ def predict(
 
     Args:
         model: Any model.
-        paths: A file, a folder or a pattern, or several of them.
+        paths: A file, a folder or a pattern, or several of them; or samples.
         output: Folder for the results.
         frame: Only this 0-based frame of multi-frame files; None takes all.
         threshold: Image threshold in [0, 1]; None takes the one stored in the model.
@@ -88,11 +89,11 @@ def predict(
     if needing and thresholds.pixel is None:
         msg = f"{model.describe().method} draws no maps, so it has no {', '.join(needing)} to save; leave them out"
         raise ConfigError(msg)
-    wanted = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    wanted: list[str | Path | Sample] = [paths] if isinstance(paths, (str, Path)) else list(paths)
     samples = in_regions(samples_of(wanted, frame=frame), region)
     if DICOM in saved:
         check_some(samples)
-    about = DataFacts(paths=tuple(map(str, wanted)), images=len(samples))
+    about = DataFacts(paths=tuple(map(_named, wanted)), images=len(samples))
     run = facts(model, "predict", thresholds=thresholds, data=about)
     folder = RunFolder(output, run, resume=resume, wanted={s.id: s.region for s in samples}, save=saved)
     todo = [s for s in samples if s.id not in folder.done]
@@ -114,3 +115,7 @@ def predict(
     if folder.done or outcome.predicted:
         render(folder.folder)
     return outcome
+
+
+def _named(item: str | Path | Sample) -> str:
+    return item.id if isinstance(item, Sample) else str(item)

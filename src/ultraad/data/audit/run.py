@@ -63,18 +63,6 @@ def audit(
         if progress is not None:
             progress(done, len(samples))
     classes, normal = sources.class_order(samples)
-    tags = _tags(measured)
-    findings = [
-        *_files(measured),
-        *_unused(unused),
-        *_masks(measured),
-        *_exact(measured),
-        *_near(measured),
-        *_patients(samples),
-        *_classes(samples, classes, normal),
-        *_quirks(source.quirks(root)),
-        *_shortcuts(tags),
-    ]
     return AuditReport(
         root=str(root),
         layout=source.name,
@@ -84,8 +72,35 @@ def audit(
         without_patient=sum(s.group is None for s in samples),
         classes=_counts(samples, classes),
         normal_class=normal,
-        tags=tags,
-        findings=worst_first(findings),
+        tags=_tags(measured),
+        findings=findings_of(measured, unused=unused, quirks=source.quirks(root)),
+    )
+
+
+def findings_of(
+    measured: Sequence[Measured], *, unused: Mapping[Path, str] | None = None, quirks: Sequence[str] = ()
+) -> tuple[Finding, ...]:
+    """What is wrong with images that are measured already, most severe first; see :func:`audit`.
+
+    Args:
+        measured: The images.
+        unused: {file: kind} of files that belong to no image.
+        quirks: Known faults of published tables.
+    """
+    samples = [m.sample for m in measured]
+    classes, normal = sources.class_order(samples)
+    return worst_first(
+        [
+            *_files(measured),
+            *_unused(unused or {}),
+            *_masks(measured),
+            *_exact(measured),
+            *_near(measured),
+            *_patients(samples),
+            *_classes(samples, classes, normal),
+            *_quirks(quirks),
+            *_shortcuts(_tags(measured)),
+        ]
     )
 
 
