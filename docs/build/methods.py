@@ -5,8 +5,8 @@ from __future__ import annotations
 from docs.build import ROOT
 from docs.build._markdown import plain, table
 
-from ultraad.cli import guide
 from ultraad.config import Option
+from ultraad.methods import _guide as guide
 from ultraad.methods._base import Method
 
 PAGE = ROOT / "docs" / "methods.md"

@@ -9,8 +9,8 @@ from docs.build._markdown import filled, plain, table
 
 from ultraad import backbones, methods
 from ultraad.backbones._towers import TOWERS
-from ultraad.cli import guide
 from ultraad.data import sources
+from ultraad.methods import _guide as guide
 
 PAGE = ROOT / "README.md"
 

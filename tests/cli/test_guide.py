@@ -9,7 +9,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from ultraad import methods
-from ultraad.cli import guide, main
+from ultraad.cli import main
+from ultraad.methods import _guide as guide
 from ultraad.methods._base import MethodInfo, Needs
 
 INFO = MethodInfo(

@@ -21,7 +21,7 @@ def methods(
 
     Example: ultraad methods tip_adapter
     """
-    from ultraad.cli import guide
+    from ultraad.methods import _guide as guide
     from ultraad.methods import get
 
     if name is not None:
@@ -38,8 +38,8 @@ def methods(
 
 
 def _show(method: type[Method]) -> None:
-    from ultraad.cli import guide
     from ultraad.config import options
+    from ultraad.methods import _guide as guide
     from ultraad.model.calibration import CalibrationConfig
 
     info = method.info
@@ -66,7 +66,7 @@ def _show(method: type[Method]) -> None:
 
 def _entry(option: Option) -> tuple[str, str]:
     """Key with its default, and the text; a long default moves to the text."""
-    from ultraad.cli import guide
+    from ultraad.methods import _guide as guide
 
     default, text = guide.value(option.default), f"{option.values}\n{option.description}"
     if len(default) > 40:

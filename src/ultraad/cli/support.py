@@ -94,7 +94,7 @@ def show(
 
 
 def _show(support: SupportSet) -> None:
-    from ultraad.cli import guide
+    from ultraad.methods import _guide as guide
 
     table(
         ("class", "image", "patient", "masks", "tags"),

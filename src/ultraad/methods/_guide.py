@@ -1,6 +1,6 @@
 """Facts about the methods, in words, from what each method declares.
 
-``ultraad methods``, README.md and docs/methods.md show them; this module does not print.
+``ultraad methods``, ``ultraad serve``, README.md and docs/methods.md show them.
 """
 
 from __future__ import annotations
