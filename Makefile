@@ -31,7 +31,13 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint
+# What builds the page, and tests it: only where there is Node. Without it, or offline, those tests are skipped.
+PAGE_TOOLS := $(if $(shell command -v npm),web/node_modules/.package-lock.json)
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	@cd web && npm ci --silent || echo "npm ci failed: tests that build the page are skipped"
+
+test: lint $(PAGE_TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 bench: speed # the old name, for one version

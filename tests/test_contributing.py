@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-CACHES = {"__pycache__", ".ruff_cache", ".pytest_cache", ".mypy_cache", ".hypothesis"}
+CACHES = {"__pycache__", "node_modules", ".ruff_cache", ".pytest_cache", ".mypy_cache", ".hypothesis"}
 DOCS = ("tests/test_docs.py", "tests/test_architecture.py")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ultraad import __version__
-from ultraad.cli import adapt, backbones, bench, data, dicom, evaluate, export, methods, predict, start, support
+from ultraad.cli import adapt, backbones, bench, data, dicom, evaluate, export, methods, predict, serve, start, support
 from ultraad.cli.console import complain, warnings_to_stderr
 from ultraad.cli.help import Command, Commands
 from ultraad.errors import DataError, MissingExtraError, UltraadError
@@ -26,6 +26,7 @@ __all__ = ["app", "main"]
 
 _GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Try it": {"demo": start.demo, "simulate": start.simulate},
+    "Mark and adapt in the browser": {"serve": serve.serve},
     "Prepare": {"data": data.app, "support": support.app},
     "Adapt and use": {
         "adapt": adapt.adapt,

@@ -1,0 +1,306 @@
+"""``ultraad serve``: seconds from Adapt to the first map, and what boxes and scribbles are worth.
+
+    python -m perf.page                                  # simulated images, the whole server over HTTP
+    python -m perf.page --data ROOT --rules --boxes      # a labelled data set with masks: Dice of the rules, and
+                                                         # adaptation to boxes and scribbles instead of masks
+
+The speed is that of a user: a server in its own process, marks and jobs over HTTP, events as the page gets them. Adapt
+is pressed a few seconds after the last mark, as a person does. The first map is that of the first visible image.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from perf.timing import Row, arguments, finish
+
+import ultraad
+from ultraad.data.support import digest
+from ultraad.io import read_image, read_mask
+from ultraad.rng import seeded
+from ultraad.serve.guess import from_box, from_scribble
+from ultraad.serve.shapes import Mask, region, run_lengths
+from ultraad.simulate import write_dataset
+from ultraad.types import Sample, SupportSet
+
+IMAGES = 248
+VISIBLE = 24
+REST = 8.0  # seconds between the last mark and Adapt
+GOALS = {4: 2.0, 16: 5.0}  # seconds to the first map, by images per class
+RATE = 25.0  # images per second after the visible ones
+
+
+class Client:
+    """A browser, as far as the server can tell."""
+
+    def __init__(self, address: str) -> None:
+        found = re.fullmatch(r"http://([^/]+)/#code=(\S+)", address)
+        assert found is not None
+        self.host = found[1]
+        self.cookie = ""
+        _, headers, _ = self.ask("POST", "/api/session", {"code": found[2]})
+        self.cookie = headers["set-cookie"].split(";")[0]
+        self.events: list[tuple[float, str, dict[str, Any]]] = []
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, str], Any]:
+        connection = http.client.HTTPConnection(self.host, timeout=600)
+        headers = {"Cookie": self.cookie, "Content-Type": "application/json"}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        data = answer.read()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, json.loads(data) if data else None
+
+    def _listen(self) -> None:
+        connection = http.client.HTTPConnection(self.host)
+        connection.request("GET", "/api/events", headers={"Cookie": self.cookie})
+        answer, name = connection.getresponse(), ""
+        while line := answer.readline().decode():
+            key, _, value = line.strip().partition(": ")
+            if key == "event":
+                name = value
+            elif key == "data":
+                self.events.append((time.perf_counter(), name, json.loads(value)))
+
+    def wait(self, done: Callable[[], bool], seconds: float = 600) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end:
+                raise TimeoutError
+            time.sleep(0.05)
+
+
+@contextmanager
+def server(data: Path, project: Path) -> Iterator[Client]:
+    """A server on a new project."""
+    command = [sys.executable, "-m", "ultraad.cli", "serve", str(data), "--project", str(project), "--no-browser"]
+    process = subprocess.Popen([*command, "--device", "cpu", "--port", "8499"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        address = next(line for line in process.stdout if "code=" in line).split(": ", 1)[1].strip()
+        yield Client(address)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def rows_of(items: Sequence[dict[str, Any]], data: Path, *, shots: int) -> list[dict[str, Any]]:
+    """Marks as a person makes them: a label for normal images, a brush stroke over the lesion of others."""
+    counts: dict[str, int] = {}
+    rows = []
+    for item in items:
+        label = item["name"].split("/")[0]
+        counts[label] = counts.get(label, 0) + 1
+        if counts[label] > shots:
+            continue
+        row = {"id": str(uuid.uuid4()), "image": item["id"], "frame": 0}
+        if label == "normal":
+            rows.append({**row, "kind": "label", "class": label})
+            continue
+        mask = read_mask([data / item["name"].replace(".png", "_mask.png")], shape=(item["height"], item["width"]))
+        y, x = (float(v.mean()) for v in np.nonzero(mask))
+        radius = float(np.sqrt(mask.sum() / np.pi))
+        stroke = {"tool": "brush", "points": [x, y], "radius": radius, "lesion": str(uuid.uuid4()), "class": label}
+        rows.append({**row, "kind": "stroke", **stroke})
+    return rows
+
+
+def speed(folder: Path, shots: int) -> list[Row]:
+    """The rows of one adaptation."""
+    data = folder / "data"
+    if not data.is_dir():
+        write_dataset(data, n=IMAGES, size=512, shares=(1, 1, 1))
+    with server(data, folder / f"project-{shots}") as client:
+        client.wait(lambda: client.ask("GET", "/api/project")[2]["images"] >= IMAGES)
+        client.wait(lambda: (client.ask("GET", "/api/models")[2] or [{"predicted": 0}])[0]["predicted"] >= IMAGES)
+        items = client.ask("GET", "/api/images?limit=1000")[2]["items"]
+        rows = rows_of(items, data, shots=shots)
+        client.ask("POST", "/api/marks", {"rater": "perf", "rows": rows})
+        time.sleep(REST)
+        marked = {row["image"] for row in rows}
+        visible = [{"image": item["id"]} for item in items if item["id"] not in marked][:VISIBLE]
+        client.events.clear()
+        start = time.perf_counter()
+        job = client.ask("POST", "/api/jobs", {"kind": "adapt", "visible": visible})[2]
+        client.wait(lambda: client.ask("GET", f"/api/jobs/{job['number']}")[2]["state"] in ("done", "failed"))
+        events = [(at - start, name, what) for at, name, what in client.events]
+    predicted = [(at, len(what["images"])) for at, name, what in events if name == "predictions"]
+    models = [at for at, name, _ in events if name == "model"]
+    first = predicted[0][0]
+    seen = np.cumsum([n for _, n in predicted])
+    all_visible = predicted[int(np.searchsorted(seen, VISIBLE))][0]
+    rest = [(at, n) for (at, n), total in zip(predicted, seen, strict=True) if total > VISIBLE and at < models[-1]]
+    rate = sum(n for _, n in rest) / (rest[-1][0] - all_visible)
+    detail = {
+        "first_map_s": round(first, 2),
+        "visible_s": round(all_visible, 2),
+        "thresholds_s": round(models[-1], 2),
+        "marked": len(rows),
+    }
+    return [
+        Row(
+            f"page, {len(rows)} marked images: Adapt to the first visible map",
+            f"{GOALS[shots]:g} s",
+            "overhead",
+            first / GOALS[shots],
+            must=1.0,
+            detail=detail,
+        ),
+        Row(f"page, {len(rows)} marked images: further images", "-", "rate", rate, must=RATE, detail=detail),
+    ]
+
+
+def box_of(mask: Mask, rng: np.random.Generator) -> list[float]:
+    """A box as a hand draws it: each side off by about 5 % of the lesion."""
+    rows, columns = np.nonzero(mask)
+    box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], dtype=np.float64)
+    size = np.array([box[2] - box[0], box[3] - box[1]] * 2)
+    return list(box + rng.normal(0, 0.05, 4) * size)
+
+
+def scribble_of(mask: Mask, rng: np.random.Generator) -> list[float]:
+    """A wavy line along the long axis, over half to nine tenths of the lesion."""
+    rows, columns = np.nonzero(mask)
+    points = np.stack([columns, rows], 1) + 0.5
+    middle = points.mean(0)
+    _, _, axes = np.linalg.svd(points - middle, full_matrices=False)
+    along, across = (points - middle) @ axes[0], (points - middle) @ axes[1]
+    share = rng.uniform(0.5, 0.9)
+    centre = (along.min() + along.max()) / 2
+    at = centre + (np.linspace(-0.5, 0.5, 12)) * np.ptp(along) * share
+    off = np.sin(np.linspace(0, 7, 12)) * np.abs(across).max() * 0.25
+    line = middle + at[:, None] * axes[0] + off[:, None] * axes[1]
+    return [float(v) for v in line.ravel()]
+
+
+def dice(a: Mask, b: Mask) -> float:
+    return float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
+
+
+def marks_of(image: NDArray[np.uint8], mask: Mask, rng: np.random.Generator) -> dict[str, Mask]:
+    """The same lesion marked in three quick ways."""
+    from ultraad.serve.guess import _ellipse
+
+    box = box_of(mask, rng)
+    return {
+        "ellipse in the box": _ellipse(mask.shape, tuple(box), 1.0),  # type: ignore[arg-type]
+        "box": from_box(image, box),
+        "scribble": from_scribble(image, scribble_of(mask, rng), 3.0),
+    }
+
+
+def lesions(root: Path, count: int) -> list[Sample]:
+    """Some images with masks, in random order."""
+    found = [s for s in ultraad.scan(root) if s.masks and s.mask_aligned and s.anomalous]
+    return [found[i] for i in seeded(0, "page").permutation(len(found))[:count]]
+
+
+def rules(root: Path, count: int) -> list[Row]:
+    """Dice of each way of marking with the mask that experts drew."""
+    found: dict[str, list[float]] = {}
+    for sample in lesions(root, count):
+        image = read_image(sample.image, frame=sample.frame)
+        mask = read_mask(sample.masks, shape=image.shape[:2])
+        for name, guess in marks_of(image, mask, seeded(0, sample.id)).items():
+            found.setdefault(name, []).append(dice(guess, mask))
+    return [
+        Row(
+            f"page, {name}: Dice with the expert's mask, {root.name}",
+            "-",
+            "report",
+            float(np.mean(values)),
+            float(np.quantile(values, 0.1)),
+            float(np.quantile(values, 0.9)),
+            detail={"images": len(values), "interval": "10 % to 90 % of the images"},
+        )
+        for name, values in found.items()
+    ]
+
+
+def with_marks(support: SupportSet, kind: str) -> SupportSet:
+    """A support set whose masks are those that quick marks give."""
+    samples = []
+    for sample in support.samples:
+        if not sample.anomalous or not sample.masks:
+            samples.append(sample)
+            continue
+        image = read_image(sample.image, frame=sample.frame)
+        mask = read_mask(sample.masks, shape=image.shape[:2])
+        guess = marks_of(image, mask, seeded(0, sample.id))[kind]
+        samples.append(replace(sample, masks=(region(run_lengths(guess), guess.shape),)))  # type: ignore[arg-type]
+    hashes = [ultraad.data.support.content_hash(s) for s in samples]
+    return replace(support, samples=tuple(samples), digest=digest((s.id for s in samples), hashes))
+
+
+def boxes(root: Path, *, shots: int, seeds: int, tested: int) -> list[Row]:
+    """How much worse a model is that was adapted to quick marks."""
+    backbone = ultraad.load_backbone("embedded")
+    cache = backbone.new_cache()
+    found: dict[str, list[tuple[float, float]]] = {}
+    for seed in range(seeds):
+        support = ultraad.draw_support(root, shots=shots, seed=seed, split=None)
+        groups = {s.group for s in support.samples if s.group}
+        ids = {s.id for s in support.samples}
+        rest = [s for s in ultraad.scan(root) if s.id not in ids and s.group not in groups and s.mask_aligned]
+        some = [rest[i] for i in seeded(0, "tested").permutation(len(rest))[:tested]]
+        for kind in ("mask", "ellipse in the box", "box", "scribble"):
+            given = support if kind == "mask" else with_marks(support, kind)
+            model = ultraad.adapt(given, backbone=backbone, calibrate=False)
+            with backbone.caching(cache):
+                metrics = ultraad.evaluate(model, some, leaks="drop", bootstrap=0)["metrics"]
+            found.setdefault(kind, []).append((metrics["image_auroc"]["value"], metrics["pixel_ap"]["value"]))
+    base = np.array(found["mask"])
+    return [
+        Row(
+            f"page, {shots} shots marked by {kind}: pixel AP, {root.name}",
+            "masks",
+            "report",
+            float(np.mean(values, 0)[1]),
+            detail={
+                "difference_ap": round(float((np.array(values) - base).mean(0)[1]), 3),
+                "difference_auroc": round(float((np.array(values) - base).mean(0)[0]), 3),
+                "draws": seeds,
+                "images": tested,
+            },
+        )
+        for kind, values in found.items()
+    ]
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--data", type=Path, help="a labelled data set with masks, for --rules and --boxes")
+    parser.add_argument("--rules", action="store_true", help="Dice of boxes and scribbles with masks")
+    parser.add_argument("--boxes", action="store_true", help="adapt to boxes and scribbles instead of masks")
+    parser.add_argument("--number", type=int, default=100, help="images for --rules, and evaluated for --boxes")
+    parser.add_argument("--shots", type=int, default=4, help="for --boxes")
+    parser.add_argument("--seeds", type=int, default=3, help="draws for --boxes")
+    args = parser.parse_args()
+    rows: list[Row] = []
+    if args.rules:
+        rows += rules(args.data, args.number)
+    if args.boxes:
+        rows += boxes(args.data, shots=args.shots, seeds=args.seeds, tested=args.number)
+    if not rows:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = [row for shots in GOALS for row in speed(Path(folder), shots)]
+    finish(rows, args.output)
+
+
+if __name__ == "__main__":
+    main()

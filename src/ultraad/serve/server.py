@@ -1,0 +1,158 @@
+"""Run the server: choose a port, print the address that opens the page, and end cleanly."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ultraad.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from ultraad.serve.desk import Desk
+
+PORT = 8417
+LOCAL = "127.0.0.1"
+_ALL = ("0.0.0.0", "::")
+_SECONDS = 2  # for open streams to end
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to serve.
+
+    Attributes:
+        project: Folder of the project.
+        data: Folder or file to import, unless it was imported before; None for none.
+        model: Folder of the model to begin with; None for zero-shot.
+        backbone: Name of the backbone to begin with.
+        device: As ``ultraad adapt --device``.
+        host: Address to listen on.
+        port: None for that of the project's last start, or the next free one.
+        api_docs: Describe the API at ``/api/openapi.json``.
+    """
+
+    project: Path
+    data: Path | None = None
+    model: Path | None = None
+    backbone: str = "embedded"
+    device: str = "cpu"
+    host: str = LOCAL
+    port: int | None = None
+    api_docs: bool = False
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
+    """Serve until the process is interrupted.
+
+    Args:
+        settings: How.
+        ready: Called with the address that opens the page, once, when it can be opened.
+
+    Raises:
+        MissingExtraError: If FastAPI or uvicorn is not installed.
+        ConfigError: If the port is taken or the address is not one of this machine.
+        DataError: If the folder is no project, or another server has opened it.
+    """
+    try:
+        import uvicorn
+
+        from ultraad.serve.app import make_app
+        from ultraad.serve.running import run
+    except ModuleNotFoundError as e:
+        if (e.name or "").partition(".")[0] not in ("fastapi", "uvicorn", "starlette", "python_multipart"):
+            raise
+        msg = f"the page needs {e.name}; install it with: pip install 'ultraad[serve]'"
+        raise MissingExtraError(msg) from e
+    from ultraad.serve.desk import Desk
+    from ultraad.serve.guard import Keys
+
+    first = None if settings.model is None else str(settings.model.resolve())
+    desk = Desk(settings.project, backbone=settings.backbone, first=first, device=settings.device)
+    try:
+        desk.references = settings.local
+        listening = _listen(settings, desk.project.database.setting("port"))
+        port = int(listening.getsockname()[1])
+        if settings.port is None:
+            desk.project.database.set(port=port)
+        keys = Keys(port)
+        hosts = _hosts(settings, port)
+        app = make_app(desk, keys, hosts=hosts, api_docs=settings.api_docs)
+        if settings.data is not None:
+            _import_once(desk, settings.data)
+        desk.start()
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_graceful_shutdown=_SECONDS,
+            h11_max_incomplete_event_size=1 << 16,
+        )
+        run(config, listening, ready=lambda: ready(f"http://{hosts[0]}/#code={keys.new_code()}"), end=desk.hub.close)
+    finally:
+        desk.close()
+
+
+def _listen(settings: Settings, last: int | None) -> socket.socket:
+    """A listening socket on the wanted port; on the project's last port or a free one if none is wanted."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    wanted = [settings.port] if settings.port is not None else [*filter(None, [last]), PORT, 0]
+    for port in wanted:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((settings.host, port))
+        except OSError as e:
+            listening.close()
+            if port == wanted[-1]:
+                msg = f"cannot listen on {settings.host}:{port}: {e.strerror or e}; choose another --port or --host"
+                raise ConfigError(msg) from e
+        else:
+            return listening
+    raise AssertionError
+
+
+def _hosts(settings: Settings, port: int) -> list[str]:
+    """The values of the Host header that mean this server; the one to print first."""
+    local = [f"{LOCAL}:{port}", f"localhost:{port}", f"[::1]:{port}"]
+    if settings.local:
+        first = f"[{settings.host}]:{port}" if ":" in settings.host else f"{settings.host}:{port}"
+        return list(dict.fromkeys([first, *local]))
+    names = [settings.host]
+    if settings.host in _ALL:
+        name = socket.gethostname()
+        names = [name, *_addresses(name)]
+    return [f"[{n}]:{port}" if ":" in n else f"{n}:{port}" for n in names] + local
+
+
+def _addresses(name: str) -> list[str]:
+    try:
+        return list(dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(name, None)))
+    except OSError:
+        return []
+
+
+def _import_once(desk: Desk, data: Path) -> None:
+    """Import a folder unless it was imported before."""
+    if not data.exists():
+        msg = f"{data} does not exist; give the folder with the images"
+        raise ConfigError(msg)
+    root = data.resolve()
+    if any((p.source or "").endswith(f":{root}") for p in desk.project.pictures.values()):
+        return
+    desk.importer.folder(str(root), layout="auto", use_marks=False)

@@ -1,0 +1,101 @@
+"""``ultraad serve``: the address, the project, the end."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.serve.conftest import Client, wait_for
+from ultraad.cli.serve import _places
+from ultraad.errors import ConfigError
+from ultraad.serve.database import FILE
+from ultraad.serve.server import Settings, _hosts, _listen
+
+
+@contextmanager
+def serving(*words: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A server in its own process, and the lines it printed until the page could be opened."""
+    command = [sys.executable, "-m", "ultraad.cli", "serve", *words, "--no-browser", "--backbone", "tiny"]
+    process = subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = []
+    try:
+        for line in process.stdout:
+            lines.append(line.strip())
+            if "code=" in line:
+                break
+        yield process, lines
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_printed_address_opens_the_project_once(tmp_path: Path, scans: Path) -> None:
+    with serving(str(scans), "--project", str(tmp_path / "p")) as (process, lines):
+        address = lines[-1].removeprefix("open once: ")
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#code=[\w-]{43}", address)
+        client = Client(address).enter()
+        assert wait_for(lambda: client.get("/api/project")["images"]) > 0
+        assert Client(address).ask("POST", "/api/session", {"code": client.code}).status == 401
+        second = subprocess.run(
+            [sys.executable, "-m", "ultraad.cli", "serve", "--project", str(tmp_path / "p"), "--no-browser"],
+            capture_output=True,
+            text=True,
+        )
+        assert second.returncode == 1
+        assert "another run is writing" in second.stderr
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=30)
+        assert client.cookie.partition("=")[2] not in output + errors
+        assert "Traceback" not in errors
+
+
+def test_the_project_is_beside_the_folder_by_default(tmp_path: Path) -> None:
+    assert _places(tmp_path / "scans", None) == (tmp_path / "scans", tmp_path / "scans-ultraad")
+    assert _places(None, None) == (None, Path("ultraad-project"))
+    assert _places(tmp_path, tmp_path / "p") == (tmp_path, tmp_path / "p")
+    (tmp_path / FILE).touch()
+    assert _places(tmp_path, None) == (None, tmp_path)
+
+
+def test_a_taken_port_is_an_error_if_it_was_asked_for_and_another_one_if_not(tmp_path: Path) -> None:
+    first = _listen(Settings(tmp_path, port=None), None)
+    try:
+        first.listen()
+        port = first.getsockname()[1]
+        with pytest.raises(ConfigError, match="choose another --port"):
+            _listen(Settings(tmp_path, port=port), None)
+        other = _listen(Settings(tmp_path), port)
+        assert other.getsockname()[1] != port
+        other.close()
+    finally:
+        first.close()
+
+
+def test_only_loopback_addresses_are_local(tmp_path: Path) -> None:
+    def local(host: str) -> bool:
+        return Settings(tmp_path, host=host).local
+
+    assert [local(h) for h in ("127.0.0.1", "localhost", "::1", "127.0.0.2")] == [True] * 4
+    assert [local(h) for h in ("0.0.0.0", "192.168.0.3", "::", "example.org")] == [False] * 4
+
+
+def test_the_host_names_that_pass_are_those_of_the_address(tmp_path: Path) -> None:
+    assert _hosts(Settings(tmp_path), 80) == ["127.0.0.1:80", "localhost:80", "[::1]:80"]
+    assert _hosts(Settings(tmp_path, host="192.168.0.3"), 80)[0] == "192.168.0.3:80"
+    assert "0.0.0.0:80" not in _hosts(Settings(tmp_path, host="0.0.0.0"), 80)
+
+
+def test_another_address_than_loopback_prints_a_warning(tmp_path: Path) -> None:
+    with serving("--project", str(tmp_path / "p"), "--host", "0.0.0.0") as (process, lines):
+        assert "code=" in lines[-1]
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+        assert "other machines can connect" in errors
