@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ultraad.model.model import Model
 
+    Once = Callable[[str, Callable[[Path], object]], Path]
+
 
 def pytest_configure() -> None:
     """No garbage collection while modules are imported: they stay."""
@@ -32,7 +34,7 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     """A folder by its name, made by the first who asks: for what takes seconds, in one of pytest-xdist's processes."""
     root = tmp_path_factory.getbasetemp()
     shared = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "once"
@@ -59,9 +61,9 @@ def layouts() -> dict[str, Callable[[Path], Path]]:
 
 
 @pytest.fixture(scope="session")
-def busi_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def busi_dir(once: Once) -> Path:
     """BUSI, 4 images of each class."""
-    return helpers.write_busi(tmp_path_factory.mktemp("busi"))
+    return once("busi", helpers.write_busi)
 
 
 @pytest.fixture(scope="session")
@@ -71,9 +73,9 @@ def bus_uclm_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def folder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder_dir(once: Once) -> Path:
     """Class folders with masks beside the images, 4 images of each class."""
-    return helpers.write_folder(tmp_path_factory.mktemp("folder"))
+    return once("folder", helpers.write_folder)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +103,15 @@ def busi_model(busi_dir: Path) -> Model:
 
 
 @pytest.fixture(scope="session")
-def onnx_dir(busi_model: Model, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+def folder_bundle(folder_dir: Path, once: Once) -> Path:
+    """UltraAD adapted to ``folder_dir``, saved."""
+    from tests.adapted import adapted
+
+    return once("folder-model", lambda folder: adapted(folder_dir).save(folder))
+
+
+@pytest.fixture(scope="session")
+def onnx_dir(busi_model: Model, once: Once) -> Path:
     """``busi_model``, exported for ONNX Runtime, which takes many seconds."""
     from ultraad.export import write
 

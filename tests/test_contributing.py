@@ -8,11 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Once
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -119,7 +122,7 @@ for tree in sys.argv[1:]:
 
 
 @pytest.fixture(scope="session")
-def followed(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+def followed(once: Once) -> Path:
     """A copy of the repository for each example and one for ``all``, with the pages built; and one ``untouched``."""
 
     def follow(folder: Path) -> None:

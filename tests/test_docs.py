@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 from docs.build import pages
 
 from tests import helpers
 from ultraad import backbones, methods
-from ultraad.cli import app
+from ultraad.cli import as_click
 from ultraad.config import options, parse_assignments, resolve
 from ultraad.data import sources
 from ultraad.methods.ultraad.config import PAPER, UltraADConfig
@@ -84,7 +83,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 def parse(words: list[str]) -> dict[str, Any]:
     """The parameters a command line gives, without running it."""
-    command: Any = typer.main.get_command(app)
+    command: Any = as_click()
     while hasattr(command, "commands"):
         if words[0] in ("--version", "--help"):
             return {}

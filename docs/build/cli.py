@@ -9,7 +9,7 @@ import typer
 from docs.build import ROOT
 from docs.build._markdown import table
 
-from ultraad.cli import app
+from ultraad.cli import as_click
 from ultraad.cli.help import argument, option
 
 PAGE = ROOT / "docs" / "cli.md"
@@ -24,7 +24,7 @@ else to stderr.
 
 def text() -> str:
     """The whole page."""
-    root: Any = typer.main.get_command(app)
+    root: Any = as_click()
     parts = [_TOP]
     for words, command, ctx in _leaves([], root, typer.Context(root, info_name="ultraad")):
         parts.append(f"## ultraad {' '.join(words)}\n\n{_sentence(command.help)}\n\n```\n{command.epilog}\n```\n")

@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 from pydicom import dcmread
 
-from tests.adapted import QUICK, adapted
+from tests.adapted import QUICK
 from tests.helpers import picture, save, write_bus_uclm, write_busi, write_csv, write_dicom, write_folder
 from ultraad import __version__
-from ultraad.cli import app, demo, main
+from ultraad.cli import as_click, demo, main
 from ultraad.data.support import load_support
 from ultraad.model.adapt import adapt
 from ultraad.results.folder import read_rows
@@ -56,8 +55,8 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
 
 
 @pytest.fixture(scope="module")
-def saved(folder_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return adapted(folder_dir).save(tmp_path_factory.mktemp("cli") / "model")
+def saved(folder_bundle: Path) -> Path:
+    return folder_bundle
 
 
 def refused(done: Finished, *texts: str) -> None:
@@ -359,7 +358,7 @@ def test_unknown_keys_and_values(cli: Cli, folder_dir: Path, saved: Path, tmp_pa
     assert not (tmp_path / "m").exists()
 
 
-ORDER = "demo simulate data support adapt predict evaluate export bench methods backbones doctor"
+ORDER = "demo simulate serve data support adapt predict evaluate export dicom bench methods backbones doctor"
 
 
 def test_the_help_lists_commands_in_the_order_of_work(cli: Cli) -> None:
@@ -367,14 +366,14 @@ def test_the_help_lists_commands_in_the_order_of_work(cli: Cli) -> None:
     found = re.findall(r"^  ([a-z]+)  ", text.partition("Options:")[0], flags=re.M)
     assert [name for name in found if name in ORDER.split()] == ORDER.split()
     assert re.findall(r"^(\w.*):$", text, flags=re.M) == [
-        *("Try it", "Prepare", "Adapt and use", "Compare", "Look up"),
+        *("Try it", "Mark and adapt in the browser", "Prepare", "Adapt and use", "Compare", "Look up"),
         *("Options", "Example"),
     ]
 
 
 def every_command() -> Iterator[list[str]]:
     """The words of every group and every command."""
-    queue: list[tuple[list[str], Any]] = [([], typer.main.get_command(app))]
+    queue: list[tuple[list[str], Any]] = [([], as_click())]
     for words, command in queue:
         yield words
         queue += [([*words, name], inner) for name, inner in getattr(command, "commands", {}).items()]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +10,9 @@ from ultraad.data.support import draw_support
 from ultraad.export import write
 from ultraad.model.adapt import adapt
 from ultraad.model.model import Model
+
+if TYPE_CHECKING:
+    from tests.conftest import Once
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +34,7 @@ def onnx(onnx_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def openvino(model: Model, onnx: Path, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+def openvino(model: Model, onnx: Path, once: Once) -> Path:
     """The same for OpenVINO, from the same graph."""
     with pytest.MonkeyPatch.context() as patch:
         traced(patch, onnx)

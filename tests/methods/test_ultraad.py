@@ -414,7 +414,7 @@ def default_scores():
 
 
 def run(backbone, x, options):
-    train = {"epochs": 2, "views": 2, "batch_size": 3, **options.get("train", {})}
+    train = {"epochs": 1, "views": 1, "batch_size": 3, **options.get("train", {})}
     method = build(backbone, **{"prior": {"map": 1.0, "cls": 1.0, "grade": "cls"}, **options, "train": train})
     method.fit(make_batch(backbone), seed=0)
     with torch.no_grad():

@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.adapted import adapted
 from tests.bench.fake import Spec, write_bench
 from tests.export.conftest import traced
 from tests.robustness.mutations import Damage, attack, damaged_bytes, damaged_text
@@ -47,10 +46,9 @@ PART = 700  # cases of one test under -m slow
 
 
 @pytest.fixture(scope="module")
-def good(folder_dir: Path, busi_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good(folder_dir: Path, folder_bundle: Path, busi_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("good")
-    model = adapted(folder_dir)
-    model.save(root / "model")
+    model = load(shutil.copytree(folder_bundle, root / "model"))
     evaluate(model, busi_dir, output=root / "results", bootstrap=5)
     write_bench(root / "bench", Spec(tests=("busi",), methods=("ultraad", "mvfa"), shots=(4,), seeds=(0,), images=6))
     save_support(draw_support(folder_dir, shots=1), root / "support.json")

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.adapted import adapted
 from ultraad.data.support import draw_support
 from ultraad.errors import BundleError
 from ultraad.model import exported
@@ -19,14 +18,9 @@ from ultraad.model.adapt import adapt, zero_shot
 from ultraad.model.model import load
 
 
-@pytest.fixture(scope="module")
-def original(folder_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return adapted(folder_dir).save(tmp_path_factory.mktemp("models") / "model")
-
-
 @pytest.fixture
-def saved(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "model"))
+def saved(folder_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder_bundle, tmp_path / "model"))
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object], name: str = "config.json") -> None:

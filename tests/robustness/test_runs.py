@@ -15,6 +15,7 @@ import pytest
 
 from tests.helpers import picture, save
 from ultraad.errors import DataError
+from ultraad.model import exported
 from ultraad.model.adapt import zero_shot
 from ultraad.model.model import Model
 from ultraad.model.model_card import model_card
@@ -81,15 +82,17 @@ def test_rows_of_earlier_versions_count_as_done(model: Model, five: Path, tmp_pa
 
 HOLD = """
 import sys, time
-from ultraad.model.adapt import zero_shot
+from ultraad.model.exported import load
 from ultraad.runs.predict import predict
-predict(zero_shot(backbone="tiny"), sys.argv[1], sys.argv[2], batch_size=1, progress=lambda *_: time.sleep(60))
+predict(load(sys.argv[1]), sys.argv[2], sys.argv[3], batch_size=1, progress=lambda *_: time.sleep(60))
 """
 
 
-def test_a_second_process_is_refused_and_a_killed_one_leaves_nothing(model: Model, five: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(five), str(out)])
+def test_a_second_process_is_refused_and_a_killed_one_leaves_nothing(
+    onnx_dir: Path, five: Path, tmp_path: Path
+) -> None:
+    model, out = exported.load(onnx_dir), tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(onnx_dir), str(five), str(out)])
     try:
         deadline = time.monotonic() + 120
         while not (out / "run.json").exists():

@@ -21,6 +21,7 @@ from ultraad.io import read_image, read_mask
 from ultraad.io.files import read_map
 from ultraad.io.find import is_output
 from ultraad.io.overlay import THRESHOLD_COLOUR
+from ultraad.model import exported
 from ultraad.model.adapt import zero_shot
 from ultraad.model.model import Model
 from ultraad.results.folder import RunFolder, read_rows
@@ -178,15 +179,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 KILLED = """
 import sys, time
-from ultraad.model.adapt import zero_shot
+from ultraad.model.exported import load
 from ultraad.runs.predict import predict
-predict(zero_shot(backbone="tiny"), [sys.argv[1]], sys.argv[2], save=("masks", "boxes"), pixel_threshold=0.3,
+predict(load(sys.argv[1], threads=1), [sys.argv[2]], sys.argv[3], save=("masks", "boxes"), pixel_threshold=0.3,
         batch_size=1, progress=lambda *_: time.sleep(0.05))
 """
 
 
-def test_a_killed_and_resumed_run_gives_the_same_coco_file(model: Model, pictures: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(pictures), str(tmp_path / "killed")])
+def test_a_killed_and_resumed_run_gives_the_same_coco_file(onnx_dir: Path, pictures: Path, tmp_path: Path) -> None:
+    model = exported.load(onnx_dir, threads=1)
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(onnx_dir), str(pictures), str(tmp_path / "killed")])
     try:
         deadline = time.monotonic() + 120
         lines = tmp_path / "killed" / "predictions.jsonl"

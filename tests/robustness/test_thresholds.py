@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.adapted import adapted
 from ultraad.cli import main
 from ultraad.data.support import draw_support
 from ultraad.errors import ConfigError, DataError
@@ -23,13 +22,13 @@ from ultraad.runs.predict import predict
 
 
 @pytest.fixture(scope="module")
-def model(folder_dir: Path) -> Model:
-    return adapted(folder_dir)
+def model(folder_bundle: Path) -> Model:
+    return load(folder_bundle)
 
 
 @pytest.fixture(scope="module")
-def saved(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return model.save(tmp_path_factory.mktemp("models") / "model")
+def saved(folder_bundle: Path) -> Path:
+    return folder_bundle
 
 
 def run_of(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import ultraad
-from tests.adapted import adapted
 from tests.helpers import picture, save
 from ultraad.backbones._cache import Usage
 from ultraad.bench import row
@@ -22,8 +21,8 @@ EACH = 20
 
 
 @pytest.fixture(scope="module")
-def model(folder_dir: Path) -> ultraad.Model:
-    return adapted(folder_dir)
+def model(folder_bundle: Path) -> ultraad.Model:
+    return ultraad.load(folder_bundle)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.adapted import adapted
 from tests.helpers import picture, save, write_bus_uclm, write_busi
 from ultraad.data.sources import scan
 from ultraad.errors import DataError, LeakageError
@@ -16,7 +15,7 @@ from ultraad.io import read_image, read_mask
 from ultraad.io.files import read_map
 from ultraad.metrics.summary import Evaluation
 from ultraad.model.adapt import adapt, zero_shot
-from ultraad.model.model import Model
+from ultraad.model.model import Model, load
 from ultraad.results.folder import read_rows
 from ultraad.results.row import ImageRow
 from ultraad.runs.evaluate import evaluate
@@ -25,8 +24,8 @@ from ultraad.runs.predict import predict
 
 
 @pytest.fixture(scope="module")
-def model(folder_dir: Path) -> Model:
-    return adapted(folder_dir)
+def model(folder_bundle: Path) -> Model:
+    return load(folder_bundle)
 
 
 def rows(folder: Path) -> list[ImageRow]:

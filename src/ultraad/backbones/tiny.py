@@ -6,10 +6,13 @@ hard-coded in a method fails.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
+from torch import nn
 
 from ultraad.backbones._door import Backbone, DType
 from ultraad.backbones._torchvision import ensure_torchvision
@@ -34,26 +37,33 @@ _SHAPES: Mapping[str, Mapping[str, Any]] = {
 def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
     """The random backbone of this variant, with the same weights every time."""
     ensure_torchvision()
-    from open_clip import CLIP, tokenize
+    from open_clip import tokenize
 
     if variant not in _SHAPES:
         msg = f"unknown backbone {name!r}; wanted {', '.join(sorted(f'tiny:{v}'.rstrip(':') for v in _SHAPES))}"
         raise ConfigError(msg)
-    shape = _SHAPES[variant]
-    side = size or int(shape["vision_cfg"]["image_size"])
-    cfg = {**shape, "vision_cfg": {**shape["vision_cfg"], "image_size": side}}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = CLIP(**cfg)
+    side = size or int(_SHAPES[variant]["vision_cfg"]["image_size"])
     half = (0.5, 0.5, 0.5)
     return Backbone(
-        model,
+        copy.deepcopy(_drawn(variant, side)),
         tokenize,
         name=name,
         preprocess=PreprocessConfig(size=side, mean=half, std=half),
         device=device,
         dtype=dtype,
     )
+
+
+@cache
+def _drawn(variant: str, side: int) -> nn.Module:
+    """The random model; drawing its words takes longer than a few predictions, and tests load it hundreds of times."""
+    from open_clip import CLIP
+
+    shape = _SHAPES[variant]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: nn.Module = CLIP(**{**shape, "vision_cfg": {**shape["vision_cfg"], "image_size": side}})
+    return model
 
 
 BACKBONE = load

@@ -9,12 +9,26 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ultraad import __version__
-from ultraad.cli import adapt, backbones, bench, data, dicom, evaluate, export, methods, predict, serve, start, support
+from ultraad.cli import (
+    adapt,
+    backbones,
+    bench,
+    data,
+    dicom,
+    evaluate,
+    export,
+    methods,
+    predict,
+    serve,
+    start,
+    support,
+)
 from ultraad.cli.console import complain, warnings_to_stderr
 from ultraad.cli.help import Command, Commands
 from ultraad.errors import DataError, MissingExtraError, UltraadError
@@ -22,7 +36,7 @@ from ultraad.errors import DataError, MissingExtraError, UltraadError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["app", "main"]
+__all__ = ["app", "as_click", "main"]
 
 _GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Try it": {"demo": start.demo, "simulate": start.simulate},
@@ -100,6 +114,12 @@ def _write_what_can_be_written() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+@cache
+def as_click() -> Callable[..., Any]:
+    """The whole command line as one command of Click, made once in a process."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code.
 
@@ -109,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _stop_on_sigterm()
     _write_what_can_be_written()
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="ultraad")
+        as_click()(args=None if arguments is None else list(arguments), prog_name="ultraad")
     except UltraadError as e:
         if os.environ.get("ULTRAAD_DEBUG") == "1":
             raise

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Collection, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -130,6 +131,11 @@ _ROUNDING = 1e-6  # a score in float32 may be this far outside [0, 1]
 
 def versions() -> dict[str, str]:
     """Versions of the installed packages that results depend on."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {}
     for name in ("ultraad", "torch", "open_clip_torch", "timm", "numpy", "pillow"):
         try:

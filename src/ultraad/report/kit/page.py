@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from ultraad.report.kit import words
 
 
+@cache
 def environment(package: str) -> Environment:
-    """Jinja for the templates of a package, with those of the kit beside them.
+    """Jinja for the templates of a package, with those of the kit beside them; compiled once in a process.
 
     Everything is escaped unless it is marked as safe, and a name that the template does not know is an error.
 
