@@ -23,7 +23,7 @@ LAYERS = (
     {"results"},
     {"report", "dicom"},
     {"runs"},
-    {"bench", "export"},
+    {"bench", "export", "node"},
     {"serve"},
     {"cli"},
 )
@@ -51,7 +51,8 @@ ONLY_IN = {
     "open_clip": ("backbones",),
     "timm": ("backbones",),
     "torchvision": ("backbones",),
-    "pydicom": ("io/dicom.py", "io/dicom_pixels.py", "dicom"),
+    "pydicom": ("io/dicom.py", "io/dicom_pixels.py", "dicom", "node"),
+    "pynetdicom": ("node",),
     "imagecodecs": ("io/dicom_codecs.py",),
     "highdicom": ("dicom/report.py",),
     "onnx": ("export", "model/runtimes.py"),

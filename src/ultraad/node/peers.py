@@ -1,0 +1,96 @@
+"""Addresses of other nodes, and the certificates for TLS."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from ultraad.errors import ConfigError
+
+_ADDRESS = re.compile(r"(?P<tls>tls:)?(?P<aet>[^@:]+)@(?P<host>\[[0-9a-fA-F:.]+\]|[^\[\]@:]+):(?P<port>\d{1,5})")
+_AET = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")  # PS3.5 6.2: no backslash, no control characters
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another node.
+
+    Attributes:
+        aet: Its AE title.
+        host: Its name or address.
+        port: Its port.
+        tls: Whether to connect with TLS.
+    """
+
+    aet: str
+    host: str
+    port: int
+    tls: bool = False
+
+    @property
+    def name(self) -> str:
+        """As it is given on the command line."""
+        return f"{'tls:' if self.tls else ''}{self.aet}@{self.host}:{self.port}"
+
+
+def peer_of(text: str) -> Peer:
+    """``"AET@HOST:PORT"``, with ``"tls:"`` before it for TLS.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    found = _ADDRESS.fullmatch(text.strip())
+    if found is None or not 0 < int(found["port"]) < 2**16:
+        msg = f"{text!r} is no address of a node; wanted AET@HOST:PORT, e.g. PACS@10.0.0.5:104, or tls:AET@HOST:PORT"
+        raise ConfigError(msg)
+    return Peer(checked_aet(found["aet"]), found["host"].strip("[]"), int(found["port"]), tls=found["tls"] is not None)
+
+
+def checked_aet(text: str) -> str:
+    """An AE title.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if not _AET.fullmatch(text) or not text.strip():
+        msg = f"{text!r} is no AE title; wanted 1 to 16 characters of ASCII without backslash"
+        raise ConfigError(msg)
+    return text.strip()
+
+
+def server_tls(certificate: Path, key: Path, authority: Path | None) -> ssl.SSLContext:
+    """TLS for those who connect to this node; with an authority, they must show a certificate of it.
+
+    Raises:
+        ConfigError: If a file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    return _loaded(context, certificate, key, authority)
+
+
+def client_tls(certificate: Path | None, key: Path | None, authority: Path | None) -> ssl.SSLContext:
+    """TLS towards peers, whose certificates and names are checked; this node's own certificate is shown if given.
+
+    Raises:
+        ConfigError: If a file cannot be used.
+    """
+    context = ssl.create_default_context()
+    return _loaded(context, certificate, key, authority)
+
+
+def _loaded(
+    context: ssl.SSLContext, certificate: Path | None, key: Path | None, authority: Path | None
+) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # PS3.15 B.12, the BCP 195 profile
+    try:
+        if certificate is not None:
+            context.load_cert_chain(certificate, key)
+        if authority is not None:
+            context.load_verify_locations(authority)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as e:
+        msg = f"the certificates {certificate}, {key}, {authority} cannot be used: {e}; wanted PEM files that fit"
+        raise ConfigError(msg) from e
+    return context
