@@ -53,6 +53,7 @@ ONLY_IN = {
     "torchvision": ("backbones",),
     "pydicom": ("io/dicom.py", "io/dicom_pixels.py", "dicom", "node"),
     "pynetdicom": ("node",),
+    "dicomweb_client": ("node/web.py",),
     "imagecodecs": ("io/dicom_codecs.py",),
     "highdicom": ("dicom/report.py",),
     "onnx": ("export", "model/runtimes.py"),

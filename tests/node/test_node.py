@@ -21,7 +21,7 @@ from ultraad.model.model import Model
 from ultraad.node import intake, send
 from ultraad.node.intake import Door, Watch
 from ultraad.node.node import Node, Setup, peers_by_title
-from ultraad.node.peers import Peer, peer_of
+from ultraad.node.peers import Peer, WebPeer, peer_of
 from ultraad.node.queue import Queue
 from ultraad.node.send import Sender, send_due
 
@@ -288,8 +288,9 @@ def test_a_watched_folder_gives_its_images_once(model: Model, tmp_path: Path) ->
     assert watch.look(queue) == 0
     assert Watch(folder, settled=0).look(queue) == 0  # a new process
     queue.close()
+    again = Watch(folder, settled=0)
     with Pacs() as pacs:
-        mine = Setup(tmp_path / "node", None, Sender("ULTRAAD", 5, None), (pacs.peer,), folder, dict(OBJECTS))
+        mine = Setup(tmp_path / "node", None, Sender("ULTRAAD", 5, None), (pacs.peer,), (again,), dict(OBJECTS))
         with Node(model, mine) as node:
             until(node.idle)
         assert len(pacs.got) == 4
@@ -301,18 +302,31 @@ def test_a_watched_folder_gives_its_images_once(model: Model, tmp_path: Path) ->
         ("PACS@10.0.0.5:104", Peer("PACS", "10.0.0.5", 104)),
         ("tls:A B@pacs.local:11112", Peer("A B", "pacs.local", 11112, tls=True)),
         ("P@[::1]:104", Peer("P", "::1", 104)),
+        ("https://pacs.local:8443/dicom-web/", WebPeer("https://pacs.local:8443/dicom-web")),
     ],
 )
-def test_addresses(text: str, wanted: Peer) -> None:
+def test_addresses(text: str, wanted: Peer | WebPeer) -> None:
     assert peer_of(text) == wanted
 
 
 @pytest.mark.parametrize(
-    "text", ["PACS", "PACS@host", "PACS@host:0", "PACS@host:99999", "@host:104", "A" * 17 + "@h:1"]
+    "text",
+    [
+        "PACS",
+        "PACS@host",
+        "PACS@host:0",
+        "PACS@host:99999",
+        "@host:104",
+        "A" * 17 + "@h:1",
+        "http://",
+        "http://a:b@host/dicom",
+        "https://host:port/",
+    ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"no address of a node|no AE title"):
+    with pytest.raises(ConfigError, match=r"no address of a node|no AE title|no usable URL") as found:
         peer_of(text)
+    assert "a:b" not in str(found.value)  # a password
 
 
 def test_settings_that_make_no_node_are_refused(model: Model, tmp_path: Path) -> None:

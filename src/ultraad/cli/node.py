@@ -26,9 +26,16 @@ def node(
     ] = None,
     store: Annotated[
         list[str] | None,
-        typer.Option(metavar="AET@HOST:PORT", help="Send results to this node; tls:AET@... with TLS. Can be repeated."),
+        typer.Option(
+            metavar="AET@HOST:PORT|URL",
+            help="Send results to this node (tls:AET@... with TLS) or DICOMweb service. Can be repeated.",
+        ),
     ] = None,
     watch: Annotated[Path | None, typer.Option(help="Take DICOM files from this folder.")] = None,
+    watch_dicomweb: Annotated[
+        str | None, typer.Option(metavar="URL", help="Take ultrasound images from this DICOMweb service.")
+    ] = None,
+    watch_days: Annotated[int, typer.Option(min=1, help="With --watch-dicomweb: of so many days, today included.")] = 1,
     objects: Annotated[
         str, typer.Option(metavar="A,B,...", help="Which objects: seg, labelmap, fractional, sr, pr, sc, ko.")
     ] = "seg,sr,pr,sc,ko",
@@ -49,8 +56,8 @@ def node(
 ) -> None:
     """Receive DICOM images, predict them, and store the results at other nodes. For research only.
 
-    An image is acknowledged when it is on the disk. A node that was killed goes on where it was. --port or --watch says
-    where images come from. Stop it with Ctrl-C or SIGTERM.
+    An image is acknowledged when it is on the disk. A node that was killed goes on where it was. --port, --watch and
+    --watch-dicomweb say where images come from. Stop it with Ctrl-C or SIGTERM.
 
     Example: ultraad node model --folder node --port 11112 --store PACS@127.0.0.1:4242
     """
@@ -58,18 +65,24 @@ def node(
     from ultraad.model.runtimes import require
 
     require("pynetdicom", extra="dicom")
+    require("dicomweb_client", extra="dicom")
     require("highdicom", extra="dicom")
-    from ultraad.node.intake import Door
+    from ultraad.node.intake import Door, Watch
     from ultraad.node.node import Node, Setup, peers_by_title
-    from ultraad.node.peers import checked_aet, client_tls, peer_of, server_tls
+    from ultraad.node.peers import Peer, checked_aet, client_tls, peer_of, server_tls, web_peer_of
     from ultraad.node.send import Sender
+    from ultraad.node.web import WebWatch
 
     peers = tuple(map(peer_of, store or ()))
     if (tls_certificate is None) != (tls_key is None):
         msg = "--tls-certificate and --tls-key belong together; give both or none"
         raise ConfigError(msg)
     tls = server_tls(tls_certificate, tls_key, tls_authority) if tls_certificate and tls_key else None
-    outgoing = client_tls(tls_certificate, tls_key, tls_authority) if any(peer.tls for peer in peers) else None
+    outgoing = (
+        client_tls(tls_certificate, tls_key, tls_authority)
+        if any(isinstance(p, Peer) and p.tls for p in peers)
+        else None
+    )
     door = None
     if port is not None:
         door = Door(
@@ -91,9 +104,13 @@ def node(
         "region": region.value,
         "objects": split_names(objects),
     }
-    setup = Setup(
-        folder, door, Sender(checked_aet(aet), timeout, outgoing, keep=keep), peers=peers, watch=watch, options=options
-    )
+    places: list[Watch | WebWatch] = []
+    if watch is not None:
+        places.append(Watch(watch))
+    if watch_dicomweb is not None:
+        places.append(WebWatch(web_peer_of(watch_dicomweb), days=watch_days, timeout=timeout))
+    sender = Sender(checked_aet(aet), timeout, outgoing, keep=keep)
+    setup = Setup(folder, door, sender, peers=peers, watch=tuple(places), options=options)
     try:
         with Node(model, setup) as running:
             where = f"{aet} listens at {host}:{running.port}" if door else f"{aet} listens to nobody"

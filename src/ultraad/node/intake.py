@@ -6,7 +6,7 @@ import shutil
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -263,9 +263,15 @@ class Watch:
     Args:
         folder: The folder; files stay there.
         settled: Seconds without a change after which a file is whole.
+
+    Raises:
+        ConfigError: If there is no such folder.
     """
 
     def __init__(self, folder: Path, *, settled: float = 2.0) -> None:
+        if not folder.is_dir():
+            msg = f"{folder} is no folder, so it cannot be watched"
+            raise ConfigError(msg)
         self._folder, self._settled = folder, settled
         self._taken: dict[Path, tuple[int, int]] = {}
 
@@ -285,10 +291,3 @@ class Watch:
             if caught.error is not None:
                 queue.note("refused", origin=f"folder {self._folder}", file=path.name, reason=brief(caught.error))
         return new
-
-
-def watching(watch: Watch, queue: Queue, *, stopped: Callable[[], bool], pause: float = 2.0) -> None:
-    """Look into a folder until the node is stopped."""
-    while not stopped():
-        watch.look(queue)
-        time.sleep(pause)

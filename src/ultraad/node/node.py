@@ -1,4 +1,4 @@
-"""The threads of a node: one listens, one predicts, one for each peer sends, one watches a folder."""
+"""The threads of a node: one listens, one predicts, one sends to each peer, one looks into each watched place."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from pynetdicom.transport import ThreadedAssociationServer
 from ultraad.dicom.objects import USUAL, checked
 from ultraad.errors import Caught, ConfigError, brief
 from ultraad.model.predictor import Predictor
-from ultraad.node.intake import Door, Watch, listen, watching
-from ultraad.node.peers import Peer
+from ultraad.node.intake import Door, Watch, listen
+from ultraad.node.peers import Peer, WebPeer
 from ultraad.node.queue import Queue
 from ultraad.node.send import Sender, send_due
+from ultraad.node.web import WebWatch
 from ultraad.node.work import Job, work
 from ultraad.runs.job import thresholds_of
 
 _log = logging.getLogger(__name__)
 
 _PAUSE = 1.0  # seconds between two looks at what is due
+_LOOK = 2.0  # seconds between two looks at a watched place
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,15 @@ class Setup:
         door: Who may come in; None to listen to nobody.
         sender: How objects go out.
         peers: Who gets them.
-        watch: A folder to take files from; None for none.
+        watch: Folders and DICOMweb services to take images from.
         options: Arguments of :func:`ultraad.runs.predict.predict`.
     """
 
     folder: Path
     door: Door | None
     sender: Sender
-    peers: tuple[Peer, ...] = ()
-    watch: Path | None = None
+    peers: tuple[Peer | WebPeer, ...] = ()
+    watch: tuple[Watch | WebWatch, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -64,11 +66,8 @@ class Node:
     """
 
     def __init__(self, model: Predictor, setup: Setup) -> None:
-        if setup.door is None and setup.watch is None:
-            msg = "nothing can come in: give a port to listen at, or a folder to watch"
-            raise ConfigError(msg)
-        if setup.watch is not None and not setup.watch.is_dir():
-            msg = f"{setup.watch} is no folder, so it cannot be watched"
+        if setup.door is None and not setup.watch:
+            msg = "nothing can come in: give a port to listen at, or a folder or DICOMweb service to watch"
             raise ConfigError(msg)
         objects = checked(setup.options.get("objects", USUAL))
         cuts = ("threshold", "pixel_threshold", "operating_point")
@@ -81,6 +80,7 @@ class Node:
         self._stop = threading.Event()
         self._server: ThreadedAssociationServer | None = None
         self._threads: list[threading.Thread] = []
+        self._looked: set[int] = set()
         self.queue = Queue(setup.folder)
         self.port: int | None = None
 
@@ -95,14 +95,22 @@ class Node:
         self.queue.note("started", model=self._job.model.digest, port=self.port)
         self._start("predict", lambda: work(self.queue, self._job, stopped=self._stop.is_set))
         for peer in self._setup.peers:
-            self._start(f"send {peer.aet}", self._sending(peer))
-        if self._setup.watch is not None:
-            watch = Watch(self._setup.watch)
-            self._start("watch", lambda: watching(watch, self.queue, stopped=self._stop.is_set))
+            self._start(f"send {peer.name}", self._sending(peer))
+        for number, watch in enumerate(self._setup.watch):
+            self._start(f"watch {number}", self._watching(watch))
         return self
 
-    def _sending(self, peer: Peer) -> Callable[[], object]:
+    def _sending(self, peer: Peer | WebPeer) -> Callable[[], object]:
         return lambda: send_due(self.queue, peer, self._setup.sender, stopped=self._stop.is_set)
+
+    def _watching(self, watch: Watch | WebWatch) -> Callable[[], object]:
+        def look() -> None:
+            self._looked.discard(id(watch))
+            watch.look(self.queue)
+            self._looked.add(id(watch))
+            self._stop.wait(_LOOK)
+
+        return look
 
     def _start(self, name: str, turn: Callable[[], object]) -> None:
         thread = threading.Thread(target=self._loop, args=(name, turn), name=f"ultraad-{name}", daemon=True)
@@ -123,7 +131,9 @@ class Node:
         return self._stop.wait(seconds)
 
     def idle(self) -> bool:
-        """Whether nothing waits for a prediction or a peer."""
+        """Whether every watched place was looked at, and nothing waits for a prediction or a peer."""
+        if len(self._looked) < len(self._setup.watch):
+            return False
         counts = self.queue.counts()
         return not any(counts.get(what) for what in ("images received", "objects waiting", "objects sending"))
 
@@ -142,14 +152,16 @@ class Node:
         self.stop()
 
 
-def peers_by_title(peers: Sequence[Peer]) -> dict[str, Peer]:
-    """{AE title: peer}.
+def peers_by_title(peers: Sequence[Peer | WebPeer]) -> dict[str, Peer]:
+    """{AE title: peer} of those that have one.
 
     Raises:
         ConfigError: If two peers have one title.
     """
     found: dict[str, Peer] = {}
     for peer in peers:
+        if isinstance(peer, WebPeer):
+            continue
         if peer.aet in found:
             msg = f"two peers are called {peer.aet}: {found[peer.aet].name} and {peer.name}; an AE title is one node"
             raise ConfigError(msg)

@@ -6,6 +6,7 @@ import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ultraad.errors import ConfigError
 
@@ -35,17 +36,58 @@ class Peer:
         return f"{'tls:' if self.tls else ''}{self.aet}@{self.host}:{self.port}"
 
 
-def peer_of(text: str) -> Peer:
-    """``"AET@HOST:PORT"``, with ``"tls:"`` before it for TLS.
+@dataclass(frozen=True, slots=True)
+class WebPeer:
+    """A DICOMweb service.
+
+    Attributes:
+        url: Its address, without the part for a service.
+    """
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        """As it is given on the command line."""
+        return self.url
+
+
+def peer_of(text: str) -> Peer | WebPeer:
+    """``"AET@HOST:PORT"``, with ``"tls:"`` before it for TLS; or the URL of a DICOMweb service.
 
     Raises:
         ConfigError: If it is none.
     """
+    if text.strip().lower().startswith(("http://", "https://")):
+        return web_peer_of(text)
     found = _ADDRESS.fullmatch(text.strip())
     if found is None or not 0 < int(found["port"]) < 2**16:
-        msg = f"{text!r} is no address of a node; wanted AET@HOST:PORT, e.g. PACS@10.0.0.5:104, or tls:AET@HOST:PORT"
+        msg = (
+            f"{text!r} is no address of a node; wanted AET@HOST:PORT, e.g. PACS@10.0.0.5:104, tls:AET@HOST:PORT, or "
+            "the URL of a DICOMweb service"
+        )
         raise ConfigError(msg)
     return Peer(checked_aet(found["aet"]), found["host"].strip("[]"), int(found["port"]), tls=found["tls"] is not None)
+
+
+def web_peer_of(text: str) -> WebPeer:
+    """The URL of a DICOMweb service.
+
+    Raises:
+        ConfigError: If it is none, or holds a password, which would end up in logs.
+    """
+    try:
+        parts = urlsplit(text.strip())
+        usable = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
+    except ValueError:  # a port that is no number
+        usable = False
+    if not usable or "@" in parts.netloc:
+        msg = (
+            f"{text.rpartition('@')[2]!r} is no usable URL of a DICOMweb service; wanted http(s)://HOST[:PORT]/PATH "
+            "without user and password (those belong into ~/.netrc)"
+        )
+        raise ConfigError(msg)
+    return WebPeer(text.strip().rstrip("/"))
 
 
 def checked_aet(text: str) -> str:

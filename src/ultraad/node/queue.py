@@ -162,6 +162,10 @@ class Queue:
         self.changed.set()
         return "new"
 
+    def knows(self, uid: str) -> bool:
+        """Whether an image came before, whatever became of it."""
+        return bool(self._all("SELECT 1 FROM images WHERE uid = ?", uid))
+
     def has(self, uid: str, sop_class: str) -> bool | None:
         """Whether an image is here and not given up; None if one of another SOP class has its UID."""
         found = self._all("SELECT sop_class, state FROM images WHERE uid = ?", uid)

@@ -1,4 +1,4 @@
-"""Store objects at a peer: one association for what is due, a bounded number of tries, longer and longer pauses.
+"""Store objects at a peer: one connection for what is due, a bounded number of tries, longer and longer pauses.
 
 An object that an earlier process may have sent is looked for with C-FIND before it is sent again. A peer that has no
 C-FIND gets it again: it has the same UID and the same bytes.
@@ -10,18 +10,19 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE
-from pynetdicom.association import Association
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # type: ignore[attr-defined]
 
 from ultraad.dicom.segmentation import KINDS
-from ultraad.errors import Caught, brief
-from ultraad.node.peers import Peer
+from ultraad.errors import Caught, DataError, UltraadError, brief
+from ultraad.node.peers import Peer, WebPeer
 from ultraad.node.queue import Due, Queue
+from ultraad.node.web import WebLine
 
 FIRST_PAUSE, LONGEST_PAUSE = (
     10.0,
@@ -36,7 +37,8 @@ _CLASSES = (
     *("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.4"),
 )
 _ANSWERED = 0xFF00  # of C-FIND: pending, with a match
-_FAILURES = 0xA000, 0xD000  # statuses of C-STORE that are errors, PS3.4 B.2.3; 0xBxxx are warnings
+_FAILURES = (0xA000, 0xB000), (0xC000, 0xD000)  # statuses of C-STORE that are errors, PS3.4 B.2.3; 0xBxxx are warnings
+_REFUSED = frozenset({0x0110, 0x0117, 0x0122, 0x0124, 0x0210, 0x0211, 0x0212})  # general errors, PS3.7 C
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +60,41 @@ class Sender:
     tries: int = TRIES
 
 
-def send_due(queue: Queue, peer: Peer, sender: Sender, *, stopped: Callable[[], bool]) -> int:
+class Line(Protocol):
+    """An open connection to a peer."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more can be sent over it."""
+        ...
+
+    def store(self, due: Due) -> str | None:
+        """Send an object, unless the peer has it from an earlier process; None if it has it now, else what it said."""
+        ...
+
+    def close(self) -> None:
+        """End the connection."""
+        ...
+
+
+def send_due(queue: Queue, peer: Peer | WebPeer, sender: Sender, *, stopped: Callable[[], bool]) -> int:
     """Send what is due to a peer; returns the number of objects that it took."""
     due = queue.next_object(peer.name)
     if due is None:
         return 0
+    line: Line
     with Caught() as caught:
-        association = _associate(peer, sender)
-    if caught.error is not None or not _is_open(association):
-        reason = brief(caught.error) if caught.error is not None else _refusal(association)
+        line = WebLine(peer, sender.timeout) if isinstance(peer, WebPeer) else _Association(peer, sender)
+    if caught.error is not None:
+        reason = str(caught.error) if isinstance(caught.error, UltraadError) else brief(caught.error)
         _put_off(queue, peer, sender, due, f"{peer.name} cannot be reached: {reason}")
         return 0
     taken = 0
     try:
         while due is not None and not stopped():
+            answer: str | None = None
             with Caught() as caught:
-                answer = _store(association, due)
+                answer = line.store(due)
             if caught.error is not None:
                 answer = brief(caught.error)
             if answer is None:
@@ -81,73 +102,79 @@ def send_due(queue: Queue, peer: Peer, sender: Sender, *, stopped: Callable[[], 
                 taken += 1
             else:
                 _put_off(queue, peer, sender, due, answer)
-                if not _is_open(association):
+                if not line.is_open:
                     return taken
             due = queue.next_object(peer.name)
         if due is not None:
             queue.put_off(peer.name, due.uid, "the node was stopped", until=time.time())
     finally:
-        if _is_open(association):
-            association.release()
+        line.close()
     return taken
 
 
-def _is_open(association: Association) -> bool:
-    return association.is_established
+class _Association:
+    """An association with a peer.
 
+    Raises:
+        DataError: If there is none.
+    """
 
-def _associate(peer: Peer, sender: Sender) -> Association:
-    ae = AE(ae_title=sender.aet)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = sender.timeout
-    for sop_class in dict.fromkeys(_CLASSES):
-        ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
-    ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
-    tls = (sender.tls, peer.host) if peer.tls and sender.tls is not None else None
-    return ae.associate(peer.host, peer.port, ae_title=peer.aet, tls_args=tls)
+    def __init__(self, peer: Peer, sender: Sender) -> None:
+        ae = AE(ae_title=sender.aet)
+        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = sender.timeout
+        for sop_class in dict.fromkeys(_CLASSES):
+            ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
+        ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
+        tls = (sender.tls, peer.host) if peer.tls and sender.tls is not None else None
+        self._association = ae.associate(peer.host, peer.port, ae_title=peer.aet, tls_args=tls)
+        if not self.is_open:
+            rejected = f"it rejects the AE title {sender.aet!r} or its own"
+            msg = rejected if self._association.is_rejected else "no connection, or the association was aborted"
+            raise DataError(msg)
+        self._accepted = {context.abstract_syntax for context in self._association.accepted_contexts}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is established."""
+        return self._association.is_established
 
-def _refusal(association: Association) -> str:
-    if association.is_rejected:
-        return f"it rejects the AE title {association.requestor.ae_title!r} or its own"
-    return "no connection, or the association was aborted"
+    def close(self) -> None:
+        """Release it."""
+        if self.is_open:
+            self._association.release()
 
-
-def _store(association: Association, due: Due) -> str | None:
-    """Send an object; None if the peer has it, else what it said."""
-    accepted = {context.abstract_syntax for context in association.accepted_contexts}
-    if due.unsure and _is_there(association, due, accepted):
+    def store(self, due: Due) -> str | None:
+        """C-STORE."""
+        if due.unsure and self._is_there(due):
+            return None
+        if due.sop_class not in self._accepted:
+            return f"it does not take {UID(due.sop_class).name}"
+        status = self._association.send_c_store(due.file)
+        if "Status" not in status:
+            return "no answer, or the association was aborted"
+        code = int(status.Status)
+        if code in _REFUSED or any(low <= code < high for low, high in _FAILURES):
+            comment = status.get("ErrorComment", "")
+            return f"status 0x{code:04X}{f' ({comment})' if comment else ''}"
         return None
-    if due.sop_class not in accepted:
-        return f"it does not take {UID(due.sop_class).name}"
-    status = association.send_c_store(due.file)
-    if "Status" not in status:
-        return "no answer, or the association was aborted"
-    if (
-        _FAILURES[0] <= status.Status < 0xB000
-        or 0xC000 <= status.Status < _FAILURES[1]
-        or status.Status in (0x0122, 0x0124)
-    ):
-        comment = status.get("ErrorComment", "")
-        return f"status 0x{status.Status:04X}{f' ({comment})' if comment else ''}"
-    return None
+
+    def _is_there(self, due: Due) -> bool:
+        """Whether the peer finds an object; False if it has no C-FIND."""
+        if StudyRootQueryRetrieveInformationModelFind not in self._accepted:
+            return False
+        header = pydicom.dcmread(due.file, specific_tags=["StudyInstanceUID", "SeriesInstanceUID"])
+        question = Dataset()
+        question.QueryRetrieveLevel = "IMAGE"
+        question.StudyInstanceUID, question.SeriesInstanceUID = header.StudyInstanceUID, header.SeriesInstanceUID
+        question.SOPInstanceUID = due.uid
+        found = self._association.send_c_find(question, StudyRootQueryRetrieveInformationModelFind)
+        answers = list(found)  # to the last one, or the next message would be mistaken for it
+        return any(
+            status.get("Status") == _ANSWERED and answer is not None and answer.get("SOPInstanceUID") == due.uid
+            for status, answer in answers
+        )
 
 
-def _is_there(association: Association, due: Due, accepted: set[UID | None]) -> bool:
-    """Whether the peer finds an object; False if it has no C-FIND."""
-    if StudyRootQueryRetrieveInformationModelFind not in accepted:
-        return False
-    header = pydicom.dcmread(due.file, specific_tags=["StudyInstanceUID", "SeriesInstanceUID"])
-    question = Dataset()
-    question.QueryRetrieveLevel = "IMAGE"
-    question.StudyInstanceUID, question.SeriesInstanceUID = header.StudyInstanceUID, header.SeriesInstanceUID
-    question.SOPInstanceUID = due.uid
-    answers = list(association.send_c_find(question, StudyRootQueryRetrieveInformationModelFind))  # to the last one
-    return any(
-        status.get("Status") == _ANSWERED and answer is not None and answer.get("SOPInstanceUID") == due.uid
-        for status, answer in answers
-    )
-
-
-def _put_off(queue: Queue, peer: Peer, sender: Sender, due: Due, reason: str) -> None:
+def _put_off(queue: Queue, peer: Peer | WebPeer, sender: Sender, due: Due, reason: str) -> None:
     pause = min(FIRST_PAUSE * 2**due.tries, LONGEST_PAUSE)
     queue.put_off(peer.name, due.uid, reason, until=time.time() + pause if due.tries + 1 < sender.tries else None)
