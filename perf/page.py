@@ -1,17 +1,22 @@
 """``ultraad serve``: seconds from Adapt to the first map, and what boxes and scribbles are worth.
 
     python -m perf.page                                  # simulated images, the whole server over HTTP
+    python -m perf.page --cycles 100                     # memory of server and worker while a user corrects and adapts
+    python -m perf.page --list 10000                     # seconds until a list of so many images answers
     python -m perf.page --data ROOT --rules --boxes      # a labelled data set with masks: Dice of the rules, and
                                                          # adaptation to boxes and scribbles instead of masks
 
-The speed is that of a user: a server in its own process, marks and jobs over HTTP, events as the page gets them. Adapt
-is pressed a few seconds after the last mark, as a person does. The first map is that of the first visible image.
+The speed is that of a user: a server in its own process, marks and jobs over HTTP, events as the page gets them. A
+mark comes every second and a half, faster than any person; Adapt is pressed some seconds after the last one. The first
+map is that of the first visible image. On a machine that does other work, ``worker_cpu_s`` says what a quiet one would
+need at most: the processor time of the worker until the first map.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +25,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,22 +45,29 @@ from ultraad.types import Sample, SupportSet
 
 IMAGES = 248
 VISIBLE = 24
-REST = 8.0  # seconds between the last mark and Adapt
+BETWEEN = 1.5  # seconds between two marks
+REST = 5.0  # seconds between the last mark and Adapt
 GOALS = {4: 2.0, 16: 5.0}  # seconds to the first map, by images per class
 RATE = 25.0  # images per second after the visible ones
 
 
 class Client:
-    """A browser, as far as the server can tell."""
+    """A browser, as far as the server can tell.
 
-    def __init__(self, address: str) -> None:
+    Args:
+        address: As the server prints it.
+        server: Its process id.
+    """
+
+    def __init__(self, address: str, server: int) -> None:
+        self.server = server
         found = re.fullmatch(r"http://([^/]+)/#code=(\S+)", address)
         assert found is not None
         self.host = found[1]
         self.cookie = ""
         _, headers, _ = self.ask("POST", "/api/session", {"code": found[2]})
         self.cookie = headers["set-cookie"].split(";")[0]
-        self.events: list[tuple[float, str, dict[str, Any]]] = []
+        self.events: list[tuple[float, float, str, dict[str, Any]]] = []  # at, processor seconds of the worker, ...
         threading.Thread(target=self._listen, daemon=True).start()
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, str], Any]:
@@ -75,7 +87,17 @@ class Client:
             if key == "event":
                 name = value
             elif key == "data":
-                self.events.append((time.perf_counter(), name, json.loads(value)))
+                self.events.append((time.perf_counter(), spent(self.worker), name, json.loads(value)))
+
+    @property
+    def worker(self) -> int | None:
+        """Process id of the worker; None where /proc does not say it."""
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                parent = int(path.read_text().rpartition(")")[2].split()[1])
+                if parent == self.server and b"serve.work" in path.with_name("cmdline").read_bytes():
+                    return int(path.parent.name)
+        return None
 
     def wait(self, done: Callable[[], bool], seconds: float = 600) -> None:
         end = time.monotonic() + seconds
@@ -83,6 +105,21 @@ class Client:
             if time.monotonic() > end:
                 raise TimeoutError
             time.sleep(0.05)
+
+
+def spent(process: int | None) -> float:
+    """Processor seconds of a process; not a number where /proc does not say it."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return float("nan")
+
+
+def resident(process: int | None) -> float:
+    """Megabytes of a process in memory."""
+    with suppress(OSError):
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return float("nan")
 
 
 @contextmanager
@@ -93,7 +130,7 @@ def server(data: Path, project: Path) -> Iterator[Client]:
     assert process.stdout is not None
     try:
         address = next(line for line in process.stdout if "code=" in line).split(": ", 1)[1].strip()
-        yield Client(address)
+        yield Client(address, process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -130,17 +167,19 @@ def speed(folder: Path, shots: int) -> list[Row]:
         client.wait(lambda: (client.ask("GET", "/api/models")[2] or [{"predicted": 0}])[0]["predicted"] >= IMAGES)
         items = client.ask("GET", "/api/images?limit=1000")[2]["items"]
         rows = rows_of(items, data, shots=shots)
-        client.ask("POST", "/api/marks", {"rater": "perf", "rows": rows})
+        for row in rows:
+            client.ask("POST", "/api/marks", {"rater": "perf", "rows": [row]})
+            time.sleep(BETWEEN)
         time.sleep(REST)
         marked = {row["image"] for row in rows}
         visible = [{"image": item["id"]} for item in items if item["id"] not in marked][:VISIBLE]
         client.events.clear()
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), spent(client.worker)
         job = client.ask("POST", "/api/jobs", {"kind": "adapt", "visible": visible})[2]
         client.wait(lambda: client.ask("GET", f"/api/jobs/{job['number']}")[2]["state"] in ("done", "failed"))
-        events = [(at - start, name, what) for at, name, what in client.events]
-    predicted = [(at, len(what["images"])) for at, name, what in events if name == "predictions"]
-    models = [at for at, name, _ in events if name == "model"]
+        events = [(at - start, cpu - worked, name, what) for at, cpu, name, what in client.events]
+    predicted = [(at, len(what["images"])) for at, _, name, what in events if name == "predictions"]
+    models = [at for at, _, name, _ in events if name == "model"]
     first = predicted[0][0]
     seen = np.cumsum([n for _, n in predicted])
     all_visible = predicted[int(np.searchsorted(seen, VISIBLE))][0]
@@ -148,6 +187,7 @@ def speed(folder: Path, shots: int) -> list[Row]:
     rate = sum(n for _, n in rest) / (rest[-1][0] - all_visible)
     detail = {
         "first_map_s": round(first, 2),
+        "worker_cpu_s": round(next(cpu for _, cpu, name, _ in events if name == "predictions"), 2),
         "visible_s": round(all_visible, 2),
         "thresholds_s": round(models[-1], 2),
         "marked": len(rows),
@@ -163,6 +203,104 @@ def speed(folder: Path, shots: int) -> list[Row]:
         ),
         Row(f"page, {len(rows)} marked images: further images", "-", "rate", rate, must=RATE, detail=detail),
     ]
+
+
+def memory(folder: Path, cycles: int) -> list[Row]:
+    """Megabytes after as many cycles of a mark and an adaptation, against those after the tenth part of them."""
+    data = folder / "data"
+    data.parent.mkdir(parents=True)
+    write_dataset(data, n=30, size=256, shares=(1, 1, 1))
+    found: dict[int, tuple[float, float]] = {}
+    with server(data, folder / "project") as client:
+        client.wait(lambda: client.ask("GET", "/api/project")[2]["images"] >= 30)
+        client.wait(lambda: (client.ask("GET", "/api/models")[2] or [{"predicted": 0}])[0]["predicted"] >= 30)
+        items = client.ask("GET", "/api/images?limit=1000")[2]["items"]
+        rows = rows_of(items, data, shots=4)
+        client.ask("POST", "/api/marks", {"rater": "perf", "rows": rows})
+        options = {"train.epochs": 2, "train.views": 2, "calibration.folds": 2}
+        for cycle in range(1, cycles + 1):
+            dot = {"id": str(uuid.uuid4()), "tool": "brush", "points": [cycle, cycle], "radius": 3, "kind": "stroke"}
+            stroke = {**rows[-1], **dot}
+            client.ask("POST", "/api/marks", {"rater": "perf", "rows": [stroke]})
+            job = client.ask("POST", "/api/jobs", {"kind": "adapt", "options": options})[2]
+            client.wait(lambda n=job["number"]: client.ask("GET", f"/api/jobs/{n}")[2]["state"] in ("done", "failed"))
+            for path in ("queue", "images?limit=200", f"models/{job['model']}", f"models/{job['model']}/changes"):
+                client.ask("GET", f"/api/{path}")
+            client.events.clear()
+            found[cycle] = resident(client.server), resident(client.worker)
+            print(cycle, *(round(mb) for mb in found[cycle]), flush=True)
+    early = max(1, cycles // 10)
+    return [
+        Row(
+            f"page, memory of the {name} after {cycles} adaptations, against {early}",
+            f"MB after {early}",
+            "overhead",
+            found[cycles][i] / found[early][i],
+            must=1.1,
+            detail={f"mb_{n}": round(found[n][i]) for n in (1, early, cycles // 2, cycles) if n in found},
+        )
+        for i, name in enumerate(("server", "worker"))
+    ]
+
+
+def listing(folder: Path, images: int) -> list[Row]:
+    """Seconds of the requests that the first grid makes, apart from pictures, for a project that is full."""
+    fill(folder / "project", images)
+    (folder / "data").mkdir(parents=True)
+    found: dict[str, list[float]] = {}
+    with server(folder / "data", folder / "project") as client:
+        for path in ("project", "images?limit=200&with_order=true", "images?sort=score&limit=200", "queue", "groups"):
+            for _ in range(5):
+                start = time.perf_counter()
+                status, _, _ = client.ask("GET", f"/api/{path}")
+                assert status == 200, path
+                found.setdefault(path, []).append(time.perf_counter() - start)
+    return [
+        Row(
+            f"page, {images} images: GET /api/{path}",
+            "-",
+            "report",
+            float(np.median(seconds)),
+            min(seconds),
+            max(seconds),
+            detail={"unit": "s", "first": round(seconds[0], 3)},
+        )
+        for path, seconds in found.items()
+    ]
+
+
+def fill(folder: Path, images: int) -> None:
+    """A project whose images are predicted; their files are not there."""
+    from ultraad.serve.outcomes import ModelFacts, Outcomes
+    from ultraad.serve.project import Picture, Project, now
+
+    project = Project(folder)
+    facts = {"path": "x.png", "source": "folder:x", "size": (480, 640), "added": now(), "sample": "x"}
+    pictures = [
+        Picture.model_validate({"id": f"{n:016x}", "name": f"img {n}.png", "patient": f"p{n // 4}", **facts})
+        for n in range(images)
+    ]
+    project.add([(p, b"") for p in pictures])
+    outcomes = Outcomes(project)
+    classes = project.class_names
+    outcomes.folder(0).mkdir()
+    outcomes.put(
+        ModelFacts(number=0, made=now(), method="ultraad", backbone="embedded", classes=classes, normal_class="normal",
+                   pixel_threshold=None)
+    )  # fmt: skip
+    outcomes.use(0)
+    rng = seeded(0, "list")
+    outcomes.add(
+        0,
+        [
+            {"image": p.id, "frame": 0, "score": float(s), "map": False, "backbone": "b",
+             "probs": {"normal": 1 - s, "benign": 0.7 * s, "malignant": 0.3 * s},
+             "vector": rng.normal(size=128).astype("<f4").tobytes()}
+            for p, s in zip(pictures, rng.random(images).tolist(), strict=True)
+        ],
+    )  # fmt: skip
+    project.database.set(checked={"at": f"{images} images, row 0", "findings": [], "alike": []})
+    project.close()
 
 
 def box_of(mask: Mask, rng: np.random.Generator) -> list[float]:
@@ -288,6 +426,8 @@ def main() -> None:
     parser.add_argument("--rules", action="store_true", help="Dice of boxes and scribbles with masks")
     parser.add_argument("--boxes", action="store_true", help="adapt to boxes and scribbles instead of masks")
     parser.add_argument("--number", type=int, default=100, help="images for --rules, and evaluated for --boxes")
+    parser.add_argument("--cycles", type=int, help="adapt so many times, and report memory")
+    parser.add_argument("--list", type=int, help="list so many images, and report seconds")
     parser.add_argument("--shots", type=int, default=4, help="for --boxes")
     parser.add_argument("--seeds", type=int, default=3, help="draws for --boxes")
     args = parser.parse_args()
@@ -296,8 +436,12 @@ def main() -> None:
         rows += rules(args.data, args.number)
     if args.boxes:
         rows += boxes(args.data, shots=args.shots, seeds=args.seeds, tested=args.number)
-    if not rows:
-        with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
+        if args.cycles:
+            rows += memory(Path(folder) / "cycles", args.cycles)
+        if args.list:
+            rows += listing(Path(folder) / "list", args.list)
+        if not (args.rules or args.boxes or args.cycles or args.list):
             rows = [row for shots in GOALS for row in speed(Path(folder), shots)]
     finish(rows, args.output)
 
