@@ -240,7 +240,10 @@ def test_thresholds_found_later_are_those_of_an_adaptation_that_waits_for_them(f
     bare = adapt(support, backbone="tiny", options=options, calibrate=False)
     assert (bare.calibration.image_threshold, bare.calibration.folds) == (FIXED, 0)
     steps: list[tuple[int, int]] = []
-    later = with_thresholds(bare, support, options=options, progress=lambda *s: steps.append(s))
+    loaded = load_batch(support.samples, bare.preprocess, classes=support.classes, normal_class=support.normal_class)
+    again = adapt(support, backbone="tiny", options=options, calibrate=False, loaded=loaded)
+    assert again.digest == bare.digest
+    later = with_thresholds(bare, support, options=options, loaded=loaded, progress=lambda *s: steps.append(s))
     near = {"abs": 1e-5}  # images are encoded in other batches
     assert later.calibration.image_threshold == pytest.approx(whole.calibration.image_threshold, **near)
     assert later.calibration.pixel_threshold == pytest.approx(whole.calibration.pixel_threshold, **near)

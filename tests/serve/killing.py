@@ -1,4 +1,4 @@
-"""Run as a program: a hundred times, a child saves strokes until it is killed. Prints the ids that were acknowledged.
+"""Run as a program: as often as wanted, a child saves strokes until it is killed. Prints the acknowledged ids.
 
 A program of its own, because a process with threads should not fork.
 """
@@ -22,7 +22,6 @@ IMAGE = "a" * 16
 PICTURE = Picture(
     id=IMAGE, name="a.png", path="/nowhere/a.png", sample="a.png", source="folder:/x", size=(40, 60), added=now()
 )
-KILLS = 100
 
 
 def stroke(**more: Any) -> dict[str, Any]:
@@ -47,8 +46,8 @@ def save_forever(folder: Path, acknowledged: int) -> None:
 
 
 def main() -> None:
-    folder, rng = Path(sys.argv[1]), random.Random(0)
-    for _ in range(KILLS):
+    folder, kills, rng = Path(sys.argv[1]), int(sys.argv[2]), random.Random(0)
+    for _ in range(kills):
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:

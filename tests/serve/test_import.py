@@ -186,7 +186,7 @@ def test_files_that_are_no_images_fail_visibly_and_alone(client: Client) -> None
 def test_a_dicom_file_gives_away_nothing_of_its_header(client: Client, tmp_path: Path) -> None:
     path = helpers.write_dicom(tmp_path / "data" / "x.dcm", frames=3, patient="<script>alert('Doe')</script>")
     _, (item,) = imported(client, path=str(tmp_path / "data"))
-    assert (item["frames"], item["width"], item["height"]) == (3, 64, 48)
+    assert (item["name"], item["frames"], item["width"], item["height"]) == ("x.dcm", 3, 64, 48)
     everything = b"".join(
         client.ask("GET", p).body
         for p in (

@@ -171,6 +171,28 @@ def test_numbers_leave_out_what_the_model_has_learned_from(desk: Desk) -> None:
     assert (found.images, found.abnormal) == (1, 1)
 
 
+def test_the_numbers_of_a_cross_validation_are_there_as_soon_as_it_is_done(desk: Desk) -> None:
+    fill(desk, 4)
+    assert desk.history.numbers(1).source == "none"
+    facts = desk.outcomes.models[1]
+    desk.outcomes.put(facts.model_copy(update={"estimates": {"image_auroc": (0.9, 0.8, 1.0, 12)}}))
+    assert desk.history.numbers(1).source == "cross-validation on the support"
+    assert desk.history.numbers(1).auroc == (0.9, 0.8, 1.0)
+
+
+def test_adapted_models_count_from_one_and_a_starting_model_made_anew_is_still_zero(desk: Desk) -> None:
+    assert desk.outcomes.new_number() == 1
+    fill(desk, 3)
+    assert desk.outcomes.new_number() == 2
+    desk.outcomes.use(0)
+    desk.outcomes.clear(0)
+    assert desk.outcomes.said_by(0) == {}
+    assert {said.model for said in desk.outcomes.newest.values()} == set()
+    desk.outcomes.add(0, [{"image": id_of(1), "frame": 0, "score": 0.25, "map": False, "backbone": "b", "vector": b"",
+                           "probs": None}])  # fmt: skip
+    assert desk.outcomes.newest[id_of(1), 0].score == 0.25
+
+
 def test_intervals_of_proportions_are_wilsons() -> None:
     z = norm.ppf(0.975)
     for hits, n in ((0, 3), (5, 6), (9, 9), (50, 100)):

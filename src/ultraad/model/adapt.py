@@ -24,7 +24,7 @@ from ultraad.model.model import Model
 from ultraad.model.organ import with_sentences
 from ultraad.model.record import Auxiliary, Origin, Setting
 from ultraad.texts.bank import breast_texts
-from ultraad.types import FitReport, SupportSet
+from ultraad.types import Batch, FitReport, SupportSet
 
 _AUXILIARY_BATCH = 8
 """Images per step for methods without an option for it (APRIL-GAN and AnomalyCLIP use 8)."""
@@ -47,6 +47,7 @@ def adapt(
     dtype: DTypeChoice = "float32",
     size: int | None = None,
     calibrate: bool = True,
+    loaded: Batch | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
     """Adapt a frozen CLIP to a few labelled images, to a larger auxiliary set, or to both.
@@ -72,6 +73,8 @@ def adapt(
         size: Input side in pixels; the default of the weights if None.
         calibrate: Fit thresholds by cross-validation (one more fit for each fold); otherwise they are 0.5. They are
             also 0.5 with an auxiliary set, because every fold would train on all of it again.
+        loaded: The images of the support set as :func:`ultraad.data.loader.load_batch` gives them for this backbone,
+            if they are in memory already; None reads the files.
         progress: Called with (step, done, total).
 
     Raises:
@@ -103,7 +106,9 @@ def adapt(
     used = _loaded(backbone, device=device, dtype=dtype, size=size)
     preprocess = Preprocess(used.preprocess)
     samples = support.samples if support else ()
-    batch = load_batch(samples, preprocess, classes=names, normal_class=normal)
+    batch = loaded
+    if batch is None:
+        batch = load_batch(samples, preprocess, classes=names, normal_class=normal)
     others = None
     if auxiliary is not None:
         others = AuxiliaryBatches(auxiliary, preprocess, batch_size=_batch_size(config), seed=seed)
@@ -148,6 +153,7 @@ def with_thresholds(
     support: SupportSet,
     *,
     options: Mapping[str, Any] | None = None,
+    loaded: Batch | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Model:
     """The same model with thresholds from cross-validation, for one that was adapted with ``calibrate=False``.
@@ -156,6 +162,7 @@ def with_thresholds(
         model: Adapted to ``support`` alone.
         support: Its support set.
         options: Those that :func:`adapt` got; only ``calibration`` counts here.
+        loaded: As in :func:`adapt`.
         progress: Called with (folds done, folds).
 
     Raises:
@@ -164,7 +171,9 @@ def with_thresholds(
     """
     method = model.method
     _, folds = _split_options(type(method), options)
-    batch = load_batch(support.samples, model.preprocess, classes=method.classes, normal_class=method.normal_class)
+    batch = loaded
+    if batch is None:
+        batch = load_batch(support.samples, model.preprocess, classes=method.classes, normal_class=method.normal_class)
 
     def make() -> Method:
         return type(method)(method.backbone, method.config, classes=method.classes, normal_class=method.normal_class)

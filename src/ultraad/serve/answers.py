@@ -83,9 +83,10 @@ class Answers:
             facts = facts.model_copy(update=own)
             self._resave(facts)
         self._outcomes.put(facts)
-        if earlier is None:
+        adapted = earlier is None or not facts.places  # else it is there already, and now has thresholds
+        if adapted:
             self._outcomes.use(facts.number)
-        self._tell("model", {"model": facts.number, "why": "adapted" if earlier is None else "calibrated"})
+        self._tell("model", {"model": facts.number, "why": "adapted" if adapted else "calibrated"})
         self._tell("queue", {})
 
     def _digest(self, model: int, digest: str) -> None:

@@ -69,7 +69,11 @@ class Child:
 
     def __init__(self, module: str, *arguments: str) -> None:
         command = [sys.executable, "-m", module, *arguments]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        # Threads of OpenMP that wait for others must not spin: beside a browser that took six times the processor time.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+        )
         self._writing = Lock()
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._listener = Thread(target=self._listen, name=f"from {module}", daemon=True)

@@ -9,9 +9,11 @@ from ultraad.errors import ConfigError
 from ultraad.serve import numbers
 from ultraad.serve.jobs import Jobs, NotReadyError
 from ultraad.serve.marking import Marking
-from ultraad.serve.outcomes import Outcomes
+from ultraad.serve.outcomes import ModelFacts, Outcomes
 from ultraad.serve.project import Project
 from ultraad.serve.schemas_work import Changes, ModelInfo, Numbers, ThresholdChange
+
+_MOST_NUMBERS = 10  # models whose numbers are kept in memory
 
 
 class History:
@@ -30,7 +32,7 @@ class History:
     ) -> None:
         self._project, self._outcomes, self._marking, self._jobs = project, outcomes, marking, jobs
         self._tell = tell
-        self._numbers: dict[int, tuple[tuple[int, int, float, float | None], Numbers]] = {}
+        self._numbers: dict[int, tuple[tuple[int, int, ModelFacts], Numbers]] = {}
 
     def all(self) -> list[ModelInfo]:
         """Every model, newest first."""
@@ -63,16 +65,16 @@ class History:
         )
 
     def numbers(self, number: int) -> Numbers:
-        """How good a model is; computed once for each state of marks, predictions and thresholds.
+        """How good a model is; computed once for each state of marks, predictions and cross-validation.
 
         Raises:
             KeyError: If there is none of this number.
         """
-        info = self.one(number)
-        state = self._project.last_row, info.predicted, info.image_threshold, info.pixel_threshold
+        state = self._project.last_row, self.one(number).predicted, self._outcomes.models[number]
         if number not in self._numbers or self._numbers[number][0] != state:
             found = numbers.numbers(self._project, self._outcomes, self._marking, number)
-            self._numbers[number] = state, found
+            kept = dict(list(self._numbers.items())[-_MOST_NUMBERS:])
+            self._numbers = {**kept, number: (state, found)}
         return self._numbers[number][1]
 
     def changes(self, number: int, against: int | None) -> Changes:

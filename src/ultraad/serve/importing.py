@@ -203,7 +203,7 @@ class Importer:
         facts = {} if looked is None else _facts(looked, sample)
         picture = Picture(
             id=id_,
-            name=first.name,
+            name=first.name.removesuffix(f"#{sample.frame}"),
             path=str(path),
             sample=_file_id(first),
             source=first.source,

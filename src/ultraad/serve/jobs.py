@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from threading import Condition, Thread
@@ -125,7 +124,7 @@ class Jobs:
             order = make(model if model is not None else 0)
             if request.kind == "adapt":
                 self._request = request
-                self._clear(order["number"])
+                self._outcomes.clear(order["number"])
             job = Job(number=number, kind=request.kind, model=model, started=now(), text="waiting for the worker")
             job.to_predict = sum(len(order.get(key, ())) for key in ("visible", "rest", "units"))
             self.jobs[number] = job
@@ -135,12 +134,6 @@ class Jobs:
             self._changed.notify_all()
         self._tell("job", job)
         return job
-
-    def _clear(self, model: int) -> None:
-        """Remove what a killed job of this number may have left."""
-        with self._project.database.write() as db:
-            db.execute("DELETE FROM prediction WHERE model = ?", (model,))
-        shutil.rmtree(self._project.folder / "maps" / str(model), ignore_errors=True)
 
     def cancel(self, number: int) -> Job:
         """Ask a job to stop; it is killed if it does not.
@@ -218,13 +211,17 @@ class Jobs:
         return ahead
 
     def _ahead(self) -> _Task | None:
-        """Work between jobs: a first model, missing predictions, features of the support, the data check."""
+        """Work between jobs: a first model, features of what is marked, missing predictions, the data check."""
         if self._failed == self.state_of_data():
             return None
         if self._orders.needs_first():
-            number = self._outcomes.new_number()
-            self._clear(number)
-            return _Task(self._orders.first(number))
+            self._outcomes.clear(0)
+            return _Task(self._orders.first(0))
+        rested = time.monotonic() - self._marked_at > _PAUSE
+        last = str(self._project.last_row)
+        if rested and self._request.method == "ultraad" and last != self._warmed and self._orders.can_warm():
+            self._warmed = last
+            return _Task(self._orders.warm(self._request))
         facts = self._outcomes.facts
         if facts is not None:
             missing = [
@@ -232,11 +229,6 @@ class Jobs:
             ]
             if missing:
                 return _Task(self._orders.predict(facts, missing[:_AHEAD]))
-        rested = time.monotonic() - self._marked_at > _PAUSE
-        last = str(self._project.last_row)
-        if rested and self._request.method == "ultraad" and last != self._warmed and self._orders.readiness().ready:
-            self._warmed = last
-            return _Task(self._orders.warm(self._request))
         if (
             rested
             and self._project.pictures

@@ -133,6 +133,11 @@ class Orders:
             **self._where(number),
         }
 
+    def can_warm(self) -> bool:
+        """Whether there is something to encode ahead: a marked image with a lesion."""
+        normal, summaries = self._project.normal_class, self._project.summaries
+        return any(summaries[place].label != normal for place in self.support_places(use_held_out=False))
+
     def warm(self, request: JobRequest) -> Order:
         """Encode ahead what an adaptation will need."""
         return {

@@ -133,8 +133,18 @@ class Outcomes:
         return self._project.folder / "models" / str(model)
 
     def new_number(self) -> int:
-        """A number that no model has had."""
-        return max(self.models, default=-1) + 1
+        """A number that no adapted model has had: 1, 2, ...; 0 is the model that a project begins with."""
+        return max(self.models, default=0) + 1
+
+    def clear(self, model: int) -> None:
+        """Forget what a model has predicted, with its maps: it is made anew, or was not finished."""
+        with self._project.lock:
+            with self._project.database.write() as db:
+                db.execute("DELETE FROM prediction WHERE model = ?", (model,))
+            for known in (self.newest, self.former):
+                for place in [p for p, said in known.items() if said.model == model]:
+                    del known[place]
+        shutil.rmtree(self._project.folder / "maps" / str(model), ignore_errors=True)
 
     def put(self, facts: ModelFacts) -> None:
         """Store a model, new or changed."""

@@ -6,6 +6,7 @@ with loading.
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import time
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ultraad.backbones._cache import FeatureCache
     from ultraad.backbones._door import Backbone
     from ultraad.model.model import Model
+    from ultraad.types import Batch
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Worker:
         self._backbones: dict[str, Backbone] = {}
         self._features: dict[str, FeatureCache] = {}
         self._models: dict[int, Model] = {}
+        self._marked: tuple[tuple[str, ...], Batch] | None = None  # the support images, decoded, and what they are
         Thread(target=self._listen, args=(to_parent,), daemon=True).start()
 
     def _listen(self, to_parent: Parent) -> None:
@@ -181,16 +184,16 @@ class Worker:
             options=order["options"],
             seed=order["seed"],
             calibrate=False,
+            loaded=self._support_images(order, support, backbone),
             progress=lambda _, done, total: self._progress("fitting", done, total),
         )
         number = order["number"]
         self._models = {number: model}
         seconds = time.perf_counter() - started
-        facts = _facts(model, order, support=support, seconds=seconds, digest="")
+        model.save(order["folder"])  # before anyone hears of it, so that no kill leaves a model that is not there
+        facts = _facts(model, order, support=support, seconds=seconds)
         self._tell({"say": "model", "facts": facts.model_dump(mode="json")})
         self._predict(model, number, order["visible"], order["maps"])
-        model.save(order["folder"])
-        self._tell({"say": "digest", "number": number, "digest": model.digest})
         save_support(support, order["support_file"])
         rest = order["rest"]
         self._predict(model, number, rest[:_BEFORE_THRESHOLDS], order["maps"])
@@ -198,6 +201,7 @@ class Worker:
             model,
             support,
             options=order["options"],
+            loaded=self._support_images(order, support, backbone),
             progress=lambda done, total: self._progress("calibrating", done, total),
         )
         model.save(order["folder"])
@@ -269,12 +273,33 @@ class Worker:
             loading.close()
 
     def _warm(self, order: Mapping[str, Any]) -> None:
-        """Encode the views of the support images that an adaptation will need; it then only trains."""
+        """Encode the views of the marked images that an adaptation will need, and train for a moment.
+
+        What comes first in a process, such as the first gradient, takes a second that Adapt should not wait for.
+        """
         from ultraad.model.adapt import adapt
 
-        backbone = self._backbone(order["backbone"])
-        options = {**order["options"], "train.epochs": 0}
-        adapt(support_of(order["support"]), backbone=backbone, options=options, seed=order["seed"], calibrate=False)
+        backbone, support = self._backbone(order["backbone"]), support_of(order["support"])
+        adapt(
+            support,
+            backbone=backbone,
+            options={**order["options"], "train.epochs": 1},
+            seed=order["seed"],
+            calibrate=False,
+            loaded=self._support_images(order, support, backbone),
+        )
+
+    def _support_images(self, order: Mapping[str, Any], support: SupportSet, backbone: Backbone) -> Batch:
+        """The images of a support set, decoded once as long as nothing about them changes."""
+        from ultraad.data.loader import load_batch
+        from ultraad.data.preprocess import Preprocess
+
+        state = json.dumps(order["support"], sort_keys=True), support.digest, backbone.fingerprint
+        if self._marked is None or self._marked[0] != state:
+            loading = Preprocess(backbone.preprocess)
+            batch = load_batch(support.samples, loading, classes=support.classes, normal_class=support.normal_class)
+            self._marked = state, batch
+        return self._marked[1]
 
     def _thresholds(self, order: Mapping[str, Any]) -> None:
         """Save a model again with thresholds that the user has set."""
