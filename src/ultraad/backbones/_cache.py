@@ -8,18 +8,22 @@ layer and all it had before, so entries only grow.
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from ultraad.errors import Caught
+from ultraad.errors import Caught, brief
 from ultraad.types import Features
+
+_log = logging.getLogger(__name__)
 
 Encode = Callable[[torch.Tensor, Sequence[int]], Features]
 """Images f32 (b 3 s s) and 1-based layers to features, on any device."""
@@ -50,7 +54,8 @@ class FeatureCache:
         prefix: Identifies the tower; part of every key.
         grid: (gh, gw) of the tower's patches.
         device: Where features are returned.
-        folder: Keeps one safetensors file per image here; None for memory only. Processes may share it.
+        folder: Keeps one safetensors file per image here; None for memory only. Processes may share it. If it takes no
+            more, such as a full disk, a warning says so, and memory has to do.
         max_bytes: Memory bound; the least recently used images are dropped first.
         layers: Always kept besides the requested ones.
 
@@ -79,6 +84,7 @@ class FeatureCache:
         self._encode = encode
         self._rows: OrderedDict[str, _Row] = OrderedDict()
         self._bytes = 0
+        self._full = False  # whether the folder takes no more
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -173,10 +179,16 @@ class FeatureCache:
         )
 
     def _put(self, key: str, row: _Row) -> _Row:
-        if self.folder is not None:
+        if self.folder is not None and not self._full:
             part = self.folder / f".{key}.{secrets.token_hex(4)}.tmp"  # another process may write the same entry
-            save_file({name: t.contiguous() for name, t in row.items()}, part)
-            part.replace(self.folder / f"{key}.safetensors")
+            with Caught() as caught:  # safetensors raises errors of several kinds
+                save_file({name: t.contiguous() for name, t in row.items()}, part)
+                part.replace(self.folder / f"{key}.safetensors")
+            if caught.error is not None:
+                self._full = True
+                _log.warning("%s cannot be written (%s); features are kept in memory", self.folder, brief(caught.error))
+                with suppress(OSError):
+                    part.unlink(missing_ok=True)
         return self._keep(key, row)
 
     def _keep(self, key: str, row: _Row) -> _Row:

@@ -65,11 +65,11 @@ def adapt(
     Example: ultraad adapt support.json -o model
     """
     from ultraad.data.support import load_support
-    from ultraad.io.files import ensure_writable
     from ultraad.model.adapt import adapt as fit
+    from ultraad.model.bundle import check_place
 
     options = method_options(config, settings, texts)
-    ensure_writable(output.parent)
+    check_place(output)
     with progress() as tell:
         model = fit(
             load_support(support, root=root) if support else None,

@@ -94,5 +94,10 @@ def copy_samples(folder: str | Path) -> Path:
         msg = f"{folder} is there already; name a new folder"
         raise DataError(msg)
     with whole_folder(folder) as fresh:
-        shutil.copytree(samples(), fresh, dirs_exist_ok=True)
+        for path in sorted(samples().rglob("*")):  # a folder before its files
+            copy = fresh / path.relative_to(samples())
+            if path.is_dir():
+                copy.mkdir()
+            else:
+                shutil.copyfile(path, copy)
     return folder

@@ -22,7 +22,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from ultraad.errors import DataError
+from ultraad.errors import DataError, one_line
 from ultraad.io.lock import hold, try_lock
 from ultraad.io.png import encode_png
 from ultraad.io.raster import open_file, open_raster
@@ -74,9 +74,12 @@ def _failing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as e:  # ValueError: a name with a zero byte
-        why = getattr(e, "strerror", None) or e
-        msg = f"{path} cannot be written: {why}; choose another folder, or free space and permissions there"
-        raise DataError(msg) from e
+        raise _unwritable(path, e) from e
+
+
+def _unwritable(path: Path, error: Exception) -> DataError:
+    why = getattr(error, "strerror", None) or one_line(error)
+    return DataError(f"{path} cannot be written: {why}; choose another folder, or free space and permissions there")
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -209,6 +212,31 @@ def ensure_writable(folder: str | Path) -> Path:
     return folder
 
 
+def ensure_room(folder: Path, size: int) -> None:
+    """Check, before the work on its content, that :func:`whole_folder` can write a folder of so many bytes.
+
+    Raises:
+        DataError: If its parent cannot be written to or has less space, or no folder can have its name.
+    """
+    ensure_writable(folder.parent)
+    probe = _work_beside(folder)
+    with _failing(folder):
+        probe.mkdir()
+        probe.rmdir()
+        free = shutil.disk_usage(folder.parent).free
+    if free < size:
+        have, wanted = free / 1e6, size / 1e6
+        msg = (
+            f"{folder.parent} has {have:.1f} MB of free space, wanted {wanted:.1f}; free some, or choose another folder"
+        )
+        raise DataError(msg)
+
+
+def _work_beside(folder: Path) -> Path:
+    """A new name for the temporary folder that :func:`whole_folder` fills."""
+    return folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.new")
+
+
 @contextmanager
 def whole_folder(folder: str | Path) -> Iterator[Path]:
     """Write a folder completely or not at all: fill a temporary folder and rename it at the end.
@@ -223,7 +251,7 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
         The temporary folder to fill.
 
     Raises:
-        DataError: If the parent folder cannot be written to.
+        DataError: If the parent folder cannot be written to, or the disk is full; also for an OSError of the block.
     """
     folder = Path(folder)
     ensure_writable(folder.parent)
@@ -232,7 +260,7 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
             lock = try_lock(left)
             if lock is not None:
                 _end_work(left, folder, lock)
-    work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.new")
+    work = _work_beside(folder)
     with _failing(folder):
         work.mkdir()
     lock = try_lock(work)
@@ -240,13 +268,27 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
     try:
         with _failing(folder):
             fresh.mkdir()
-        yield fresh
+        with _failing_inside(fresh, folder):
+            yield fresh
         with _failing(folder):
             if folder.exists():
                 folder.rename(old)
             fresh.rename(folder)
     finally:
         _end_work(work, folder, lock)
+
+
+@contextmanager
+def _failing_inside(fresh: Path, folder: Path) -> Iterator[None]:
+    """Errors while a temporary folder is filled, under the name that the folder will have."""
+    try:
+        yield
+    except OSError as e:
+        raise _unwritable(folder, e) from e
+    except DataError as e:
+        if e.__cause__ is None or str(fresh) not in str(e):
+            raise
+        raise DataError(str(e).replace(str(fresh), str(folder))) from e.__cause__
 
 
 def _parts_of(work: Path) -> tuple[Path, Path]:

@@ -24,7 +24,8 @@ from safetensors.torch import save as tensor_bytes
 
 from ultraad.data.support import Fingerprint, write_fingerprints
 from ultraad.errors import BundleError, Caught, brief
-from ultraad.io.files import whole_folder, write_bytes, write_json, write_text
+from ultraad.io.files import ensure_room, whole_folder, write_bytes, write_json, write_text
+from ultraad.io.find import is_there
 from ultraad.model.exported import is_exported
 from ultraad.model.model_card import model_card
 from ultraad.model.record import Description, Record, check_files, learned_from, read_record, versions
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_ROOM = 32 << 20  # bytes; twice the largest adapter on the embedded backbone, that of mvfa
 FORMAT = "ultraad.model/1"
 CONFIG, ADAPTER, SUPPORT, CARD = "config.json", "adapter.safetensors", "support.csv", "README.md"
 AUXILIARY = "auxiliary.csv"
@@ -80,6 +82,17 @@ class _Config(Record):
     versions: dict[str, str]
 
 
+def check_place(folder: str | Path) -> None:
+    """Refuse a folder that no model can be written to, before any work.
+
+    Raises:
+        BundleError: If it exists and is not a model.
+        DataError: If its parent cannot be written to or is full, or no folder can have its name.
+    """
+    _check_replaceable(Path(folder))
+    ensure_room(Path(folder), _ROOM)
+
+
 def write(parts: Parts, folder: str | Path) -> Path:
     """Write a model completely or not at all. An older model in the folder is replaced.
 
@@ -95,9 +108,7 @@ def write(parts: Parts, folder: str | Path) -> Path:
         DataError: If the folder cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and not _replaceable(folder):
-        msg = f"{folder} exists and is not an ultraad model; choose another name for the model, or move that folder"
-        raise BundleError(msg)
+    _check_replaceable(folder)
     state = {key: value.detach().cpu().contiguous() for key, value in parts.state.items()}
     files = {
         ADAPTER: tensor_bytes(state, metadata={"format": "pt"}),
@@ -146,16 +157,19 @@ def read(folder: str | Path) -> Parts:
     return Parts(config, config.digest, state, support, auxiliary, computed=facts_digest)
 
 
-def _replaceable(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    if not any(folder.iterdir()):
-        return True
+def _check_replaceable(folder: Path) -> None:
+    """Refuse a folder that exists and is neither empty nor a model.
+
+    Raises:
+        BundleError: If it is something else.
+    """
+    if not is_there(folder) or (folder.is_dir() and not any(folder.iterdir())):
+        return
     try:
         _read_config(folder)
-    except BundleError:
-        return False
-    return True
+    except BundleError as e:
+        msg = f"{folder} exists and is not an ultraad model; choose another name for the model, or move that folder"
+        raise BundleError(msg) from e
 
 
 def _read_config(folder: Path) -> tuple[_Config, dict[str, Any]]:

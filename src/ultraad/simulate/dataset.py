@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -20,6 +20,7 @@ from ultraad.simulate.attributes import LABELS, Attributes
 from ultraad.simulate.phantom import CLASS_SHARES, simulate
 
 MARKER = "simulated.json"
+_UNFINISHED = ".simulated.json"
 GENERATOR = "ultraad.simulate"
 IMAGES_PER_PATIENT = 4
 
@@ -76,7 +77,8 @@ def write_dataset(
     same machine and breast.
 
     Args:
-        folder: Created if missing. A folder that already contains this very data set is not changed.
+        folder: Created if missing. A folder that already contains this very data set is not changed; one in which
+            writing it was interrupted is written again.
         n: Number of images.
         seed: Seed of everything random.
         size: Side of the square images in pixels.
@@ -89,7 +91,7 @@ def write_dataset(
 
     Raises:
         ConfigError: If a number is out of range.
-        DataError: If the folder contains anything else.
+        DataError: If the folder contains anything else, or cannot be written.
     """
     root = Path(folder)
     if patients is None:
@@ -99,13 +101,41 @@ def write_dataset(
         "generator": GENERATOR, "seed": seed, "n": n, "size": size,
         "shares": [float(s) for s in shares], "patients": patients, "clutter": clutter,
     }  # fmt: skip
-    if root.exists() and any(root.iterdir()):
-        with suppress(OSError, ValueError, RecursionError):  # no marker, or a damaged one
-            if json.loads((root / MARKER).read_text(encoding="utf-8")) == marker:
-                return root
-        msg = f"{root} is not empty and does not contain this simulated data set; name an empty or new folder"
-        raise DataError(msg)
+    text = json.dumps(marker, indent=1) + "\n"
+    try:
+        if not _is_there(root, text):
+            root.mkdir(parents=True, exist_ok=True)
+            (root / _UNFINISHED).write_text(text, encoding="utf-8")
+            _write(root, marker)
+            (root / _UNFINISHED).rename(root / MARKER)
+    except OSError as e:
+        msg = f"{root} cannot be written: {e.strerror or e}; choose another folder, or free space and permissions there"
+        raise DataError(msg) from e
+    return root
 
+
+def _is_there(root: Path, text: str) -> bool:
+    """Whether the folder holds this very data set; False if it is empty or an interruption left a part of it.
+
+    Raises:
+        DataError: If it holds anything else.
+    """
+    if not root.exists() or not any(root.iterdir()):
+        return False
+    with suppress(OSError, ValueError, RecursionError):  # no marker, or a damaged one
+        if json.loads((root / MARKER).read_text(encoding="utf-8")) == json.loads(text):
+            return True
+    with suppress(OSError, ValueError):
+        if text.startswith((root / _UNFINISHED).read_text(encoding="utf-8")):  # the file may be cut off, too
+            return False
+    msg = f"{root} is not empty and does not contain this simulated data set; name an empty or new folder"
+    raise DataError(msg)
+
+
+def _write(root: Path, marker: Mapping[str, Any]) -> None:
+    """Write the images and their table."""
+    seed, n, size, patients = (int(marker[key]) for key in ("seed", "n", "size", "patients"))
+    shares, clutter = marker["shares"], bool(marker["clutter"])
     rng = seeded(seed, "simulate/dataset")
     edges = np.round(np.cumsum([0, *shares]) / sum(shares) * n).astype(int)
     plan = _deal([int(c) for c in np.diff(edges)], patients, rng)
@@ -131,5 +161,3 @@ def write_dataset(
                 [f"{label}/{stem}.png", f"p{patient:04d}", label, phantom.device, phantom.caption]
                 + [row[name] for name in names]
             )
-    (root / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-    return root
