@@ -76,12 +76,13 @@ def test_an_object_that_is_there_is_left_as_it_is_and_others_go(tmp_path: Path) 
     write_objects(tmp_path / "out", ["seg", "sr"])
     folder = tmp_path / "out" / "dicom"
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.dcm")}
-    (folder / "old-sr.dcm").write_bytes(b"of an image that was predicted again")
+    (folder / "old-0123abcd-sr.dcm").write_bytes(b"of an image that was predicted again")
+    (folder / "mine.dcm").write_bytes(b"not written by ultraad")
     (torn,) = folder.glob("a-*-sr.dcm")
     torn.write_bytes(b"torn")
     write_objects(tmp_path / "out", ["seg", "sr"])
     after = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.dcm")}
-    assert before.keys() == after.keys()
+    assert {*before, "mine.dcm"} == after.keys()
     assert [name for name in before if before[name] != after[name]] == [torn.name]
     assert pydicom.dcmread(torn).Modality == "SR"
     write_objects(tmp_path / "out", ["ko"])

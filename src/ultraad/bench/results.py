@@ -24,6 +24,8 @@ from ultraad.metrics.pixel import PixelTable
 BENCH, RESULTS = "bench.json", "results.jsonl"
 PREDICTIONS, PIXELS, MAPS, PICTURES = "predictions", "pixels", "maps", "pictures"
 SUPPORTS, ERRORS, FEATURES, PAINTED = "supports", "errors", "features", "painted"
+NAMES = (RESULTS, PREDICTIONS, PIXELS, MAPS, PICTURES, SUPPORTS, ERRORS, FEATURES)
+"""What is written beside ``bench.json``, and after it."""
 
 
 @dataclass(frozen=True, slots=True)

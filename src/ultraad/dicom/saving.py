@@ -33,11 +33,9 @@ from ultraad.io.files import ensure_writable, read_map, remove_leftovers, write_
 from ultraad.io.image import read_image
 from ultraad.results.folder import read_rows, read_run
 from ultraad.results.row import ImageRow
-from ultraad.results.saving import DICOM, file_name
+from ultraad.results.saving import DICOM, OBJECTS_LIST, file_name, is_own_name
 
 _log = logging.getLogger(__name__)
-
-LIST = "objects.json"
 
 
 def write_objects(
@@ -63,7 +61,7 @@ def write_objects(
     run = read_run(folder)
     failed: dict[str, str] = {}
     listed: list[dict[str, object]] = []
-    kept = {LIST}
+    kept = {OBJECTS_LIST}
     others = 0
     for image, rows in _by_file(folder):
         if not readable_dicom(Path(image)):
@@ -93,9 +91,11 @@ def write_objects(
         listed.append({"image": image, "objects": made, "error": failed.get(image)})
     if others:
         _log.warning("%d image(s) are no DICOM files and have no DICOM objects", others)
-    write_json(out / LIST, {"images": listed})
+    write_json(out / OBJECTS_LIST, {"images": listed})
     for left in out.glob("*.dcm"):
-        if left.name not in kept:  # of an image that was predicted again, with another result
+        if left.name not in kept and is_own_name(
+            left.name
+        ):  # of an image that was predicted again, with another result
             left.unlink(missing_ok=True)
     return failed
 

@@ -211,6 +211,36 @@ def is_output(folder: Path) -> bool:
     return False
 
 
+def check_output(folder: Path, *, record: str, names: Iterable[str], inputs: Iterable[Path]) -> None:
+    """Refuse a folder for results in which they would replace or hide files of the user.
+
+    Args:
+        folder: Where results are to be written; one that an earlier run wrote is not checked.
+        record: The file that tells results from other files.
+        names: Other files and folders that will be written after it.
+        inputs: The files of this run. In a folder of results, no later run looks for images.
+
+    Raises:
+        DataError: If one of the names is there without the record, or an input lies in the folder.
+    """
+    if (folder / record).exists():
+        return
+    if there := [name for name in names if _holds(folder / name)]:
+        msg = f"{folder} already holds {first_names(there)}, but no results of ultraad; choose an empty or a new folder"
+        raise DataError(msg)
+    real = folder.resolve()
+    if inside := [p for p in {p.parent for p in inputs} if p.resolve().is_relative_to(real)]:
+        msg = (
+            f"{folder} holds data of this run ({min(map(str, inside))}), and no later run would look for images in a "
+            "folder of results; choose an empty or a new folder"
+        )
+        raise DataError(msg)
+
+
+def _holds(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.exists()
+
+
 def _pictures(root: Path, files: Iterator[Path], unused: dict[Path, str]) -> list[Path]:
     """The images among the files below a folder, in natural order; the others go to ``unused``."""
     by_folder: dict[Path, list[Path]] = {}

@@ -21,14 +21,12 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import shutil
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,17 +34,19 @@ from pydantic import ValidationError
 from ultraad.config import explain
 from ultraad.errors import DataError, UltraadError, brief, first_names, printable
 from ultraad.io.files import append_line, ensure_writable, remove_leftovers, sha256, write_json, write_text
+from ultraad.io.find import check_output
 from ultraad.io.lock import lock_folder
 from ultraad.results.coco import coco
 from ultraad.results.row import ImageRow, InputFile, Run, Status
-from ultraad.results.saving import DICOM, FOLDERS, USUAL, lacks, lesions_of, paths_of, write_pictures
+from ultraad.results.saving import DICOM, FOLDERS, USUAL, lacks, lesions_of, paths_of, remove_saved, write_pictures
 from ultraad.results.table import csv_of
-from ultraad.types import Box, Result
+from ultraad.types import Box, Result, Sample
 
 _log = logging.getLogger(__name__)
 
 RUN, PREDICTIONS, ERRORS, TABLE = "run.json", "predictions.jsonl", "errors.jsonl", "predictions.csv"
 METRICS, REPORT, COCO = "metrics.json", "report.html", "coco.json"
+_FILES = (TABLE, ERRORS, METRICS, REPORT, COCO)
 _ONE_FILE = {errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 """Errors of the operating system that concern one file, not the whole folder."""
 _WRITERS = 2  # threads; drawing and PNG compression run outside the interpreter's lock
@@ -61,15 +61,15 @@ class RunFolder:
         run: The facts about the run; its command, the digest of its model and its thresholds identify it.
         resume: Keep the results of an earlier run of the same command with the same model and thresholds; otherwise
             they are removed.
-        wanted: {id: its region} of the images of this run. If the file of one was replaced since it was predicted, the
-            model saw another region of it, or less was saved of it then, its result is removed, with a warning.
+        wanted: The images of this run. If the file of one was replaced since it was predicted, the model saw another
+            region of it, or less was saved of it then, its result is removed, with a warning.
         save: What to save, of :data:`.saving.SAVES`.
         measure: Called with each result when its pictures are written, before its line; a DataError makes the result a
             failure.
 
     Raises:
-        DataError: If the folder cannot be written to, holds results of another model or command or at other thresholds,
-            or another run is writing to it.
+        DataError: If the folder cannot be written to, holds images of this run, other files under the names of results,
+            or results of another model or command or at other thresholds, or another run is writing to it.
 
     Attributes:
         done: Ids that have a line in ``predictions.jsonl``.
@@ -82,7 +82,7 @@ class RunFolder:
         run: Run,
         *,
         resume: bool,
-        wanted: Mapping[str, Box | None] = MappingProxyType({}),
+        wanted: Collection[Sample] = (),
         save: Collection[str] = USUAL,
         measure: Callable[[Result], object] | None = None,
     ) -> None:
@@ -92,9 +92,12 @@ class RunFolder:
         self._measure = measure
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
+        inputs = (path for s in wanted for path in (s.image, *s.masks) if isinstance(path, Path))
+        if not (self.folder / PREDICTIONS).exists():  # else the record is missed
+            check_output(self.folder, record=RUN, names=(*_FILES, *FOLDERS, DICOM), inputs=inputs)
         self._lock = lock_folder(self.folder)
         try:
-            self._continue(resume=resume, wanted=wanted)
+            self._continue(resume=resume, wanted={s.id: s.region for s in wanted})
         except (UltraadError, OSError):
             self._lock.release()
             raise
@@ -111,10 +114,10 @@ class RunFolder:
             self.done = {row.id for row in read_rows(self.folder)}
             self._forget(wanted)
         (self.folder / ERRORS).unlink(missing_ok=True)  # failed images are tried again
+        remove_leftovers(self.folder)
+        self._write_run("running")  # the first file of ours
         for name in self._save & FOLDERS.keys():
             (self.folder / name).mkdir(exist_ok=True)
-        remove_leftovers(self.folder)
-        self._write_run("running")
 
     def _forget(self, wanted: Mapping[str, Box | None]) -> None:
         """Remove the lines of images that were replaced, were seen otherwise, or of which less was saved."""
@@ -367,7 +370,7 @@ def _replaced(row: ImageRow) -> bool:
 
 
 def _clear(folder: Path) -> None:
-    for name in (PREDICTIONS, TABLE, ERRORS, METRICS, REPORT, COCO):
+    """Remove the results of an earlier run, and nothing else."""
+    for name in (PREDICTIONS, *_FILES):
         (folder / name).unlink(missing_ok=True)
-    for name in (*FOLDERS, DICOM):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    remove_saved(folder)

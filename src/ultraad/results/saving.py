@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,8 +29,8 @@ SAVES: Mapping[str, str] = {
 }
 """Everything that ``--save`` can name, with what it is."""
 USUAL = ("overlays", "maps")
-DICOM = "dicom"
-"""The name, and the folder, of DICOM objects; :mod:`ultraad.dicom.saving` writes them at the end of a run."""
+DICOM, OBJECTS_LIST = "dicom", "objects.json"
+"""The name, and the folder, of DICOM objects; and their list. :mod:`ultraad.dicom.saving` writes both after a run."""
 FOLDERS: Mapping[str, str] = {"overlays": "overlay", "maps": "map", "masks": "mask", "contours": "contours"}
 """{folder of pictures: field of the row with the path of one}."""
 
@@ -114,6 +115,21 @@ def lesions_of(result: Result, threshold: float) -> dict[str, Any]:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
+
+
+def remove_saved(folder: Path) -> None:
+    """Remove the pictures and DICOM objects of an earlier run, and nothing else."""
+    for name in (*FOLDERS, DICOM):
+        for path in (folder / name).glob("*"):
+            if is_own_name(path.name):
+                path.unlink()
+        with suppress(OSError):  # there is none, or it holds other files
+            (folder / name).rmdir()
+
+
+def is_own_name(name: str) -> bool:
+    """Whether a run may have written a file of this name beside its tables; see :func:`file_name`."""
+    return name == OBJECTS_LIST or re.fullmatch(r".*-[0-9a-f]{8}(\.png|-[a-z]+\.dcm)", name, re.DOTALL) is not None
 
 
 def file_name(id_: str) -> str:

@@ -103,7 +103,12 @@ def evaluate(
     if output is not None:
         run = facts(model, "evaluate", thresholds=thresholds, data=about, leakage=leakage)
         folder = RunFolder(
-            output, run, resume=False, save=("overlays",), measure=partial(measure, evaluation=evaluation)
+            output,
+            run,
+            resume=False,
+            wanted=samples,
+            save=("overlays",),
+            measure=partial(measure, evaluation=evaluation),
         )
 
     failed: dict[str, str] = {} if folder is None else folder.failed

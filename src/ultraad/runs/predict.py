@@ -95,7 +95,7 @@ def predict(
         check_some(samples)
     about = DataFacts(paths=tuple(map(_named, wanted)), images=len(samples))
     run = facts(model, "predict", thresholds=thresholds, data=about)
-    folder = RunFolder(output, run, resume=resume, wanted={s.id: s.region for s in samples}, save=saved)
+    folder = RunFolder(output, run, resume=resume, wanted=samples, save=saved)
     todo = [s for s in samples if s.id not in folder.done]
     skipped = len(samples) - len(todo)
     with finishing(folder) as outcome:

@@ -126,6 +126,7 @@ class Data:
         roots: {data set: folder} of the available data sets.
         splits: Pairs of a pool to adapt on and the test sets for it.
         auxiliary: The auxiliary set; None if the recipe has none.
+        images: The files of all data sets.
 
     Raises:
         ConfigError: If ``roots`` names a data set that is not in the recipe.
@@ -149,6 +150,7 @@ class Data:
                     msg = f"data set {name!r} is not in {root}; say where it is with --root {name}=DIR or --data DIR"
                     raise DataError(msg)
         self._scanned = {name: self._scan(name) for name in self.roots}
+        self.images = {s.image for _, samples in self._scanned.values() for s in samples}
         self.splits = self._leave_one_out() if recipe.leave_one_out else [self._split()]
         self.auxiliary = None
         if recipe.auxiliary:

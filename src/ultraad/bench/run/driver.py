@@ -16,7 +16,7 @@ from pathlib import Path
 from ultraad import methods
 from ultraad.bench.pictures import small_pictures
 from ultraad.bench.recipe import BackboneSpec, Recipe
-from ultraad.bench.results import FEATURES, PAINTED, PICTURES, SUPPORTS, BenchFolder, npz
+from ultraad.bench.results import BENCH, FEATURES, NAMES, PAINTED, PICTURES, SUPPORTS, BenchFolder, npz
 from ultraad.bench.row import Bench, MachineFacts, MethodSummary, PlannedRows, Row, Status, SupportSummary
 from ultraad.bench.run.data import Data, TestSet, duplicates, patients
 from ultraad.bench.run.jobs import Job, Plan
@@ -28,6 +28,7 @@ from ultraad.data.support import save_support
 from ultraad.errors import ConfigError
 from ultraad.io.faults import one_run
 from ultraad.io.files import ensure_writable, remove_leftovers, write_bytes
+from ultraad.io.find import check_output
 from ultraad.io.lock import lock_folder
 from ultraad.model.record import versions
 from ultraad.types import Sample, SupportSet
@@ -89,7 +90,8 @@ def run(
 
     Raises:
         ConfigError: If a name or option is wrong; before any work.
-        DataError: If data are missing, the folder cannot be used, or another run is writing to it.
+        DataError: If data are missing, the folder cannot be used, holds data or other files under the names of results,
+            or another run is writing to it.
         KeyboardInterrupt: As it came; finished rows are in the folder.
     """
     started = time.perf_counter()
@@ -97,8 +99,11 @@ def run(
         msg = f"got {jobs} jobs; wanted at least 1"
         raise ConfigError(msg)
     folder = ensure_writable(output)
+    places = [base, *(roots or {}).values(), *(d.root for d in recipe.data.values() if d.root and d.root.is_absolute())]
+    check_output(folder, record=BENCH, names=NAMES, inputs=(Path(place) / "_" for place in places if place))
     with _locked(folder):
         data = Data(recipe, base=None if base is None else Path(base), roots=roots or {}, work=folder / PAINTED)
+        check_output(folder, record=BENCH, names=(), inputs=data.images)
         plan = Plan(recipe, data, device=device)
         results = BenchFolder.create(folder, _bench(plan, path))
         there = {row.id for row in results.rows() if not (retry_errors and row.status == "error")}

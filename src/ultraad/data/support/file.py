@@ -16,6 +16,7 @@ from ultraad.io.files import sha256, write_json
 from ultraad.types import Box, Region, Sample, Spacing, SupportSet, View
 
 _FORMAT = "ultraad.support/1"
+_START = 200  # bytes in which the format of a support set is named
 _SHOWN = 10  # faulty files in a message
 
 
@@ -92,8 +93,9 @@ def save_support(support: SupportSet, path: Path | str) -> None:
         path: JSON file to write.
 
     Raises:
-        DataError: If a file of the support cannot be read, or ``path`` cannot be written.
+        DataError: If a file of the support cannot be read, or ``path`` cannot be written or is another file.
     """
+    check_replaceable(path)
     base = folder_of(source_root(support.source))
 
     def short(path: Path) -> str:
@@ -114,6 +116,22 @@ def save_support(support: SupportSet, path: Path | str) -> None:
     as_they_are = {f.name: getattr(support, f.name) for f in fields(support)}
     content = _File(**{**as_they_are, "samples": tuple(map(row, support.samples)), "format": _FORMAT})
     write_json(path, content.model_dump(mode="json"))
+
+
+def check_replaceable(path: Path | str) -> None:
+    """Refuse to write a support set over a file that is none, such as the annotations of a data set.
+
+    Raises:
+        DataError: If there is such a file.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(_START)
+    except OSError:  # no file, or one that writing will complain about
+        return
+    if start and b'"ultraad.support/' not in start:
+        msg = f"{path} exists and is not a support set; choose another name for the support set, or move that file"
+        raise DataError(msg)
 
 
 def load_support(path: Path | str, *, root: Path | str | None = None) -> SupportSet:
