@@ -49,12 +49,16 @@ class Hand:
 
     def mouse(self, points: Sequence[Point]) -> None:
         """One stroke with the left button."""
+        self.draw(points)
+        self.saved()
+
+    def draw(self, points: Sequence[Point]) -> None:
+        """One stroke with the left button, whether it can be saved or not."""
         self.page.mouse.move(*self.at(*points[0]))
         self.page.mouse.down()
         for point in points[1:]:
             self.page.mouse.move(*self.at(*point), steps=3)
         self.page.mouse.up()
-        self.saved()
 
     def touch(self, points: Sequence[Point]) -> None:
         """One stroke with a finger."""
@@ -108,10 +112,11 @@ class Hand:
 
 
 def corners(mask: np.ndarray) -> list[Point]:
-    """About a dozen points around the largest region of a mask."""
+    """Eight points around the largest region of a mask."""
     found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = max(found, key=len)[:, 0]
-    return [(float(x) + 0.5, float(y) + 0.5) for x, y in outline[:: max(1, len(outline) // 12)]]
+    some = outline[np.linspace(0, len(outline), 8, endpoint=False).astype(int)]
+    return [(float(x) + 0.5, float(y) + 0.5) for x, y in some]
 
 
 def across(mask: np.ndarray) -> list[Point]:

@@ -126,6 +126,7 @@ def test_the_tests_of_the_editor_pass() -> None:
     assert re.search(r"\d{2} passed", npm("test", "--", "--reporter=dot"))
 
 
+@pytest.mark.slow
 def test_the_source_builds_to_exactly_the_files_that_ship(tmp_path: Path) -> None:
     npm("run", "build", "--", "--outDir", str(tmp_path / "static"))
     assert built(tmp_path / "static") == built()

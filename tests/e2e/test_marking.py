@@ -6,22 +6,14 @@ import json
 import signal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from tests.e2e.conftest import Open, Server, simulated, start, stop
+from tests.e2e.conftest import Open
 from tests.e2e.hand import Hand
-
-
-@pytest.fixture
-def hand(open_page: Open, server: Server, request: pytest.FixtureRequest) -> Hand:
-    """On an image of its own that nobody has marked."""
-    page = open_page(server, has_touch=True)
-    hand = Hand(page)
-    page.wait_for_selector(".tile img")
-    free = [i["name"] for i in hand.items("&state=unmarked") if i["frames"] == 1]
-    hand.show(free[0])
-    return hand
+from tests.e2e.scans import simulated
+from tests.e2e.serving import Server, start, stop
 
 
 def sent(hand: Hand) -> list[dict[str, Any]]:
@@ -60,6 +52,7 @@ def test_mouse_finger_and_pen_draw_and_only_the_pen_has_pressure(hand: Hand) -> 
         assert row["points"][-2:] == pytest.approx([80, 40 + dy], abs=1)
 
 
+@pytest.mark.slow
 def test_two_fingers_zoom_and_draw_nothing(hand: Hand) -> None:
     def fingers(kind: str, *points: tuple[float, float]) -> None:
         spots = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(points)]
@@ -82,6 +75,7 @@ def test_two_fingers_zoom_and_draw_nothing(hand: Hand) -> None:
     assert long < 30 / w + 2 * 3 + 2  # 30 screen pixels are fewer image pixels than without zoom
 
 
+@pytest.mark.slow
 def test_a_stroke_stays_where_it_is_in_the_image_at_any_zoom(hand: Hand) -> None:
     hand.mouse([(50, 50), (90, 70)])
     before = outline(hand)
@@ -96,6 +90,7 @@ def test_a_stroke_stays_where_it_is_in_the_image_at_any_zoom(hand: Hand) -> None
     assert outline(hand) == before
 
 
+@pytest.mark.slow
 def test_the_eraser_the_polygon_and_a_second_lesion(hand: Hand) -> None:
     page = hand.page
     hand.mouse([(40, 40), (70, 40)])
@@ -115,6 +110,7 @@ def test_the_eraser_the_polygon_and_a_second_lesion(hand: Hand) -> None:
     hand.expect(2)
 
 
+@pytest.mark.slow
 def test_a_polygon_loses_one_corner_per_undo_while_it_is_drawn(hand: Hand) -> None:
     page = hand.page
     rows = sent(hand)
@@ -162,6 +158,7 @@ def test_undo_is_one_step_and_changes_neither_tool_nor_class_nor_image(hand: Han
     hand.expect(1)
 
 
+@pytest.mark.slow
 def test_a_label_is_one_step_too_and_a_conflict_is_said(hand: Hand) -> None:
     page = hand.page
     page.keyboard.press("1")
@@ -198,10 +195,10 @@ def test_keys_type_in_text_fields_and_can_be_switched_off(hand: Hand) -> None:
     assert page.locator(".tool[aria-label='Brush']").get_attribute("aria-pressed") == "true"
     page.click("[aria-label='Keys']")
     page.get_by_label("Single keys work").check()
-    page.click("[aria-label^='Key for eraser']")
+    page.click("button.key:has-text('Key for eraser')")
     page.keyboard.press("b")
     page.wait_for_selector('text=B means "brush" already')
-    page.click("[aria-label^='Key for eraser']")
+    page.click("button.key:has-text('Key for eraser')")
     page.keyboard.press("q")
     page.keyboard.press("Escape")
     page.keyboard.press("q")
@@ -234,7 +231,31 @@ def test_a_cine_is_marked_frame_by_frame_and_marks_are_copied_on(hand: Hand) -> 
     page.wait_for_selector("[aria-label='Play']")
 
 
-def test_strokes_made_while_the_server_is_dead_are_saved_when_it_is_back(tmp_path: Path, open_page: Open) -> None:
+def test_strokes_wait_in_the_browser_while_the_server_is_away_and_outlive_the_tab(hand: Hand) -> None:
+    page = hand.page
+    name = page.inner_text(".mark-head h1")
+    hand.mouse([(40, 40), (60, 40)])
+    hand.expect(1)
+    page.route("**/api/marks", lambda route: route.abort())
+    hand.draw([(100, 100), (120, 100)])
+    page.wait_for_selector(".line.away")
+    page.wait_for_function("() => document.querySelectorAll('#marks > li').length === 2")
+    assert "1 wait" in page.inner_text(".line")
+    page.keyboard.press("z")  # what waits can be undone, and done again
+    page.wait_for_function("() => document.querySelectorAll('#marks > li').length === 1")
+    page.keyboard.press("Shift+Z")
+    page.wait_for_function("() => document.querySelectorAll('#marks > li').length === 2")
+    origin = page.evaluate("location.origin")
+    page.goto("about:blank")  # the tab is gone; the strokes are in the browser
+    page.unroute_all()
+    page.goto(origin)
+    page.wait_for_selector(".tile img")
+    hand.show(name)
+    hand.expect(2)
+
+
+@pytest.mark.slow
+def test_strokes_made_while_the_server_is_killed_are_saved_by_the_next_one(tmp_path: Path, open_page: Open) -> None:
     images = simulated(tmp_path / "scans", each=1)
     server = start(images, tmp_path / "project")
     page = open_page(server)
@@ -246,21 +267,12 @@ def test_strokes_made_while_the_server_is_dead_are_saved_when_it_is_back(tmp_pat
     hand.expect(1)
     stop(server, signal.SIGKILL)
     page.wait_for_selector(".line.away")
-    page.mouse.move(*hand.at(100, 100))
-    page.mouse.down()
-    page.mouse.move(*hand.at(120, 100), steps=4)
-    page.mouse.up()
+    hand.draw([(100, 100), (120, 100)])
     page.wait_for_function("() => document.querySelectorAll('#marks > li').length === 2")
-    assert "1 wait" in page.inner_text(".line")
-    page.keyboard.press("z")  # what waits can be undone, and done again
-    page.wait_for_function("() => document.querySelectorAll('#marks > li').length === 1")
-    page.keyboard.press("Shift+Z")
-    page.wait_for_function("() => document.querySelectorAll('#marks > li').length === 2")
-
     again = start(images, server.project, server.port)
     try:
         page.wait_for_selector(".note.error:has-text('new address')")
-        page.goto("about:blank")  # the tab is gone; the strokes are in the browser
+        page.goto("about:blank")
         page.goto(again.address)
         page.wait_for_selector(".tile img")
         hand.show(name)
@@ -269,6 +281,26 @@ def test_strokes_made_while_the_server_is_dead_are_saved_when_it_is_back(tmp_pat
         stop(again)
 
 
+def test_marks_of_another_rater_arrive_and_undo_takes_back_only_ones_own(hand: Hand) -> None:
+    page = hand.page
+    _, image, frame = page.evaluate("location.hash").split("/")
+    row = {"id": uuid4().hex, "image": image, "frame": int(frame), "kind": "stroke", "tool": "brush", "radius": 4}
+    row |= {"points": [40, 40, 60, 40], "lesion": uuid4().hex, "class": "benign"}
+    body = json.dumps({"rater": "anna", "rows": [row]})
+    send = "body => fetch('/api/marks', {method: 'POST', body, headers: {'Content-Type': 'application/json'}})"
+    assert page.evaluate(f"body => ({send})(body).then(r => r.status)", body) == 200
+    hand.expect(1)
+    assert "anna" in page.inner_text("#marks")
+    hand.mouse([(100, 100), (120, 100)])
+    hand.expect(2)
+    page.keyboard.press("z")
+    hand.expect(1)
+    page.keyboard.press("z")
+    page.wait_for_selector(".status:has-text('Nothing to undo')")
+    assert "anna" in page.inner_text("#marks")
+
+
+@pytest.mark.slow
 def test_two_raters_see_each_other(server: Server, open_page: Open) -> None:
     one, two = Hand(open_page(server)), Hand(open_page(server))
     for hand, name in ((one, "anna"), (two, "bert")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,12 @@ def test_a_taken_port_is_an_error_if_it_was_asked_for_and_another_one_if_not(tmp
         other.close()
     finally:
         first.close()
+
+
+def test_answers_are_sent_at_once(tmp_path: Path) -> None:
+    """Without TCP_NODELAY each answer waits 40 ms for a delayed acknowledgement."""
+    with _listen(Settings(tmp_path), None) as listening:
+        assert listening.proto == socket.IPPROTO_TCP, "asyncio sets TCP_NODELAY on such sockets only"
 
 
 def test_only_loopback_addresses_are_local(tmp_path: Path) -> None:

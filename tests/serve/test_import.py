@@ -137,6 +137,17 @@ def test_the_same_file_is_uploaded_once(client: Client) -> None:
     assert client.get("/api/images")["total"] == 1
 
 
+def test_a_list_by_ids_and_the_order_of_the_whole_list(client: Client) -> None:
+    batch = str(uuid.uuid4())
+    client.upload(batch, {f"{n}.png": png(n) for n in range(3)})
+    _, items = imported(client, batch=batch)
+    ids = [item["id"] for item in items]
+    assert client.get("/api/images?sort=name&limit=1&with_order=true")["order"] == ids
+    found = client.get(f"/api/images?ids={ids[2]},{ids[0]}")
+    assert [item["name"] for item in found["items"]] == ["2.png", "0.png"]
+    assert client.ask("GET", "/api/images?ids=../x").status == 422
+
+
 def test_an_archive_is_refused_and_never_unpacked(client: Client, server: Running) -> None:
     answer = client.upload(str(uuid.uuid4()), {"a.zip": b"PK\x03\x04" + b"x" * 100, "b.png": png()}).json
     assert answer["received"] == 1

@@ -74,6 +74,27 @@ def test_pages_are_cut_from_the_whole_list(desk: Desk) -> None:
     assert page(desk, descending=True, limit=2) == [9, 8]
 
 
+def test_the_order_of_all_images_comes_with_a_page_on_demand(desk: Desk) -> None:
+    fill(desk, 10)
+    asked = {"descending": True, "search": "", "class_": None, "patient": None, "device": None, "states": []}
+    found = desk.listing.page(sort="name", offset=0, limit=2, with_order=True, **asked)  # type: ignore[arg-type]
+    assert [int(i, 16) for i in found.order] == list(range(9, -1, -1))
+    assert len(found.items) == 2
+    assert desk.listing.page(sort="name", offset=0, limit=2, **asked).order == []  # type: ignore[arg-type]
+
+
+def test_images_by_id_keep_the_order_asked_for_and_show_what_one_model_says(desk: Desk) -> None:
+    fill(desk, 5, labels={3: "benign"})
+    some = desk.listing.some([id_of(3), "ffff", id_of(0)], model=None)
+    assert [int(item.id, 16) for item in some.items] == [3, 0], "one that is not there is left out"
+    assert some.total == 2
+    assert [item.pred.score for item in some.items if item.pred] == [0.25, 1.0], "of the newest model"
+    former = desk.listing.some([id_of(3), id_of(0)], model=0).items
+    assert [(item.pred.model, item.pred.score) for item in former if item.pred] == [(0, 0.75), (0, 0.0)]
+    assert former[0].label == "benign"
+    assert desk.listing.some([id_of(3)], model=7).items[0].pred is None
+
+
 def test_names_are_sorted_as_people_count(desk: Desk) -> None:
     fill(desk, 12)
     assert page(desk, sort="name") == list(range(12))

@@ -76,7 +76,7 @@ export const upload = (batch: string, files: FormData) =>
   json<{ received: number; refused: { name: string; reason: string }[] }>("POST", `/uploads?batch=${batch}`, files);
 
 export const images = (query: Partial<T.Query>, offset: number, limit: number, signal?: AbortSignal) =>
-  json<T.Items>("GET", `/images${search({ ...query, offset, limit })}`, undefined, signal);
+  json<T.Items>("GET", `/images${search({ ...query, offset, limit, with_order: true })}`, undefined, signal);
 export const imagesById = (ids: string[], model?: number) =>
   json<T.Items>("GET", `/images${search({ ids: ids.join(","), model, limit: ids.length })}`);
 export const image = (id: string) => json<T.Detail>("GET", `/images/${id}`);
@@ -112,7 +112,7 @@ export const marks = (id: string, f: number, rater: string) =>
   json<T.FrameMarks>("GET", `${frame(id, f)}/marks${search({ rater })}`);
 export const save = (rater: string, rows: T.Row[]) => json<T.Saved>("POST", "/marks", { rater, rows });
 export const marksAfter = (row: number) =>
-  json<{ row: number; frames: { image: string; frame: number }[]; images: string[] }>("GET", `/marks?after=${row}`);
+  json<{ row: number; frames: { image: string; frame: number }[] }>("GET", `/marks?after=${row}`);
 export const preview = (stroke: object) => json<T.Preview>("POST", "/preview", stroke);
 export const suggestions = (id: string, f: number, threshold?: number) =>
   json<T.Suggestions>("GET", `${frame(id, f)}/suggestions${search({ threshold })}`);

@@ -18,6 +18,7 @@ export type JobState =
   | "fitting"
   | "predicting"
   | "calibrating"
+  | "writing"
   | "done"
   | "failed"
   | "cancelled";
@@ -121,6 +122,7 @@ export interface Items {
   total: number;
   row: number;
   items: Item[];
+  order: string[]; // every image of the query; empty unless it was asked for
 }
 
 export interface Query {
@@ -289,7 +291,7 @@ export interface Change {
   after: string;
   score_before: number;
   score: number;
-  marked: boolean;
+  label: string | null;
 }
 
 export interface Changes {
@@ -309,7 +311,7 @@ export interface QueueItem {
   reason: string;
   kind: "unsure" | "unlike" | "disagrees" | "random" | "class";
   held_out: boolean;
-  score: number;
+  score: number | null;
 }
 
 export interface Queue {

@@ -87,6 +87,7 @@ class Listing:
         states: Sequence[State],
         offset: int,
         limit: int,
+        with_order: bool = False,
     ) -> Items:
         """A page of the list; see docs/page.md for the meaning of sorts and states."""
         words, normal = search.casefold().split(), self._project.normal_class
@@ -102,7 +103,8 @@ class Listing:
         found = self._sorted(found, sort, normal, descending=descending)
         warnings = self._warnings()
         items = [self._item(entry, warnings) for entry in found[offset : offset + limit]]
-        return Items(total=len(found), row=self._project.last_row, items=items)
+        order = [entry.picture.id for entry in found] if with_order else []
+        return Items(total=len(found), row=self._project.last_row, items=items, order=order)
 
     def detail(self, image: str) -> ItemDetail:
         """One image.
@@ -132,11 +134,17 @@ class Listing:
             origin="upload" if picture.uploaded else "reference",
         )
 
-    def items(self, images: Iterable[str]) -> list[Item]:
-        """Some images in the given order; those that are not there are left out."""
+    def some(self, images: Sequence[str], *, model: int | None) -> Items:
+        """Some images in the given order, without those that are not there.
+
+        Args:
+            images: Their ids.
+            model: Give what this model says; None for the newest that has seen each frame.
+        """
         pictures = [self._project.pictures[i] for i in images if i in self._project.pictures]
-        warnings = self._warnings()
-        return [self._item(entry, warnings) for entry in self._entries(pictures)]
+        warnings, said = self._warnings(), None if model is None else self._outcomes.said_by(model)
+        items = [self._item(entry, warnings) for entry in self._entries(pictures, said=said)]
+        return Items(total=len(items), row=self._project.last_row, items=items)
 
     def groups(self, by: Literal["patient", "device", "site"]) -> list[Group]:
         """The images by patient, device or site, those with most images first."""
@@ -159,7 +167,9 @@ class Listing:
 
         return sorted((group(name, entries) for name, entries in found.items()), key=lambda g: -g.images)
 
-    def _entries(self, pictures: Sequence[Picture] | None = None) -> list[_Entry]:
+    def _entries(
+        self, pictures: Sequence[Picture] | None = None, *, said: Mapping[Place, Said] | None = None
+    ) -> list[_Entry]:
         roles = self._project.roles()
         with self._project.lock:
             wanted = list(self._project.pictures.values() if pictures is None else pictures)
@@ -170,12 +180,12 @@ class Listing:
             for (image, frame), summary in _of(self._project.summaries, places):
                 if image in entries:
                     entries[image].marks[frame] = summary
-            for (image, frame), said in _of(self._outcomes.newest, places):
+            for (image, frame), one in _of(self._outcomes.newest if said is None else said, places):
                 if image in entries:
-                    entries[image].said[frame] = said
-            for (image, frame), said in _of(self._outcomes.former, places):
+                    entries[image].said[frame] = one
+            for (image, frame), one in _of(self._outcomes.former, places):
                 if image in entries:
-                    entries[image].former[frame] = said
+                    entries[image].former[frame] = one
         for entry in entries.values():
             self._fill(entry, roles)
         return list(entries.values())

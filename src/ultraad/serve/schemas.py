@@ -182,6 +182,7 @@ class Items(Wire):
     total: int
     row: int
     items: list[Item]
+    order: list[ImageId] = []
 
 
 class FrameItem(Wire):

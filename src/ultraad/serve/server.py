@@ -113,7 +113,7 @@ def _listen(settings: Settings, last: int | None) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     wanted = [settings.port] if settings.port is not None else [*filter(None, [last]), PORT, 0]
     for port in wanted:
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio wants it for TCP_NODELAY
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((settings.host, port))

@@ -162,6 +162,11 @@ export function extend(at: Point, pointer: string, pressure: number, scale: numb
   shape.value = { ...old };
 }
 
+let closedAt = -Infinity;
+
+/** True for a second after a click closed a polygon: an Enter that was meant to close it accepts nothing else. */
+export const justClosed = (): boolean => performance.now() - closedAt < 1000;
+
 /** The pointer was lifted. A polygon goes on until it is closed; a dragged one is a lasso and closes itself. */
 export function lift(at: Point, scale: number): void {
   const old = shape.value;
@@ -176,6 +181,7 @@ export function lift(at: Point, scale: number): void {
   else if (closes(first, at, 10 / scale)) {
     shape.value = { ...old, points: first, pressed: false };
     finish();
+    closedAt = performance.now();
   } else shape.value = { ...old, pressed: false };
 }
 

@@ -1,11 +1,11 @@
-/** The images in the order of the query. Only pages that were looked at are loaded; the order changes on request only. */
+/** The images in the order of the query, which changes on request only; those that are looked at are loaded. */
 
 import { batch, signal, type Signal } from "@preact/signals";
 import * as api from "../api";
 import type { Item, Query } from "../types";
 import { complain } from "./live";
 
-const PAGE = 200;
+const PART = 200; // images of one request
 
 export const FIRST: Query = {
   sort: "added",
@@ -43,7 +43,7 @@ const kept = stored();
 export const scope = signal<Scope>(kept.scope);
 export const query = signal<Query>(kept.queries[kept.scope] ?? FIRST);
 export const total = signal<number | null>(null);
-export const arrived = signal(0); // counts pages, so that views look again
+export const arrived = signal(0); // counts answers, so that views look again
 export const stale = signal(false); // scores or marks changed since the order was made
 export const lastPlace = signal(kept.places[kept.scope] ?? 0); // the way back leads there
 
@@ -76,10 +76,12 @@ export function adopt(next: Scope, first: Partial<Query> = {}): Promise<void> {
   return reload(lastPlace.value);
 }
 
-let order: (string | undefined)[] = [];
-let asked = new Map<number, Promise<void>>();
+let order: readonly string[] = [];
 let stop = new AbortController();
 const items = new Map<string, Signal<Item>>();
+const underway = new Set<string>();
+const old = new Set<string>(); // images whose scores changed since they were loaded
+let drawn: [first: number, last: number] = [0, 0];
 
 export function setQuery(change: Partial<Query>): Promise<void> {
   query.value = { ...query.value, ...change };
@@ -87,69 +89,84 @@ export function setQuery(change: Partial<Query>): Promise<void> {
   return reload();
 }
 
-/** Asks for a new order; the old one stays on the screen until its first page is there. */
-export function reload(first = 0): Promise<void> {
+/** Asks for a new order and the images around a place; the old order stays on the screen until the answer is there. */
+export async function reload(around = 0): Promise<void> {
   stop.abort();
   stop = new AbortController();
-  asked = new Map();
-  return load(Math.floor(first / PAGE), true);
+  const { signal: until } = stop;
+  try {
+    const answer = await api.images(query.value, Math.max(0, around - PART / 2), PART, until);
+    if (until.aborted) return;
+    batch(() => {
+      order = answer.order;
+      stale.value = false;
+      total.value = answer.total;
+      answer.items.forEach(put);
+      arrived.value++;
+    });
+    need(...drawn);
+  } catch (error) {
+    if (!until.aborted) complain(error);
+  }
 }
 
-export function need(first: number, last: number): void {
-  for (let page = Math.floor(first / PAGE); page * PAGE < last; page++) void load(page, false);
+/** Places that are drawn now are loaded, with time also those around them; what is out of date is renewed. */
+export function need(first: number, last: number, ahead = false): void {
+  drawn = [first, last];
+  const more = ahead ? PART / 2 : 0;
+  const wanted = order.slice(Math.max(0, first - more), last + more).filter((id) => !items.has(id) || old.has(id));
+  const fresh = wanted.filter((id) => !underway.has(id));
+  if (fresh.length) void fetch(fresh).catch(complain);
+}
+
+/** Another model counts: what is looked at is asked for again, now or when it comes into sight. */
+export function outdate(): void {
+  for (const id of items.keys()) old.add(id);
+  stale.value = true;
+  need(...drawn);
 }
 
 /** The image at a place, loaded if need be; null behind the ends. */
 export async function ensure(index: number): Promise<Item | null> {
-  if (index < 0 || (total.value !== null && index >= total.value)) return null;
-  if (!at(index)) await load(Math.floor(index / PAGE), total.value === null);
-  return at(index)?.value ?? null;
+  if (total.value === null) await reload(index);
+  const id = order[index];
+  if (id === undefined) return null;
+  await fetchItem(id);
+  return items.get(id)?.value ?? null;
 }
 
-async function load(page: number, fresh: boolean): Promise<void> {
-  const under = asked.get(page);
-  if (under) return under;
-  const run = fetchPage(page, fresh);
-  asked.set(page, run);
-  return run;
-}
-
-async function fetchPage(page: number, fresh: boolean): Promise<void> {
-  const { signal: until } = stop;
+async function fetch(ids: readonly string[]): Promise<void> {
+  for (const id of ids) underway.add(id);
   try {
-    const answer = await api.images(query.value, page * PAGE, PAGE, until);
-    if (until.aborted) return;
-    batch(() => {
-      if (fresh) {
-        order = [];
-        stale.value = false;
-      }
-      total.value = answer.total;
-      order.length = answer.total;
-      for (const [i, item] of answer.items.entries()) {
-        order[page * PAGE + i] = item.id;
-        put(item);
-      }
-      arrived.value++;
-    });
-  } catch (error) {
-    if (!until.aborted) {
-      asked.delete(page);
-      complain(error);
+    for (let i = 0; i < ids.length; i += PART) {
+      const answer = await api.imagesById(ids.slice(i, i + PART));
+      batch(() => {
+        answer.items.forEach(put);
+        arrived.value++;
+      });
     }
+  } finally {
+    for (const id of ids) underway.delete(id);
   }
 }
 
 export function put(item: Item): void {
+  old.delete(item.id);
   const known = items.get(item.id);
   if (known) known.value = item;
   else items.set(item.id, signal(item));
 }
 
-/** The image at a place of the order; null while its page is on the way. */
+/** The image at a place of the order; null while it is on the way. */
 export function at(index: number): Signal<Item> | null {
   const id = order[index];
   return id === undefined ? null : (items.get(id) ?? null);
+}
+
+/** The images at some places, as far as they are known. */
+export function places(first: number, last: number): { image: string; frame: number }[] {
+  const found = order.slice(first, last).map((id) => items.get(id)?.value);
+  return found.flatMap((item) => (item ? [{ image: item.id, frame: item.best }] : []));
 }
 
 export const byId = (id: string): Signal<Item> | null => items.get(id) ?? null;
@@ -160,20 +177,12 @@ export const placeOf = (id: string): number => order.indexOf(id);
 export async function refresh(ids: readonly string[]): Promise<void> {
   const known = ids.filter((id) => items.has(id));
   if (ids.length) stale.value = true;
-  for (let i = 0; i < known.length; i += PAGE) {
-    const answer = await api.imagesById(known.slice(i, i + PAGE));
-    batch(() => answer.items.forEach(put));
-  }
+  if (known.length) await fetch(known);
 }
 
-export const loadedIds = (): string[] => [...items.keys()];
-
-/** The image itself, asked for if it was never in a page. */
+/** The image itself, asked for if it is not known. */
 export async function fetchItem(id: string): Promise<void> {
-  if (!items.has(id)) {
-    const answer = await api.imagesById([id]);
-    answer.items.forEach(put);
-  }
+  if (!items.has(id)) await fetch([id]);
 }
 
 /** Marks known from an answer are shown on the tile at once. */

@@ -100,6 +100,7 @@ let turn: Promise<void> = Promise.resolve();
 export function step(direction: "undo" | "redo", image: string, frame: number): Promise<void> {
   turn = turn.then(async () => {
     await flush(); // the server names the next step
+    if (line.value === "on" && !base(image, frame).value) await loadMarks(image, frame); // just opened
     const marks = marksOf(image, frame).value;
     const target = marks[direction];
     const what = direction === "undo" ? marks.undo_text : marks.redo_text;

@@ -8,12 +8,13 @@ import { attempt, complain, say } from "./live";
 import { catchUp, details, follow, receive } from "./marks";
 import { flush, line, start as startOutbox } from "./outbox";
 import { forgetAllMaps, forgetMaps } from "./pixels";
-import { hearJob, importing, job, project, refreshModels, refreshProject, refreshQueue } from "./project";
+import { busy, ENDED, hearJob, importing, job, project, refreshModels, refreshProject, refreshQueue } from "./project";
 
 export const mapsVersion = signal(0); // counts new maps of images that were loaded
 export const modelsVersion = signal(0);
 
 let row = 0;
+let greeted = false; // the stream has been open before
 let source: EventSource | null = null;
 let again: ReturnType<typeof setTimeout> | undefined;
 
@@ -46,8 +47,10 @@ function listen(): void {
     {
       hello: (news) => {
         line.value = "on";
-        job.value = news.job ?? job.value;
-        if (news.row > row) void attempt(afterBreak);
+        if (news.job) job.value = news.job;
+        else if (busy.value) job.value = null; // it ended while nobody listened
+        if (greeted || news.row > row) void attempt(afterBreak);
+        greeted = true;
         void flush();
       },
       marks: (news) => {
@@ -57,7 +60,7 @@ function listen(): void {
       },
       job: (news) => {
         hearJob(news);
-        if (news.state === "done" || news.state === "cancelled" || news.state === "failed") void attempt(refreshProject);
+        if (ENDED.has(news.state)) void attempt(() => Promise.all([refreshProject(), refreshModels()]));
       },
       predictions: (news) => predicted(news.images),
       model: (news) => {
@@ -98,7 +101,7 @@ async function afterBreak(): Promise<void> {
   const news = await api.marksAfter(row);
   row = news.row;
   await catchUp(news.frames);
-  follow(news.images);
+  follow(news.frames.map((f) => f.image));
   await Promise.all([refreshProject(), refreshModels()]);
 }
 
@@ -132,7 +135,8 @@ async function renew(image: string): Promise<void> {
 }
 
 async function modelChanged(): Promise<void> {
-  await Promise.all([refreshModels(), refreshProject(), refreshQueue(), list.refresh(list.loadedIds())]);
+  list.outdate();
+  await Promise.all([refreshModels(), refreshProject(), refreshQueue()]);
   batch(() => {
     mapsVersion.value++;
     modelsVersion.value++;

@@ -2,7 +2,7 @@
 
 import { batch, computed, signal } from "@preact/signals";
 import * as api from "../api";
-import type { Changes, Import, Job, ModelInfo, Project, Queue } from "../types";
+import type { Changes, Import, Job, JobState, ModelInfo, Project, Queue } from "../types";
 import { attempt, complain, say } from "./live";
 import { line } from "./outbox";
 
@@ -10,6 +10,7 @@ export const project = signal<Project | null>(null);
 export const job = signal<Job | null>(null);
 export const models = signal<readonly ModelInfo[]>([]);
 export const changed = signal<Changes | null>(null); // of the current model against the one before
+export const fresh = signal<number | null>(null); // the model that was just adapted, until that was noticed
 export const queue = signal<Queue | null>(null);
 export const importing = signal<Import | null>(null);
 
@@ -24,8 +25,8 @@ export const current = computed(() => models.value.find((m) => m.current) ?? nul
 /** "model 3", "starting model". */
 export const nameOf = (model: number): string => models.value.find((m) => m.number === model)?.name ?? `model ${model}`;
 
-const ACTIVE = new Set(["waiting", "fitting", "predicting", "calibrating"]);
-export const busy = computed(() => (job.value && ACTIVE.has(job.value.state) ? job.value : null));
+export const ENDED: ReadonlySet<JobState> = new Set<JobState>(["done", "failed", "cancelled"]);
+export const busy = computed(() => (job.value && !ENDED.has(job.value.state) ? job.value : null));
 export const adapting = computed(() => (busy.value?.kind === "adapt" ? busy.value : null));
 
 /** Why Adapt cannot be pressed, in words; empty if it can. */
@@ -93,6 +94,7 @@ export function hearJob(news: Job): void {
   const before = job.value;
   job.value = news;
   if (before?.number === news.number && before.state === news.state) return;
+  if (news.kind === "adapt") fresh.value = news.state === "done" ? news.model : null;
   if (news.state === "failed") complain(new Error(news.error ?? `${news.kind} failed`));
   else if (news.kind === "adapt" || news.kind === "export") say(words(news));
 }

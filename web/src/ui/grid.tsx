@@ -13,16 +13,20 @@ interface Props {
   start?: number; // index to show first
   draw: (index: number, tabIndex: number) => ComponentChildren;
   keyOf: (index: number) => string;
-  onRange: (first: number, last: number) => void;
+  onRange: (first: number, last: number, ahead: boolean) => void; // what is drawn; ahead: what is in sight is there
+  onSight: (first: number, last: number) => void; // what is in sight
+  version: number; // changes when more tiles can be drawn
 }
 
 const GAP = 10;
+const AHEAD = 1.5;
 
-export function VirtualGrid({ total, label, wanted, foot, start = 0, draw, keyOf, onRange }: Props) {
+export function VirtualGrid({ total, label, wanted, foot, start = 0, draw, keyOf, onRange, onSight, version }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const [size, setSize] = useState({ width: 0, height: 0 });
   const [top, setTop] = useState(0);
   const [at, setAt] = useState(start);
+  const [spare, setSpare] = useState(0); // screens above and below that are drawn ahead, once the visible one is
   const moved = useRef(false);
   const placed = useRef(false);
 
@@ -36,10 +40,11 @@ export function VirtualGrid({ total, label, wanted, foot, start = 0, draw, keyOf
     return () => watch.disconnect();
   }, []);
 
-  const unit = textUnit(); // tiles grow with the text
+  const unit = textUnit() * Math.min(1.6, Math.max(1, size.width / 1900)); // tiles grow with the text and the screen
   const most = size.width < 560 ? Math.floor((size.width - GAP) / 2) : wanted; // two columns on a phone
-  const grid = layOut(total, size.width, Math.min(wanted * unit, most), GAP, foot * unit);
-  const [first, last] = size.height ? range(grid, total, top, size.height, 0.5) : [0, 0];
+  const grid = layOut(total, size.width, Math.min(wanted * unit, most), GAP, foot * textUnit());
+  const [first, last] = size.height ? range(grid, total, top, size.height, spare) : [0, 0];
+  const [seen, unseen] = size.height ? range(grid, total, top, size.height, 0) : [0, 0];
 
   useLayoutEffect(() => {
     if (placed.current || !size.height || !total) return;
@@ -49,8 +54,28 @@ export function VirtualGrid({ total, label, wanted, foot, start = 0, draw, keyOf
   }, [size.height, total]);
 
   useEffect(() => {
-    if (last > first) onRange(first, last);
+    if (last > first) onRange(first, last, spare > 0);
   }, [first, last, total]);
+
+  useEffect(() => {
+    if (unseen > seen) onSight(seen, unseen);
+  }, [seen, unseen, total, version]);
+
+  useEffect(() => {
+    if (spare || !total) return;
+    const look = setInterval(() => {
+      const tiles = [...(box.current?.querySelectorAll("li") ?? [])];
+      const drawn = (tile: Element) => tile.querySelector(".waiting") === null && (tile.querySelector("img")?.complete ?? true);
+      if (tiles.length && tiles.every(drawn)) setSpare(AHEAD);
+    }, 100);
+    return () => clearInterval(look);
+  }, [spare, total]);
+
+  /** After a jump only what is in sight is asked for, so that it does not wait for the rest. */
+  function scrolled(to: number): void {
+    if (Math.abs(to - top) > AHEAD * size.height) setSpare(0);
+    setTop(to);
+  }
 
   useEffect(() => {
     const tile = moved.current ? box.current!.querySelector<HTMLElement>(`[data-index="${at}"] a`) : null;
@@ -91,7 +116,7 @@ export function VirtualGrid({ total, label, wanted, foot, start = 0, draw, keyOf
     );
   }
   return (
-    <div class="grid" ref={box} onScroll={(e) => setTop(e.currentTarget.scrollTop)} onKeyDown={keys} onFocusIn={focused}>
+    <div class="grid" ref={box} onScroll={(e) => scrolled(e.currentTarget.scrollTop)} onKeyDown={keys} onFocusIn={focused}>
       <ul aria-label={label} style={{ height: `${grid.height}px` }}>
         {tiles}
       </ul>

@@ -70,14 +70,20 @@ export function Help({ onClose }: { onClose: () => void }) {
                       <button
                         type="button"
                         class="plain key"
-                        aria-label={`Key for ${words(a)}: ${keysOf(a, bindings.value).join(" or ")}. Change`}
                         onClick={() => (changing.value = a.id)}
                       >
                         {changing.value === a.id ? (
                           <em>press a key</em>
                         ) : (
-                          keysOf(a, bindings.value).map((k) => <kbd key={k}>{sign(k)}</kbd>)
+                          keysOf(a, bindings.value).map((k) => (
+                            <kbd key={k} aria-hidden="true">
+                              {sign(k)}
+                            </kbd>
+                          ))
                         )}
+                        <span class="hidden">
+                          Key for {words(a)}: {keysOf(a, bindings.value).join(" or ")}. Change
+                        </span>
                       </button>
                     </dt>
                     <dd>{capital(words(a))}</dd>

@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { dismiss, errors, status } from "../state/live";
 import { kept, line, waiting } from "../state/outbox";
 import { rater, theme } from "../state/prefs";
-import { adapt, adapting, busy, cancel, current, hindrance, project, words } from "../state/project";
+import { adapt, adapting, busy, cancel, changed, current, fresh, goTo, hindrance, nameOf, project, words } from "../state/project";
 import { address, route, VIEWS, type ViewName } from "../state/route";
 import { capital, plural } from "../text";
 import { Adapt } from "../views/adapt";
@@ -210,11 +210,42 @@ function Banners() {
           </p>
         ))}
       </div>
+      <Ready />
       {running && running.kind !== "adapt" && (
         <p class="progress-line thin-line">
           <progress max={1} value={running.fraction} aria-label={running.text} /> <span>{words(running)}</span>
         </p>
       )}
+    </div>
+  );
+}
+
+/** After Adapt: what changed, and the ways on. */
+function Ready() {
+  const model = current.value;
+  if (!model || fresh.value !== model.number) return null;
+  const c = changed.value;
+  const before = c?.against ?? null;
+  return (
+    <div class="note ready">
+      <Icon name="adapt" />
+      <span>
+        <strong>{capital(model.name)} is ready.</strong> {c && before !== null && `Since ${nameOf(before)}: ${c.text}.`}
+      </span>
+      <span class="buttons">
+        <a class="button" href={address("look")} onClick={() => (fresh.value = null)}>
+          Look
+        </a>
+        <a class="button" href={address("adapt")} onClick={() => (fresh.value = null)}>
+          What changed
+        </a>
+        {before !== null && (
+          <button type="button" onClick={() => void goTo(before)}>
+            Back to {nameOf(before)}
+          </button>
+        )}
+        <Tool icon="close" label="Close this message" onClick={() => (fresh.value = null)} />
+      </span>
     </div>
   );
 }

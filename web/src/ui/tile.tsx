@@ -34,8 +34,9 @@ export function Tile({ item: it, tabIndex = 0, overlay, decide = null }: Props) 
   const old = it.pred && current.value && it.pred.model !== current.value.number ? it.pred.model : null;
   return (
     <div class={`tile${it.failed ? " failed" : ""}`}>
-      <a href={address("mark", it.id, f)} tabIndex={tabIndex} aria-label={inWords(it)}>
-        <span class="picture">
+      <a href={address("mark", it.id, f)} tabIndex={tabIndex}>
+        <span class="hidden">{inWords(it)}</span>
+        <span class="picture" aria-hidden="true">
           {it.failed ? (
             <span class="why">{it.failed}</span>
           ) : (
@@ -59,7 +60,7 @@ export function Tile({ item: it, tabIndex = 0, overlay, decide = null }: Props) 
           </span>
           {old !== null && <span class="badge from">from {nameOf(old)}</span>}
         </span>
-        <span class="foot">
+        <span class="foot" aria-hidden="true">
           <span class="name">{shortName(it.name)}</span>
           {it.pred && (
             <span class="verdict">

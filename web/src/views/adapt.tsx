@@ -150,7 +150,7 @@ function WhatChanged() {
       <ChangeList title="Marked, and now missed" kind="warning" items={c.missed} />
       <ChangeList title="Marked normal, and now called abnormal" kind="warning" items={c.false_alarms} />
       <ChangeList title="Found now" items={c.found} />
-      <ChangeList title="Decision changed" items={c.flipped.filter((f) => !f.marked)} />
+      <ChangeList title="Not marked, and the decision changed" items={c.flipped.filter((f) => f.label === null)} />
       <p class="muted">Your marks overrule the model on their images, whatever it says.</p>
       <button type="button" onClick={() => void goTo(before)}>
         <Icon name="undo" /> Back to {nameOf(before)}

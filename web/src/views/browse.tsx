@@ -42,7 +42,6 @@ const STATES = [
 export function Browse() {
   const adding = useSignal(false);
   const total = list.total.value;
-  void list.arrived.value;
   useEffect(() => {
     void list.adopt("images");
     return offer(
@@ -72,23 +71,15 @@ export function Browse() {
               const item = list.at(i);
               return item ? <LiveTile of={item} tabIndex={tabIndex} /> : <div class="tile waiting" />;
             }}
-            onRange={see}
+            onRange={list.need}
+            onSight={(first, last) => (onScreen.value = list.places(first, last))}
+            version={list.arrived.value}
           />
         </>
       )}
       {adding.value && <ImportBox onClose={() => (adding.value = false)} />}
     </div>
   );
-}
-
-function see(first: number, last: number): void {
-  list.need(first, last);
-  const seen = [];
-  for (let i = first; i < last; i++) {
-    const item = list.at(i)?.value;
-    if (item) seen.push({ image: item.id, frame: item.best });
-  }
-  onScreen.value = seen;
 }
 
 /** A class key on a tile labels the whole image. */
@@ -116,7 +107,8 @@ function Filters({ onAdd }: { onAdd: () => void }) {
         <span class="hidden">Search name, patient, device, class</span>
         <input
           type="search"
-          placeholder="Search name, patient, device, class"
+          placeholder="Search"
+          title="Name, patient, device or class"
           value={text.value}
           onInput={(e) => (text.value = e.currentTarget.value)}
         />

@@ -57,7 +57,6 @@ function Results() {
   const size = useSignal(260);
   const q = list.query.value;
   const total = list.total.value;
-  void list.arrived.value;
   useEffect(() => {
     void list.adopt("look", { sort: "score", order: "desc" });
   }, []);
@@ -117,15 +116,9 @@ function Results() {
           const overlay = { threshold: pixel, version: mapsVersion.value };
           return <LiveTile of={item} tabIndex={tabIndex} overlay={overlay} decide={image} />;
         }}
-        onRange={(first, last) => {
-          list.need(first, last);
-          const seen = [];
-          for (let i = first; i < last; i++) {
-            const item = list.at(i)?.value;
-            if (item) seen.push({ image: item.id, frame: item.best });
-          }
-          onScreen.value = seen;
-        }}
+        onRange={list.need}
+        onSight={(first, last) => (onScreen.value = list.places(first, last))}
+        version={list.arrived.value}
       />
     </div>
   );

@@ -30,7 +30,11 @@ export function Compare() {
       const ids = answer.items.map((i) => i.id);
       const [one, two] = await Promise.all([api.imagesById(ids, a), api.imagesById(ids, b)]);
       total.value = answer.total;
-      pairs.value = one.items.map((item, i) => [item, two.items[i]!] as const);
+      const [byA, byB] = [one, two].map((part) => new Map(part.items.map((i) => [i.id, i] as const)));
+      pairs.value = ids.flatMap((id) => {
+        const [x, y] = [byA!.get(id), byB!.get(id)];
+        return x && y ? [[x, y] as const] : []; // removed meanwhile
+      });
     });
   }, [a, b, from.value, mapsVersion.value]);
   if (numbers.length < 2) {
@@ -47,14 +51,19 @@ export function Compare() {
         <Pick label="Left" value={String(a)} options={names} onPick={(v) => (left.value = Number(v))} />
         <Pick label="Right" value={String(b)} options={names} onPick={(v) => (right.value = Number(v))} />
         <span class="count">
-          {from.value + 1} to {Math.min(total.value, from.value + PAGE)} of {plural(total.value, "image")}, most unsure first
+          {total.value > PAGE && `${from.value + 1} to ${Math.min(total.value, from.value + PAGE)} of `}
+          {plural(total.value, "image")}, most unsure first
         </span>
-        <button type="button" disabled={from.value === 0} onClick={() => (from.value -= PAGE)}>
-          Before
-        </button>
-        <button type="button" disabled={from.value + PAGE >= total.value} onClick={() => (from.value += PAGE)}>
-          After
-        </button>
+        {total.value > PAGE && (
+          <>
+            <button type="button" disabled={from.value === 0} onClick={() => (from.value -= PAGE)}>
+              Previous {PAGE}
+            </button>
+            <button type="button" disabled={from.value + PAGE >= total.value} onClick={() => (from.value += PAGE)}>
+              Next {PAGE}
+            </button>
+          </>
+        )}
       </div>
       {a === b && <p class="empty">Choose two different models.</p>}
       <ul class="pairs">

@@ -7,7 +7,7 @@ import { at, rate } from "../core/curve";
 import { attempt, say } from "../state/live";
 import { modelsVersion } from "../state/news";
 import { current, refreshModels } from "../state/project";
-import { capital } from "../text";
+import { capital, plural } from "../text";
 import type { Interval, Numbers } from "../types";
 import { Note, Section, Slider } from "../ui/parts";
 
@@ -38,7 +38,7 @@ export function Thresholds() {
     <Section title={`Thresholds of ${model.name}`}>
       {image !== null && (
         <Slider
-          label="Abnormal from score"
+          label="Call abnormal from this score on"
           min={0}
           max={1}
           step={0.01}
@@ -56,16 +56,20 @@ export function Thresholds() {
           {image !== null && <Curve numbers={n} threshold={image} />}
           <p class="muted">
             From {n.source}: {n.abnormal} abnormal, {n.normal} normal
-            {n.patients !== null && `, ${n.patients} patients`}. Behind each rate: its 95 % interval.
+            {n.patients !== null && `, ${plural(n.patients, "patient")}`}. Ranges are 95 % intervals.
           </p>
         </>
       ) : (
-        <p class="muted">No numbers yet: no marked image was kept out. One image in five that Next offers is.</p>
+        <p class="muted">
+          {n
+            ? `${capital(n.text)}. Of the images that Next offers, one in five is kept out for numbers here.`
+            : "The numbers are being worked out…"}
+        </p>
       )}
       {n?.caution && <Note kind="warning">{capital(n.caution)}</Note>}
       {pixel !== null && (
         <Slider
-          label="Lesion outline from map value"
+          label="Outline lesions at this map value"
           min={0.02}
           max={0.98}
           step={0.01}
@@ -74,7 +78,11 @@ export function Thresholds() {
           onInput={(v) => (moved.value = { ...moved.value, model: model.number, pixel: v })}
         />
       )}
-      <p class="muted">Now in the model: {model.threshold_from === "you" ? "set by you" : `from ${model.threshold_from}`}.</p>
+      <p class="muted">
+        {{ you: "You set these thresholds.", "cross-validation": "Set by cross-validation on your examples.", fixed: "Usual values: nothing was there to fit them on." }[
+          model.threshold_from
+        ] ?? ""}
+      </p>
       {changed && (
         <p class="buttons">
           <button

@@ -97,7 +97,11 @@ function Head() {
         </span>
       </div>
       {reviewing() && <span class="chip static">Review: Enter agrees, Backspace goes back</span>}
-      {reason && <span class="chip static">{reason}</span>}
+      {reason && (
+        <span class="chip static" title={reason}>
+          {reason}
+        </span>
+      )}
       <button type="button" class="plain" onClick={() => void suggested()}>
         <Icon name="next" /> Suggested
       </button>
@@ -136,13 +140,9 @@ function Strip() {
   const last = Math.min(list.total.value ?? 0, first + 14);
   useEffect(() => {
     if (last > first) list.need(first, last);
-    const seen = now ? [now] : [];
-    for (let i = first; i < last; i++) {
-      const item = list.at(i)?.value;
-      if (item && item.id !== now?.image) seen.push({ image: item.id, frame: item.best });
-    }
-    onScreen.value = seen;
-  }, [first, last, now?.image, now?.frame]);
+    const others = list.places(first, last).filter((p) => p.image !== now?.image);
+    onScreen.value = now ? [now, ...others] : others;
+  }, [list.arrived.value, first, last, now?.image, now?.frame]);
   const shown = [];
   for (let i = first; i < last; i++) {
     const item = list.at(i)?.value;

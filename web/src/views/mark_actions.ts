@@ -34,6 +34,7 @@ export function back(direction: "undo" | "redo"): void {
 
 export function accept(): void {
   if (editor.drawing.value) editor.finish();
+  else if (editor.justClosed()) say("The polygon is closed already");
   else if (reviewing()) void agree();
   else if (!showSuggestions.value) say("Suggestions are hidden: H shows them");
   else if (editor.open.value[0]) editor.accept(editor.open.value[0]);

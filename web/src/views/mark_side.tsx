@@ -199,7 +199,7 @@ function Offer({ one }: { one: Suggestion }) {
         <ClassDot name={one.class} hollow />
         <span>
           {one.text}
-          <small>peak {one.peak.toFixed(2)}, suggested by the model</small>
+          <small>from {nameOf(editor.offers.value?.model ?? 0)}</small>
         </span>
       </span>
       <button type="button" onClick={() => editor.accept(one)} aria-label={`Accept ${one.text}`}>
@@ -244,7 +244,7 @@ function Model() {
             <strong>{pred.class ?? (pred.abnormal ? "abnormal" : "normal")}</strong>
             <span class="muted">
               score {pred.score.toFixed(2)}
-              {t !== undefined && pred.model === current.value?.number && `, abnormal from ${t.toFixed(2)}`}
+              {t !== undefined && pred.model === current.value?.number && `, threshold ${t.toFixed(2)}`}
             </span>
           </p>
           <Bars pred={pred} />

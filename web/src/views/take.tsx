@@ -12,11 +12,11 @@ import { Section, Tool } from "../ui/parts";
 
 const WHAT = [
   ["predictions", "Predictions", "one row per image: score, decision, class; CSV and JSON lines"],
-  ["masks", "Masks", "one PNG per image; your marks where there are some, the model's elsewhere"],
-  ["coco", "Outlines", "the same as one COCO file"],
+  ["masks", "Masks", "one PNG for each marked image, with a table of classes and patients"],
+  ["coco", "Outlines", "the same marks as one COCO file"],
   ["support", "Support set", "your examples, to adapt again elsewhere"],
   ["model", "Model", "the bundle that 'ultraad predict' and 'ultraad evaluate' load"],
-  ["report", "Report", "report.html: numbers, charts, examples"],
+  ["report", "Report", "report.html: numbers on the images that were kept out"],
 ] as const;
 
 const made = signal<readonly Export[]>([]);
@@ -30,7 +30,7 @@ export function Take() {
   const exporting = busy.value?.kind === "export" ? busy.value : null;
   const finished = job.value?.kind === "export" ? job.value.state : "";
   useEffect(() => void attempt(refresh), [finished]);
-  const hindered = current.value === null && [...chosen.value].some((w) => w === "model" || w === "predictions");
+  const hindered = current.value === null;
   return (
     <div class="page take">
       <h1>Take away</h1>
@@ -66,7 +66,7 @@ export function Take() {
             <button
               type="button"
               class="primary"
-              disabled={chosen.value.size === 0 || (busy.value !== null && busy.value.kind !== "predict")}
+              disabled={hindered || chosen.value.size === 0 || (busy.value !== null && busy.value.kind !== "predict")}
               onClick={() =>
                 void attempt(async () => {
                   job.value = await api.startJob({ kind: "export", what: [...chosen.value] });
@@ -77,7 +77,7 @@ export function Take() {
             </button>
           )}
           {busy.value && busy.value.kind !== "predict" && !exporting && <p class="muted">Waits for: {busy.value.text}</p>}
-          {hindered && <p class="muted">No model yet: only marks can be exported.</p>}
+          {hindered && <p class="muted">The starting model is not ready yet.</p>}
         </Section>
         <Section title="Exports">
           {made.value.length === 0 && <p class="muted">None yet.</p>}

@@ -31,8 +31,17 @@ def images(
     state: Annotated[str, Query(max_length=200)] = "",
     offset: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    ids: Annotated[str | None, Query(max_length=17_000, pattern=r"^[0-9a-f]+(,[0-9a-f]+)*$")] = None,
+    model: int | None = None,
+    *,
+    with_order: bool = False,
 ) -> Items:
-    """A page of the list."""
+    """A page of the list, and on demand the ids of all of it, so that pages that are asked for later fit together.
+
+    With ``ids``, these images in this order, as ``model`` sees them if one is named; the other parameters do not count.
+    """
+    if ids is not None:
+        return desk.listing.some(ids.split(","), model=model)
     wanted = [s for s in state.split(",") if s]
     unknown = [s for s in wanted if s not in get_args(State)]
     if unknown:
@@ -47,6 +56,7 @@ def images(
         states=wanted,  # type: ignore[arg-type]
         offset=offset,
         limit=limit,
+        with_order=with_order,
     )
 
 
