@@ -64,7 +64,7 @@ class Jobs:
         self._crashes = 0
         self._waiting: list[_Task] = []
         self._nudged = True  # there may be work between jobs
-        self._busy = False  # the worker has an order
+        self._busy, self._doing = False, ""  # the worker has an order; which, between jobs
         self._cancel_by = float("inf")  # time at which the child is killed
         self.jobs: dict[int, Job] = {n: Job.model_validate(f) for n, f in project.database.facts("job").items()}
         self.answers = Answers(project, outcomes, tell=tell, resave=self.set_thresholds)
@@ -103,6 +103,8 @@ class Jobs:
             self._nudged = True
             if marked:
                 self._marked_at = time.monotonic()
+                if self._busy and self._doing == "warm" and self._child is not None:  # it is for marks of before
+                    self._child.send(Message({"do": "cancel"}))
             self._changed.notify_all()
 
     def submit(self, request: JobRequest, make: Callable[[int], Order]) -> Job:
@@ -253,6 +255,7 @@ class Jobs:
                 self._update(task.job, state="cancelled", text="cancelled")
                 return True
             self._busy, self._cancel_by = True, float("inf")
+            self._doing = task.order["do"] if task.job is None else ""
             child.send(Message(task.order))
         if task.job is not None:
             self._update(task.job, state="fitting" if task.order["do"] == "adapt" else "predicting", text="starting")

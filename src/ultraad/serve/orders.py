@@ -139,9 +139,10 @@ class Orders:
         return any(summaries[place].label != normal for place in self.support_places(use_held_out=False))
 
     def warm(self, request: JobRequest) -> Order:
-        """Encode ahead what an adaptation will need."""
+        """Adapt ahead of being asked, or encode what an adaptation will need."""
         return {
             "do": "warm",
+            "ready": self.readiness().ready,
             "method": request.method,
             "backbone": request.backbone or self.usual_backbone,
             "options": self.options(request),

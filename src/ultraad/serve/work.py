@@ -57,6 +57,7 @@ class Worker:
         self._features: dict[str, FeatureCache] = {}
         self._models: dict[int, Model] = {}
         self._marked: tuple[tuple[str, ...], Batch] | None = None  # the support images, decoded, and what they are
+        self._ahead: tuple[str, Model, float] | None = None  # what it was made for, the model, seconds
         Thread(target=self._listen, args=(to_parent,), daemon=True).start()
 
     def _listen(self, to_parent: Parent) -> None:
@@ -172,24 +173,11 @@ class Worker:
     def _adapt(self, order: Mapping[str, Any]) -> None:
         """Fit, predict what the user looks at, then thresholds, then the rest."""
         from ultraad.data.support import save_support
-        from ultraad.model.adapt import adapt, with_thresholds
+        from ultraad.model.adapt import with_thresholds
 
-        started = time.perf_counter()
-        support = support_of(order["support"])
-        backbone = self._backbone(order["backbone"])
-        model = adapt(
-            support,
-            method=order["method"],
-            backbone=backbone,
-            options=order["options"],
-            seed=order["seed"],
-            calibrate=False,
-            loaded=self._support_images(order, support, backbone),
-            progress=lambda _, done, total: self._progress("fitting", done, total),
-        )
-        number = order["number"]
+        support, backbone, number = support_of(order["support"]), self._backbone(order["backbone"]), order["number"]
+        model, seconds = self._fit(order, support, backbone)
         self._models = {number: model}
-        seconds = time.perf_counter() - started
         model.save(order["folder"])  # before anyone hears of it, so that no kill leaves a model that is not there
         facts = _facts(model, order, support=support, seconds=seconds)
         self._tell({"say": "model", "facts": facts.model_dump(mode="json")})
@@ -273,21 +261,38 @@ class Worker:
             loading.close()
 
     def _warm(self, order: Mapping[str, Any]) -> None:
-        """Encode the views of the marked images that an adaptation will need, and train for a moment.
+        """Adapt before it is asked for; where a class is missing, encode, and train a moment for the first gradient."""
+        backbone, support = self._backbone(order["backbone"]), support_of(order["support"])
+        if order["ready"]:
+            self._ahead = None
+            self._ahead = (self._made_for(order), *self._fit(order, support, backbone))
+        else:
+            self._fit({**order, "options": {**order["options"], "train.epochs": 1}}, support, backbone)
 
-        What comes first in a process, such as the first gradient, takes a second that Adapt should not wait for.
-        """
+    def _fit(self, order: Mapping[str, Any], support: SupportSet, backbone: Backbone) -> tuple[Model, float]:
+        """The adapted model and the seconds that it took; at once if it was made ahead, for these marks and options."""
         from ultraad.model.adapt import adapt
 
-        backbone, support = self._backbone(order["backbone"]), support_of(order["support"])
-        adapt(
+        ahead, self._ahead = self._ahead, None  # used once: thresholds of a model may change
+        if ahead is not None and ahead[0] == self._made_for(order):
+            return ahead[1:]
+        started = time.perf_counter()
+        model = adapt(
             support,
+            method=order["method"],
             backbone=backbone,
-            options={**order["options"], "train.epochs": 1},
+            options=order["options"],
             seed=order["seed"],
             calibrate=False,
             loaded=self._support_images(order, support, backbone),
+            progress=lambda _, done, total: self._progress("fitting", done, total),
         )
+        return model, time.perf_counter() - started
+
+    @staticmethod
+    def _made_for(order: Mapping[str, Any]) -> str:
+        keys = ("method", "backbone", "options", "seed", "support")
+        return json.dumps({key: order[key] for key in keys}, sort_keys=True)
 
     def _support_images(self, order: Mapping[str, Any], support: SupportSet, backbone: Backbone) -> Batch:
         """The images of a support set, decoded once as long as nothing about them changes."""
