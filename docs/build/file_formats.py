@@ -8,7 +8,7 @@ from docs.build._markdown import filled, table
 
 from ultraad.metrics import catalogue
 from ultraad.metrics.catalogue import Kind
-from ultraad.results.row import ImageRow, LesionRow, Run
+from ultraad.results.row import ImageRow, LesionRow, Run, VideoFacts
 
 PAGE = ROOT / "docs" / "file-formats.md"
 _KINDS: dict[Kind, str] = {"image": "detection", "pixel": "localisation", "class": "grading"}
@@ -25,6 +25,7 @@ def text() -> str:
         "predictions.jsonl": fields(ImageRow),
         "lesions": fields(LesionRow),
         "run.json": fields(Run),
+        "videos": fields(VideoFacts),
         "metrics": table(("key", "title", "of", "what it says"), metrics),
     }
     return filled(PAGE.read_text(encoding="utf-8"), tables)

@@ -86,6 +86,7 @@ class Sample:
         mask_aligned: False if the masks are known not to fit this image's pixel grid; such a sample is never used for
             mask supervision or pixel metrics.
         resize_masks: True if masks of another size but the same aspect are resized.
+        seconds: Of a frame of a video or camera: time since its first frame; None for everything else.
 
     Example:
         >>> import ultraad
@@ -112,6 +113,7 @@ class Sample:
     depth: int | None = None
     mask_aligned: bool = True
     resize_masks: bool = False
+    seconds: float | None = None
 
     def spacing_at(self, box: Box) -> Spacing | None:
         """Pixel spacing of a part of the image; None if unknown, or if no view holds all of it.

@@ -277,7 +277,7 @@ def test_one_bad_file_among_good_ones(cli: Cli, saved: Path, tmp_path: Path, kin
 def test_nothing_found(cli: Cli, saved: Path, tmp_path: Path) -> None:
     refused(cli("predict", saved, tmp_path / "no.png", "-o", tmp_path / "out"), "does not exist")
     (tmp_path / "empty").mkdir()
-    refused(cli("predict", saved, tmp_path / "empty", "-o", tmp_path / "out"), "no images in")
+    refused(cli("predict", saved, tmp_path / "empty", "-o", tmp_path / "out"), "no images or videos in")
 
 
 def test_mask_of_another_size(cli: Cli, saved: Path, tmp_path: Path) -> None:

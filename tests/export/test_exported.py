@@ -17,6 +17,7 @@ import pytest
 import ultraad
 from ultraad.cli import main
 from ultraad.errors import BundleError, DataError, MissingExtraError
+from ultraad.io import read_image
 from ultraad.model.exported import ExportedModel, load
 from ultraad.model.model import Model
 from ultraad.types import Sample
@@ -81,6 +82,14 @@ def test_one_image_of_any_kind(exported: ExportedModel, model: Model, busi_dir: 
         assert found.map.shape == image.shape[:2]
     with pytest.raises(DataError, match=r"array \(8, 8\) float64 has float pixels in 2\.\.2, wanted 0\.\.1"):
         exported.predict(np.full((8, 8), 2.0))
+
+
+def test_a_stream(exported: ExportedModel, busi_dir: Path) -> None:
+    frames = [read_image(p) for p in sorted((busi_dir / "benign").glob("benign (?).png"))[:3]]
+    seen = list(exported.stream((image, 0.04 * i) for i, image in enumerate(frames)))
+    assert [(one.number, one.stamp) for one in seen] == [(0, 0.0), (1, 0.04), (2, 0.08)]
+    for one, image in zip(seen, frames, strict=True):
+        assert one.prediction.score == exported.predict(image).score
 
 
 def test_files_that_cannot_be_read(exported: ExportedModel, busi_dir: Path, tmp_path: Path) -> None:

@@ -167,3 +167,20 @@ def test_an_empty_source_and_a_queue_without_room() -> None:
     assert list(stream(mean, [])) == []
     with pytest.raises(ConfigError, match="prefetch=0"):
         stream(mean, [], prefetch=0)
+
+
+def test_a_frame_that_cannot_be_scored_is_skipped_if_that_is_wanted() -> None:
+    def fussy(image: np.ndarray) -> Prediction:
+        if image[0, 0] == 2:
+            raise RuntimeError("no such operation")
+        if image[0, 0] == 3:
+            raise DataError("too dark")
+        return mean(image)
+
+    failed: list[tuple[int, str]] = []
+    seen = list(stream(fussy, map(frame, range(5)), on_error=lambda n, e: failed.append((n, str(e)))))
+    assert [one.number for one in seen] == [0, 1, 4]
+    assert failed == [(2, "frame 2 could not be scored: RuntimeError: no such operation"), (3, "frame 3: too dark")]
+    with pytest.raises(RuntimeError):
+        list(stream(fussy, map(frame, range(5))))
+    assert gone()

@@ -145,8 +145,11 @@ def describe(rows: Iterable[tuple[str, str]], *, column: int, indent: int = 0) -
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bars on stderr if it is a terminal. Yields ``tell(what, done, total)``, one bar per ``what``."""
+def progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Progress bars on stderr if it is a terminal. Yields ``tell(what, done, total)``, one bar per ``what``.
+
+    A total of None is unknown.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -169,7 +172,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
-        def tell(what: str, done: int, total: int) -> None:
+        def tell(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total)
             bars.update(tasks[what], completed=done, total=total)

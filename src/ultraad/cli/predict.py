@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,25 +12,40 @@ from ultraad.cli.options import BatchSize, OperatingPoint, PixelThreshold, Regio
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
 
+if TYPE_CHECKING:
+    from ultraad.results.row import VideoFacts
+
 
 @with_model
 def predict(
     model: Predictor,
-    paths: Annotated[list[str], typer.Argument(help="Images, DICOM files, folders and patterns.")],
+    paths: Annotated[
+        list[str], typer.Argument(help="Images, DICOM files, videos, folders and patterns; or one camera.")
+    ],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
-    frame: Annotated[int | None, typer.Option(min=0, help="Only this frame of multi-frame files.")] = None,
+    frame: Annotated[int | None, typer.Option(min=0, help="Only this frame of multi-frame files and videos.")] = None,
+    every: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Every Nth frame of multi-frame files, videos and cameras.")
+    ] = 1,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, help="Only so many seconds of each video or camera. Default: all; a camera until Ctrl-C."
+        ),
+    ] = None,
     threshold: Threshold = None,
     pixel_threshold: PixelThreshold = None,
     operating_point: OperatingPoint = None,
     region: Regions = Region.auto,
     save: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="A,B,...",
-            help="What to write beside the tables: overlays, maps, masks, contours, boxes (coco.json), dicom; or none.",
+            help="What to write beside the tables: overlays, maps, masks, contours, boxes (coco.json), dicom; or none. "
+            "Default: overlays,maps; of videos only overlays, which are one video.",
         ),
-    ] = "overlays,maps",
+    ] = None,
     objects: Annotated[
         str,
         typer.Option(
@@ -42,7 +57,10 @@ def predict(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 instead of 3 if any image failed.")] = False,
     batch_size: BatchSize = 8,
 ) -> None:
-    """Predict images and write the results to a folder. Run the same command again to resume.
+    """Predict images and videos and write the results to a folder. Run the same command again to resume.
+
+    A video (MP4, MOV, AVI, MKV, WebM, MPEG, WMV, FLV) gives a row per frame with its time, an overlay video and a
+    summary. A camera is camera:0, /dev/video0 or a URL such as rtsp://host/stream; Ctrl-C ends it and keeps everything.
 
     Images that cannot be read or scored are listed at the end and in errors.jsonl. Exits with 3 if some failed, with 1
     if all did. --method, --set, --config, --texts, --classes and --normal-class are for zero-shot; a saved model has
@@ -61,6 +79,8 @@ def predict(
                 paths,
                 output,
                 frame=frame,
+                every=every,
+                seconds=seconds,
                 threshold=threshold,
                 pixel_threshold=pixel_threshold,
                 operating_point=operating_point,
@@ -68,10 +88,13 @@ def predict(
                 save=_names(save, overlays=overlays, maps=maps),
                 objects=split_names(objects),
                 batch_size=batch_size,
-                progress=lambda k, n: tell("predict", k, n),
+                progress=lambda k, n: tell("predict", k, n or None),
             )
         except KeyboardInterrupt:
-            warn(f"interrupted; finished images are in {output}. Run the same command again to resume", style="bold")
+            warn(
+                f"interrupted; finished images and frames are in {output}. Run the same command again to resume",
+                style="bold",
+            )
             raise typer.Exit(130) from None
     list_failures(done.failed)
     lacking = "DICOM image(s) were predicted, but have no DICOM objects, or not all"
@@ -80,15 +103,29 @@ def predict(
     rate = f", {done.predicted / done.seconds:.1f} images/s" if done.predicted else ""
     show_thresholds(output)
     say(f"{done.predicted} predicted{skipped}, {len(done.failed)} failed{rate}; results in {output}")
+    for video in done.videos:
+        say(_described(video, output))
     if done.failed or done.without_objects:
         raise typer.Exit(1 if strict or not done.predicted + done.skipped else SOME_FAILED)
 
 
-def _names(save: str, *, overlays: bool | None, maps: bool | None) -> list[str]:
-    """The names of ``--save``, without those that the former options ``--no-overlays`` and ``--no-maps`` leave out."""
-    names = [] if save.strip() == "none" else split_names(save)
+def _names(save: str | None, *, overlays: bool | None, maps: bool | None) -> list[str] | None:
+    """The names of ``--save``, or those that the former ``--no-overlays`` and ``--no-maps`` leave; None for neither."""
+    names = None if save is None else [] if save.strip() == "none" else split_names(save)
     for name, old in (("overlays", overlays), ("maps", maps)):
         if old is not None:
             warn(f"--{name} and --no-{name} are now names of --save; they go with the next version")
-            names = [n for n in names if n != name] + [name] * old
+            names = [n for n in (["overlays", "maps"] if names is None else names) if n != name] + [name] * old
     return names
+
+
+def _described(video: VideoFacts, output: Path) -> str:
+    """What was found in a video, in one line."""
+    parts = [f"{video.frames} frames to {video.seconds:.2f} s, {video.abnormal} abnormal"]
+    if video.first is not None:
+        parts.append(f"the first at {video.first:.2f} s, the last at {video.last:.2f} s")
+    if video.peak is not None:
+        parts.append(f"highest score {video.peak.score:.3f} at {video.peak.seconds:.2f} s")
+    late = f"; {video.dropped} came too fast and were dropped" if video.dropped else ""
+    overlay = f"; overlay video: {output / video.overlay}" if video.overlay else ""
+    return f"{video.name}: {', '.join(parts)}{late}{overlay}"

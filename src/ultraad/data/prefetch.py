@@ -6,23 +6,21 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from ultraad.errors import DataError
 from ultraad.io.faults import in_this_run
 
-if TYPE_CHECKING:
-    from ultraad.types import Sample
-
+S = TypeVar("S")
 T = TypeVar("T")
 
 
 def prefetch(
-    samples: Iterable[Sample],
-    load: Callable[[Sample], T],
+    samples: Iterable[S],
+    load: Callable[[S], T],
     *,
     batch_size: int,
-    on_error: Callable[[Sample, DataError], None] | None = None,
+    on_error: Callable[[S, DataError], None] | None = None,
     workers: int = 2,
 ) -> Generator[list[T], None, None]:
     """Load any number of samples in threads; at most two batches are held in memory.
@@ -45,7 +43,7 @@ def prefetch(
     """
     queue, load = iter(samples), in_this_run(load)
     ready: list[T] = []
-    pending: deque[tuple[Sample, Future[T]]] = deque()
+    pending: deque[tuple[S, Future[T]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ultraad-loader")
     try:
         while True:

@@ -17,12 +17,13 @@ from ultraad.types import Sample
 
 
 @one_run()
-def samples_of(items: Iterable[object], *, frame: int | None = None) -> list[Sample]:
+def samples_of(items: Iterable[object], *, frame: int | None = None, every: int = 1) -> list[Sample]:
     """Samples for files, folders and patterns, one per frame of a multi-frame file; samples are returned unchanged.
 
     Args:
         items: Paths as in :func:`ultraad.io.find_images`, or samples.
         frame: Only this 0-based frame of multi-frame files; None takes all.
+        every: Every how many frames of multi-frame files one is taken, unless ``frame`` says which.
 
     Raises:
         DataError: If a path does not exist, an item is neither a path nor a sample, or nothing is found. A file that
@@ -47,7 +48,7 @@ def samples_of(items: Iterable[object], *, frame: int | None = None) -> list[Sam
         for number, header in frames:
             id_ = path.as_posix() if number is None else f"{path.as_posix()}#{number}"
             at = (frame or 0) if number is None else number
-            if frame in (None, at):
+            if at == frame or (frame is None and at % every == 0):
                 found.append(Sample(id=id_, image=path, frame=at, group=header.group, spacing_mm=header.spacing_mm))
         if frame is not None and frames[0][0] is not None and frame >= len(frames):  # reading it raises
             found.append(Sample(id=f"{path.as_posix()}#{frame}", image=path, frame=frame))

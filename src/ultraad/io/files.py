@@ -28,7 +28,7 @@ from ultraad.io.png import encode_png
 from ultraad.io.raster import open_file, open_raster
 
 _MAP_SCALE = 65535  # 16 bit
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp", re.DOTALL)
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.mp4)?", re.DOTALL)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -84,7 +84,7 @@ def _unwritable(path: Path, error: Exception) -> DataError:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder, which must be locked, and below it."""
-    for left in folder.glob("**/.*.tmp"):
+    for left in folder.glob("**/.*.tmp*"):
         if _TEMPORARY.fullmatch(left.name):
             left.unlink(missing_ok=True)
 

@@ -27,6 +27,7 @@ from ultraad.io.names import (
     summary,
     tails_of,
 )
+from ultraad.io.video import is_video
 
 _log = logging.getLogger(__name__)
 
@@ -71,20 +72,41 @@ def find_images(paths: Sequence[str | Path] | str | Path) -> list[Path]:
     Raises:
         DataError: If a path does not exist or nothing is found.
     """
+    return _find(paths, videos=False)[0]
+
+
+def find_media(paths: Sequence[str | Path] | str | Path) -> tuple[list[Path], list[Path]]:
+    """The images as in :func:`find_images`, and the videos, which are not skipped.
+
+    Raises:
+        DataError: If a path does not exist or neither is found.
+    """
+    return _find(paths, videos=True)
+
+
+def _find(paths: Sequence[str | Path] | str | Path, *, videos: bool) -> tuple[list[Path], list[Path]]:
+    """Images and, if wanted, videos; otherwise a named video is taken for an image, and reading it says what it is."""
     wanted = [paths] if isinstance(paths, (str, Path)) else list(paths)
     unused: dict[Path, str] = {}
-    found = list(dict.fromkeys(path for item in wanted for path in _expand(Path(item).expanduser(), unused)))
-    left_out = {path: kind for path, kind in unused.items() if path not in set(found)}
-    if not found:
+    images: dict[Path, None] = {}
+    films: dict[Path, None] = {}
+    for item in wanted:
+        found = _expand(Path(item).expanduser(), unused)
+        named = {p for p in found if videos and p.suffix.lower() not in IMAGE_SUFFIXES and is_video(p)}
+        images.update(dict.fromkeys(p for p in found if p not in named))
+        inside = {p for p, kind in unused.items() if videos and kind == "video"}
+        films.update(dict.fromkeys(sorted(named | inside, key=_by_folder)))
+    left_out = {path: kind for path, kind in unused.items() if path not in images and path not in films}
+    if not images and not films:
         msg = (
-            f"no images in {', '.join(map(str, wanted)) or 'an empty list of paths'}; looked for "
-            f"{' '.join(sorted(IMAGE_SUFFIXES))} and DICOM of any name, skipping hidden files and masks"
+            f"no images{' or videos' * videos} in {', '.join(map(str, wanted)) or 'an empty list of paths'}; "
+            f"looked for {' '.join(sorted(IMAGE_SUFFIXES))} and DICOM of any name, skipping hidden files and masks"
             f"{f'. {summary(left_out)}' if left_out else ''}"
         )
         raise DataError(msg)
     if left_out:
         _log.warning("%s", summary(left_out))
-    return found
+    return list(images), list(films)
 
 
 def natural_pieces(text: str) -> list[tuple[int, int, str]]:
@@ -301,7 +323,7 @@ def no_picture(path: Path) -> str | None:
     if not dicom:
         if suffix in IMAGE_SUFFIXES:
             return None
-        return "" if is_notice(path) else kind_of(path)
+        return "" if is_notice(path) else "video" if is_video(path) else kind_of(path)
     return _dicom_kind(path)
 
 

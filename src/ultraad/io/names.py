@@ -41,7 +41,7 @@ _KINDS = {
     "table": "csv tsv xls xlsx ods sav dta parquet",
     "annotation": "json jsonl xml yaml yml geojson",
     "document": "pdf doc docx ppt pptx odt",
-    "video": "mp4 avi mov mkv wmv mpg mpeg m4v webm flv",
+    "video": "mp4 avi mov mkv wmv mpg mpeg m4v webm flv mts m2ts 3gp ogv asf vob",
     "volume": "nii nrrd nhdr mha mhd img hdr vtk vol raw",
     "array": "npy npz mat h5 hdf5 pkl pt pth tfrecord",
     "archive": "zip gz tar tgz 7z rar bz2 xz",

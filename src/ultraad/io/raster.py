@@ -30,6 +30,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from ultraad.errors import DataError
 from ultraad.io.brightness import deep_to_rgb8, grey_depth, stored_grey, to_rgb8
+from ultraad.io.containers import container_of
 from ultraad.io.faults import Faults, warn_of
 from ultraad.io.libtiff import quiet_libtiff
 
@@ -39,7 +40,7 @@ MAX_FRAMES = 10_000  # more than five minutes of video; counting and listing the
 
 _BYTES_PER_FRAME = 40  # of an animated PNG, at least: the control chunk alone takes 38
 _PHOTOMETRIC_TAG, _BITS_TAG = 262, 258  # TIFF 6.0
-_HEADER_BYTES = 132  # contains the signature of every format here, and DICOM's at byte 128
+_HEADER_BYTES = 400  # contains the signature of every format here, DICOM's at byte 128, and two packets of a video
 _ORIENTATION_TAG = 0x0112  # EXIF
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
@@ -338,7 +339,11 @@ def _format_of(header: bytes) -> type[ImageFile] | None:
 @contextmanager
 def _open_undecoded(path: Path) -> Iterator[ImageFile]:
     with open_file(path) as stream:
-        format_ = _format_of(_header(stream, path))
+        header = _header(stream, path)
+        format_ = _format_of(header)
+        if format_ is None and (kind := container_of(header)) is not None:
+            msg = f"{path} is a video ({kind}), wanted an image; 'ultraad predict' takes it under a name like clip.mp4"
+            raise DataError(msg)
         if format_ is None:
             msg = f"{path} is not an image: it does not begin like a PNG, JPEG, BMP, TIFF, WebP or DICOM file"
             raise DataError(msg)

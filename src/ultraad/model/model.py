@@ -10,11 +10,9 @@ Thresholds are never fitted on evaluated data.
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,17 +26,12 @@ from ultraad.data.loader import input_batch
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.support import Fingerprint
 from ultraad.errors import BundleError, Caught, UltraadError
-from ultraad.io.faults import in_this_run
 from ultraad.methods._base import Method
 from ultraad.model import bundle
 from ultraad.model.calibration import Calibration
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import BackboneRecord, Description, Origin, facts_of
-from ultraad.model.stream import Live, stream
 from ultraad.types import Box, Geometry, Prediction
-
-if TYPE_CHECKING:
-    from ultraad.data.loader import Readable
 
 _log = logging.getLogger(__name__)
 
@@ -128,54 +121,6 @@ class Model(Predictor):
 
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
         return self.method.predict(input_batch(inputs, ids, self.preprocess))
-
-    def stream(
-        self,
-        frames: Iterable[Readable | tuple[Readable, Any]],
-        *,
-        depth: int | None = None,
-        newest: bool = False,
-        prefetch: int = 1,
-        ahead: int | None = None,
-    ) -> Iterator[Live]:
-        """Predict frames from a scanner or a camera as they arrive, with a bounded delay.
-
-        The source is iterated in a separate thread, so the model never blocks the grabber. A frame waits for at most
-        ``prefetch`` predictions and the current one before its own.
-
-        Args:
-            frames: Pictures as in :meth:`predict`, or pairs of a picture and any value to be returned with it, such as
-                the time of the frame. A generator around a grabber's "next frame" call works; if the grabber fills one
-                buffer again and again, yield copies.
-            depth: Bits of integer pixels, as in :meth:`predict`. Without it each frame is scaled by the bits that it
-                uses itself.
-            newest: If frames arrive faster than they are predicted, replace the oldest waiting frame by the newest, as
-                a live display does. Otherwise every frame is predicted, and the source has to wait.
-            prefetch: Most frames that wait for the model.
-            ahead: The former name of ``prefetch``; deprecated.
-
-        Returns:
-            An iterator over the predicted frames, in order. An error of the source is raised here, after the frames
-            before it. Leaving the loop ends the thread at the next frame of the source.
-
-        Raises:
-            ConfigError: If ``prefetch`` is below 1.
-
-        Example:
-            >>> import numpy as np, ultraad
-            >>> model = ultraad.zero_shot(backbone="tiny")
-            >>> camera = ((np.zeros((120, 160), np.uint8), 0.04 * i) for i in range(3))
-            >>> [(live.number, live.stamp) for live in model.stream(camera)]
-            [(0, 0.0), (1, 0.04), (2, 0.08)]
-        """
-        if ahead is not None:
-            warnings.warn("stream(ahead=) is now called prefetch=", DeprecationWarning, stacklevel=2)
-        return stream(
-            in_this_run(partial(self.predict, depth=depth)),
-            frames,
-            newest=newest,
-            prefetch=prefetch if ahead is None else ahead,
-        )
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as a folder; see :mod:`ultraad.model.bundle`.

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ultraad.model.calibration import Calibration
     from ultraad.model.operating_point import OperatingPoint
     from ultraad.model.record import Description, Origin
+    from ultraad.model.stream import Live
     from ultraad.types import Box, Geometry, Prediction, Result, Sample
 
 
@@ -125,18 +126,60 @@ class Predictor(ABC):
         Raises:
             DataError: If a file cannot be read and there is no ``on_error``.
         """
-        from ultraad.data.loader import decode, warn_misaligned
-        from ultraad.data.prefetch import prefetch
+        from functools import partial
+
+        from ultraad.data.loader import decode
         from ultraad.data.regions import in_regions
         from ultraad.data.samples import samples_of
+
+        read = partial(decode, normal_class=self.normal_class)
+        samples = ((sample, read) for sample in in_regions(samples_of(items, frame=frame), region))
+        yield from self._many(samples, batch_size=batch_size, on_error=on_error)
+
+    def predict_frames(
+        self,
+        frames: Iterable[tuple[Sample, NDArray[np.uint8]]],
+        *,
+        batch_size: int = 8,
+        on_error: Callable[[Sample, DataError], None] | None = None,
+    ) -> Iterator[Result]:
+        """Predict pictures that are in memory already, such as the frames of a video; memory use stays constant.
+
+        Args:
+            frames: What is known about each, and its pixels, uint8 (h w 3). At most two batches are taken in advance.
+            batch_size: As in :meth:`predict_many`.
+            on_error: As in :meth:`predict_many`.
+
+        Yields:
+            Results in the order of the frames.
+        """
+        from ultraad.data.loader import Decoded
+
+        def known(image: NDArray[np.uint8]) -> Callable[[Sample], Decoded]:
+            return lambda sample: Decoded(sample, image, mask=None, misaligned=False)
+
+        samples = ((sample, known(image)) for sample, image in frames)
+        yield from self._many(samples, batch_size=batch_size, on_error=on_error)
+
+    def _many(
+        self,
+        samples: Iterable[tuple[Sample, Callable[[Sample], Decoded]]],
+        *,
+        batch_size: int,
+        on_error: Callable[[Sample, DataError], None] | None,
+    ) -> Iterator[Result]:
+        """The results of samples, each with the function that reads it."""
+        from ultraad.data.loader import warn_misaligned
+        from ultraad.data.prefetch import prefetch
         from ultraad.types import Result
 
-        def load(sample: Sample) -> tuple[Decoded, tuple[Any, Geometry]]:
-            decoded = decode(sample, normal_class=self.normal_class)
+        def load(item: tuple[Sample, Callable[[Sample], Decoded]]) -> tuple[Decoded, tuple[Any, Geometry]]:
+            sample, read = item
+            decoded = read(sample)
             return decoded, self._prepare(decoded.image, sample.region)
 
-        samples = in_regions(samples_of(items, frame=frame), region)
-        loading = prefetch(samples, load, batch_size=batch_size, on_error=on_error)
+        failed = None if on_error is None else lambda item, error: on_error(item[0], error)
+        loading = prefetch(samples, load, batch_size=batch_size, on_error=failed)
         misaligned: list[str] = []
         try:
             for batch in loading:
@@ -168,6 +211,64 @@ class Predictor(ABC):
         sample = batch[0][0].sample
         on_error(sample, DataError(f"{sample.id} could not be scored: {brief(e)}"))
         return []
+
+    def stream(
+        self,
+        frames: Iterable[Readable | tuple[Readable, Any]],
+        *,
+        depth: int | None = None,
+        newest: bool = False,
+        prefetch: int = 1,
+        on_error: Callable[[int, DataError], None] | None = None,
+        ahead: int | None = None,
+    ) -> Generator[Live, None, None]:
+        """Predict frames from a scanner or a camera as they arrive, with a bounded delay.
+
+        The source is iterated in a separate thread, so the model never blocks the grabber. A frame waits for at most
+        ``prefetch`` predictions and the current one before its own.
+
+        Args:
+            frames: Pictures as in :meth:`predict`, or pairs of a picture and any value to be returned with it, such as
+                the time of the frame. A generator around a grabber's "next frame" call works; if the grabber fills one
+                buffer again and again, yield copies.
+            depth: Bits of integer pixels, as in :meth:`predict`. Without it each frame is scaled by the bits that it
+                uses itself.
+            newest: If frames arrive faster than they are predicted, replace the oldest waiting frame by the newest, as
+                a live display does. Otherwise every frame is predicted, and the source has to wait.
+            prefetch: Most frames that wait for the model.
+            on_error: Called with the number of each frame that cannot be used or scored, which is then skipped. If
+                None, the error is raised.
+            ahead: The former name of ``prefetch``; deprecated.
+
+        Returns:
+            A generator of the predicted frames, in order. An error of the source is raised here, after the frames
+            before it. Leaving the loop ends the thread at the next frame of the source.
+
+        Raises:
+            ConfigError: If ``prefetch`` is below 1.
+
+        Example:
+            >>> import numpy as np, ultraad
+            >>> model = ultraad.zero_shot(backbone="tiny")
+            >>> camera = ((np.zeros((120, 160), np.uint8), 0.04 * i) for i in range(3))
+            >>> [(live.number, live.stamp) for live in model.stream(camera)]
+            [(0, 0.0), (1, 0.04), (2, 0.08)]
+        """
+        import warnings
+        from functools import partial
+
+        from ultraad.io.faults import in_this_run
+        from ultraad.model.stream import stream
+
+        if ahead is not None:
+            warnings.warn("stream(ahead=) is now called prefetch=", DeprecationWarning, stacklevel=2)
+        return stream(
+            in_this_run(partial(self.predict, depth=depth)),
+            frames,
+            newest=newest,
+            prefetch=prefetch if ahead is None else ahead,
+            on_error=on_error,
+        )
 
     def is_abnormal(self, prediction: Prediction) -> bool:
         """Whether the score reaches the stored threshold."""

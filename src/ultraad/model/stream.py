@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from threading import Condition, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ultraad.errors import ConfigError, DataError
+from ultraad.errors import Caught, ConfigError, DataError, UltraadError, brief
 
 if TYPE_CHECKING:
     from ultraad.data.loader import Readable
@@ -48,14 +48,16 @@ def stream(
     *,
     newest: bool = False,
     prefetch: int = 1,
-) -> Iterator[Live]:
-    """Predict frames as they arrive; see :meth:`ultraad.model.model.Model.stream` for the arguments.
+    on_error: Callable[[int, DataError], None] | None = None,
+) -> Generator[Live, None, None]:
+    """Predict frames as they arrive; see :meth:`ultraad.model.predictor.Predictor.stream` for the arguments.
 
     Args:
         predict: One frame to its prediction; called in the caller's thread, one frame at a time.
         frames: The source, iterated in a separate thread.
         newest: Replace waiting frames by newer ones.
         prefetch: Most frames that wait.
+        on_error: Called with the number of each frame that cannot be predicted, which is then skipped; None raises.
 
     Returns:
         Predicted frames in the order of the source. Errors of the source and of ``predict`` are raised here.
@@ -66,7 +68,7 @@ def stream(
     if prefetch < 1:
         msg = f"prefetch={prefetch}: at least 1 frame must be able to wait for the model; give a number >= 1"
         raise ConfigError(msg)
-    return _predicted(predict, frames, _Waiting(prefetch, newest=newest))
+    return _predicted(predict, frames, _Waiting(prefetch, newest=newest), on_error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,8 @@ def _predicted(
     predict: Callable[[Readable], Prediction],
     frames: Iterable[Readable | tuple[Readable, Any]],
     waiting: _Waiting,
-) -> Iterator[Live]:
+    on_error: Callable[[int, DataError], None] | None,
+) -> Generator[Live, None, None]:
     def grab() -> None:
         with waiting:
             for number, item in enumerate(frames):
@@ -144,14 +147,29 @@ def _predicted(
     Thread(target=grab, name="ultraad-grabber", daemon=True).start()
     try:
         while (frame := waiting.take()) is not None:
-            try:
-                prediction = replace(predict(frame.image), id=str(frame.number))
-            except DataError as e:
-                msg = f"frame {frame.number}: {e}"
-                raise DataError(msg) from e
+            found: Prediction | None = None
+            with Caught() as caught:
+                found = predict(frame.image)
+            if found is None:
+                _report(frame.number, caught.error, on_error)
+                continue
             delay = time.monotonic() - frame.arrived
-            yield Live(frame.number, frame.stamp, frame.image, prediction, delay)
+            yield Live(frame.number, frame.stamp, frame.image, replace(found, id=str(frame.number)), delay)
     finally:
         waiting.leave()
     if waiting.error is not None:
         raise waiting.error
+
+
+def _report(number: int, error: Exception | None, on_error: Callable[[int, DataError], None] | None) -> None:
+    """Hand over what is wrong with a frame, or raise it; what is wrong with more than the frame is raised."""
+    assert error is not None
+    if isinstance(error, DataError):
+        named = DataError(f"frame {number}: {error}")
+    elif on_error is None or isinstance(error, UltraadError):
+        raise error
+    else:
+        named = DataError(f"frame {number} could not be scored: {brief(error)}")
+    if on_error is None:
+        raise named from error
+    on_error(number, named)

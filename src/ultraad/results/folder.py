@@ -9,6 +9,8 @@
     coco.json           the lesions, written at the end (:mod:`.coco`)
     dicom/              DICOM objects, written at the end (:mod:`ultraad.dicom.saving`)
 
+Each frame of a video or camera is a prediction of its own; their overlays are one video, ``overlays/NAME.mp4``.
+
 The files of the last four lines are written if they are asked for (:data:`.saving.SAVES`). A line of
 ``predictions.jsonl`` is written after its pictures, so every file that it names exists. Threads draw and write the
 pictures while the next images are predicted; the lines keep the order of :meth:`RunFolder.add`.
@@ -25,7 +27,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,14 @@ from pydantic import ValidationError
 
 from ultraad.config import explain
 from ultraad.errors import DataError, UltraadError, brief, first_names, printable
-from ultraad.io.files import append_line, ensure_writable, remove_leftovers, sha256, write_json, write_text
+from ultraad.io.files import append_line, ensure_writable, remove_leftovers, write_json, write_text
 from ultraad.io.find import check_output
 from ultraad.io.lock import lock_folder
+from ultraad.io.overlay import overlay
 from ultraad.results.coco import coco
-from ultraad.results.row import ImageRow, InputFile, Run, Status
+from ultraad.results.inputs import input_file, is_replaced
+from ultraad.results.overlay_video import Drawn, OverlayVideo
+from ultraad.results.row import ImageRow, Run, Status, VideoFacts
 from ultraad.results.saving import DICOM, FOLDERS, USUAL, lacks, lesions_of, paths_of, remove_saved, write_pictures
 from ultraad.results.table import csv_of
 from ultraad.types import Box, Result, Sample
@@ -61,9 +65,10 @@ class RunFolder:
         run: The facts about the run; its command, the digest of its model and its thresholds identify it.
         resume: Keep the results of an earlier run of the same command with the same model and thresholds; otherwise
             they are removed.
-        wanted: The images of this run. If the file of one was replaced since it was predicted, the model saw another
-            region of it, or less was saved of it then, its result is removed, with a warning.
+        wanted: The images of this run, and its videos by name. If the file of one was replaced since it was predicted,
+            the model saw another region of it, or less was saved then, its result is removed, with a warning.
         save: What to save, of :data:`.saving.SAVES`.
+        save_of_videos: The same of the frames of videos; None: the same.
         measure: Called with each result when its pictures are written, before its line; a DataError makes the result a
             failure.
 
@@ -74,6 +79,8 @@ class RunFolder:
     Attributes:
         done: Ids that have a line in ``predictions.jsonl``.
         failed: {id: reason} of this run.
+        videos: {name: facts} of the videos that were read to their end.
+        overlay_video: Gets the overlays of the frames that are added, in their order; None: nothing does.
     """
 
     def __init__(
@@ -84,14 +91,18 @@ class RunFolder:
         resume: bool,
         wanted: Collection[Sample] = (),
         save: Collection[str] = USUAL,
+        save_of_videos: Collection[str] | None = None,
         measure: Callable[[Result], object] | None = None,
     ) -> None:
         self.folder = ensure_writable(folder)
         self._run = run
         self._save = frozenset(save)
+        self._save_of_videos = self._save if save_of_videos is None else frozenset(save_of_videos)
         self._measure = measure
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
+        self.videos: dict[str, VideoFacts] = {}
+        self.overlay_video: OverlayVideo | None = None
         inputs = (path for s in wanted for path in (s.image, *s.masks) if isinstance(path, Path))
         if not (self.folder / PREDICTIONS).exists():  # else the record is missed
             check_output(self.folder, record=RUN, names=(*_FILES, *FOLDERS, DICOM), inputs=inputs)
@@ -102,7 +113,7 @@ class RunFolder:
             self._lock.release()
             raise
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ultraad-writer")
-        self._unwritten: deque[tuple[Result, ImageRow, Future[dict[str, Any]]]] = deque()
+        self._unwritten: deque[tuple[Result, ImageRow, Future[Drawn]]] = deque()
 
     def _continue(self, *, resume: bool, wanted: Mapping[str, Box | None]) -> None:
         """Prepare the folder: keep or remove what an earlier run left."""
@@ -112,11 +123,12 @@ class RunFolder:
         elif earlier is not None:
             self._check_same(earlier)
             self.done = {row.id for row in read_rows(self.folder)}
+            self.videos = {video.name: video for video in earlier.videos}
             self._forget(wanted)
         (self.folder / ERRORS).unlink(missing_ok=True)  # failed images are tried again
         remove_leftovers(self.folder)
         self._write_run("running")  # the first file of ours
-        for name in self._save & FOLDERS.keys():
+        for name in (self._save | self._save_of_videos) & FOLDERS.keys():
             (self.folder / name).mkdir(exist_ok=True)
 
     def _forget(self, wanted: Mapping[str, Box | None]) -> None:
@@ -126,11 +138,13 @@ class RunFolder:
         cropped: list[str] = []
         poorer: list[str] = []
         for row in read_rows(self.folder):
-            if row.id in wanted and _replaced(row):
+            if row.id not in wanted and row.video not in wanted:
+                continue
+            if is_replaced(row):
                 replaced.append(row.id)
-            elif row.id in wanted and row.region != wanted[row.id]:
+            elif row.region != wanted.get(row.id):
                 cropped.append(row.id)
-            elif row.id in wanted and has_maps and lacks(row, self._save):
+            elif has_maps and lacks(row, self._saved_of(row.seconds)):
                 poorer.append(row.id)
         for ids, why in (
             (replaced, "file(s) were replaced since they were predicted"),
@@ -147,6 +161,8 @@ class RunFolder:
 
     def add(self, result: Result) -> None:
         """Write one prediction, now or a little later: at most 16 wait for their pictures at any time.
+
+        Of one that has a line already, only the overlay is drawn, for :attr:`overlay_video`.
 
         Raises:
             DataError: If the folder cannot be written to. A prediction that cannot be written although the folder can
@@ -169,8 +185,9 @@ class RunFolder:
         assert cut is not None  # known to every run that predicts
         return ImageRow(
             id=s.id,
-            image=s.image.as_posix(),
+            image=s.image.as_posix() if s.seconds is None else s.id.rpartition("#")[0],
             frame=s.frame,
+            **({} if s.seconds is None else {"seconds": s.seconds}),
             width=result.image.shape[1],
             height=result.image.shape[0],
             score=p.score,
@@ -182,7 +199,7 @@ class RunFolder:
             tags=tuple(sorted(s.tags)),
             region=s.region,
             mask_known=result.mask is not None,
-            **paths_of(result, self._save),
+            **paths_of(result, self._saved_of(s.seconds)),
         )
 
     def fail(self, id_: str, reason: str) -> None:
@@ -218,14 +235,22 @@ class RunFolder:
             finally:
                 self._lock.release()
 
-    def _draw(self, result: Result, row: ImageRow) -> dict[str, Any]:
-        """Draw and write the pictures of one prediction, in a thread; returns the rest of its row."""
-        threshold = self._run.thresholds.pixel
+    def _draw(self, result: Result, row: ImageRow) -> Drawn:
+        """Draw and write the pictures of one prediction, in a thread."""
+        threshold, found = self._run.thresholds.pixel, result.prediction.map
+        shown = None
+        if self.overlay_video is not None and found is not None:
+            shown = overlay(result.image, found, threshold=threshold)
+        if row.id in self.done:
+            return Drawn({}, shown)
         write_pictures(self.folder, result, row, threshold=threshold)
-        rest: dict[str, Any] = {"file": _input_file(result.sample.image)}
-        if "boxes" in self._save and result.prediction.map is not None and threshold is not None:
+        rest: dict[str, Any] = {"file": input_file(result.sample.image)}
+        if "boxes" in self._saved_of(row.seconds) and found is not None and threshold is not None:
             rest |= lesions_of(result, threshold)
-        return rest
+        return Drawn(rest, shown)
+
+    def _saved_of(self, seconds: float | None) -> frozenset[str]:  # only the frame of a video has a time
+        return self._save if seconds is None else self._save_of_videos
 
     def _write_lines(self, most: int) -> None:
         """Append the lines of the oldest predictions, each after its pictures, until at most ``most`` wait."""
@@ -245,11 +270,18 @@ class RunFolder:
             except DataError as unmeasured:
                 self._discard(row, str(unmeasured))
                 continue
-            append_line(self.folder / PREDICTIONS, row.model_copy(update=pictures.result()).to_json())
-            self.done.add(row.id)
+            drawn = pictures.result()
+            if row.id not in self.done:
+                append_line(self.folder / PREDICTIONS, row.model_copy(update=drawn.rest).to_json())
+                self.done.add(row.id)
+            if self.overlay_video is not None and drawn.overlay is not None:
+                self.overlay_video.add(drawn.overlay, seconds=row.seconds or 0.0, score=row.score)
 
     def _discard(self, row: ImageRow, reason: str) -> None:
         """Record a failure, and remove the pictures of it that were written."""
+        if row.id in self.done:  # only its overlay was to be drawn
+            self.fail(row.video or row.id, reason)
+            return
         for field in FOLDERS.values():
             with suppress(OSError):  # a folder in the picture's place
                 (self.folder / (getattr(row, field) or "")).unlink()
@@ -264,7 +296,8 @@ class RunFolder:
             write_text(self.folder / COCO, lesions)
 
     def _write_run(self, status: Status, **facts: float | None) -> None:
-        write_json(self.folder / RUN, self._run.model_copy(update={"status": status, **facts}).to_dict())
+        videos = {"videos": tuple(self.videos.values())} if self.videos else {}
+        write_json(self.folder / RUN, self._run.model_copy(update={"status": status, **facts, **videos}).to_dict())
 
     def _check_same(self, earlier: Run) -> None:
         digests = [run.model.digest if run.model else None for run in (earlier, self._run)]
@@ -347,26 +380,6 @@ def read_run(folder: Path) -> Run | None:
             f"{explain(e, where=str(path))}. Another version wrote it; choose another output folder, or delete this one"
         )
         raise DataError(msg) from e
-
-
-def _input_file(path: Path) -> InputFile | None:
-    """Facts that tell a file from one that replaces it; None if it cannot be read."""
-    try:
-        stat = path.stat()
-        return InputFile(size=stat.st_size, sha256=_hash(path, stat.st_size, stat.st_mtime_ns))
-    except (OSError, DataError):
-        return None
-
-
-@lru_cache(maxsize=4)  # the frames of one file come one after the other
-def _hash(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 - part of the cache's key
-    return sha256(path)
-
-
-def _replaced(row: ImageRow) -> bool:
-    """Whether the file of a row has other content now. A file that was only copied or touched has not."""
-    now = None if row.file is None else _input_file(Path(row.image))
-    return now is not None and now != row.file
 
 
 def _clear(folder: Path) -> None:

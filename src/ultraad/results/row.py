@@ -66,6 +66,9 @@ class ImageRow(Facts):
     id: str = Field(description="sample id: unique within a run")
     image: str = Field(description="path of the file when it was predicted")
     frame: int = Field(0, description="0-based frame of a file with several")
+    seconds: float | None = Field(
+        None, description="of a frame of a video or camera: time since its first frame, 6 digits; null for an image"
+    )
     width: int | None = Field(None, description="of the image in pixels; null from an older version")
     height: int | None = Field(None, description="likewise")
     score: float = Field(description="anomaly score, higher is more anomalous; in [0, 1]")
@@ -92,6 +95,11 @@ class ImageRow(Facts):
     )
     mask_known: bool = Field(default=False, description="whether the map can be compared with a mask")
     file: InputFile | None = Field(None, description="the file when it was predicted; null if unknown")
+
+    @property
+    def video(self) -> str | None:
+        """The name of the video or camera that a frame is from; None for an image."""
+        return None if self.seconds is None else self.id.rpartition("#")[0]
 
     @property
     def name(self) -> str:
@@ -153,9 +161,39 @@ class DataFacts(Facts):
     layout: str | None = Field(None, description="evaluate: its layout")
     split: str | None = Field(None, description="evaluate: only this published split")
     images: int = Field(0, description="images found")
+    videos: int = Field(0, description="predict: videos and cameras found")
     resize_masks: bool = Field(
         default=False, description="evaluate: whether masks of another size but the same aspect were resized"
     )
+
+
+class Peak(Facts):
+    """The frame of a video with the highest score."""
+
+    frame: int = Field(description="its number")
+    seconds: float = Field(description="its time")
+    score: float = Field(description="its score")
+    overlay: str | None = Field(None, description="path of its overlay, a PNG, below the folder; null if not written")
+
+
+class VideoFacts(Facts):
+    """One video or camera of a run that was read to its end."""
+
+    name: str = Field(description="path, or name of the camera; the ids of its frames are `<name>#<number>`")
+    file: InputFile | None = Field(None, description="the file when it was predicted; null for a camera")
+    frames: int = Field(description="predicted frames, as in `predictions.jsonl`")
+    failed: int = Field(0, description="faults, as in `errors.jsonl`; neighbouring damaged frames are one")
+    dropped: int = Field(0, description="frames of a camera that came faster than they could be predicted")
+    abnormal: int = Field(0, description="frames whose score reaches the image threshold")
+    first: float | None = Field(None, description="seconds of the first of these; null if there is none")
+    last: float | None = Field(None, description="seconds of the last of these; null if there is none")
+    peak: Peak | None = Field(None, description="the frame with the highest score")
+    seconds: float | None = Field(None, description="time of the last predicted frame")
+    every: int = Field(1, description="every how many frames one was predicted")
+    frame: int | None = Field(None, description="the only frame that was to be predicted; null for all")
+    limit: float | None = Field(None, description="seconds after which reading stopped; null for all")
+    rate: float = Field(description="frames a second of the source, on average")
+    overlay: str | None = Field(None, description="path of the overlay video below the folder; null if not written")
 
 
 class LeakageFacts(Facts):
@@ -181,6 +219,7 @@ class Run(Facts):
     support_digest: str | None = Field(None, description="digest of the support set; null without one")
     versions: dict[str, str] = Field({}, description="of the packages that results depend on")
     data: DataFacts | None = Field(None, description="which images: `paths`, or `root`, `layout` and `split`; `images`")
+    videos: tuple[VideoFacts, ...] = Field((), description="videos and cameras that were read to their end")
     leakage: LeakageFacts | None = Field(None, description="evaluate: `checked`, `leaks` found, `dropped`")
     status: Status | None = Field(None, description="running, complete, interrupted or failed")
     images: int | None = Field(None, description="images in the folder")

@@ -31,6 +31,8 @@ SAVES: Mapping[str, str] = {
 USUAL = ("overlays", "maps")
 DICOM, OBJECTS_LIST = "dicom", "objects.json"
 """The name, and the folder, of DICOM objects; and their list. :mod:`ultraad.dicom.saving` writes both after a run."""
+USUAL_OF_VIDEOS = ("overlays",)
+"""Of videos: one overlay video; a map of each frame would take more space than the video."""
 FOLDERS: Mapping[str, str] = {"overlays": "overlay", "maps": "map", "masks": "mask", "contours": "contours"}
 """{folder of pictures: field of the row with the path of one}."""
 
@@ -52,15 +54,19 @@ def checked(names: Iterable[str]) -> frozenset[str]:
 def paths_of(result: Result, save: Collection[str]) -> dict[str, str | None]:
     """{field: path below the folder} of the pictures that will be written of a result; None for those that will not."""
     name = f"{file_name(result.sample.id)}.png"
-    has_map = result.prediction.map is not None
-    return {field: f"{folder}/{name}" if has_map and folder in save else None for folder, field in FOLDERS.items()}
+    wanted = _folders(save, frame=result.sample.seconds is not None) if result.prediction.map is not None else {}
+    return {field: f"{folder}/{name}" if folder in wanted else None for folder, field in FOLDERS.items()}
+
+
+def _folders(save: Collection[str], *, frame: bool) -> dict[str, str]:
+    """{folder: field} of the pictures that are written one by one; the overlays of a video are one file."""
+    return {f: field for f, field in FOLDERS.items() if f in save and not (frame and f == "overlays")}
 
 
 def lacks(row: ImageRow, save: Collection[str]) -> bool:
     """Whether an earlier run saved less of an image that has a map."""
-    return any(getattr(row, field) is None for folder, field in FOLDERS.items() if folder in save) or (
-        "boxes" in save and row.lesions is None
-    )
+    fields = _folders(save, frame=row.video is not None).values()
+    return any(getattr(row, field) is None for field in fields) or ("boxes" in save and row.lesions is None)
 
 
 def write_pictures(folder: Path, result: Result, row: ImageRow, *, threshold: float | None) -> None:
@@ -129,7 +135,9 @@ def remove_saved(folder: Path) -> None:
 
 def is_own_name(name: str) -> bool:
     """Whether a run may have written a file of this name beside its tables; see :func:`file_name`."""
-    return name == OBJECTS_LIST or re.fullmatch(r".*-[0-9a-f]{8}(\.png|-[a-z]+\.dcm)", name, re.DOTALL) is not None
+    return (
+        name == OBJECTS_LIST or re.fullmatch(r".*-[0-9a-f]{8}(\.png|\.mp4|-[a-z]+\.dcm)", name, re.DOTALL) is not None
+    )
 
 
 def file_name(id_: str) -> str:

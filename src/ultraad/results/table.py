@@ -8,26 +8,28 @@ from collections.abc import Callable, Iterable
 
 from ultraad.results.row import ImageRow
 
-_PLAIN = ("id", "image", "frame", "score", "abnormal", "label", "group", "map", "overlay")
+_PLAIN = ("id", "image", "frame", "seconds", "score", "abnormal", "label", "group", "map", "overlay")
 
 
 def csv_of(rows: Callable[[], Iterable[ImageRow]]) -> str:
-    """One line per row, with one column of probabilities for each class, and one of lesions if they are known.
+    """One line per row, with a column for each class; columns of seconds and of lesions only if any are known.
 
     Args:
         rows: Called for each of two passes, so that not all rows are in memory at once.
     """
     classes: dict[str, None] = {}
-    counted = False
+    counted = timed = False
     for row in rows():
         classes.update(dict.fromkeys(row.probs or ()))
         counted |= row.lesions is not None
+        timed |= row.seconds is not None
+    plain = [key for key in _PLAIN if key != "seconds" or timed]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     # each name of a column begins with a letter, so none is a formula
-    table.writerow([*_PLAIN, *(f"p_{c}" for c in classes), *(["lesions"] if counted else [])])
+    table.writerow([*plain, *(f"p_{c}" for c in classes), *(["lesions"] if counted else [])])
     for row in rows():
-        values = [_cell(getattr(row, key)) for key in _PLAIN]
+        values = [_cell(getattr(row, key)) for key in plain]
         probs = row.probs or {}
         lesions = [] if not counted else ["" if row.lesions is None else len(row.lesions)]
         table.writerow([*("" if v is None else v for v in values), *(probs.get(c, "") for c in classes), *lesions])

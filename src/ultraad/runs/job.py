@@ -14,7 +14,7 @@ from ultraad.model.operating_point import at
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import versions
 from ultraad.results.folder import RunFolder
-from ultraad.results.row import GIVEN, ModelFacts, Run, Status, Thresholds
+from ultraad.results.row import GIVEN, ModelFacts, Run, Status, Thresholds, VideoFacts
 from ultraad.types import Sample
 
 
@@ -28,6 +28,7 @@ class Outcome:
         failed: {id: reason}.
         without_objects: {DICOM image: reason} of those that were predicted, but have no DICOM objects, or not all.
         seconds: Wall time.
+        videos: Videos and cameras of this run that were read to their end.
     """
 
     predicted: int = 0
@@ -35,6 +36,7 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     without_objects: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    videos: tuple[VideoFacts, ...] = ()
 
 
 def thresholds_of(

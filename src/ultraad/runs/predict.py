@@ -1,8 +1,9 @@
-"""Predict many images into a folder."""
+"""Predict many images and videos into a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from ultraad.data.regions import RegionChoice, in_regions
@@ -12,13 +13,16 @@ from ultraad.dicom.objects import check_some
 from ultraad.dicom.objects import checked as checked_objects
 from ultraad.errors import ConfigError
 from ultraad.io.faults import one_run
+from ultraad.io.find import find_media
+from ultraad.io.video import Choice, is_camera, public_name
 from ultraad.model.predictor import Predictor
 from ultraad.model.runtimes import require
 from ultraad.report.run.page import render
 from ultraad.results.folder import RunFolder
 from ultraad.results.row import DataFacts
-from ultraad.results.saving import DICOM, USUAL, checked
+from ultraad.results.saving import DICOM, USUAL, USUAL_OF_VIDEOS, checked
 from ultraad.runs.job import Outcome, facts, failing, finishing, thresholds_of
+from ultraad.runs.video import predict_video, refuse_second_recording
 from ultraad.types import Sample
 
 
@@ -29,23 +33,32 @@ def predict(
     output: str | Path,
     *,
     frame: int | None = None,
+    every: int = 1,
+    seconds: float | None = None,
     threshold: float | None = None,
     pixel_threshold: float | None = None,
     operating_point: str | None = None,
     region: RegionChoice = "auto",
     resume: bool = True,
-    save: Iterable[str] = USUAL,
+    save: Iterable[str] | None = None,
     objects: Iterable[str] = USUAL_OBJECTS,
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
     """Predict files and write the results (:mod:`ultraad.results.folder`) with a report page to a folder.
 
+    Videos give a line per frame, a video of the overlays, and a picture of the overlay with the highest score. A camera
+    is predicted until Ctrl-C (KeyboardInterrupt), which ends it as the end of a file does; frames that come while the
+    model is busy are dropped.
+
     Args:
         model: Any model.
-        paths: A file, a folder or a pattern, or several of them; or samples.
+        paths: A file, a folder or a pattern, or several of them: images and videos; or samples. Or one camera:
+            ``"camera:0"``, ``"/dev/video0"``, or a URL such as ``"rtsp://host/stream"``.
         output: Folder for the results.
-        frame: Only this 0-based frame of multi-frame files; None takes all.
+        frame: Only this 0-based frame of multi-frame files and videos; None takes all.
+        every: Every how many frames of multi-frame files and videos one is predicted, unless ``frame`` says which.
+        seconds: Only so many seconds of each video or camera; None takes all.
         threshold: Image threshold in [0, 1]; None takes the one stored in the model.
         pixel_threshold: Of maps, likewise.
         operating_point: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"`` in place of ``threshold``; see
@@ -56,18 +69,19 @@ def predict(
             results of an earlier run are removed.
         save: What to write beside the tables: any of ``"overlays"``, ``"maps"``, ``"masks"``, ``"contours"``,
             ``"boxes"`` and ``"dicom"`` (:data:`ultraad.results.saving.SAVES`). Images of which an earlier run saved
-            less are predicted again.
+            less are predicted again. None: overlays and maps; of videos only overlays.
         objects: With ``"dicom"``, the kinds of objects: any of :data:`ultraad.dicom.saving.OBJECTS`.
         batch_size: Images per forward pass.
-        progress: Called with (images done, images).
+        progress: Called with (images and frames done, all of them; 0 if that is unknown).
 
     Raises:
-        ConfigError: If a threshold is out of range or cannot be found, or something cannot be saved.
+        ConfigError: If an option is out of range, a threshold cannot be found, something cannot be saved, or a camera
+            is not alone.
         MissingExtraError: If DICOM objects are wanted and the extra is not installed.
-        DataError: If no image is found, DICOM objects are wanted and none is DICOM, the folder cannot be used, holds
-            results at other thresholds, or another run is writing to it. Images that cannot be read, scored or written
-            are only listed.
-        KeyboardInterrupt: If the run is interrupted; finished images are in the folder.
+        DataError: If no image or video is found, DICOM objects are wanted and none is DICOM, the folder cannot be used,
+            holds results at other thresholds or of the same camera, or another run is writing to it. What cannot be
+            read, scored or written is only listed.
+        KeyboardInterrupt: If the run is interrupted, unless a camera is; finished images and frames are in the folder.
 
     Example:
         >>> import ultraad
@@ -80,8 +94,10 @@ def predict(
     thresholds = thresholds_of(
         model, threshold=threshold, pixel_threshold=pixel_threshold, operating_point=operating_point
     )
-    given = set(save)
+    _check_numbers(every=every, seconds=seconds)
+    given = set(USUAL if save is None else save)
     saved = checked(given)
+    saved_of_videos = frozenset(USUAL_OF_VIDEOS) if save is None else saved
     if DICOM in saved:
         require("highdicom", extra="dicom")
         objects = checked_objects(objects)
@@ -90,22 +106,44 @@ def predict(
         msg = f"{model.describe().method} draws no maps, so it has no {', '.join(needing)} to save; leave them out"
         raise ConfigError(msg)
     wanted: list[str | Path | Sample] = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    samples = in_regions(samples_of(wanted, frame=frame), region)
+    images, videos = _found(wanted)
+    samples = in_regions(samples_of(images, frame=frame, every=every), region)
     if DICOM in saved:
         check_some(samples)
-    about = DataFacts(paths=tuple(map(_named, wanted)), images=len(samples))
+    about = DataFacts(
+        paths=tuple(map(_named, wanted)), images=len(samples), **({"videos": len(videos)} if videos else {})
+    )
     run = facts(model, "predict", thresholds=thresholds, data=about)
-    folder = RunFolder(output, run, resume=resume, wanted=samples, save=saved)
+    films = [Sample(public_name(name), Path(name)) for name in videos if not is_camera(name)]
+    save_here = saved if samples else saved_of_videos
+    folder = RunFolder(
+        output, run, resume=resume, wanted=[*samples, *films], save=save_here, save_of_videos=saved_of_videos
+    )
     todo = [s for s in samples if s.id not in folder.done]
-    skipped = len(samples) - len(todo)
     with finishing(folder) as outcome:
-        outcome.skipped = skipped
+        for name in filter(is_camera, videos):
+            refuse_second_recording(folder, str(name))
+        outcome.skipped = len(samples) - len(todo)
         results = model.predict_many(todo, batch_size=batch_size, on_error=failing(folder))
-        for result in results:
+        for number, result in enumerate(results, start=1):
             folder.add(result)
-            outcome.predicted += 1
             if progress is not None:
-                progress(skipped + outcome.predicted + len(folder.failed), len(samples))
+                progress(outcome.skipped + number + len(folder.failed), len(samples))
+        before = len(samples)
+        for video in videos:
+            skipped, known = predict_video(
+                model,
+                video,
+                folder,
+                choice=Choice(every if frame is None else 1, frame, seconds),
+                overlays="overlays" in saved_of_videos and thresholds.pixel is not None,
+                batch_size=batch_size,
+                progress=partial(_tell, progress, before),
+            )
+            outcome.skipped += skipped
+            if known is not None:
+                outcome.videos += (known,)
+                before += known.frames
         folder.flush()
         if DICOM in saved:
             from ultraad.dicom.saving import write_objects  # an extra
@@ -118,4 +156,36 @@ def predict(
 
 
 def _named(item: str | Path | Sample) -> str:
-    return item.id if isinstance(item, Sample) else str(item)
+    """An item as ``run.json`` has it."""
+    if isinstance(item, Sample):
+        return item.id
+    return public_name(item) if is_camera(item) else str(item)
+
+
+def _found(wanted: Sequence[str | Path | Sample]) -> tuple[list[Path | Sample], list[str | Path]]:
+    """The images and the videos; a camera is the only video."""
+    samples = [item for item in wanted if isinstance(item, Sample)]
+    names = [item for item in wanted if not isinstance(item, Sample)]
+    cameras = [str(name) for name in names if is_camera(name)]
+    if cameras and len(wanted) > 1:
+        msg = f"{public_name(cameras[0])} is a camera, which runs until it is stopped; give it alone"
+        raise ConfigError(msg)
+    if cameras:
+        return [], list(cameras)
+    images, videos = find_media(names) if names or not samples else ([], [])
+    return [*samples, *images], list(videos)
+
+
+def _check_numbers(*, every: int, seconds: float | None) -> None:
+    if every < 1:
+        msg = f"every={every}: wanted a whole number, at least 1"
+        raise ConfigError(msg)
+    if seconds is not None and not 0 < seconds < float("inf"):
+        msg = f"seconds={seconds}: wanted a number above 0"
+        raise ConfigError(msg)
+
+
+def _tell(progress: Callable[[int, int], None] | None, before: int, done: int, total: int) -> None:
+    """Progress with a video, after so many images and frames of other videos."""
+    if progress is not None:
+        progress(before + done, before + total if total else 0)

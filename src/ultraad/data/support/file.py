@@ -61,6 +61,11 @@ class _Row(_Strict):
     resize_masks: bool = False
 
 
+_SAME = _Row.model_fields.keys() - {
+    "sha256"
+}  # names of Sample; the rest concerns frames of videos, which support nothing
+
+
 class _File(_Strict):
     format: str
     source: str
@@ -107,7 +112,7 @@ def save_support(support: SupportSet, path: Path | str) -> None:
         return _MaskFile(path=short(m), sha256=sha256(m))
 
     def row(s: Sample) -> _Row:
-        as_they_are = {f.name: getattr(s, f.name) for f in fields(s)}
+        as_they_are = {name: getattr(s, name) for name in _SAME}
         views = tuple(_View(box=view.box, spacing_mm=view.spacing_mm) for view in s.views)
         masks = tuple(map(mask, s.masks))
         changed = {"image": short(s.image), "masks": masks, "views": views, "tags": tuple(sorted(s.tags))}
@@ -226,6 +231,6 @@ def _sample(row: _Row, base: Path) -> Sample:
         for m in row.masks
     )
     views = tuple(View(view.box, view.spacing_mm) for view in row.views)
-    as_they_are = {f.name: getattr(row, f.name) for f in fields(Sample)}
+    as_they_are = {name: getattr(row, name) for name in _SAME}
     changed = {"image": base / row.image, "masks": masks, "views": views, "tags": frozenset(row.tags)}
     return Sample(**{**as_they_are, **changed})

@@ -11,7 +11,7 @@ from ultraad.report.kit.charts import PR, ROC
 from ultraad.report.kit.page import environment
 from ultraad.report.kit.tables import confusion
 from ultraad.report.kit.words import DASH, decimals, short_id
-from ultraad.report.run import charts, gallery, numbers, words
+from ultraad.report.run import charts, gallery, numbers, videos, words
 from ultraad.report.run.protocol import options, protocol
 from ultraad.report.run.read import read
 from ultraad.results.folder import COCO, ERRORS, METRICS, PREDICTIONS, REPORT, RUN, TABLE
@@ -60,8 +60,9 @@ def _content(data: RunData) -> dict[str, Any]:
     """Everything the template needs."""
     album = gallery.Album(data.folder)
     examples = [
-        (label or numbers.NO_CLASS, [album.strip(title, some) for title, some in gallery.spread(rows)])
+        (label or numbers.NO_CLASS, [album.strip(title, some) for title, some in gallery.spread(stills)])
         for label, rows in data.by_label.items()
+        if (stills := [row for row in rows if row.video is None])
     ]
     mistakes = [album.strip(title, rows) for title, rows in gallery.worst(data.rows) if rows]
     ranked = sorted(data.rows, key=lambda r: (-r.score, r.id))
@@ -75,6 +76,7 @@ def _content(data: RunData) -> dict[str, Any]:
         "headlines": numbers.headlines(data) if measured else [],
         "prior": words.beside_prior(data),
         "intervals": words.intervals(data),
+        "videos": videos.shown(data),
         "charts": {
             "roc": charts.curves(data, ROC),
             "pr": charts.curves(data, PR),

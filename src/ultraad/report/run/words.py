@@ -140,7 +140,14 @@ def _measured_on(data: RunData) -> str:
 def _predicted(data: RunData) -> str:
     flagged, cut = sum(r.abnormal for r in data.rows), data.thresholds.image
     at = "" if cut is None else f" {cut:.3f}"
-    return (
-        f"It was run on {count(len(data.rows), 'image')}; {flagged} reached the image threshold{at}. "
-        "Nothing was measured."
-    )
+    return f"It was run on {_counted(data)}; {flagged} reached the image threshold{at}. Nothing was measured."
+
+
+def _counted(data: RunData) -> str:
+    """``"2 images"``, ``"75 frames of 1 video"``, or both."""
+    videos = [row.video for row in data.rows if row.video is not None]
+    images = len(data.rows) - len(videos)
+    parts = [count(images, "image")] if images or not videos else []
+    if videos:
+        parts.append(f"{count(len(videos), 'frame')} of {count(len(set(videos)), 'video')}")
+    return " and ".join(parts)
