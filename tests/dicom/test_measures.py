@@ -39,7 +39,7 @@ def test_ellipses_of_known_size_are_measured_within_a_pixel(tmp_path: Path, spac
         scores[ellipse(SIZE, centre, axes)] = 0.9 - 0.1 * n
     image = write_us(tmp_path / "phantom.dcm", size=SIZE, regions=[region((0, 0, *SIZE), spacing)])
     ds = pydicom.dcmread(image)
-    ds.PixelData = np.ascontiguousarray(simulate(3, size=SIZE[0]).image).tobytes()
+    ds.PixelData = np.ascontiguousarray(simulate(3, size=SIZE[0]).image[..., 0]).tobytes()
     ds.save_as(image)
     run_of(tmp_path / "out", [image], maps=lambda shape, frame: scores)
     assert write_objects(tmp_path / "out", ["sr"]) == {}

@@ -16,6 +16,7 @@ import pydicom
 import pytest
 
 from tests.node.pacs import Pacs, Scanner, free_port, images
+from tests.node.test_node import until
 from ultraad.model.adapt import zero_shot
 from ultraad.node.intake import Door
 from ultraad.node.node import Node, Setup
@@ -71,11 +72,13 @@ def test_sigterm_stops_a_node_in_order(tmp_path: Path) -> None:
     with Pacs() as pacs:
         process = start(tmp_path / "node", port, pacs)
         assert listening(port, process), process.communicate()[0]
+        audit = tmp_path / "node" / "audit.jsonl"
+        until(lambda: audit.exists() and '"started"' in audit.read_text())
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert "stopped" in said
-    assert '"what": "stopped"' in (tmp_path / "node" / "audit.jsonl").read_text()
+    assert '"what": "stopped"' in audit.read_text()
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates of this test")

@@ -21,7 +21,7 @@ from ultraad.dicom.parts import RESEARCH_ONLY, Kind, fill, shell, source_image, 
 from ultraad.dicom.presentation import label
 from ultraad.dicom.segmentation import Maps
 from ultraad.dicom.source import OURS
-from ultraad.io.overlay import THRESHOLD_COLOUR, overlay
+from ultraad.io.overlay import overlay
 
 STILL = Kind("sc", "1.2.840.10008.5.1.4.1.1.7", "US", 103, "overlay")
 CINE = Kind("sc", "1.2.840.10008.5.1.4.1.1.7.4", "US", 103, "overlay cine")
@@ -50,7 +50,7 @@ def write_capture(path: Path, found: Findings, *, pictures: Pictures, maps: Maps
     ds.BurnedInAnnotation = source.burned_in or "YES"  # the source says if a patient can be read; if not, perhaps
     fill(ds, source.lossy)
     rows, columns = source.size
-    rows += _line(found) * (_LINES + 1)
+    rows += _strip(found)
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
     ds.Rows, ds.Columns = rows, columns
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
@@ -78,28 +78,34 @@ def drawn(found: Findings, frame: int, picture: NDArray[np.uint8], scores: NDArr
     line = _line(found)
     font = _font(line)
     over = overlay(picture, scores, threshold=found.run.thresholds.pixel)
-    out = Image.new("RGB", (over.shape[1], over.shape[0] + line * (_LINES + 1)))
+    out = Image.new("RGB", (over.shape[1], over.shape[0] + _strip(found)))
     out.paste(Image.fromarray(over))
     draw = ImageDraw.Draw(out)
     seen = [(track, track.at[frame]) for track in found.tracks if frame in track.at]
     for track, lesion in seen:
         x, y, w, _ = lesion.box
         at = (min(x + w + 2, over.shape[1] - line), max(0, y - line // 2))
-        draw.text(at, str(track.number), font=font, fill=THRESHOLD_COLOUR, stroke_width=1, stroke_fill=(0, 0, 0))
-    words = [_headline(found, frame), *(label(track, lesion) for track, lesion in seen[:_LINES])]
-    if len(seen) > _LINES:
-        words[-1] += f"; {len(seen) - _LINES} more in the report"
+        draw.text(at, str(track.number), font=font, fill=(255, 255, 255), stroke_width=1, stroke_fill=(0, 0, 0))
+    words = [*_headlines(found, frame), *(label(track, lesion) for track, lesion in seen[:_LINES])]
     for number, text in enumerate(words):
         draw.text((3, over.shape[0] + number * line + 1), text, font=font, fill=(230, 230, 230))
     return np.asarray(out)
 
 
-def _headline(found: Findings, frame: int) -> str:
+def _headlines(found: Findings, frame: int) -> tuple[str, str]:
+    """Two lines, so that they fit below a narrow picture."""
     row = found.rows[frame]
     state, grade = "abnormal" if row.abnormal else "normal", found.grade(frame)
     graded = f", {grade} {100 * (row.probs or {})[grade]:.0f} %" if grade and row.abnormal else ""
-    number = f"  frame {frame + 1}/{found.source.frames}" if found.source.frames > 1 else ""
-    return f"{OURS}, {RESEARCH_ONLY}  {state} {100 * row.score:.0f} %{graded}{number}"
+    number = f", frame {frame + 1}/{found.source.frames}" if found.source.frames > 1 else ""
+    lesions = len(row.lesions or ())
+    count = f", {lesions} lesions" if lesions > _LINES else ""
+    return f"{OURS}, {RESEARCH_ONLY}{number}", f"{state} {100 * row.score:.0f} %{graded}{count}"
+
+
+def _strip(found: Findings) -> int:
+    """Height of the strip in pixels: two headlines, and the first lesions."""
+    return _line(found) * (2 + _LINES)
 
 
 def _line(found: Findings) -> int:

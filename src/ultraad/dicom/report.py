@@ -64,6 +64,7 @@ _GRADE, _STATE = (
 )
 _ABNORMAL, _NORMAL = Code("263654008", "SCT", "Abnormal"), Code("17621005", "SCT", "Normal")
 _PROCEDURES = {"breast": Code("47079000", "SCT", "Ultrasonography of breast")}
+_RECTANGLE = 4  # corners
 _ANY_PROCEDURE = Code("16310003", "SCT", "Ultrasonography")
 
 
@@ -157,7 +158,7 @@ def _group(
     return PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=identity, identifier=name),
         referenced_region=ImageRegion(
-            graphic_type=GraphicTypeValues.POLYLINE, graphic_data=np.vstack([points, points[:1]]), source_image=image
+            graphic_type=GraphicTypeValues.POLYLINE, graphic_data=_closed(points), source_image=image
         ),
         finding_type=finding and _concept(finding),
         algorithm_id=_algorithm(found),
@@ -171,6 +172,18 @@ def _group(
             for what, value in [*states, *([(_GRADE, grade_code(grade))] if grade else [])]
         ],
     )
+
+
+def _closed(
+    points: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """An outline whose last point is its first. A rectangle gets the middles of its sides as points.
+
+    OHIF takes a polyline of 4 or 5 points for a rectangle of its own, offers to make it editable, and loses the report.
+    """
+    if len(points) <= _RECTANGLE:
+        points = np.stack([points, (points + np.roll(points, -1, axis=0)) / 2], axis=1).reshape(-1, 2)
+    return np.vstack([points, points[:1]])
 
 
 def _algorithm(found: Findings) -> AlgorithmIdentification:

@@ -85,20 +85,25 @@ class Node:
         self.port: int | None = None
 
     def __enter__(self) -> Node:
+        whole = False
         try:
-            if self._setup.door is not None:
-                self._server = listen(self.queue, self._setup.door)
-                self.port = int(self._server.server_address[1])
-        except ConfigError:
-            self.queue.close()
-            raise
+            self._open()
+            whole = True
+        finally:
+            if not whole:  # no port, or interrupted on the way
+                self.stop()
+        return self
+
+    def _open(self) -> None:
+        if self._setup.door is not None:
+            self._server = listen(self.queue, self._setup.door)
+            self.port = int(self._server.server_address[1])
         self.queue.note("started", model=self._job.model.digest, port=self.port)
         self._start("predict", lambda: work(self.queue, self._job, stopped=self._stop.is_set))
         for peer in self._setup.peers:
             self._start(f"send {peer.name}", self._sending(peer))
         for number, watch in enumerate(self._setup.watch):
             self._start(f"watch {number}", self._watching(watch))
-        return self
 
     def _sending(self, peer: Peer | WebPeer) -> Callable[[], object]:
         return lambda: send_due(self.queue, peer, self._setup.sender, stopped=self._stop.is_set)
