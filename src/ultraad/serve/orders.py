@@ -10,6 +10,7 @@ from ultraad.serve.decode import SAMPLES
 from ultraad.serve.marking import Marking
 from ultraad.serve.outcomes import ModelFacts, Outcomes, uncertainty
 from ultraad.serve.project import Place, Project
+from ultraad.serve.rank import ENOUGH
 from ultraad.serve.schemas import Readiness
 from ultraad.serve.schemas_work import JobRequest, MethodInfo
 
@@ -67,8 +68,10 @@ class Orders:
         support = {c: by_role["support"][c] + (by_role["held_out"][c] if use_held_out else 0) for c in classes}
         held_out = {c: by_role["held_out"][c] for c in classes}
         lacking = [c for c in classes if not support[c]]
-        reason = ""
-        if lacking:
+        reason, notes = "", []
+        if lacking == [normal] and self._lesions_are_enough(support, held_out, method):
+            notes.append("no normal image is marked: whether there is a lesion is for the sentences alone to say")
+        elif lacking:
             reason = f"no {' and no '.join(lacking)} image is marked yet"
             kept_out = [c for c in lacking if held_out[c]]
             if kept_out:
@@ -82,8 +85,17 @@ class Orders:
             if bare:
                 reason = f"{method.name} needs an outline on every abnormal image; {bare} have none"
         conflicts = sum(bool(s.conflict) for s in summaries.values())
-        notes = [f"{conflicts} image(s) are left out because their marks contradict each other"] if conflicts else []
+        if conflicts:
+            notes.append(f"{conflicts} image(s) are left out because their marks contradict each other")
         return Readiness(ready=not reason, reason=reason, support=support, held_out=held_out, notes=notes)
+
+    def _lesions_are_enough(
+        self, support: Mapping[str, int], held_out: Mapping[str, int], method: MethodInfo | None
+    ) -> bool:
+        """Whether no normal image is marked, but enough of the other classes for a method that can do without."""
+        normal = self._project.normal_class
+        able = method is None or "normal images" not in method.needs
+        return able and not held_out[normal] and all(n >= ENOUGH for c, n in support.items() if c != normal)
 
     def support_places(self, *, use_held_out: bool) -> list[Place]:
         """The frames to adapt to, by class, then by the time they were marked."""

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 Reason = Literal["unsure", "unlike", "disagrees", "class", "random"]
 
 _NEIGHBOURS = 5
-_ENOUGH = 4  # images of a class; with fewer, more of it are looked for (the paper's smallest number of shots)
+ENOUGH = 4
+"""Images of a class; with fewer, more of it are looked for (the paper's smallest number of shots)."""
+
 _SEEN_PATIENT = 0.5  # factor for a patient who has marks already
 _WEIGHTS = {"unsure": 1.0, "unlike": 0.9, "disagrees": 1.0, "class": 1.1}
 AGREED = 8
@@ -174,7 +176,7 @@ def _ranked(candidates: Sequence[Candidate], known: Known) -> list[Pick]:
             share, label = against[i] or (0.0, "")
             reasons["disagrees"] = share, f"disagrees: its nearest marked images are {label}"
         wanted = c.class_ if c.class_ in counts else None
-        if wanted is not None and counts[wanted] < _ENOUGH:
+        if wanted is not None and counts[wanted] < ENOUGH:
             sure = (c.probs or {}).get(wanted, 0.5)
             reasons["class"] = sure, f"may be {wanted}, of which you have {counts[wanted] or 'none'}"
         if not reasons:
@@ -230,9 +232,9 @@ def worth(agreed: Sequence[bool], picks: Sequence[Pick], *, counts: Mapping[str,
         picks: What would be offered.
         counts: {class: images in the support}.
     """
-    lacking = [name for name, n in counts.items() if n < _ENOUGH]
+    lacking = [name for name, n in counts.items() if n < ENOUGH]
     if lacking:
-        return True, f"mark at least {_ENOUGH} images of each class; fewer so far: {', '.join(lacking)}"
+        return True, f"mark at least {ENOUGH} images of each class; fewer so far: {', '.join(lacking)}"
     if not picks:
         return False, "every image is marked"
     last = list(agreed)[-AGREED:]
