@@ -95,11 +95,12 @@ def dicom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def busi_model(busi_dir: Path) -> Model:
+def busi_model(busi_dir: Path, once: Once) -> Model:
     """UltraAD adapted to ``busi_dir``: score, map and classes."""
     from tests.adapted import adapted
+    from ultraad.model.model import load
 
-    return adapted(busi_dir)
+    return load(once("busi-model", lambda folder: adapted(busi_dir).save(folder)))
 
 
 @pytest.fixture(scope="session")
