@@ -12,6 +12,7 @@ import pytest
 from ultraad.data.support import draw_support
 from ultraad.serve.child import Message
 from ultraad.serve.decode import SAMPLES
+from ultraad.serve.orders import same_fit
 from ultraad.serve.work import Worker
 
 
@@ -73,6 +74,15 @@ def test_a_model_made_ahead_is_the_one_that_would_be_made(order: dict[str, Any])
 def test_a_model_made_ahead_of_other_options_is_not_used(order: dict[str, Any]) -> None:
     ahead = {**order, "do": "warm", "ready": True, "options": {**order["options"], "train.epochs": 1}}
     assert digests(Server(ahead, order).run()) == digests(Server(order).run())
+
+
+def test_only_what_is_asked_for_is_waited_for(order: dict[str, Any]) -> None:
+    ahead = {**order, "do": "warm", "ready": True}
+    assert same_fit(ahead, order)
+    for other in ({"seed": 1}, {"options": {}}, {"do": "check"}, {"support": {**order["support"], "samples": []}}):
+        assert not same_fit(ahead, {**order, **other})
+    assert not same_fit({**ahead, "ready": False}, order)
+    assert not same_fit(None, order)
 
 
 def test_a_cancellation_counts_for_the_orders_before_it_and_none_after(order: dict[str, Any]) -> None:

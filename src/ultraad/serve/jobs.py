@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ultraad.errors import ConfigError
 from ultraad.serve.answers import Answers, Tell
 from ultraad.serve.child import Child, Message
-from ultraad.serve.orders import Order, Orders
+from ultraad.serve.orders import Order, Orders, same_fit
 from ultraad.serve.outcomes import ModelFacts, Outcomes
 from ultraad.serve.project import Project, now
 from ultraad.serve.schemas_work import Job, JobRequest
@@ -64,7 +64,8 @@ class Jobs:
         self._crashes = 0
         self._waiting: list[_Task] = []
         self._nudged = True  # there may be work between jobs
-        self._busy, self._doing = False, ""  # the worker has an order; which, between jobs
+        self._busy = False  # the worker has an order
+        self._ahead_now: Order | None = None  # the adaptation that it makes ahead
         self._cancel_by = float("inf")  # time at which the child is killed
         self.jobs: dict[int, Job] = {n: Job.model_validate(f) for n, f in project.database.facts("job").items()}
         self.answers = Answers(project, outcomes, tell=tell, resave=self.set_thresholds)
@@ -103,7 +104,7 @@ class Jobs:
             self._nudged = True
             if marked:
                 self._marked_at = time.monotonic()
-                if self._busy and self._doing == "warm" and self._child is not None:  # it is for marks of before
+                if self._busy and self._ahead_now is not None and self._child is not None:  # for marks of before
                     self._child.send(Message({"do": "cancel"}))
             self._changed.notify_all()
 
@@ -131,7 +132,7 @@ class Jobs:
             job.to_predict = sum(len(order.get(key, ())) for key in ("visible", "rest", "units"))
             self.jobs[number] = job
             self._waiting.append(_Task(order, number))
-            if self._busy and self._child is not None:
+            if self._busy and self._child is not None and not same_fit(self._ahead_now, order):
                 self._child.send(Message({"do": "cancel"}))
             self._changed.notify_all()
         self._tell("job", job)
@@ -255,7 +256,7 @@ class Jobs:
                 self._update(task.job, state="cancelled", text="cancelled")
                 return True
             self._busy, self._cancel_by = True, float("inf")
-            self._doing = task.order["do"] if task.job is None else ""
+            self._ahead_now = task.order if task.order["do"] == "warm" else None
             child.send(Message(task.order))
         if task.job is not None:
             self._update(task.job, state="fitting" if task.order["do"] == "adapt" else "predicting", text="starting")

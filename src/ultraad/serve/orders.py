@@ -26,6 +26,17 @@ QUICK = {"ultraad": {"train.epochs": QUICK_EPOCHS}}
 """{method: defaults that differ from the command line's}."""
 
 
+FIT = ("method", "backbone", "options", "seed", "support")
+"""What an adaptation depends on, as keys of its order."""
+
+
+def same_fit(ahead: Order | None, order: Order) -> bool:
+    """Whether what is made ahead is what an order asks for, so that it need only be waited for."""
+    return (
+        ahead is not None and order["do"] == "adapt" and ahead["ready"] and all(ahead[key] == order[key] for key in FIT)
+    )
+
+
 class Orders:
     """Makes orders.
 

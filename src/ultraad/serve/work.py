@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ultraad.errors import Caught, DataError, UltraadError, brief
 from ultraad.serve.child import Message, Parent, parent, quiet, where
 from ultraad.serve.decode import SAMPLES
+from ultraad.serve.orders import FIT
 from ultraad.serve.outcomes import ModelFacts
 from ultraad.types import Sample, SupportSet
 
@@ -291,8 +292,7 @@ class Worker:
 
     @staticmethod
     def _made_for(order: Mapping[str, Any]) -> str:
-        keys = ("method", "backbone", "options", "seed", "support")
-        return json.dumps({key: order[key] for key in keys}, sort_keys=True)
+        return json.dumps({key: order[key] for key in FIT}, sort_keys=True)
 
     def _support_images(self, order: Mapping[str, Any], support: SupportSet, backbone: Backbone) -> Batch:
         """The images of a support set, decoded once as long as nothing about them changes."""
