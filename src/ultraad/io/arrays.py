@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ultraad.errors import ConfigError, DataError
-from ultraad.io.brightness import GREY_DEPTHS, grey_depth, grey_to_rgb, over_black, scale_grey, to_rgb8, unit_to_byte
+from ultraad.io.brightness import (
+    GREY_DEPTHS,
+    grey_depth,
+    grey_to_rgb,
+    over_black,
+    scale_grey,
+    scaled,
+    to_rgb8,
+    unit_to_byte,
+)
 from ultraad.io.faults import Faults
 from ultraad.io.image import image_region, read_image
 from ultraad.io.raster import check_size
@@ -209,4 +218,4 @@ def _to_byte(values: NDArray[Any], name: str, depth: int | None) -> NDArray[np.u
         wanted = f"wanted 0..{2**depth - 1}, as {depth} bits hold"
         msg = f"{name} has values {low}..{high}, {wanted}. Give the depth of the camera"
         raise DataError(msg)
-    return np.asarray(np.rint(values * (255.0 / (2**depth - 1))), dtype=np.uint8)
+    return scaled(values, depth=depth)

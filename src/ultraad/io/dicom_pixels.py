@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 
-from ultraad.io.brightness import grey_depth, note_depth
+from ultraad.io.brightness import grey_depth, in_parts, note_depth
 
 
 def to_rgb8(stored: NDArray[Any], ds: Dataset, path: Path, *, depth: Callable[[], int]) -> NDArray[np.uint8]:
@@ -44,7 +44,7 @@ def to_rgb8(stored: NDArray[Any], ds: Dataset, path: Path, *, depth: Callable[[]
     if stored.dtype == np.uint8:
         return stored
     top = 2 ** int(_with_used_bits(stored, ds, path, depth).BitsStored) - 1
-    return np.asarray(np.rint(np.minimum(stored * (255.0 / top), 255.0)), dtype=np.uint8)
+    return in_parts(lambda part: np.rint(np.minimum(part * (255.0 / top), 255.0)), stored)
 
 
 def is_open_depth(ds: Dataset) -> bool:
@@ -89,16 +89,17 @@ def _palette_to_rgb8(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
     table = apply_color_lut(index + first, ds)[:, :3]  # (entries 3)
     if table.max() > 255:  # else the table says 16 bits but uses only the lower byte
         table = table >> 8
-    return np.asarray(table.astype(np.uint8)[np.clip(stored.astype(np.int64) - first, 0, index[-1])])
+    colours = table.astype(np.uint8)
+    return in_parts(lambda part: colours[np.clip(part.astype(np.int64) - first, 0, index[-1])], stored, channels=3)
 
 
 def _grey_to_byte(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:
     """The grey steps, computed once for each possible stored value instead of once for each pixel."""
     low, high = int(stored.min()), int(stored.max())
     if stored.dtype.itemsize > 2 or high - low >= stored.size:
-        return _grey_chain(stored, ds)
+        return in_parts(lambda part: _grey_chain(part, ds), stored)
     table = _grey_chain(np.arange(low, high + 1).astype(stored.dtype), ds)
-    return table[stored.astype(np.intp) - low]
+    return in_parts(lambda part: table[part.astype(np.intp) - low], stored)
 
 
 def _grey_chain(stored: NDArray[Any], ds: Dataset) -> NDArray[np.uint8]:

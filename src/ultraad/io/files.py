@@ -23,6 +23,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from ultraad.errors import DataError, one_line
+from ultraad.io.brightness import parts_of
 from ultraad.io.lock import hold, try_lock
 from ultraad.io.png import encode_png
 from ultraad.io.raster import open_file, open_raster
@@ -140,8 +141,10 @@ def write_map(path: str | Path, map: NDArray[Any]) -> None:  # noqa: A002  # the
     if not (map.min() >= 0 and map.max() <= 1):  # also when NaN
         msg = f"got a map with values {map.min():g}..{map.max():g}, wanted values in [0, 1]"
         raise ValueError(msg)
-    values = np.multiply(map, _MAP_SCALE, dtype=np.float64)
-    _replace(Path(path), encode_png(np.rint(values, out=values).astype(np.uint16)))
+    values = np.empty(map.shape, dtype=np.uint16)
+    for rows in parts_of(map.shape):
+        values[rows] = np.rint(np.multiply(map[rows], _MAP_SCALE, dtype=np.float64))
+    _replace(Path(path), encode_png(values))
 
 
 def read_map(path: str | Path) -> NDArray[np.float32]:

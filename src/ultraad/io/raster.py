@@ -29,7 +29,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from ultraad.errors import DataError
-from ultraad.io.brightness import deep_to_rgb8, grey_depth, stored_grey, to_rgb8
+from ultraad.io.brightness import deep_to_rgb8, grey_depth, parts_of, stored_grey, to_rgb8
 from ultraad.io.containers import container_of
 from ultraad.io.faults import Faults, warn_of
 from ultraad.io.libtiff import quiet_libtiff
@@ -131,10 +131,11 @@ def read_raster(path: Path, *, frame: int = 0, depth: Callable[[], int]) -> NDAr
     """
     with _open_frame(path, frame) as file:
         colour = _is_deep_colour(file)
+        least = depth() if colour or file.mode.startswith("I") else 0  # decodes others, so before this one is in memory
         _load(file)
         if colour:
-            return deep_to_rgb8(_both_bytes(file, path, frame), name=path, least_depth=depth())
-        return to_rgb8(file, name=path, least_depth=depth() if file.mode.startswith("I") else 0)
+            return deep_to_rgb8(_both_bytes(file, path, frame), name=path, least_depth=least)
+        return to_rgb8(file, name=path, least_depth=least)
 
 
 def raster_depth(path: Path, *, frame: int = 0) -> int:
@@ -162,15 +163,28 @@ def _raw_mode(args: Any) -> str:  # noqa: ANN401 - a mode, or a tuple that begin
 
 
 def _both_bytes(upper: ImageFile, path: Path, frame: int) -> NDArray[np.uint16]:
-    """All 16 bits of a decoded colour picture: taken for the other byte order, Pillow gives the lower byte."""
+    """All 16 bits of a decoded colour picture, which is closed: in the other byte order, Pillow gives the lower one."""
     swapped = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+    values = np.empty((upper.height, upper.width, len(upper.getbands())), dtype=np.uint16)
+    for rows, part in _rows_of(upper):
+        values[rows] = part
+        values[rows] <<= 8
+    upper.close()  # two decoded pictures and the values would be too much
     with _open_frame(path, frame) as lower:
         for i, tile in enumerate(lower.tile):
             mode = _raw_mode(tile.args)
             other = mode[:-1] + swapped[mode[-1]]
             lower.tile[i] = tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)
         _load(lower)
-        return np.asarray(np.asarray(upper).astype(np.uint16) << 8 | np.asarray(lower), dtype=np.uint16)
+        for rows, part in _rows_of(lower):
+            values[rows] |= part
+    return values
+
+
+def _rows_of(picture: Image.Image) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+    """Some rows of a colour picture at a time, uint8 (h w c)."""
+    for rows in parts_of((picture.height, picture.width, len(picture.getbands()))):
+        yield rows, np.asarray(picture.crop((0, rows.start, picture.width, min(rows.stop, picture.height))))
 
 
 @contextmanager
