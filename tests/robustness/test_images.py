@@ -114,6 +114,28 @@ def test_mutated_pictures(tmp_path, suffix, capfd, record):
     assert only_ours("".join(capfd.readouterr()))
 
 
+@pytest.mark.parametrize(
+    ("format_", "frames", "name", "limit"),
+    [
+        *((f, 2, "_MOST_CANVAS", "0.001") for f in ("WEBP", "PNG")),
+        *((f, 20, "_MOST_MOVING", "5e-05") for f in ("WEBP", "PNG")),
+        ("WEBP", 1, "_MOST_WEBP", "0.001"),
+    ],
+)
+def test_moving_pictures_that_take_too_long_are_refused_before_they_are_decoded(
+    tmp_path, format_, frames, name, limit, monkeypatch
+):
+    monkeypatch.setattr(raster, name, 1000)
+    size = (40, 30)
+    path = tmp_path / "a"
+    pages = [Image.new("L", size, grey) for grey in range(frames)]
+    pages[0].save(path, format_, save_all=frames > 1, append_images=pages[1:], lossless=True)
+    monkeypatch.setattr(raster, "_load", lambda _: pytest.fail("decoded"))
+    readers = (read_image, count_frames, lambda p: read_image(p, frame=frames - 1))
+    for read in readers:
+        fails_at_once(read, path, f"the limit is {limit} megapixels")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(2))

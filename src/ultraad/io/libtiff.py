@@ -1,4 +1,4 @@
-"""Keep libtiff, which Pillow calls for compressed TIFF, from printing."""
+"""TIFF where Pillow needs help: libtiff, which it calls, must not print; pixels of more than 8 bits stay as stored."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from PIL import _imaging
+from PIL.TiffImagePlugin import TiffImageFile
+
+_PHOTOMETRIC_TAG, _BITS_TAG = 262, 258  # TIFF 6.0
 
 
 class _QuietLibtiff(AbstractContextManager[None]):
@@ -49,3 +52,19 @@ class _QuietLibtiff(AbstractContextManager[None]):
 
 
 quiet_libtiff = _QuietLibtiff()
+
+
+class TiffFile(TiffImageFile):
+    """A TIFF whose pixels of more than 8 bits are given as stored, with the fact that 0 is white kept aside.
+
+    Pillow inverts white-is-zero pixels of up to 8 bits only, and refuses some deeper ones.
+    """
+
+    white_is_zero = False
+
+    def _setup(self) -> None:
+        bits = self.tag_v2.get(_BITS_TAG, (1,))
+        self.white_is_zero = self.tag_v2.get(_PHOTOMETRIC_TAG) == 0 and bits[0] > 8
+        if self.white_is_zero:
+            self.tag_v2[_PHOTOMETRIC_TAG] = 1
+        super()._setup()

@@ -32,14 +32,16 @@ from ultraad.errors import DataError
 from ultraad.io.brightness import deep_to_rgb8, grey_depth, parts_of, stored_grey, to_rgb8
 from ultraad.io.containers import container_of
 from ultraad.io.faults import Faults, warn_of
-from ultraad.io.libtiff import quiet_libtiff
+from ultraad.io.libtiff import TiffFile, quiet_libtiff
 
 MIN_SIDE = 8  # pixels; anything smaller is no ultrasound image
 MAX_PIXELS = 64_000_000  # 8000 x 8000: far more than any scanner writes, and still fits a laptop's memory
 MAX_FRAMES = 10_000  # more than five minutes of video; counting and listing them stays fast
 
+_MOST_WEBP = 48_000_000  # pixels, so that decoding stays below 1 GB
+_MOST_CANVAS = 16_000_000  # pixels of a moving picture, likewise
+_MOST_MOVING = 256_000_000  # pixels of all its frames, so that the last one takes some five seconds
 _BYTES_PER_FRAME = 40  # of an animated PNG, at least: the control chunk alone takes 38
-_PHOTOMETRIC_TAG, _BITS_TAG = 262, 258  # TIFF 6.0
 _HEADER_BYTES = 400  # contains the signature of every format here, DICOM's at byte 128, and two packets of a video
 _ORIENTATION_TAG = 0x0112  # EXIF
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -261,7 +263,29 @@ def _frames(file: ImageFile, path: Path) -> int:
             msg = f"{path} says that it has {frames} frames, but it is too small for them; export it again"
             raise DataError(msg)
     check_frames(frames, path)
+    if isinstance(file, (WebPImageFile, PngImageFile)):
+        _check_canvases(file, frames, path)
     return frames
+
+
+def _check_canvases(file: ImageFile, frames: int, path: Path) -> None:
+    """Refuse a WebP or a moving PNG that takes too much memory or time.
+
+    Their frames are drawn one over the other: the last one costs as much as all. The decoder of WebP keeps four copies
+    of a picture.
+
+    Raises:
+        DataError: If it is too large.
+    """
+    pixels, size = file.width * file.height, f"{file.width} x {file.height} pixels"
+    if frames > 1:
+        what = f"{frames} frames of {size}, each drawn over the one before"
+        most = _MOST_CANVAS if pixels > _MOST_CANVAS else _MOST_MOVING // frames
+    else:
+        what, most = f"a picture of {size}", _MOST_WEBP if isinstance(file, WebPImageFile) else MAX_PIXELS
+    if pixels > most:
+        msg = f"{path} holds {what}; the limit is {most / 1e6:.3g} megapixels each. Split it, or export PNG instead"
+        raise DataError(msg)
 
 
 def check_frames(frames: int, name: object) -> None:
@@ -318,22 +342,6 @@ def _check_png(stream: IO[bytes]) -> None:
     stream.seek(before)
 
 
-class _TiffFile(TiffImageFile):
-    """A TIFF whose pixels of more than 8 bits are given as stored, with the fact that 0 is white kept aside.
-
-    Pillow inverts white-is-zero pixels of up to 8 bits only, and refuses some deeper ones.
-    """
-
-    white_is_zero = False
-
-    def _setup(self) -> None:
-        bits = self.tag_v2.get(_BITS_TAG, (1,))
-        self.white_is_zero = self.tag_v2.get(_PHOTOMETRIC_TAG) == 0 and bits[0] > 8
-        if self.white_is_zero:
-            self.tag_v2[_PHOTOMETRIC_TAG] = 1
-        super()._setup()
-
-
 def _format_of(header: bytes) -> type[ImageFile] | None:
     if header.startswith(b"\x89PNG\r\n\x1a\n"):
         return PngImageFile
@@ -344,7 +352,7 @@ def _format_of(header: bytes) -> type[ImageFile] | None:
     if header.startswith((b"GIF87a", b"GIF89a")):
         return GifImageFile
     if header.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):  # +: BigTIFF
-        return _TiffFile
+        return TiffFile
     if header.startswith(b"RIFF") and header[8:12] == b"WEBP":
         return WebPImageFile
     return None
@@ -366,7 +374,7 @@ def _open_undecoded(path: Path) -> Iterator[ImageFile]:
         with Faults(what, about=path, advice="It may be truncated; copy it again"):
             if format_ is WebPImageFile:
                 _check_canvas(stream, path)
-            with quiet_libtiff if format_ is _TiffFile else nullcontext():
+            with quiet_libtiff if format_ is TiffFile else nullcontext():
                 yield format_(stream, str(path))
 
 
