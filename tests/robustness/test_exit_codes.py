@@ -106,7 +106,11 @@ def test_an_image_that_cannot_be_written_is_its_own_failure(
     whole = Model._predict
     write = saving.write_image
 
+    in_its_way = tmp_path / "out" / "overlays" / f"{saving.file_name((five / '3.png').as_posix())}.png" / "x"
+
     def spoiled(self, inputs, ids):
+        if "folder" in what:  # while the run goes on: before it, the folder for results would be refused
+            in_its_way.mkdir(parents=True, exist_ok=True)
         found = whole(self, inputs, ids)
         for p in found:
             if p.id.endswith("3.png"):
@@ -123,10 +127,6 @@ def test_an_image_that_cannot_be_written_is_its_own_failure(
 
     monkeypatch.setattr(Model, "_predict", spoiled)
     monkeypatch.setattr(saving, "write_image", failing)
-    if "folder" in what:
-        (tmp_path / "out" / "overlays" / f"{saving.file_name((five / '3.png').as_posix())}.png" / "x").mkdir(
-            parents=True
-        )
     done = predict(model, five, tmp_path / "out")
     assert (done.predicted, [Path(id_).name for id_ in done.failed]) == (4, ["3.png"])
     assert "could not be written" in read_errors(tmp_path / "out")[0][1]
