@@ -16,6 +16,7 @@ from tests.data.test_sources import by_id, lesion
 from tests.data.test_sources_tools import change, square, write
 from tests.robustness.test_finding import save, words
 from ultraad.data import sources
+from ultraad.data.sources import _annotations
 from ultraad.data.sources._brush import from_packed_bits
 from ultraad.errors import DataError
 
@@ -143,6 +144,111 @@ def test_a_bad_cell_in_the_csv_export_of_via_costs_its_image_the_mask(tmp_path, 
     first, second = sources.scan(tmp_path)
     assert (first.label, first.masks, second.label) == (None, (), "normal")
     assert "row 2: a cell is no JSON" in words(caplog)
+
+
+def via3_project(content):
+    """The entries of version 2 as a project of version 3; the class is an option, chosen by its number."""
+    names = sorted({r["region_attributes"]["class"] for e in content.values() for r in e["regions"]})
+    options = {str(n): name for n, name in enumerate(names)}
+    project = {"project": {"pid": "x", "data_format_version": "3.1.1", "vid_list": []}, "config": {}, "metadata": {}}
+    project["attribute"] = {
+        "1": {"aname": "Class", "anchor_id": "FILE1_Z0_XY1", "type": 4, "options": options, "default_option_id": ""},
+        "2": {"aname": "patient", "anchor_id": "FILE1_Z0_XY0", "type": 1, "options": {}, "default_option_id": ""},
+    }
+    project |= {"file": {}, "view": {}}
+    for n, entry in enumerate(content.values(), start=1):
+        project["project"]["vid_list"].append(str(n))
+        project["file"][str(n)] = {"fid": n, "fname": entry["filename"], "type": 2, "loc": 1, "src": ""}
+        project["view"][str(n)] = {"fid_list": [n]}
+        for k, region in enumerate(entry["regions"]):
+            shape = region["shape_attributes"]
+            xy = [7, *(v for pair in zip(shape["all_points_x"], shape["all_points_y"], strict=True) for v in pair)]
+            chosen = names.index(region["region_attributes"]["class"])
+            project["metadata"][f"{n}_{k}"] = {"vid": str(n), "flg": 0, "z": [], "xy": xy, "av": {"1": str(chosen)}}
+    return project
+
+
+def via3_table(project):
+    lines = [
+        "# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)",
+        "# Notes:",
+        f"# ATTRIBUTE = {json.dumps(project['attribute'])}",
+        "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata",
+    ]
+    for key, one in project["metadata"].items():
+        shown = [project["file"][str(f)]["fname"] for f in project["view"][one["vid"]]["fid_list"]]
+        cells = [json.dumps(cell).replace('"', '""') for cell in (shown, one["z"], one["xy"], one["av"])]
+        lines.append(f'"{key}","{cells[0]}",{one["flg"]},' + ",".join(f'"{cell}"' for cell in cells[1:]))
+    return "\n".join(lines)
+
+
+def via3(root, *, table=False, change=lambda project: None):
+    """The data set of ``write_via``, annotated with version 3."""
+    helpers.write_via(root)
+    project = via3_project(json.loads((root / "via_region_data.json").read_text()))
+    (root / "via_region_data.json").unlink()
+    change(project)
+    name, text = ("export.csv", via3_table(project)) if table else ("via_project.json", json.dumps(project))
+    (root / name).write_text(text, encoding="utf-8")
+    return root
+
+
+def facts(samples):
+    return [(s.id, s.label, s.anomalous, s.masks, s.group) for s in samples]
+
+
+def test_projects_and_tables_of_via_3_are_those_of_via_2(tmp_path):
+    good = sources.scan(helpers.write_via(tmp_path / "two"))
+    assert sources.detect(via3(tmp_path / "three")) == "via"
+    assert facts(sources.scan(tmp_path / "three")) == facts(good)
+    root = via3(tmp_path / "table", table=True)
+    drawn = [s for s in good if s.masks]
+    for where in (root, root / "export.csv"):
+        assert sources.detect(where) == "via"
+        assert facts(sources.scan(where)) == facts(drawn), "the table has no rows of images without regions"
+
+
+def test_shapes_options_and_patients_of_via_3(tmp_path):
+    def changed(project):
+        first, second, *_ = project["metadata"].values()
+        first |= {"xy": [4, 30, 20, 9.5, 6.25], "av": {"1": "0"}}
+        second |= {"xy": [3, 30, 20, 8], "av": {"1": "0,1"}}
+        project["metadata"]["p"] = {"vid": first["vid"], "flg": 0, "z": [], "xy": [], "av": {"2": "p7"}}
+
+    found = {s.masks[0].polygons: s for s in sources.scan(via3(tmp_path, change=changed)) if s.masks}
+    ellipse_, circle = _annotations.ellipse(30, 20, 9.5, 6.25), _annotations.ellipse(30, 20, 8, 8)
+    assert found[(ellipse_,)].group == "p7"
+    assert found[(ellipse_,)].label == "benign"
+    assert found[(circle,)].label == "lesion", "two options are ticked, so none is the class"
+
+
+def test_faults_of_via_3_cost_their_view_or_region_only(tmp_path, caplog):
+    def changed(project):
+        first, second, *_ = project["metadata"].values()
+        first["xy"] = [7, 1, 2, 3]
+        second["xy"] = "x"
+        project["metadata"]["bad"] = []
+        project["file"]["99"] = {"fid": 99, "fname": "clip.mp4", "type": 4}
+        project["view"] |= {"98": {"fid_list": [1, 2]}, "99": {"fid_list": [99]}}
+        project["project"]["vid_list"] += ["98", "99"]
+
+    assert len(sources.scan(via3(tmp_path, change=changed))) == len(sources.scan(via3(tmp_path / "whole")))
+    told = words(caplog)
+    for said in ("metadata 'bad' is no object", "view '98' does not", "view '99' does not"):
+        assert said in told
+    assert "polygon is damaged" in told
+    assert "no 'shape_attributes'" in told
+
+
+def test_bad_rows_of_the_table_of_via_3_cost_themselves_only(tmp_path, caplog):
+    root = via3(tmp_path, table=True)
+    rows = (root / "export.csv").read_text().splitlines()
+    good = len(sources.scan(root))
+    bad = ['"x","[""a.png""]",0,"[1.5]","[2,1,1,5,5]","{}"', '"y","[broken",0,"[]","[]","{}"', '"z"']
+    (root / "export.csv").write_text("\n".join([*rows, *bad]))
+    assert len(sources.scan(root)) == good
+    assert "is about a video or several files" in words(caplog)
+    assert "a cell is no JSON" in words(caplog)
 
 
 def video(root, tracks, *, frames=6, name="frame_{:06d}.PNG", meta=""):

@@ -37,6 +37,7 @@ VIA_COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 _MAX_BYTES = 1 << 29  # of a table; beyond the largest sheet of Excel
 _MAX_LINES = 20  # of one row
 _SHOWN = 5  # faults named in a warning
+_LONGEST = 500  # characters of one fault, which may quote a damaged value
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Faults:
 
     def add(self, message: str) -> None:
         """Note one entry that is not used."""
-        self.found.append(message)
+        self.found.append(shortened(message, _LONGEST))
 
     def report(self) -> None:
         """Log a warning with the number of entries and the first few."""
@@ -81,10 +82,15 @@ def is_via_table(path: Path) -> bool:
         return False
     try:
         with path.open("rb") as file:
-            head = file.readline(1 << 12)
+            head = file.read(1 << 16)
     except OSError:
         return False
-    return all(column.encode() in head for column in VIA_COLUMNS)
+    return all(column.encode() in head.partition(b"\n")[0] for column in VIA_COLUMNS) or is_via3_head(head)
+
+
+def is_via3_head(head: bytes) -> bool:
+    """Whether a CSV file that begins like this is an export of version 3 of the VGG Image Annotator."""
+    return head.lstrip(b"\xef\xbb\xbf").startswith(b"#") and b"CSV_HEADER" in head and b"spatial_coordinates" in head
 
 
 def is_nothing(cell: str) -> bool:

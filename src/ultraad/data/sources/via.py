@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ultraad.data.sources import Source, natural_key
+from ultraad.data.sources import Source, _via3, natural_key
 from ultraad.data.sources._annotations import (
     UNNAMED,
     Annotated,
@@ -21,11 +21,19 @@ from ultraad.data.sources._annotations import (
     samples_of,
     size_of,
 )
-from ultraad.data.sources._tables import VIA_COLUMNS, Faults, files_named, is_nothing, is_via_table, read_rows
+from ultraad.data.sources._tables import (
+    VIA_COLUMNS,
+    Faults,
+    files_named,
+    is_nothing,
+    is_via3_head,
+    is_via_table,
+    read_rows,
+)
 from ultraad.errors import DataError
 from ultraad.types import Region, Sample
 
-_MARKS = ('"shape_attributes"', '"file_attributes"', '"_via_')
+_MARKS = ('"shape_attributes"', '"file_attributes"', '"_via_', '"vid_list"')
 _CLASS = ("class", "label", "category", "type", "name", "pathology", "diagnosis")
 _PATIENT = ("patient", "patient_id", "case")
 
@@ -48,12 +56,17 @@ def _read(root: Path) -> Iterator[Sample]:
     for file in _files(root):
         faults.append(Faults(file, "entry"))
         content = _from_table(file, faults[-1]) if is_via_table(file) else load_json(file)
+        if _via3.is_project(content):
+            content = _via3.entries(content, faults[-1])
         images += _read_content(content, file, faults[-1])
     yield from samples_of(images, folder, faults)
 
 
 def _from_table(file: Path, faults: Faults) -> dict[str, Any]:
-    """The rows of a CSV export, one for each region, as the entries of a JSON export."""
+    """The rows of a CSV export, one for each region, as the entries of a JSON export; version 3 as its project."""
+    with file.open("rb") as start:
+        if is_via3_head(start.read(1 << 16)):
+            return _via3.read_project(file, faults)
     entries: dict[str, Any] = {}
     _, rows = read_rows(file, known=VIA_COLUMNS)
     for row in rows:
@@ -158,10 +171,11 @@ SOURCE = Source(
     licence="yours",
     citation="Dutta and Zisserman, The VIA annotation software for images, audio and video, ACM Multimedia 2019",
     layout="""
-root/via_region_data.json or .csv (or any such file that VIA wrote, project files too)
+root/via_region_data.json or .csv (or any such file that VIA 1, 2 or 3 wrote, project files too)
   a.png or images/a.png
 the class is the region attribute "class" (or label, category, type, name), or the file attribute of that name; an image
-without regions is normal; a region without a class is a "lesion"; polygons, circles and ellipses are masks
+without regions is normal; a region without a class is a "lesion"; polygons, circles and ellipses are masks; the CSV
+file of VIA 3 leaves out images without regions, its project file (JSON) does not
 """,
     group_rule='The patient is the file attribute "patient", if there is one.',
     matches=_matches,
