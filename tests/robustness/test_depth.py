@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 from pathlib import Path
 
 import cv2
@@ -17,6 +20,9 @@ from ultraad.data.loader import decode
 from ultraad.data.samples import samples_of
 from ultraad.data.support import save_support
 from ultraad.io import read_image, set_depth
+from ultraad.model.adapt import zero_shot
+from ultraad.results.folder import read_rows
+from ultraad.runs.predict import predict
 
 H, W = 24, 38
 GREY = np.random.default_rng(0).integers(0, 256, (H, W), dtype=np.uint8)
@@ -147,3 +153,19 @@ def test_the_support_file_keeps_the_depth(tmp_path):
     save_support(support, tmp_path / "support.json")
     assert load_support(tmp_path / "support.json") == support
     assert support.samples[0].depth == 12
+
+
+def test_a_report_shows_the_pictures_at_the_depth_of_the_run(tmp_path):
+    for folder, bits in (("a", 10), ("b", 16)):
+        save_deep(tmp_path / folder / f"{folder}.png", GREY, bits)
+    predict(zero_shot(backbone="tiny"), [tmp_path / "a", tmp_path / "b"], tmp_path / "out", save=())
+    rows = {Path(row.id).stem: row for row in read_rows(tmp_path / "out")}
+    assert {row.depth for row in rows.values()} == {16}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for name, wanted in (("a", GREY / 64), ("b", GREY)):
+        uri = re.search(rf'<img[^>]*base64,([^"]+)"[^>]*alt="Image [^"]*{name}\.png', page) or re.search(
+            rf'alt="Image [^"]*{name}\.png[^>]*base64,([^"]+)"', page
+        )
+        assert uri is not None
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri[1]))).convert("L"))
+        assert shown.mean() == pytest.approx(wanted.mean(), abs=1.5)

@@ -49,6 +49,10 @@ class DataSet(_Strict):
     classes: tuple[str, ...] | None = Field(None, description="classes in label order; if not given, as found")
     normal_class: str | None = Field(None, description="the class without a lesion, if its name does not say so")
 
+    resize_masks: bool = Field(
+        default=False, description="resize masks of another size but the same aspect; otherwise they are not used"
+    )
+
     @model_validator(mode="after")
     def _has_root(self) -> DataSet:
         if self.public and self.root is None:

@@ -188,6 +188,7 @@ class RunFolder:
             image=s.image.as_posix() if s.seconds is None else s.id.rpartition("#")[0],
             frame=s.frame,
             **({} if s.seconds is None else {"seconds": s.seconds}),
+            **({} if s.depth is None else {"depth": s.depth}),
             width=result.image.shape[1],
             height=result.image.shape[0],
             score=p.score,

@@ -69,6 +69,9 @@ class ImageRow(Facts):
     seconds: float | None = Field(
         None, description="of a frame of a video or camera: time since its first frame, 6 digits; null for an image"
     )
+    depth: int | None = Field(
+        None, description="bits that the 16-bit pictures of the run's set use; null if they have 8 bits, or if unknown"
+    )
     width: int | None = Field(None, description="of the image in pixels; null from an older version")
     height: int | None = Field(None, description="likewise")
     score: float = Field(description="anomaly score, higher is more anomalous; in [0, 1]")

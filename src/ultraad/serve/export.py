@@ -93,7 +93,7 @@ def _data(folder: Path, marked: Sequence[Sample], step: Callable[[], None]) -> l
     names: list[str] = []
     for number, sample in enumerate(marked, start=1):
         stem = f"{number:05d}-{_readable(sample.id)}"
-        image = read_image(sample.image, frame=sample.frame)
+        image = read_image(sample.image, frame=sample.frame, depth=sample.depth)
         write_image(folder / "images" / f"{stem}.png", image)  # never the file itself: its header may name a patient
         row = {"image": f"images/{stem}.png", "label": sample.label or "", "patient": sample.group or ""}
         row |= {"site": sample.site or "", "device": sample.device or "", "split": sample.split or ""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 
 from tests import helpers
 from tests.bench.conftest import TOY
@@ -141,3 +142,25 @@ def test_duplicates_are_images_with_equal_bytes(plan):
     found = duplicates(job.support, [r.test for r in job.rows])
     same = tuple((s.id, s.id) for s in sorted(job.support.samples, key=lambda s: s.id))
     assert found == {"same": same, "busi": ()}
+
+
+def test_masks_of_another_size_are_used_if_the_recipe_says_so(plan, data, tmp_path):
+    root = helpers.write_busi(tmp_path / "large_masks", per_class=3)
+    for path in root.rglob("*_mask*.png"):
+        mask = Image.open(path)
+        mask.resize((2 * mask.width, 2 * mask.height)).save(path)
+
+    def made(resize, **more):
+        sets = {"uclm": {"root": "uclm"}, "busi": {"root": str(root), "resize_masks": resize}}
+        return plan(**{"data": sets, "adapt": {"on": "busi"}, "test": ["uclm", "busi"], **more})
+
+    as_they_are, resized = made(False), made(True)
+    assert set(ids(as_they_are)).isdisjoint(ids(resized))
+    for found, wanted in ((as_they_are, False), (resized, True)):
+        (job,) = found.jobs
+        lesions = [s for s in job.rows[1].test.samples if s.anomalous]
+        assert {s.mask_aligned for s in lesions} == {wanted}
+        assert {s.resize_masks for s in job.support.samples if s.masks} <= {wanted}
+    with pytest.raises(DataError, match="no abnormal one has a mask of the same size"):
+        made(False, test=["uclm"], auxiliary="busi")
+    assert made(True, test=["uclm"], auxiliary="busi").data.auxiliary.samples

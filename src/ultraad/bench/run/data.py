@@ -94,6 +94,7 @@ class Pool:
                 split=self.adapt.split,
                 classes=about.classes,
                 normal_class=about.normal_class,
+                resize_masks=about.resize_masks,
             )
             for root, layout, about in self.roots
         ]
@@ -155,13 +156,14 @@ class Data:
         self.auxiliary = None
         if recipe.auxiliary:
             root, layout = self.roots[recipe.auxiliary], self._scanned[recipe.auxiliary][0]
-            self.auxiliary = load_auxiliary(root, layout=layout)
+            resize = recipe.data[recipe.auxiliary].resize_masks
+            self.auxiliary = load_auxiliary(root, layout=layout, resize_masks=resize)
 
     def _scan(self, name: str) -> tuple[str, list[Sample]]:
         """Layout and samples."""
-        root, layout = self.roots[name], self._recipe.data[name].layout
-        layout = sources.detect(root) if layout == "auto" else layout
-        return layout, sources.scan(root, layout=layout)
+        root, about = self.roots[name], self._recipe.data[name]
+        layout = sources.detect(root) if about.layout == "auto" else about.layout
+        return layout, sources.scan(root, layout=layout, resize_masks=about.resize_masks)
 
     def _split(self) -> tuple[Pool, list[TestSet]]:
         on = self._recipe.adapt.on

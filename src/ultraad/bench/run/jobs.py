@@ -164,6 +164,9 @@ class Plan:
             "batch_size": r.batch_size,
             "bootstrap": r.bootstrap,
         }
+        used = [about for _, _, about in pool.roots] + ([r.data[r.auxiliary]] if auxiliary and r.auxiliary else [])
+        if any(about.resize_masks for about in used):  # the digest of a support set says nothing about its masks
+            fixed["resize_masks"] = True
         job = _code(fixed)
 
         def planned(test: TestSet) -> PlannedRow:

@@ -53,13 +53,13 @@ class Album:
             self.left_out += 1
             return Example(row.name, None, None, lines)
         alt = f"Image {', '.join(filter(None, (row.name, row.label)))}."
-        plain = self._picture(Path(row.image), alt, frame=row.frame)
+        plain = self._picture(Path(row.image), alt, frame=row.frame, depth=row.depth)
         alt = f"Anomaly map over {row.name}, score {decimals(row.score)}, with outlines."
         return Example(row.name, plain, self._picture(self._folder / row.overlay, alt) if row.overlay else None, lines)
 
-    def _picture(self, path: Path, alt: str, *, frame: int = 0) -> Picture | None:
+    def _picture(self, path: Path, alt: str, *, frame: int = 0, depth: int | None = None) -> Picture | None:
         try:
-            picture = inline(read_image(path, frame=frame), side=SIDE, alt=alt)
+            picture = inline(read_image(path, frame=frame, depth=depth), side=SIDE, alt=alt)
         except DataError as e:
             _log.info("not in the report: %s", e)
             self.missing += 1
