@@ -395,6 +395,14 @@ def test_every_method_is_listed_in_third_party_and_readme() -> None:
         assert f"(docs/methods.md#{name})" in readme, name
 
 
+def test_every_layout_with_a_citation_is_listed_in_third_party() -> None:
+    section = (ROOT / "THIRD_PARTY.md").read_text(encoding="utf-8").partition("\n## Data sets\n")[2]
+    for name in sources.available():
+        citation = sources.get(name).citation
+        author = re.split(r" and | et al|,", citation)[0]
+        assert not citation or author in section, f"{name}: {citation}"
+
+
 @pytest.mark.parametrize("page", ["file-formats.md", "bench-format.md"])
 def test_every_field_and_metric_is_described(page: str) -> None:
     rows = re.findall(r"^\| `[^`]+` \|.*\|$", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.M)
