@@ -293,3 +293,22 @@ def test_a_damaged_folder_is_continued_or_refused(copied, name, record) -> None:
         range(DRAWN),
         damage=damaged_text,
     ).check(record)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("support.json", '"id": "', '"id": "\\ud800'),
+        ("support.json", '"id": "', f'"{"[" * 100_000}": 1, "id": "'),
+        ("support.json", '"ultraad.support/1"', f'"{"x" * 100_000}"'),
+        ("bench/bench.json", '"recipe": {', f'"recipe": {{"{"<a>" * 5000}": 1, '),
+    ],
+    ids=["letter", "key", "format", "option"],
+)
+def test_what_is_wrong_is_quoted_in_short(copied, name, old, new, record) -> None:
+    path = copied(name)
+    whole = path.read_text(encoding="utf-8")
+    assert old in whole
+    tally = attack(path, READERS[name][0], range(1), damage=lambda *_: whole.replace(old, new, 1).encode())
+    tally.check(record)
+    assert tally.refused

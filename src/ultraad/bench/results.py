@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from ultraad.bench.pictures import Pictures, SmallMaps, unpack_maps, unpack_pictures
 from ultraad.bench.row import FORMAT, Bench, ImageLine, Row, parse_row
+from ultraad.config import shortened
 from ultraad.errors import Caught, DataError, brief
 from ultraad.io.files import append_line, ensure_writable, write_bytes, write_json
 from ultraad.metrics.one_image import MASSES, SUMS
@@ -204,7 +205,7 @@ def _understood(file: Path) -> Iterator[None]:
         raise e
     if isinstance(e, ValidationError):
         first = e.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = shortened(".".join(map(str, first["loc"])))
         msg = (
             f"{file} does not fit this version of ultraad ({where}: {first['msg']}); use the version that wrote "
             "it, or run the recipe again into a new folder"

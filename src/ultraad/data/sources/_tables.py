@@ -292,12 +292,10 @@ def _sheet_cells(path: Path, known: Sequence[str]) -> list[list[str]]:
     rows: list[list[str]] = []
     with Caught() as caught:  # zip, XML and openpyxl raise almost anything on damaged sheets
         _check_unpacked(path)
-        with warnings.catch_warnings(record=True):  # about styles and extensions, which do not concern the cells
-            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        try:
+        with path.open("rb") as stream:  # openpyxl does not close a file that it cannot read
+            with warnings.catch_warnings(record=True):  # about styles and extensions, which do not concern the cells
+                book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
             rows = _fullest(book.worksheets, known)
-        finally:
-            book.close()
     if isinstance(caught.error, DataError):
         raise caught.error
     if caught.error is not None:

@@ -163,7 +163,7 @@ def frame_hash(file_hash: str, frame: int) -> str:
 def digest(ids: Iterable[str], hashes: Iterable[str]) -> str:
     """sha256 over the ids and content hashes of a support set, in order."""
     lines = (f"{id_}\0{hash_}\n" for id_, hash_ in zip(ids, hashes, strict=True))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode(errors="surrogatepass")).hexdigest()
 
 
 def _support(

@@ -215,12 +215,15 @@ def _parse(path: Path) -> _File:
         content = _File.model_validate(raw)
     except (OSError, ValueError, RecursionError) as e:  # pydantic's ValidationError is a ValueError
         what = (
-            f"{e.error_count()} wrong entries, first: {e.errors()[0]['loc']}" if isinstance(e, ValidationError) else e
+            f"{e.error_count()} wrong entries, first: {shortened(str(e.errors()[0]['loc']))}"
+            if isinstance(e, ValidationError)
+            else e
         )
         msg = f"cannot read the support set {path}: {what}. Wanted a file written by 'ultraad support draw'"
         raise DataError(msg) from e
     if content.format != _FORMAT:
-        msg = f"{path} has the format {content.format!r}, wanted {_FORMAT!r}; draw the support again with this version"
+        found = shortened(repr(content.format))
+        msg = f"{path} has the format {found}, wanted {_FORMAT!r}; draw the support again with this version"
         raise DataError(msg)
     return content
 
