@@ -53,6 +53,16 @@ def test_the_page_is_small() -> None:
     assert sum(sizes.values()) <= LIMIT, f"{sum(sizes.values())} bytes: {sizes}"
 
 
+def test_the_licences_of_what_is_built_in_ship_with_it() -> None:
+    lock = json.loads((WEB / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    needed = {name.removeprefix("node_modules/"): p for name, p in lock.items() if name and not p.get("dev")}
+    text = built()["assets/licences.txt"].decode()
+    assert len(needed) >= 3
+    for name, package in needed.items():
+        assert f"{name} {package['version']}\n" in text
+    assert text.count("Permission is hereby granted") == len(needed)
+
+
 def test_nothing_is_inline_and_nothing_comes_from_elsewhere() -> None:
     html = built()["index.html"].decode()
     assert re.findall(r"<script(?![^>]*\bsrc=)", html) == []

@@ -64,7 +64,7 @@ def numbers(project: Project, outcomes: Outcomes, marking: Marking, model: int) 
         text=f"{_in_words('sensitivity', at.sensitivity, scores[abnormal], facts.image_threshold, above=True)}, "
         f"{_in_words('specificity', at.specificity, scores[~abnormal], facts.image_threshold, above=False)}, "
         f"on {len(places)} held-out image{'s' * (len(places) > 1)}",
-        caution=f"fewer than {FEW} images of a kind: each moves a rate by more than {100 // FEW} points"
+        caution=f"fewer than {FEW} images of a kind: one image alone changes a rate by more than {100 // FEW} points"
         if few
         else None,
     )

@@ -5,7 +5,7 @@ import { useEffect, useId, useRef } from "preact/hooks";
 import { thumbnail } from "../api";
 import { classColour } from "../core/colours";
 import { keysOf, ACTIONS } from "../core/keys";
-import { bindings } from "../state/prefs";
+import { bindings, opacity } from "../state/prefs";
 import { classes } from "../state/project";
 import { percent } from "../text";
 import type { Pred } from "../types";
@@ -86,6 +86,20 @@ export function Slider({ label, value, min, max, step, text, onInput, onChange, 
         onChange={(e) => onChange?.(Number(e.currentTarget.value))}
       />
     </div>
+  );
+}
+
+export function OpacitySlider() {
+  return (
+    <Slider
+      label="Map opacity"
+      min={0}
+      max={1}
+      step={0.05}
+      value={opacity.value}
+      text={percent(opacity.value)}
+      onInput={(v) => (opacity.value = v)}
+    />
   );
 }
 

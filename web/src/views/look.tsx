@@ -4,12 +4,10 @@ import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import * as list from "../state/list";
 import { mapsVersion } from "../state/news";
-import { opacity } from "../state/prefs";
 import { models, onScreen } from "../state/project";
 import { address, route } from "../state/route";
-import { percent } from "../text";
 import { VirtualGrid } from "../ui/grid";
-import { Pick, Slider } from "../ui/parts";
+import { OpacitySlider, Pick, Slider } from "../ui/parts";
 import { LiveTile } from "../ui/tile";
 import { Beware } from "./look_check";
 import { Compare } from "./look_compare";
@@ -72,15 +70,7 @@ function Results() {
     <div class="look-results">
       <div class="look-side">
         <Thresholds />
-        <Slider
-          label="Map opacity"
-          min={0}
-          max={1}
-          step={0.05}
-          value={opacity.value}
-          text={percent(opacity.value)}
-          onInput={(v) => (opacity.value = v)}
-        />
+        <OpacitySlider />
         <Slider label="Tile size" min={160} max={640} step={20} value={size.value} text={`${size.value} px`} onInput={(v) => (size.value = v)} />
         <Pick
           label="Sort"

@@ -6,15 +6,15 @@ import { WHOLE } from "../core/levels";
 import * as editor from "../state/editor";
 import { attempt, complain } from "../state/live";
 import { add, label } from "../state/marks";
-import { brush, opacity, showMap, showSuggestions } from "../state/prefs";
+import { brush, showMap, showSuggestions } from "../state/prefs";
 import { classes, current, lesionClasses, nameOf, queue } from "../state/project";
 import { address } from "../state/route";
 import { skip, suggested, takeOut } from "../state/walk";
-import { capital, percent, plural } from "../text";
+import { capital, plural } from "../text";
 import type { Lesion, Suggestion } from "../types";
 import { Icon } from "../ui/icons";
 import { backToStage } from "../ui/keyboard";
-import { Bars, ClassDot, Key, Note, Section, Slider, Small, Switch, Tool } from "../ui/parts";
+import { Bars, ClassDot, Key, Note, OpacitySlider, Section, Slider, Small, Switch, Tool } from "../ui/parts";
 
 export function Side() {
   return (
@@ -267,15 +267,7 @@ function Display() {
   return (
     <Section title="Display">
       <Switch label="Map" on={showMap.value} set={(on) => (showMap.value = on)} action="overlay" />
-      <Slider
-        label="Map opacity"
-        min={0}
-        max={1}
-        step={0.05}
-        value={opacity.value}
-        text={percent(opacity.value)}
-        onInput={(v) => (opacity.value = v)}
-      />
+      <OpacitySlider />
       <Slider
         label="Brush radius"
         min={2}
