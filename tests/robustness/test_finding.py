@@ -185,3 +185,13 @@ def test_the_data_check_lists_unused_files(tmp_path, caplog):
     assert not words(caplog)  # said once
     scan(tmp_path)
     assert "3 files were not used" in words(caplog)
+
+
+def test_a_file_that_is_named_in_several_ways_is_one_image(tmp_path, monkeypatch):
+    for name in "ab":
+        save(tmp_path / "in" / f"{name}.png")
+    (tmp_path / "link").symlink_to("in")
+    (tmp_path / "in" / "c.png").symlink_to("a.png")  # a name of its own
+    monkeypatch.chdir(tmp_path)
+    named = ["in/b.png", "./in/b.png", "in/../in/b.png", tmp_path / "in", "link", "in/*.png"]
+    assert find_images(named) == [Path("in/b.png"), tmp_path / "in" / "a.png", tmp_path / "in" / "c.png"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 
 import openpyxl
 import pytest
@@ -83,6 +84,46 @@ def test_paths_of_another_machine(root, shown, caplog):
     write(root, [HEADER, *([shown.format(n), f"truth\\{n}.png", *row[2:]] for n, row in enumerate(ROWS))])
     assert facts(sources.scan(root)) == [(*row[:4], 1) for row in GOOD]
     assert ("4 path(s) of another machine" in caplog.text) == (not shown.startswith("scans"))
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "shown"),
+    [
+        ("scans/{}.png", "Scans/{}.PNG"),
+        ("scans/{}.PNG", "D:\\work\\SCANS\\{}.png"),
+        ("scans/e\u0301{}.png", "scans/\u00e9{}.png"),
+        ("scans/\u00e9{}.png", "scans/E\u0301{}.png"),
+    ],
+)
+def test_names_that_are_spelt_differently_on_the_disk(root, on_disk, shown, caplog):
+    for n in range(4):
+        (root / "scans" / f"{n}.png").rename(root / on_disk.format(n))
+    write(root, [HEADER, *([shown.format(n), "", *row[2:]] for n, row in enumerate(ROWS))])
+    found = sources.scan(root)
+    assert [s.image for s in found] == [root / on_disk.format(n) for n in range(4)]
+    assert "4 path(s) of another machine were found by their last parts or another spelling" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one file for two spellings there")
+def test_a_name_that_could_mean_two_files_means_none(root, caplog):
+    for name in ("a.png", "A.png"):
+        (root / "scans" / "0.png").with_name(name).write_bytes((root / "scans" / "0.png").read_bytes())
+    write(root, [["image", "patient"], ["scans/a.png", "p0"], ["scans/a.PNG", "p1"]])
+    assert {s.group: s.image.is_file() for s in sources.scan(root)} == {"p0": True, "p1": False}
+
+
+def test_classes_whose_accents_are_stored_differently_are_one(root):
+    names = ["normal", "b\u00e9nin", "normal", "be\u0301nin"]
+    write(root, [HEADER, *([row[0], "", name, row[3]] for row, name in zip(ROWS, names, strict=True))])
+    assert len({s.label for s in sources.scan(root)}) == 2
+
+
+def test_zero_bytes_cost_their_row_only(root, caplog):
+    write(root, [HEADER, *ROWS])
+    table = root / "samples.csv"
+    table.write_bytes(table.read_bytes().replace(b"p1", b"p\0\0"))
+    assert [s.group for s in sources.scan(root)] == ["p0", "p2", "p3"]
+    assert "row 3: it contains zero bytes" in caplog.text
 
 
 def test_two_paths_are_never_taken_for_one_file(root, caplog):

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from ultraad.config import shortened
@@ -67,7 +68,8 @@ def find_images(paths: Sequence[str | Path] | str | Path) -> list[Path]:
         paths: One or more paths or patterns.
 
     Returns:
-        Each file once, in the order of ``paths``; within a folder or pattern in natural order (2 before 10).
+        Each file once, under the first name that it was given, in the order of ``paths``; within a folder or pattern in
+        natural order (2 before 10).
 
     Raises:
         DataError: If a path does not exist or nothing is found.
@@ -90,8 +92,11 @@ def _find(paths: Sequence[str | Path] | str | Path, *, videos: bool) -> tuple[li
     unused: dict[Path, str] = {}
     images: dict[Path, None] = {}
     films: dict[Path, None] = {}
+    seen: set[Path] = set()
+    places = cache(Path.resolve)  # of folders: a link with a name of its own is an image of its own
     for item in wanted:
-        found = _expand(Path(item).expanduser(), unused)
+        found = [p for p in _expand(Path(item).expanduser(), unused) if places(p.parent) / p.name not in seen]
+        seen.update(places(p.parent) / p.name for p in found)
         named = {p for p in found if videos and p.suffix.lower() not in IMAGE_SUFFIXES and is_video(p)}
         images.update(dict.fromkeys(p for p in found if p not in named))
         inside = {p for p, kind in unused.items() if videos and kind == "video"}

@@ -18,6 +18,7 @@ from typing import Any
 
 from ultraad import io
 from ultraad.data.regions import with_regions
+from ultraad.data.sources._names import spelling
 from ultraad.data.sources._tables import merge_spellings
 from ultraad.errors import DataError, printable
 from ultraad.io.faults import one_run, warn_of
@@ -207,8 +208,8 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def plain(name: str) -> str:
-    """A name in lower case, with one ``_`` for every run of spaces, dashes and underscores."""
-    return re.sub(r"[\s_-]+", "_", name.strip().casefold()).strip("_")
+    """A name in lower case, with one ``_`` for a run of spaces, dashes and underscores, and one code for accents."""
+    return re.sub(r"[\s_-]+", "_", spelling(name).strip()).strip("_")
 
 
 def split_of(name: str) -> str | None:

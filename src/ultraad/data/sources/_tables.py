@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ultraad.config import shortened
+from ultraad.data.sources._names import Spellings, shorter_names, spelling
 from ultraad.errors import Caught, DataError, MissingExtraError, first_names, one_line
 from ultraad.io.find import is_file
 from ultraad.registry import did_you_mean
@@ -101,11 +102,11 @@ def is_nothing(cell: str) -> bool:
 def merge_spellings(labels: Iterable[str], file: Path) -> dict[str, str]:
     """{class as written: class}: names that differ only in case and spaces are one class, in the most common spelling.
 
-    Logs a warning if any were merged.
+    So are names whose accents are stored differently, which look the same. Logs a warning if any were merged.
     """
     counts: dict[str, dict[str, int]] = {}
     for label in labels:
-        spellings = counts.setdefault(" ".join(label.casefold().split()), {})
+        spellings = counts.setdefault(" ".join(spelling(label).split()), {})
         spellings[label] = spellings.get(label, 0) + 1
     best = {key: max(s, key=lambda name: (s[name], name.islower())).strip() for key, s in counts.items()}
     merged = [f"{', '.join(map(repr, s))} are {best[key]!r}" for key, s in counts.items() if len(s) > 1]
@@ -114,8 +115,13 @@ def merge_spellings(labels: Iterable[str], file: Path) -> dict[str, str]:
     return {name: best[key] for key, s in counts.items() for name in s}
 
 
-def read_text(path: Path, what: str = "the table") -> str:
+def read_text(path: Path, what: str = "the table", *, zeros: bool = False) -> str:
     """The text of a file in UTF-8, UTF-16, UTF-32 or, if it is none of these, Windows-1252 (with a warning).
+
+    Args:
+        path: The file.
+        what: What it is, for messages.
+        zeros: Leave zero bytes in the text of a file that otherwise is text.
 
     Raises:
         DataError: If the file cannot be read, is too large, or is not text.
@@ -138,7 +144,7 @@ def read_text(path: Path, what: str = "the table") -> str:
             raise DataError(msg) from e
         text = data.decode("cp1252", errors="replace")
         _log.warning("%s is not UTF-8 and was read as Windows-1252; save it as UTF-8 if names look wrong", path)
-    if "\0" in text:
+    if "\0" in text and not zeros:
         msg = f"cannot read {what} {path}: it is not text (it contains zero bytes). Save it as UTF-8"
         raise DataError(msg)
     return text
@@ -232,7 +238,7 @@ def number_cells(
     if path.suffix.lower() in _SHEETS:
         yield from enumerate(_sheet_cells(path, known), start=1)
         return
-    lines = io.StringIO(read_text(path), newline="").readlines()  # unlike splitlines, at line ends only
+    lines = io.StringIO(read_text(path, zeros=True), newline="").readlines()  # unlike splitlines, at line ends only
     first = next((i for i, line in enumerate(lines) if line.strip()), 0)
     if lines and re.fullmatch("sep=.", lines[first].strip(), re.IGNORECASE):  # Excel's own hint
         delimiter = delimiter or lines[first].strip()[4]
@@ -241,7 +247,9 @@ def number_cells(
     width = 0
     while first < len(lines):
         cells, count = _record(lines[first : first + _MAX_LINES], delimiter, width)
-        if cells is None:
+        if any("\0" in line for line in lines[first : first + count]):  # a part of the file that was lost
+            faults.add(f"row {first + 1}: it contains zero bytes")
+        elif cells is None:
             faults.add(f"row {first + 1}: a quote is misplaced in {lines[first].strip()[:80]!r}")
         else:
             width = width or len(cells)
@@ -337,7 +345,8 @@ def files_named(names: Iterable[str], places: Sequence[Path], file: Path) -> dic
 
     A name is looked up as it is, then with ``\`` as ``/``. A path of another machine (``C:\data\a.png``,
     ``/data/upload/1/ab12cd34-a.png``, a URL) is looked up by its last parts, without the eight digits that Label Studio
-    puts before a name; a warning says so. Two names that would mean one file mean none.
+    puts before a name; a warning says so. So does one for a name that differs in case or in the code of its accents,
+    as Windows and macOS allow. Two names that would mean one file mean none.
 
     Args:
         names: The names as written.
@@ -347,15 +356,16 @@ def files_named(names: Iterable[str], places: Sequence[Path], file: Path) -> dic
     Returns:
         Every name; the path in the first place if there is no such file.
     """
-    from ultraad.data.sources._names import shorter_names
-
+    spellings = Spellings()
     found: dict[str, Path] = {}
     guesses: dict[Path, list[str]] = {}
     for name in dict.fromkeys(names):
         plain = name.replace("\\", "/")
         path = next((p / n for n in (name, plain) for p in places if is_file(p / n)), None)
         if path is None:
-            path = next((p / n for n in shorter_names(name) for p in places if is_file(p / n)), None)
+            shorter = list(shorter_names(name))
+            path = next((p / n for n in shorter for p in places if is_file(p / n)), None)
+            path = path or next((f for n in (plain, *shorter) for p in places if (f := spellings.find(p, n))), None)
             if path:
                 guesses.setdefault(path, []).append(name)
         found[name] = path or places[0] / plain
@@ -367,7 +377,8 @@ def files_named(names: Iterable[str], places: Sequence[Path], file: Path) -> dic
             found.update((name, places[0] / name.replace("\\", "/")) for name in group)
     if clear:
         shown = first_names([f"{name} is {path}" for path, name in clear.items()], 3)
-        _log.warning("%s: %d path(s) of another machine were found by their last parts: %s", file, len(clear), shown)
+        how = "path(s) of another machine were found by their last parts or another spelling"
+        _log.warning("%s: %d %s: %s", file, len(clear), how, shown)
     unclear = [name for path, g in guesses.items() if path not in clear for name in g]
     if unclear:
         shown = first_names(unclear, 3)
