@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pydicom
 import pytest
@@ -294,6 +296,27 @@ def test_a_watched_folder_gives_its_images_once(model: Model, tmp_path: Path) ->
         with Node(model, mine) as node:
             until(node.idle)
         assert len(pacs.got) == 4
+
+
+@pytest.mark.parametrize("years", [-50, 50])
+def test_a_watched_file_is_whole_when_it_stays_as_it_is_whatever_its_time(
+    model: Model, tmp_path: Path, years: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, clock = tmp_path / "in", [100.0]
+    images(folder, 1)
+    (path,) = folder.iterdir()
+    whole, at = path.read_bytes(), time.time() + years * 3e7
+    monkeypatch.setattr(intake, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    queue, watch = Queue(tmp_path / "node"), Watch(folder, settled=2)
+    for part in (300, 600, len(whole)):
+        path.write_bytes(whole[:part])
+        os.utime(path, (at, at))
+        assert watch.look(queue) == 0
+        clock[0] += 1.5
+        assert watch.look(queue) == 0
+    clock[0] += 1
+    assert watch.look(queue) == 1
+    assert watch.look(queue) == 0
 
 
 @pytest.mark.parametrize(

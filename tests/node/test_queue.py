@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
 from ultraad.errors import DataError
 from ultraad.node import queue as queues
-from ultraad.node.queue import MOST_TRIES, Queue, Waiting
+from ultraad.node.queue import LONGEST_PAUSE, MOST_TRIES, Queue, Waiting
 
 US = "1.2.840.10008.5.1.4.1.1.6.1"
 
@@ -128,13 +129,25 @@ def test_what_is_put_off_waits_for_its_time_and_what_is_given_up_is_told(queue: 
     image = queue.next_image()
     queue.finish(image, [object_of(queue, image)], ["P"])
     due = queue.next_object("P")
-    queue.put_off("P", due.uid, "away", until=4e9)
+    queue.put_off("P", due.uid, "away", until=time.time() + 300)
     assert queue.next_object("P") is None
     queue.put_off("P", due.uid, "away", until=0.0)
     assert queue.next_object("P").tries == 1
     queue.put_off("P", due.uid, "away for too long", until=None)
     assert queue.next_object("P") is None
     assert queue.reasons() == {"2.25.1 to P": "away for too long"}
+
+
+@pytest.mark.parametrize("later", [-1e9, -3600.0, 3600.0, 1e9])
+def test_a_clock_that_jumps_holds_nothing_back(queue: Queue, later: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.add("1.2", US, b"image", origin="A")
+    image = queue.next_image()
+    queue.finish(image, [object_of(queue, image)], ["P"])
+    queue.put_off("P", queue.next_object("P").uid, "away", until=time.time() + LONGEST_PAUSE)
+    assert queue.next_object("P") is None
+    now = time.time()
+    monkeypatch.setattr(queues.time, "time", lambda: now + later)
+    assert queue.next_object("P").tries == 1
 
 
 def test_what_is_ignored_is_noted_but_not_kept(queue: Queue) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.helpers import picture, save, write_bus_uclm
 from ultraad.bench.recipe import read_recipe
 from ultraad.bench.run import driver
-from ultraad.data.support import draw_support, load_support, save_support
+from ultraad.data.support import content_hash, draw_support, load_support, save_support
+from ultraad.data.support.leakage import Fingerprint, leaking
 from ultraad.errors import DataError
 from ultraad.model.adapt import zero_shot
 from ultraad.model.model import Model
@@ -20,6 +22,7 @@ from ultraad.results.folder import read_rows
 from ultraad.runs.evaluate import evaluate
 from ultraad.runs.predict import predict
 from ultraad.simulate import dataset
+from ultraad.types import Sample
 
 QUIET = {"bootstrap": 0}
 
@@ -110,6 +113,21 @@ def test_times_of_files_do_not_matter(year: float, model: Model, tmp_path: Path)
         os.utime(path, (year, year))
     again = predict(model, tmp_path / "in", tmp_path / "out")
     assert (again.predicted, again.skipped) == (0, 3)
+
+
+def test_a_replaced_file_of_the_same_size_and_time_is_noticed_within_a_process(model: Model, tmp_path: Path) -> None:
+    path, pictures = tmp_path / "in" / "a.bmp", [picture(i, lesion=False)[0] for i in (1, 2)]
+    path.parent.mkdir()
+    for i, pixels in enumerate(pictures):
+        fresh = path.with_name("fresh.bmp")
+        Image.fromarray(pixels).save(fresh)
+        os.utime(fresh, (1e9, 1e9))
+        fresh.replace(path)  # as a copy that keeps times, or after the clock went back
+        sample = Sample(id="a", image=path)
+        learned = Fingerprint("b", None, content_hash(sample), "folder:elsewhere")
+        assert leaking([learned], [sample]) == [sample]
+        done = predict(model, path.parent, tmp_path / "out")
+        assert (done.predicted, done.skipped) == (1, 0), f"picture {i}"
 
 
 def test_an_interrupted_simulation_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -311,6 +311,14 @@ def _end_work(work: Path, folder: Path, lock: FileLock | None) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def stamp_of(stat: os.stat_result) -> tuple[int, int, int, int]:
+    """What tells a file from an earlier one in its place, within a process: size, times, number in its file system.
+
+    The time of the last change alone does not: it can be set, copies keep it, and clocks jump.
+    """
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
 def sha256(path: str | Path) -> str:
     """Hex digest of a file.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ultraad.errors import DataError
 from ultraad.io import raster
 from ultraad.io.faults import Faults, warn_of
+from ultraad.io.files import stamp_of
 from ultraad.types import Box
 
 T = TypeVar("T")
@@ -88,17 +89,17 @@ def set_depth(frames: Sequence[tuple[Path, int]]) -> int | None:
 def _depth_beside(path: Path) -> int:
     """The largest depth in the frames of a file, and in files with the same suffix in its folder."""
     stat, folder = path.stat(), path.parent.stat()
-    return max(_file_depth(path, stat.st_mtime_ns), _folder_depth(path.parent, path.suffix, folder.st_mtime_ns))
+    return max(_file_depth(path, stamp_of(stat)), _folder_depth(path.parent, path.suffix, stamp_of(folder)))
 
 
 @lru_cache(maxsize=64)
-def _file_depth(path: Path, mtime_ns: int) -> int:  # noqa: ARG001 - part of the cache's key
+def _file_depth(path: Path, stamp: tuple[int, ...]) -> int:  # noqa: ARG001 - part of the cache's key
     frames = count_frames(path)
     return max(_depth_of(path, frame) for frame in {0, frames // 2, frames - 1})
 
 
 @lru_cache(maxsize=64)
-def _folder_depth(folder: Path, suffix: str, mtime_ns: int) -> int:  # noqa: ARG001 - a folder with new files is another
+def _folder_depth(folder: Path, suffix: str, stamp: tuple[int, ...]) -> int:  # noqa: ARG001 - a folder with new files is another
     files = sorted(p for p in folder.iterdir() if p.suffix == suffix and p.is_file())
     return max((_depth_of(path, 0) for path in _spread(files, _MOST_SIBLINGS)), default=0)
 

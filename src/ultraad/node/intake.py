@@ -273,7 +273,7 @@ class Watch:
             msg = f"{folder} is no folder, so it cannot be watched"
             raise ConfigError(msg)
         self._folder, self._settled = folder, settled
-        self._taken: dict[Path, tuple[int, int]] = {}
+        self._seen: dict[Path, tuple[tuple[int, int], float | None]] = {}  # since when as it is; None: taken
 
     def look(self, queue: Queue) -> int:
         """Take what is new; returns the number of files that were put into the queue."""
@@ -282,12 +282,21 @@ class Watch:
             with Caught() as caught:
                 stat = path.stat()
                 mark = (stat.st_size, stat.st_mtime_ns)
-                if self._taken.get(path) == mark or time.time() - stat.st_mtime < self._settled:
+                if not self._is_whole(path, mark):
                     continue
-                self._taken[path] = mark
                 kind = no_picture(path)
                 if kind is None and path.suffix.lower() in {"", ".dcm", ".dicom", ".ima"}:
                     new += keep(queue, path.read_bytes(), origin=f"folder {self._folder}") == "new"
             if caught.error is not None:
                 queue.note("refused", origin=f"folder {self._folder}", file=path.name, reason=brief(caught.error))
         return new
+
+    def _is_whole(self, path: Path, mark: tuple[int, int]) -> bool:
+        """Whether a file has not changed for long enough, and is not taken yet. Its time may be that of any clock."""
+        now = time.monotonic()
+        earlier, since = self._seen.get(path, (None, now))
+        if earlier != mark:
+            since = now
+        whole = since is not None and now - since >= self._settled
+        self._seen[path] = mark, None if whole else since
+        return whole

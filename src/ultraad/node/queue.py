@@ -34,6 +34,8 @@ Arrival = Literal["new", "same", "other"]
 """How an image came: for the first time, again, or another one under its UID."""
 MOST_TRIES = 20
 """Predictions of one image: one that ends the process so often, of memory for instance, is given up."""
+LONGEST_PAUSE = 600.0
+"""Seconds to the next try of an object (ours: a peer that is away is not hurried). If more are left, a clock jumped."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS images (
     uid TEXT PRIMARY KEY, sop_class TEXT NOT NULL, sha256 TEXT NOT NULL, origin TEXT NOT NULL, received REAL NOT NULL,
@@ -228,9 +230,9 @@ class Queue:
         """The next object for a peer whose time has come; it is *sending* from now on."""
         with self._turn:
             found = self._all(
-                "SELECT uid, sop_class, file, tries, state FROM objects WHERE peer = ? AND due <= ? AND "
+                "SELECT uid, sop_class, file, tries, state FROM objects WHERE peer = ? AND (due <= ? OR due > ?) AND "
                 "state IN ('waiting', 'sending') ORDER BY due, rowid LIMIT 1",
-                *(peer, time.time()),
+                *(peer, time.time(), time.time() + LONGEST_PAUSE),
             )
             if not found:
                 return None
@@ -252,7 +254,10 @@ class Queue:
             self.file_of(image).unlink(missing_ok=True)
 
     def put_off(self, peer: str, uid: str, reason: str, *, until: float | None) -> None:
-        """An object could not be sent: try again at this time of ``time.time()``; None gives it up."""
+        """An object could not be sent: try again at this time of ``time.time()``; None gives it up.
+
+        A time that is more than :data:`LONGEST_PAUSE` away has come, too: the clock went back since it was written.
+        """
         state = "failed" if until is None else "waiting"
         with self._turn:
             self._rows.execute(

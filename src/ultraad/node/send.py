@@ -21,13 +21,10 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # t
 from ultraad.dicom.segmentation import KINDS
 from ultraad.errors import Caught, DataError, UltraadError, brief
 from ultraad.node.peers import Peer, WebPeer
-from ultraad.node.queue import Due, Queue
+from ultraad.node.queue import LONGEST_PAUSE, Due, Queue
 from ultraad.node.web import WebLine
 
-FIRST_PAUSE, LONGEST_PAUSE = (
-    10.0,
-    600.0,
-)  # seconds, ours: a peer that restarts is back soon; one that is away is not hurried
+FIRST_PAUSE = 10.0  # seconds, ours: a peer that restarts is back soon
 TRIES = 60
 """Of one object at one peer: some nine hours with the pauses above."""
 _CLASSES = (

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ultraad.errors import DataError
-from ultraad.io.files import sha256
+from ultraad.io.files import sha256, stamp_of
 from ultraad.results.row import ImageRow, InputFile
 
 
@@ -14,13 +14,13 @@ def input_file(path: Path) -> InputFile | None:
     """Facts that tell a file from one that replaces it; None if it cannot be read."""
     try:
         stat = path.stat()
-        return InputFile(size=stat.st_size, sha256=_hash(path, stat.st_size, stat.st_mtime_ns))
+        return InputFile(size=stat.st_size, sha256=_hash(path, stamp_of(stat)))
     except (OSError, DataError):
         return None
 
 
 @lru_cache(maxsize=4)  # the frames of one file come one after the other
-def _hash(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 - part of the cache's key
+def _hash(path: Path, stamp: tuple[int, ...]) -> str:  # noqa: ARG001 - part of the cache's key
     return sha256(path)
 
 

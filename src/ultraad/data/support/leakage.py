@@ -16,7 +16,7 @@ from ultraad.data.sources._base import DICOM_PATIENT
 from ultraad.data.support.draw import content_hash, frame_hash
 from ultraad.data.support.file import folder_of, source_root
 from ultraad.errors import DataError, LeakageError, first_names
-from ultraad.io.files import sha256
+from ultraad.io.files import sha256, stamp_of
 from ultraad.types import Sample, SupportSet
 
 _log = logging.getLogger(__name__)
@@ -161,13 +161,13 @@ def check_leakage(
 
 
 @lru_cache(maxsize=4)  # the frames of one file come one after the other
-def _file_hash(path: Path, mtime_ns: int) -> str:  # noqa: ARG001 - part of the cache's key
+def _file_hash(path: Path, stamp: tuple[int, ...]) -> str:  # noqa: ARG001 - part of the cache's key
     return sha256(path)
 
 
 def _hash(sample: Sample) -> str | None:
     try:
-        return frame_hash(_file_hash(sample.image, sample.image.stat().st_mtime_ns), sample.frame)
+        return frame_hash(_file_hash(sample.image, stamp_of(sample.image.stat())), sample.frame)
     except (OSError, DataError):
         return None
 
