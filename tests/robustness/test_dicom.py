@@ -121,6 +121,36 @@ def test_missing_elements_of_the_pixels_have_defaults(path, grey, name, colour):
     np.testing.assert_array_equal(got, picture if colour else np.dstack([grey] * 3))
 
 
+@pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL", "YBR_FULL_422"])
+def test_colour_with_one_sample_is_read_as_what_the_pixels_are(path, grey, photometric, caplog):
+    np.testing.assert_array_equal(read_image(save(path, make(grey, photometric)))[..., 0], grey)
+    assert f"{photometric} with 1 sample per pixel; the pixels are read as MONOCHROME2" in caplog.text
+
+
+def test_colour_that_says_one_sample_but_has_three(path, grey):
+    picture = np.stack([grey, grey[::-1], grey // 2], axis=-1)
+    np.testing.assert_array_equal(read_image(save(path, make(picture, "RGB", SamplesPerPixel=1))), picture)
+    assert count_frames(path) == 1
+
+
+def test_eight_bits_of_ultrasound_are_never_signed(path, grey, caplog):
+    np.testing.assert_array_equal(
+        read_image(save(path, make(grey, "MONOCHROME2", PixelRepresentation=1)))[..., 0], grey
+    )
+    assert "they are read as unsigned" in caplog.text
+
+
+def test_what_cannot_be_a_picture_is_named(path, grey):
+    fails_at_once(read_image, save(path, make(grey, "PALETTE COLOR")), "indices of a palette, but no palette")
+    fails_at_once(read_image, save(path, make(grey, "MONOCHROME2", Rows=0)), "without pixels: Rows is missing")
+
+
+@pytest.mark.parametrize("spacing", [["0", "0"], ["-0.1", "0.1"], ["1000", "1000"], ["1e-9", "1e-9"]])
+def test_an_impossible_spacing_is_unknown_with_a_warning(path, grey, spacing, caplog):
+    assert dicom.metadata(save(path, make(grey, "MONOCHROME2", PixelSpacing=spacing)))["spacing_mm"] is None
+    assert "which no scanner has; lengths stay in pixels" in caplog.text
+
+
 @pytest.mark.parametrize("groups", ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"])
 def test_windows_in_functional_groups(path, grey, groups):
     def group(centre: int) -> Dataset:

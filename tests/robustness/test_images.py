@@ -61,10 +61,10 @@ def tiff(values: np.ndarray, *, photometric: int, order: str = "<") -> bytes:
 
 
 def fails_at_once(function: Callable[[Path], object], path: Path, match: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(DataError, match=match) as caught:
         function(path)
-    assert time.monotonic() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -40,6 +40,7 @@ from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, prin
 from ultraad.io.dicom_pixels import is_open_depth, to_rgb8, used_bits
 from ultraad.io.dicom_regions import regions_of
 from ultraad.io.faults import Faults, Remark, keeping_remarks, warn_of
+from ultraad.io.files import stamp_of
 from ultraad.io.names import is_nobody
 from ultraad.io.raster import MAX_FRAMES, check_size, open_file
 from ultraad.types import Box, Spacing, View
@@ -202,16 +203,16 @@ def _faults(path: Path, part: str) -> Faults:
 def _parsed(path: Path) -> _Parsed:
     with open_file(path) as file:
         stat = os.fstat(file.fileno())
-    parsed, remarks = _parse(path, stat.st_mtime_ns, stat.st_size)
+    parsed, remarks = _parse(path, stamp_of(stat))
     for remark in remarks:  # also of a cached header: another run made them
         warn_of(*remark)
     return parsed
 
 
 @lru_cache(maxsize=8)  # the frames of a cine are read one after the other
-def _parse(path: Path, mtime_ns: int, size: int) -> tuple[_Parsed, list[Remark]]:  # noqa: ARG001 - part of the cache's key
+def _parse(path: Path, stamp: tuple[int, ...]) -> tuple[_Parsed, list[Remark]]:
     with keeping_remarks() as remarks:
-        return _read_header(path, size), remarks
+        return _read_header(path, stamp[0]), remarks
 
 
 def _read_header(path: Path, size: int) -> _Parsed:
@@ -221,13 +222,16 @@ def _read_header(path: Path, size: int) -> _Parsed:
         if not ds:
             msg = f"{path} is named like a DICOM file but contains no DICOM data; copy or export it again"
             raise DataError(msg)
-        missing = [name for name in ("Rows", "Columns") if value_of(ds, name) is None and ds.get(name) in (None, "")]
+        missing = [name for name in ("Rows", "Columns") if value_of(ds, name) in (None, 0) and not ds.get(name)]
         if missing:
             what = text_of(ds, "Modality") or "unknown modality"
             msg = f"{path} is DICOM ({what}) without pixels: {', '.join(missing)} is missing. Give an image or a cine"
             raise DataError(msg)
-        complete(ds, path)
-        return _find_frames(file, ds, path, size=size, inflated=inflated)
+        native = inflated
+        if inflated is None:
+            native = pixel_bytes(file, size, little=_transfer_syntax(ds) != ExplicitVRBigEndian)
+        complete(ds, path, held=native)
+        return _find_frames(file, ds, path, size=size, native=native, inflated=inflated is not None)
 
 
 def _inflated_bytes(file: BufferedReader, path: Path) -> int | None:
@@ -243,26 +247,26 @@ def _inflated_bytes(file: BufferedReader, path: Path) -> int | None:
     return total
 
 
-def _find_frames(file: BufferedReader, ds: Dataset, path: Path, *, size: int, inflated: int | None) -> _Parsed:
+def _find_frames(
+    file: BufferedReader, ds: Dataset, path: Path, *, size: int, native: int | None, inflated: bool
+) -> _Parsed:
     """Count the frames that the file holds, and find compressed ones that have no offset table.
 
     Without a table (PS3.3 C.7.6.3.1.8), pydicom reads over all earlier frames to find a frame, each time again.
 
     Args:
-        file: Positioned after the header, at the pixel data.
+        file: Positioned at the value of the pixel data, unless the file is deflated.
         ds: The completed header.
         path: For messages.
         size: Of the file in bytes.
-        inflated: Bytes of the inflated data set if the file is deflated.
+        native: Bytes of native pixel data, or of the inflated data set; None if the pixel data are encapsulated.
+        inflated: Whether the file is deflated.
     """
     declared = int(ds.get("NumberOfFrames") or 0)
     samples = 2 if ds.PhotometricInterpretation == "YBR_FULL_422" else ds.SamplesPerPixel
     frame_bytes = max(1, ds.Rows * ds.Columns * samples * ds.BitsAllocated // 8)
-    native: int | None
-    if inflated is not None:
-        native = inflated if declared else 0  # without a number of frames: one
-    else:
-        native = pixel_bytes(file, size, little=_transfer_syntax(ds) != ExplicitVRBigEndian)
+    if inflated and not declared:
+        native = 0  # one frame
     if native is not None:
         frames, remark = plausible(max(0, declared), native // frame_bytes, path)
         found = _Parsed(ds, frames, None, None)

@@ -17,6 +17,7 @@ _GROUPED = (  # sequence within a functional group (PS3.3 C.7.6.16.2), its eleme
     ("PixelValueTransformationSequence", ("RescaleSlope", "RescaleIntercept")),
     ("PixelMeasuresSequence", ("PixelSpacing",)),
 )
+_COLOURS, _PALETTE = ("Red", "Green", "Blue"), "PaletteColorLookupTableDescriptor"
 _VOI_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 Header = Any
 """A pydicom dataset; only ``io/dicom.py`` imports pydicom."""
@@ -59,8 +60,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
-def complete(ds: Header, path: Path) -> None:
-    """Give the elements that describe the pixels their defaults where they are missing, and take out unusable ones."""
+def complete(ds: Header, path: Path, *, held: int | None) -> None:
+    """Give the elements that describe the pixels their defaults where they are missing, and take out unusable ones.
+
+    Args:
+        ds: The header; changed.
+        path: For messages.
+        held: Bytes of native pixel data in the file; None if they are encapsulated.
+
+    Raises:
+        DataError: If the pixels are indices of a palette that is missing.
+    """
     photometric = text_of(ds, "PhotometricInterpretation")
     samples = number_of(ds, "SamplesPerPixel")
     if photometric is None:
@@ -70,6 +80,14 @@ def complete(ds: Header, path: Path) -> None:
     elif photometric.startswith("MONOCHROME") and samples == 3:
         warn_of(path, f"{photometric} with 3 samples per pixel; the pixels are read as RGB")
         photometric = "RGB"
+    elif photometric.startswith(("RGB", "YBR")) and samples == 1:
+        samples = 3 if held is not None and held >= 3 * _grey_bytes(ds) else 1
+        read_as = photometric if samples == 3 else "MONOCHROME2"
+        warn_of(path, f"{photometric} with 1 sample per pixel; the pixels are read as {read_as}")
+        photometric = read_as
+    if photometric == "PALETTE COLOR" and any(value_of(ds, f"{c}{_PALETTE}") is None for c in _COLOURS):
+        msg = f"{path} has pixels that are indices of a palette, but no palette; export it as RGB"
+        raise DataError(msg)
     ds.PhotometricInterpretation = photometric
     ds.SamplesPerPixel = int(samples or (3 if photometric.startswith(("RGB", "YBR")) else 1))
     stored = int(number_of(ds, "BitsStored") or 0)
@@ -78,8 +96,20 @@ def complete(ds: Header, path: Path) -> None:
         warn_of(path, f"BitsStored is {stored} but BitsAllocated is {allocated}; {allocated} is taken")
     ds.BitsAllocated, ds.BitsStored = allocated, min(stored or allocated, allocated)
     ds.PixelRepresentation = int(number_of(ds, "PixelRepresentation") or 0)
+    if ds.PixelRepresentation and ds.BitsStored == 8 and text_of(ds, "Modality") == "US":  # PS3.3 C.8.5.6: always 0
+        warn_of(
+            path, "its pixels are said to be signed, which those of ultrasound never are; they are read as unsigned"
+        )
+        ds.PixelRepresentation = 0
     if ds.SamplesPerPixel > 1:
         ds.PlanarConfiguration = int(number_of(ds, "PlanarConfiguration") or 0)
+
+
+def _grey_bytes(ds: Header) -> int:
+    """Bytes of all frames if a pixel has one sample."""
+    numbers = (number_of(ds, name) for name in ("Rows", "Columns", "BitsAllocated"))
+    rows, columns, bits = (int(number or 1) for number in numbers)
+    return rows * columns * max(1, bits // 8) * max(1, int(number_of(ds, "NumberOfFrames") or 1))
 
 
 def for_frame(ds: Header, frame: int, path: Path) -> Header:

@@ -16,6 +16,7 @@ _CENTIMETRE = 3  # PhysicalUnitsXDirection, PS3.3 C.8.5.5.1.15
 _SPATIAL_2D = 1  # RegionSpatialFormat, PS3.3 C.8.5.5.1.1
 _TISSUE = 1  # RegionDataType, PS3.3 C.8.5.5.1.2
 _NO_PICTURE_OF_TISSUE = frozenset(range(3, 256))  # spectra, waveforms, graphics; 2 is colour flow, drawn over tissue
+_FINEST_MM, _COARSEST_MM = 1e-4, 10.0  # of a pixel: 0.1 um and 80 mm for the smallest picture are beyond every probe
 _TOLERANCE = 0.01  # relative difference below which two regions have the same scale
 
 
@@ -47,16 +48,16 @@ def regions_of(ds: Header, path: Path) -> Regions:
     """
     found = _in_2d(ds)
     if not found:
-        return Regions((), None, _pixel_spacing(ds))
+        return Regions((), None, _pixel_spacing(ds, path))
     size = int(ds.Columns), int(ds.Rows)
     boxes = [_box(item, size) for item in found]
-    scales = [_scale(item) for item in found]
+    scales = [_scale(item, path) for item in found]
     calibrated = any(_in_centimetres(item) for item in found)
     if None in boxes:
         _warn_if_larger(found, size, path)
-        return Regions((), None, None if calibrated else _pixel_spacing(ds))
+        return Regions((), None, None if calibrated else _pixel_spacing(ds, path))
     if not calibrated:
-        scales = [_pixel_spacing(ds)] * len(found)
+        scales = [_pixel_spacing(ds, path)] * len(found)
     views = tuple(View(box, scale) for box, scale in zip(boxes, scales, strict=True) if box is not None)
     return Regions(views, _around([view.box for view in views], size), _same(scales))
 
@@ -109,12 +110,12 @@ def _in_centimetres(item: Header) -> bool:
     return x == y == _CENTIMETRE
 
 
-def _scale(item: Header) -> Spacing | None:
+def _scale(item: Header, path: Path) -> Spacing | None:
     """Pixel spacing (row, col) in mm of a region in centimetres."""
     row, col = (number_of(item, f"PhysicalDelta{axis}") for axis in "YX")
     if not _in_centimetres(item) or not row or not col:
         return None
-    return abs(row) * 10.0, abs(col) * 10.0
+    return _possible(abs(row) * 10.0, abs(col) * 10.0, path)
 
 
 def _same(scales: Sequence[Spacing | None]) -> Spacing | None:
@@ -139,10 +140,19 @@ def _around(boxes: Sequence[Box], size: tuple[int, int]) -> Box | None:
     return None if around == (0, 0, *size) else around
 
 
-def _pixel_spacing(ds: Header) -> Spacing | None:
+def _pixel_spacing(ds: Header, path: Path) -> Spacing | None:
     spacing = numbers_of(ds, "PixelSpacing")
     group = item_of(ds, FUNCTIONAL_GROUPS[0], 0)
     measures = None if group is None else item_of(group, "PixelMeasuresSequence", 0)
     if not spacing and measures is not None:
         spacing = numbers_of(measures, "PixelSpacing")
-    return (spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None
+    return _possible(spacing[0], spacing[1], path) if len(spacing) == 2 else None
+
+
+def _possible(row: float, col: float, path: Path) -> Spacing | None:
+    """A spacing that a scanner can have; None, with a warning, for what writers leave that know nothing."""
+    if all(_FINEST_MM <= side <= _COARSEST_MM for side in (row, col)):
+        return row, col
+    text = f"its pixels are said to be {col:g} x {row:g} mm, which no scanner has; lengths stay in pixels"
+    warn_of(path, text, kind="impossible spacing")
+    return None
