@@ -45,11 +45,20 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_drawn_lesion(kind, tmp_path):
+def test_the_drawn_lesion(kind, tmp_path, caplog):
     picture, overlap = KINDS[kind]
     picture.save(tmp_path / "m.png")
     found = read_mask([tmp_path / "m.png"], shape=DRAWN.shape)
     assert (found & DRAWN).sum() / (found | DRAWN).sum() >= overlap
+    assert "as in a picture" not in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_mask_that_is_a_picture_is_named(suffix, tmp_path, caplog):
+    save(tmp_path / "m.png", np.resize(PICTURE, DRAWN.shape))
+    Image.open(tmp_path / "m.png").convert("L").save(tmp_path / f"m.{suffix}")
+    read_mask([tmp_path / f"m.{suffix}"], shape=DRAWN.shape)
+    assert f"m.{suffix}: many of its values lie between those of background and lesion, as in a picture" in caplog.text
 
 
 def test_grey_labels_are_all_lesion(tmp_path):

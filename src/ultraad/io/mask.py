@@ -12,12 +12,14 @@ from PIL.ImageFile import ImageFile
 
 from ultraad.errors import DataError
 from ultraad.io import raster
+from ultraad.io.faults import warn_of
 from ultraad.types import Region
 
 _PLAIN_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "F"})  # Pillow modes that can be compared as they are
 
 
 _MOST_LABELS = 4  # more levels than this are soft edges, not labels
+_BETWEEN = 0.1  # share of pixels in the middle half of the range; an outline blurred by two pixels has a twentieth
 _CONTRAST = 64  # of soft edges in 8 bits; a smaller range is labels 0, 1, 2, 3 ...
 
 
@@ -58,7 +60,7 @@ def read_mask(
         if isinstance(mask, Path):
             with raster.open_raster(mask) as picture:
                 fit = _checked_fit((picture.height, picture.width), shape, turn, resize=resize, name=mask)
-                lesion = _foreground(picture)
+                lesion = _foreground(picture, mask)
         else:
             fit = _checked_fit(mask.size, shape, turn, resize=resize, name="an outline (annotation file)")
             lesion = _fill_region(mask)
@@ -107,7 +109,7 @@ def _resized(lesion: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bo
     return np.asarray(lesion[rows.astype(np.intp)[:, None], cols.astype(np.intp)])
 
 
-def _foreground(picture: ImageFile) -> NDArray[np.bool_]:
+def _foreground(picture: ImageFile, name: Path) -> NDArray[np.bool_]:
     plain = picture.mode in _PLAIN_MODES or picture.mode.startswith("I")
     pixels = np.asarray(picture if plain else picture.convert("RGBA"))
     colours = pixels.shape[-1] - (pixels.shape[-1] % 2 == 0) if pixels.ndim == 3 else 0  # without alpha
@@ -117,7 +119,20 @@ def _foreground(picture: ImageFile) -> NDArray[np.bool_]:
     if pixels.ndim == 3 and pixels.shape[-1] > colours and np.ptp(pixels[..., :colours], axis=(0, 1)).max() == 0:
         alpha = pixels[..., -1]
         level = alpha if np.ptp(alpha) else level  # one colour, and a drawing in the alpha channel
-    return np.asarray(level > _floor(level, labels=picture.mode == "P", lossy=picture.format == "JPEG"))
+    floor = _floor(level, labels=picture.mode == "P", lossy=picture.format == "JPEG")
+    _warn_of_a_picture(level, floor, name)
+    return np.asarray(level > floor)
+
+
+def _warn_of_a_picture(level: NDArray[Any], floor: float, name: Path) -> None:
+    """Say that a mask which is cut at half of its range has more values in the middle than soft edges give."""
+    low = float(level.min())
+    quarter = (floor - low) / 2
+    if quarter and np.count_nonzero((level > floor - quarter) & (level < floor + quarter)) > _BETWEEN * level.size:
+        text = (
+            "many of its values lie between those of background and lesion, as in a picture; it is cut at half of its"
+        )
+        warn_of(name, f"{text} range, which may not be the lesion", kind="a mask like a picture")
 
 
 def _floor(level: NDArray[Any], *, labels: bool, lossy: bool) -> float:
