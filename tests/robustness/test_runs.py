@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from ultraad.model import exported
 from ultraad.model.adapt import zero_shot
 from ultraad.model.model import Model
 from ultraad.model.model_card import model_card
+from ultraad.report.run.page import render
 from ultraad.results.folder import RunFolder, read_rows
 from ultraad.runs.evaluate import evaluate
 from ultraad.runs.job import facts
@@ -68,6 +70,24 @@ def test_a_file_that_was_only_touched_or_is_gone_keeps_its_result(model: Model, 
     done = predict(model, five, out)
     assert (done.predicted, done.skipped) == (0, 4)
     assert len(list(read_rows(out))) == 5
+
+
+def test_results_that_were_damaged_later_are_missed(
+    model: Model, five: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    predict(model, five, out)
+    lines = (out / "predictions.jsonl").read_text().splitlines(keepends=True)
+    (out / "predictions.jsonl").write_text("".join((lines[0], lines[1].replace('"score"', '"sco'), *lines[2:])))
+    said = "1 result cannot be read any more: predictions.jsonl was damaged after the run."
+    assert said in html.unescape(render(out).read_text())
+    with caplog.at_level(logging.WARNING, logger="ultraad"):
+        assert predict(model, five, out).predicted == 1
+    assert "1 line(s) of predictions.jsonl are damaged or gone" in caplog.text
+    assert said not in html.unescape((out / "report.html").read_text())
+    caplog.clear()
+    assert predict(model, five, out).predicted == 0
+    assert "damaged" not in caplog.text
 
 
 def test_rows_of_earlier_versions_count_as_done(model: Model, five: Path, tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ class RunFolder:
         elif earlier is not None:
             self._check_same(earlier)
             self.done = {row.id for row in read_rows(self.folder)}
+            if missing := lost(earlier, len(self.done)):
+                _log.warning("%d line(s) of %s are damaged or gone; their images are new", missing, PREDICTIONS)
             self.videos = {video.name: video for video in earlier.videos}
             self._forget(wanted)
         (self.folder / ERRORS).unlink(missing_ok=True)  # failed images are tried again
@@ -254,8 +256,11 @@ class RunFolder:
         return self._save if seconds is None else self._save_of_videos
 
     def _write_lines(self, most: int) -> None:
-        """Append the lines of the oldest predictions, each after its pictures, until at most ``most`` wait."""
-        while len(self._unwritten) > most:
+        """Append the lines of the oldest predictions, each after its pictures, until at most ``most`` wait.
+
+        Those whose pictures are there do not wait, so that a kill costs as little as possible.
+        """
+        while self._unwritten and (len(self._unwritten) > most or self._unwritten[0][2].done()):
             result, row, pictures = self._unwritten[0]
             wait([pictures])  # if this is interrupted, the line is still in the queue
             self._unwritten.popleft()
@@ -332,6 +337,11 @@ def read_rows(folder: Path) -> Iterator[ImageRow]:
             where = f"{folder / PREDICTIONS}, line {number}"
             msg = f"{explain(e, where=where)}. The file is damaged or from another version; run the command again"
             raise DataError(msg) from e
+
+
+def lost(run: Run, rows: int) -> int:
+    """Results of a run that has ended whose lines cannot be read any more, if its folder has so many readable ones."""
+    return max(0, (run.images or 0) - rows) if run.status == "complete" else 0
 
 
 def read_errors(folder: Path) -> tuple[tuple[str, str], ...]:
