@@ -317,6 +317,7 @@ def test_support_that_leaks_into_the_evaluation(cli: Cli, saved: Path, folder_di
     done = cli(*words, "--drop-support")
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "out" / "run.json").read_text())["leakage"]["dropped"] == 6
+    assert "6 image(s) left out: in the support set, or of one of its patients" in done.out
 
 
 def test_tags_patients_and_splits_are_left_out(cli: Cli, tmp_path: Path) -> None:

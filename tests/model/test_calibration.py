@@ -123,9 +123,10 @@ def part(folder_dir: Path):
     whole = load_batch(support.samples, Preprocess(backbone.preprocess), classes=support.classes, normal_class="normal")
     Brightness.seen.clear()
 
-    def run(*, normal: bool, groups: tuple[str | None, ...] | None = None, **options: Any):
+    def run(*, normal: bool, groups: tuple[str | None, ...] | None = None, masks: bool = True, **options: Any):
         batch, samples = only(whole, support.samples, normal=normal)
         batch = replace(batch, groups=groups) if groups else batch
+        batch = batch if masks else replace(batch, mask_known=torch.zeros(len(batch), dtype=torch.bool))
         make = lambda: Brightness(backbone, classes=support.classes, normal_class="normal")  # noqa: E731
         found = cross_validate(make, batch, samples, config=CalibrationConfig(**options), seed=0)
         held: dict[str, np.ndarray] = {}
@@ -154,6 +155,12 @@ def test_with_normal_images_alone_the_thresholds_are_quantiles_of_held_out_score
     assert "no sensitivity is known" in found.notes[0]
     assert any("only 4 normal images" in note for note in found.notes)
     assert "image_auroc" not in found.estimates
+
+
+def test_normal_images_need_no_mask_that_fits(part) -> None:
+    (found, _, _), (bare, _, _) = part(normal=True), part(normal=True, masks=False)
+    assert bare.pixel_threshold == found.pixel_threshold
+    assert part(normal=False, masks=False)[0].pixel_threshold == 0.5, "lesions do"
 
 
 def test_normal_images_of_one_patient_are_held_out_together(part) -> None:

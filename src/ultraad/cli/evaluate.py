@@ -52,7 +52,7 @@ def evaluate(
 
     Example: ultraad evaluate model Dataset_BUSI_with_GT -o results
     """
-    from ultraad.results.folder import REPORT
+    from ultraad.results.folder import REPORT, read_run
     from ultraad.runs.evaluate import evaluate as measure
 
     with progress() as tell:
@@ -78,6 +78,9 @@ def evaluate(
             warn("interrupted; metrics need all images, so the next evaluation starts from the first", style="bold")
             raise typer.Exit(130) from None
     show_metrics(found)
+    run = read_run(output)
+    if run is not None and run.leakage is not None and run.leakage.dropped:
+        say(f"{run.leakage.dropped} image(s) left out: in the support set, or of one of its patients")
     show_thresholds(output)
     for note in found["notes"]:
         warn(f"note: {note}")

@@ -158,6 +158,9 @@ def cross_validate(
     anomalous = [labels[i] != method.normal_index for i in order]
     known = [support.mask_known is not None and bool(support.mask_known[i]) for i in range(len(support))]
     masks = {i: lesion_of(samples[i], support.geometry[i].original_hw) for i in order if known[i]}
+    for i, truth in zip(order, anomalous, strict=True):
+        if not truth and i not in masks:  # a normal image needs none, as in an evaluation
+            masks[i] = np.zeros(support.geometry[i].original_hw, dtype=np.bool_)
     maps = {i: m for i in order if (m := predictions[i].map) is not None}
     pairs = [(maps[i], masks[i]) for i in order if i in maps and i in masks]
     image, pixel, rule, notes = _thresholds(config, [predictions[i].score for i in order], anomalous, pairs)
