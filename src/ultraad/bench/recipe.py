@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from ultraad.backbones import DEFAULT
 from ultraad.config import read_yaml, resolve
 from ultraad.errors import ConfigError
+from ultraad.fan import FanChoice
 from ultraad.registry import did_you_mean
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class DataSet(_Strict):
     classes: tuple[str, ...] | None = Field(None, description="classes in label order; if not given, as found")
     normal_class: str | None = Field(None, description="the class without a lesion, if its name does not say so")
 
+    fan: FanChoice = Field("off", description="as --fan of 'ultraad predict'")
     resize_masks: bool = Field(
         default=False, description="resize masks of another size but the same aspect; otherwise they are not used"
     )

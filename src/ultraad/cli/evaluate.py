@@ -10,6 +10,8 @@ import typer
 from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_metrics, show_thresholds, warn
 from ultraad.cli.options import (
     BatchSize,
+    Fan,
+    Fans,
     Layout,
     OperatingPoint,
     PixelThreshold,
@@ -40,6 +42,7 @@ def evaluate(
     pixel_threshold: PixelThreshold = None,
     operating_point: OperatingPoint = None,
     region: Regions = Region.auto,
+    fan: Fans = Fan.off,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
@@ -68,6 +71,7 @@ def evaluate(
                 pixel_threshold=pixel_threshold,
                 operating_point=operating_point,
                 region=region.value,
+                fan=fan.value,
                 output=output,
                 bootstrap=bootstrap,
                 seed=seed,

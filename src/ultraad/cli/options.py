@@ -28,6 +28,13 @@ class Region(str, Enum):  # noqa: UP042
     off = "off"
 
 
+class Fan(str, Enum):  # noqa: UP042
+    """Which pixels are tissue."""
+
+    auto = "auto"
+    off = "off"
+
+
 class Device(str, Enum):  # noqa: UP042
     """Where the backbone runs."""
 
@@ -44,6 +51,13 @@ ResizeMasks = Annotated[
 Regions = Annotated[
     Region,
     typer.Option("--region", help="auto: of a DICOM picture only the B-mode region that its header names; off: all."),
+]
+Fans = Annotated[
+    Fan,
+    typer.Option(
+        "--fan",
+        help="auto: of a picture in which the fan of the probe stands on black, only the fan is tissue; off: all.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Devices = Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")]

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_thresholds, warn
-from ultraad.cli.options import BatchSize, OperatingPoint, PixelThreshold, Region, Regions, Threshold, split_names
+from ultraad.cli.options import (
+    BatchSize,
+    Fan,
+    Fans,
+    OperatingPoint,
+    PixelThreshold,
+    Region,
+    Regions,
+    Threshold,
+    split_names,
+)
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
 
@@ -38,6 +48,7 @@ def predict(
     pixel_threshold: PixelThreshold = None,
     operating_point: OperatingPoint = None,
     region: Regions = Region.auto,
+    fan: Fans = Fan.off,
     save: Annotated[
         str | None,
         typer.Option(
@@ -85,6 +96,7 @@ def predict(
                 pixel_threshold=pixel_threshold,
                 operating_point=operating_point,
                 region=region.value,
+                fan=fan.value,
                 save=_names(save, overlays=overlays, maps=maps),
                 objects=split_names(objects),
                 batch_size=batch_size,

@@ -9,7 +9,7 @@ import typer
 
 from ultraad.cli.console import say, table
 from ultraad.cli.help import Command, Commands
-from ultraad.cli.options import Layout, Names, NormalClass, Region, Regions, ResizeMasks, Seed, split_names
+from ultraad.cli.options import Fan, Fans, Layout, Names, NormalClass, Region, Regions, ResizeMasks, Seed, split_names
 
 if TYPE_CHECKING:
     from ultraad.types import SupportSet
@@ -42,6 +42,7 @@ def draw(
     split: Annotated[str, typer.Option(help="Published split to draw from; 'all' ignores splits.")] = "train",
     resize_masks: ResizeMasks = False,
     region: Regions = Region.auto,
+    fan: Fans = Fan.off,
     against: Annotated[
         Path | None, typer.Option(help="Data set for the evaluation: stop if it shares images or patients.")
     ] = None,
@@ -68,6 +69,7 @@ def draw(
         normal_class=normal_class,
         resize_masks=resize_masks,
         region=region.value,
+        fan=fan.value,
     )
     if against is not None:
         evaluated = sources.detect(against)

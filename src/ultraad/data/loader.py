@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ultraad.data.fans import fan_of, with_fan
 from ultraad.data.prefetch import prefetch
 from ultraad.data.preprocess import Preprocess
 from ultraad.errors import ConfigError, DataError, first_names
@@ -42,7 +43,7 @@ class Decoded:
     """One sample's pixels.
 
     Attributes:
-        sample: What was read.
+        sample: What was read, with its fan if that was looked for.
         image: uint8 (H W 3).
         mask: bool (H W); None if there is no usable one.
         misaligned: True if there is a mask that does not fit the image.
@@ -202,6 +203,7 @@ def decode(sample: Sample, *, normal_class: str) -> Decoded:
         DataError: If a file cannot be read.
     """
     image = read_image(sample.image, frame=sample.frame, depth=sample.depth)
+    sample = with_fan(sample, image)
     shape = (image.shape[0], image.shape[1])
     mask: NDArray[np.bool_] | None = None
     misaligned = bool(sample.masks) and not sample.mask_aligned
@@ -235,7 +237,7 @@ def _is_anomalous(sample: Sample, normal_class: str) -> bool | None:
 def _load(sample: Sample, preprocess: Preprocess, *, normal_class: str) -> _Loaded:
     with Faults(f"{sample.id} cannot be prepared", about=sample.id):
         decoded = decode(sample, normal_class=normal_class)
-        pixels, geometry = preprocess.image(decoded.image, sample.region)
+        pixels, geometry = preprocess.image(decoded.image, sample.region, fan_of(decoded.sample))
         mask = None if decoded.mask is None else preprocess.mask(decoded.mask, sample.region)
         return _Loaded(decoded, pixels, geometry, mask)
 

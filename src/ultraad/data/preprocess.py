@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ultraad.errors import DataError
+from ultraad.fan import Fan
 from ultraad.types import Box, Geometry, PreprocessConfig
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Preprocess:
     def __init__(self, config: PreprocessConfig) -> None:
         self.config = config
 
-    def geometry(self, original_hw: tuple[int, int], region: Box | None = None) -> Geometry:
+    def geometry(self, original_hw: tuple[int, int], region: Box | None = None, fan: Fan | None = None) -> Geometry:
         """The position of an image of this (height, width), or of a region of it, in the model input.
 
         ``squash`` scales both sides to s; ``pad`` keeps the aspect ratio and centres the picture.
@@ -70,38 +71,47 @@ class Preprocess:
             pad=((s - content[0]) // 2, (s - content[1]) // 2),
             content_hw=content,
             region=region,
+            fan=fan,
         )
 
-    def picture(self, image: NDArray[np.uint8], region: Box | None = None) -> tuple[NDArray[np.uint8], Geometry]:
+    def picture(
+        self, image: NDArray[np.uint8], region: Box | None = None, fan: Fan | None = None
+    ) -> tuple[NDArray[np.uint8], Geometry]:
         """Resize; in mode ``pad`` also letterbox with black, the background of ultrasound. Needs no torch.
 
         Args:
             image: uint8 (h w 3).
             region: The part to use; None for the whole.
+            fan: The pixels to use, the others are black; None for all.
 
         Returns:
             uint8 (s s 3) and the way back.
         """
-        geometry = self.geometry((image.shape[0], image.shape[1]), region)
+        geometry = self.geometry((image.shape[0], image.shape[1]), region, fan)
+        if fan is not None and fan.masks:
+            image = image * fan.mask(geometry.original_hw)[..., None]
         h, w = geometry.content_hw
         resized = Image.fromarray(image[_used(geometry)]).resize((w, h), _RESAMPLING[self.config.interpolation])
         canvas = np.zeros((geometry.size, geometry.size, 3), dtype=np.uint8)
         canvas[_content(geometry)] = np.asarray(resized)
         return canvas, geometry
 
-    def image(self, image: NDArray[np.uint8], region: Box | None = None) -> tuple[torch.Tensor, Geometry]:
+    def image(
+        self, image: NDArray[np.uint8], region: Box | None = None, fan: Fan | None = None
+    ) -> tuple[torch.Tensor, Geometry]:
         """Resize as :meth:`picture` does, and normalise.
 
         Args:
             image: uint8 (h w 3).
             region: The part to use; None for the whole.
+            fan: The pixels to use, the others are black; None for all.
 
         Returns:
             float32 (3 s s) and the way back.
         """
         import torch
 
-        canvas, geometry = self.picture(image, region)
+        canvas, geometry = self.picture(image, region, fan)
         x = canvas.transpose(2, 0, 1).astype(np.float32, order="C")  # (3 s s); torch would start threads for this
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.config.mean, self.config.std))  # (3 1 1)
         x /= 255

@@ -17,6 +17,7 @@ from ultraad.dicom.findings import Findings
 from ultraad.dicom.source import OURS
 from ultraad.errors import DataError
 from ultraad.io.files import write_parts
+from ultraad.results.row import ImageRow
 
 WRITER = 1
 """Part of every UID: raise it when the same results would give other objects."""
@@ -97,9 +98,15 @@ def uid(found: Findings, *what: object) -> str:
     parts = [
         *(WRITER, found.source.uid, found.source.series_uid, found.source.study_uid, found.model_digest),
         *(cuts.image, cuts.pixel, sorted({row.file.sha256 for row in rows if row.file is not None})),
-        *([(row.frame, row.region) for row in rows], *what),
+        *([_seen(row) for row in rows], *what),
     ]
     return _uid_of(parts)
+
+
+def _seen(row: ImageRow) -> tuple[object, ...]:
+    """Which pixels of which frame the model saw."""
+    fan = row.fan if row.fan is not None and row.fan.masks else None
+    return (row.frame, row.region) if fan is None else (row.frame, row.region, fan)
 
 
 def device_uid(found: Findings) -> str:

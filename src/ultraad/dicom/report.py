@@ -196,6 +196,8 @@ def _algorithm(found: Findings) -> AlgorithmIdentification:
     ]
     if (region := found.rows[found.best].region) is not None:
         parameters.append("region x {}, y {}, width {}, height {}".format(*region))
+    if (fan := found.rows[found.best].fan) is not None and fan.masks:
+        parameters.append(f"fan of a {fan.kind}, no lesion outside of it")
     if found.source.frames > 1:
         parameters.append(f"{len(found.rows)} of {found.source.frames} frames. {KEY_RULE}")
     return AlgorithmIdentification(name=OURS, version=found.version, parameters=parameters)

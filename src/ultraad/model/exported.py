@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ultraad.config import Strict
 from ultraad.data.preprocess import Preprocess
 from ultraad.errors import BundleError
+from ultraad.fan import Fan
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import Description, Record, check_files, learned_from, read_record
 from ultraad.model.runtimes import GRAPHS, open_session
@@ -114,8 +115,8 @@ class ExportedModel(Predictor):
         """What the model is and where it comes from, including the export."""
         return self.config
 
-    def _prepare(self, image: NDArray[np.uint8], region: Box | None) -> tuple[Any, Geometry]:
-        return self.preprocess.picture(image, region)
+    def _prepare(self, image: NDArray[np.uint8], region: Box | None, fan: Fan | None) -> tuple[Any, Geometry]:
+        return self.preprocess.picture(image, region, fan)
 
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
         found = self.run(np.stack([picture for picture, _ in inputs]))

@@ -26,6 +26,7 @@ from ultraad.data.loader import input_batch
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.support import Fingerprint
 from ultraad.errors import BundleError, Caught, UltraadError
+from ultraad.fan import Fan
 from ultraad.methods._base import Method
 from ultraad.model import bundle
 from ultraad.model.calibration import Calibration
@@ -116,8 +117,8 @@ class Model(Predictor):
         """sha256 over everything that determines the results, learned values included."""
         return bundle.digest_of(facts_of(self.describe().model_dump(mode="json")), self.method.state_dict())
 
-    def _prepare(self, image: NDArray[np.uint8], region: Box | None) -> tuple[Any, Geometry]:
-        return self.preprocess.image(image, region)
+    def _prepare(self, image: NDArray[np.uint8], region: Box | None, fan: Fan | None) -> tuple[Any, Geometry]:
+        return self.preprocess.image(image, region, fan)
 
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
         return self.method.predict(input_batch(inputs, ids, self.preprocess))

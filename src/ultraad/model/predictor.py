@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ultraad.data.fans import FanWatch
     from ultraad.data.loader import Decoded, Readable
     from ultraad.data.preprocess import Preprocess
     from ultraad.data.regions import RegionChoice
     from ultraad.data.support import Fingerprint
     from ultraad.errors import DataError
+    from ultraad.fan import Fan, FanChoice
     from ultraad.model.calibration import Calibration
     from ultraad.model.operating_point import OperatingPoint
     from ultraad.model.record import Description, Origin
@@ -61,15 +63,21 @@ class Predictor(ABC):
         """What the model is and where it comes from."""
 
     @abstractmethod
-    def _prepare(self, image: NDArray[np.uint8], region: Box | None) -> tuple[Any, Geometry]:
-        """The model's input of an image uint8 (h w 3), or of a region of it, made in a thread."""
+    def _prepare(self, image: NDArray[np.uint8], region: Box | None, fan: Fan | None) -> tuple[Any, Geometry]:
+        """The model's input of an image uint8 (h w 3), or of a region and a fan of it, made in a thread."""
 
     @abstractmethod
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
         """Predictions on the original pixel grid."""
 
     def predict(
-        self, x: Readable, *, frame: int = 0, depth: int | None = None, region: RegionChoice = "auto"
+        self,
+        x: Readable,
+        *,
+        frame: int = 0,
+        depth: int | None = None,
+        region: RegionChoice = "auto",
+        fan: FanChoice = "off",
     ) -> Prediction:
         """Predict one image.
 
@@ -82,6 +90,7 @@ class Predictor(ABC):
                 the pixels, which differ from frame to frame.
             region: ``"auto"`` shows the model only the part of a DICOM picture that its header calls B-mode, or the
                 ``region`` of a sample; ``"off"`` shows it the whole picture.
+            fan: As in :func:`ultraad.predict`.
 
         Returns:
             Score, map on the original pixel grid, and class probabilities.
@@ -96,10 +105,13 @@ class Predictor(ABC):
             >>> model.predict(np.zeros((120, 160), np.uint8)).map.shape
             (120, 160)
         """
+        from ultraad.data.fans import checked_fan, find_in
         from ultraad.data.loader import read_any
 
         image, name, part = read_any(x, frame=frame, depth=depth)
-        return self._predict([self._prepare(image, part if region == "auto" else None)], [name])[0]
+        part = part if region == "auto" else None
+        tissue = find_in(image, part) if checked_fan(fan) == "auto" else None
+        return self._predict([self._prepare(image, part, tissue)], [name])[0]
 
     def predict_many(
         self,
@@ -107,6 +119,7 @@ class Predictor(ABC):
         *,
         frame: int | None = None,
         region: RegionChoice = "auto",
+        fan: FanChoice | None = None,
         batch_size: int = 8,
         on_error: Callable[[Sample, DataError], None] | None = None,
     ) -> Iterator[Result]:
@@ -116,6 +129,7 @@ class Predictor(ABC):
             items: Samples, or files, folders and patterns (see :func:`~ultraad.data.samples.samples_of`).
             frame: Only this 0-based frame of multi-frame files; None takes all.
             region: As in :meth:`predict`.
+            fan: As in :meth:`predict`; None: as each sample says, which for a path is ``"off"``.
             batch_size: Images per forward pass; changes speed, not results.
             on_error: Called for each sample that cannot be read or scored, which is then skipped. If None, the error is
                 raised.
@@ -128,12 +142,14 @@ class Predictor(ABC):
         """
         from functools import partial
 
+        from ultraad.data.fans import in_fans
         from ultraad.data.loader import decode
         from ultraad.data.regions import in_regions
         from ultraad.data.samples import samples_of
 
         read = partial(decode, normal_class=self.normal_class)
-        samples = ((sample, read) for sample in in_regions(samples_of(items, frame=frame), region))
+        found = in_regions(samples_of(items, frame=frame), region)
+        samples = ((sample, read) for sample in (found if fan is None else in_fans(found, fan)))
         yield from self._many(samples, batch_size=batch_size, on_error=on_error)
 
     def predict_frames(
@@ -169,6 +185,7 @@ class Predictor(ABC):
         on_error: Callable[[Sample, DataError], None] | None,
     ) -> Iterator[Result]:
         """The results of samples, each with the function that reads it."""
+        from ultraad.data.fans import fan_of
         from ultraad.data.loader import warn_misaligned
         from ultraad.data.prefetch import prefetch
         from ultraad.types import Result
@@ -176,7 +193,7 @@ class Predictor(ABC):
         def load(item: tuple[Sample, Callable[[Sample], Decoded]]) -> tuple[Decoded, tuple[Any, Geometry]]:
             sample, read = item
             decoded = read(sample)
-            return decoded, self._prepare(decoded.image, sample.region)
+            return decoded, self._prepare(decoded.image, sample.region, fan_of(decoded.sample))
 
         failed = None if on_error is None else lambda item, error: on_error(item[0], error)
         loading = prefetch(samples, load, batch_size=batch_size, on_error=failed)
@@ -217,6 +234,7 @@ class Predictor(ABC):
         frames: Iterable[Readable | tuple[Readable, Any]],
         *,
         depth: int | None = None,
+        fan: FanChoice | FanWatch = "off",
         newest: bool = False,
         prefetch: int = 1,
         on_error: Callable[[int, DataError], None] | None = None,
@@ -233,6 +251,7 @@ class Predictor(ABC):
                 buffer again and again, yield copies.
             depth: Bits of integer pixels, as in :meth:`predict`. Without it each frame is scaled by the bits that it
                 uses itself.
+            fan: As in :meth:`predict`, looked for in what was brightest in all frames so far; or what looks for it.
             newest: If frames arrive faster than they are predicted, replace the oldest waiting frame by the newest, as
                 a live display does. Otherwise every frame is predicted, and the source has to wait.
             prefetch: Most frames that wait for the model.
@@ -257,18 +276,28 @@ class Predictor(ABC):
         import warnings
         from functools import partial
 
+        from ultraad.data.fans import FanWatch
         from ultraad.io.faults import in_this_run
         from ultraad.model.stream import stream
+
+        watch = fan if isinstance(fan, FanWatch) else FanWatch(fan)
 
         if ahead is not None:
             warnings.warn("stream(ahead=) is now called prefetch=", DeprecationWarning, stacklevel=2)
         return stream(
-            in_this_run(partial(self.predict, depth=depth)),
+            in_this_run(partial(self._predict_next, watch, depth)),
             frames,
             newest=newest,
             prefetch=prefetch if ahead is None else ahead,
             on_error=on_error,
         )
+
+    def _predict_next(self, watch: FanWatch, depth: int | None, x: Readable) -> Prediction:
+        """The prediction of the next frame of a stream."""
+        from ultraad.data.loader import read_any
+
+        image, name, part = read_any(x, depth=depth)
+        return self._predict([self._prepare(image, part, watch.see(image))], [name])[0]
 
     def is_abnormal(self, prediction: Prediction) -> bool:
         """Whether the score reaches the stored threshold."""

@@ -34,6 +34,7 @@ from pydantic import ValidationError
 
 from ultraad.config import explain
 from ultraad.errors import DataError, UltraadError, brief, first_names, printable
+from ultraad.fan import Fan
 from ultraad.io.files import append_line, ensure_writable, remove_leftovers, write_json, write_text
 from ultraad.io.find import check_output
 from ultraad.io.lock import lock_folder
@@ -44,7 +45,7 @@ from ultraad.results.overlay_video import Drawn, OverlayVideo
 from ultraad.results.row import ImageRow, Run, Status, VideoFacts
 from ultraad.results.saving import DICOM, FOLDERS, USUAL, lacks, lesions_of, paths_of, remove_saved, write_pictures
 from ultraad.results.table import csv_of
-from ultraad.types import Box, Result, Sample
+from ultraad.types import Result, Sample
 
 _log = logging.getLogger(__name__)
 
@@ -108,14 +109,14 @@ class RunFolder:
             check_output(self.folder, record=RUN, names=(*_FILES, *FOLDERS, DICOM), inputs=inputs)
         self._lock = lock_folder(self.folder)
         try:
-            self._continue(resume=resume, wanted={s.id: s.region for s in wanted})
+            self._continue(resume=resume, wanted={s.id: s for s in wanted})
         except (UltraadError, OSError):
             self._lock.release()
             raise
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ultraad-writer")
         self._unwritten: deque[tuple[Result, ImageRow, Future[Drawn]]] = deque()
 
-    def _continue(self, *, resume: bool, wanted: Mapping[str, Box | None]) -> None:
+    def _continue(self, *, resume: bool, wanted: Mapping[str, Sample]) -> None:
         """Prepare the folder: keep or remove what an earlier run left."""
         earlier = read_run(self.folder)
         if earlier is not None and not resume:
@@ -133,7 +134,7 @@ class RunFolder:
         for name in (self._save | self._save_of_videos) & FOLDERS.keys():
             (self.folder / name).mkdir(exist_ok=True)
 
-    def _forget(self, wanted: Mapping[str, Box | None]) -> None:
+    def _forget(self, wanted: Mapping[str, Sample]) -> None:
         """Remove the lines of images that were replaced, were seen otherwise, or of which less was saved."""
         has_maps = self._run.thresholds.pixel is not None
         replaced: list[str] = []
@@ -144,13 +145,13 @@ class RunFolder:
                 continue
             if is_replaced(row):
                 replaced.append(row.id)
-            elif row.region != wanted.get(row.id):
+            elif _seen_otherwise(row, wanted):
                 cropped.append(row.id)
             elif has_maps and lacks(row, self._saved_of(row.seconds)):
                 poorer.append(row.id)
         for ids, why in (
             (replaced, "file(s) were replaced since they were predicted"),
-            (cropped, "image(s) were predicted on another region, or on the whole picture,"),
+            (cropped, "image(s) were predicted on another region, with another fan, or on the whole picture,"),
             (poorer, "image(s) were predicted without all that is to be saved now"),
         ):
             if ids:
@@ -201,6 +202,7 @@ class RunFolder:
             group=s.group,
             tags=tuple(sorted(s.tags)),
             region=s.region,
+            **({"fan": s.fan} if isinstance(s.fan, Fan) else {}),
             mask_known=result.mask is not None,
             **paths_of(result, self._saved_of(s.seconds)),
         )
@@ -391,6 +393,14 @@ def read_run(folder: Path) -> Run | None:
             f"{explain(e, where=str(path))}. Another version wrote it; choose another output folder, or delete this one"
         )
         raise DataError(msg) from e
+
+
+def _seen_otherwise(row: ImageRow, wanted: Mapping[str, Sample]) -> bool:
+    """Whether the model saw other pixels of an image, or of a frame of a video, than it is to see now."""
+    sample = wanted.get(row.id) or wanted.get(row.video or "")
+    if sample is None:
+        return row.region is not None
+    return row.region != sample.region or (row.fan is None) != (sample.fan is None)
 
 
 def _clear(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ultraad.config import Strict
+from ultraad.fan import Fan
 from ultraad.model.calibration import Estimate
 from ultraad.model.exported import ExportFacts
 from ultraad.model.record import Description, Setting
@@ -95,6 +96,11 @@ class ImageRow(Facts):
     )
     region: Box | None = Field(
         None, description="x, y, width, height of the part that the model saw; null: the whole image"
+    )
+    fan: Fan | None = Field(
+        None,
+        description="the pixels that count as tissue: `kind` of array, `box`, `apex`, `radii` and `angles` of the fan; "
+        "kind `whole` or `none`: all, because tissue fills the picture or no fan is certain; null: not looked for",
     )
     mask_known: bool = Field(default=False, description="whether the map can be compared with a mask")
     file: InputFile | None = Field(None, description="the file when it was predicted; null if unknown")

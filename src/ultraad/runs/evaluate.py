@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ultraad.data import sources
+from ultraad.data.fans import in_fans, telling
 from ultraad.data.regions import RegionChoice, in_regions
 from ultraad.data.support import check_leakage
 from ultraad.errors import DataError, LeakageError
+from ultraad.fan import FanChoice
 from ultraad.io.faults import one_run
 from ultraad.io.files import write_json
 from ultraad.metrics.bootstrap import RESAMPLES
@@ -37,6 +39,7 @@ def evaluate(
     pixel_threshold: float | None = None,
     operating_point: str | None = None,
     region: RegionChoice = "auto",
+    fan: FanChoice = "off",
     output: str | Path | None = None,
     bootstrap: int = RESAMPLES,
     seed: int = 0,
@@ -58,6 +61,7 @@ def evaluate(
         operating_point: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"`` in place of ``threshold``; see
             :meth:`~ultraad.model.predictor.Predictor.operating_point`.
         region: As in :func:`ultraad.predict`; metrics count the whole picture in both cases.
+        fan: As in :func:`ultraad.predict`; metrics count the whole picture in both cases.
         output: Folder for predictions, overlays, ``metrics.json``, ``run.json`` and ``report.html``; the results of an
             earlier run are replaced.
         bootstrap: Resamples behind the 95 % intervals.
@@ -88,7 +92,7 @@ def evaluate(
         model, threshold=threshold, pixel_threshold=pixel_threshold, operating_point=operating_point
     )
     samples, about = _samples(data, layout=layout, split=split, resize_masks=resize_masks)
-    samples = in_regions(samples, region)
+    samples = in_fans(in_regions(samples, region), fan)
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
     check_sentences(model, about.layout)
     samples = in_classes(samples, model)
@@ -116,7 +120,7 @@ def evaluate(
     with finishing(folder) as outcome:
         note = failing(folder, failed)
         predicted = model.predict_many(samples, batch_size=batch_size, on_error=note)
-        results = (by_mask(result, model) for result in predicted)
+        results = (by_mask(result, model) for result in telling(predicted))
         if folder is None:
             results = (result for result, _ in judged(results, evaluation, on_error=note))
         for result in results:

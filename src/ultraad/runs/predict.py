@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from ultraad.data.fans import in_fans, telling
 from ultraad.data.regions import RegionChoice, in_regions
 from ultraad.data.samples import samples_of
 from ultraad.dicom.objects import USUAL as USUAL_OBJECTS
 from ultraad.dicom.objects import check_some
 from ultraad.dicom.objects import checked as checked_objects
 from ultraad.errors import ConfigError
+from ultraad.fan import FanChoice
 from ultraad.io.faults import one_run
 from ultraad.io.find import find_media
 from ultraad.io.video import Choice, is_camera, public_name
@@ -39,6 +41,7 @@ def predict(
     pixel_threshold: float | None = None,
     operating_point: str | None = None,
     region: RegionChoice = "auto",
+    fan: FanChoice = "off",
     resume: bool = True,
     save: Iterable[str] | None = None,
     objects: Iterable[str] = USUAL_OBJECTS,
@@ -65,6 +68,9 @@ def predict(
             :meth:`~ultraad.model.predictor.Predictor.operating_point`.
         region: ``"auto"`` shows the model only the part of a DICOM picture that its header calls B-mode; maps and
             lesions are on the whole picture. ``"off"`` shows it the whole picture.
+        fan: ``"auto"`` looks in the pixels for the fan of a sector or curved array, or the rectangle of a linear one,
+            that the picture shows between black (:mod:`ultraad.io.fan`): the rest is no tissue, so the model sees it
+            black, and its map is 0 there. Where none is certain, and with ``"off"``, the whole picture counts.
         resume: Skip images that have results in the folder, unless their files were replaced since; otherwise the
             results of an earlier run are removed.
         save: What to write beside the tables: any of ``"overlays"``, ``"maps"``, ``"masks"``, ``"contours"``,
@@ -107,14 +113,14 @@ def predict(
         raise ConfigError(msg)
     wanted: list[str | Path | Sample] = [paths] if isinstance(paths, (str, Path)) else list(paths)
     images, videos = _found(wanted)
-    samples = in_regions(samples_of(images, frame=frame, every=every), region)
+    samples = in_fans(in_regions(samples_of(images, frame=frame, every=every), region), fan)
     if DICOM in saved:
         check_some(samples)
     about = DataFacts(
         paths=tuple(map(_named, wanted)), images=len(samples), **({"videos": len(videos)} if videos else {})
     )
     run = facts(model, "predict", thresholds=thresholds, data=about)
-    films = [Sample(public_name(name), Path(name)) for name in videos if not is_camera(name)]
+    films = in_fans([Sample(public_name(name), Path(name)) for name in videos if not is_camera(name)], fan)
     save_here = saved if samples else saved_of_videos
     folder = RunFolder(
         output, run, resume=resume, wanted=[*samples, *films], save=save_here, save_of_videos=saved_of_videos
@@ -125,7 +131,7 @@ def predict(
             refuse_second_recording(folder, str(name))
         outcome.skipped = len(samples) - len(todo)
         results = model.predict_many(todo, batch_size=batch_size, on_error=failing(folder))
-        for number, result in enumerate(results, start=1):
+        for number, result in enumerate(telling(results), start=1):
             folder.add(result)
             if progress is not None:
                 progress(outcome.skipped + number + len(folder.failed), len(samples))
@@ -136,6 +142,7 @@ def predict(
                 video,
                 folder,
                 choice=Choice(every if frame is None else 1, frame, seconds),
+                fan=fan,
                 overlays="overlays" in saved_of_videos and thresholds.pixel is not None,
                 batch_size=batch_size,
                 progress=partial(_tell, progress, before),

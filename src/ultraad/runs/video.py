@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ultraad.data.fans import FanWatch, tell_unsure
 from ultraad.errors import DataError
+from ultraad.fan import Fan, FanChoice
 from ultraad.io.video import Choice, VideoFrame, VideoReader, is_camera, public_name
 from ultraad.model.predictor import Predictor
 from ultraad.results.folder import RunFolder, read_rows
@@ -44,6 +46,7 @@ def predict_video(
     folder: RunFolder,
     *,
     choice: Choice,
+    fan: FanChoice,
     overlays: bool,
     batch_size: int,
     progress: Callable[[int, int], None],
@@ -55,6 +58,7 @@ def predict_video(
         name: A file, or a camera as in :func:`ultraad.io.video.is_camera`.
         folder: Gets the lines, and the facts about the video when it has been read to its end.
         choice: Which frames are predicted.
+        fan: As in :func:`ultraad.predict`.
         overlays: Write the overlay video.
         batch_size: Images per forward pass, of files.
         progress: Called with (frames done, frames; 0 if unknown).
@@ -66,7 +70,7 @@ def predict_video(
         DataError: If the folder cannot be written to.
         KeyboardInterrupt: If the run is interrupted while a file is read. An interrupted camera has simply ended.
     """
-    job = _Job(model, name, folder, choice, overlays=overlays, batch_size=batch_size, progress=progress)
+    job = _Job(model, name, folder, choice, fan=fan, overlays=overlays, batch_size=batch_size, progress=progress)
     if job.was_done():
         return job.skipped, folder.videos[public_name(name)]
     try:
@@ -93,12 +97,14 @@ class _Job:
         folder: RunFolder,
         choice: Choice,
         *,
+        fan: FanChoice,
         overlays: bool,
         batch_size: int,
         progress: Callable[[int, int], None],
     ) -> None:
         self._model, self._folder, self._choice = model, folder, choice
         self._name, self._live = public_name(name), is_camera(name)
+        self._fan = FanWatch(fan)
         self._overlays, self._batch_size, self._progress = overlays, batch_size, progress
         self._file: InputFile | None = None if self._live else input_file(Path(name))
         self.skipped = self._seen = self._failed = 0
@@ -145,6 +151,8 @@ class _Job:
             if written is not None and not whole:
                 written.discard()
         self._note_faults(reader)
+        if self._fan.now is not None and self._fan.now.kind == "none":
+            tell_unsure([self._name])
         try:
             if written is not None:
                 written.finish()
@@ -166,11 +174,11 @@ class _Job:
 
     def _predict_live(self, reader: VideoReader) -> None:
         frames = ((frame.image, frame) for frame in reader.frames())
-        seen = self._model.stream(frames, newest=True, on_error=self._unscored)
+        seen = self._model.stream(frames, fan=self._fan, newest=True, on_error=self._unscored)
         with closing(seen):
             for live in seen:
                 frame: VideoFrame = live.stamp
-                sample = self._sample(frame)
+                sample = self._sample(frame, self._fan.now)
                 self._keep(reader, Result(sample, frame.image, replace(live.prediction, id=sample.id), mask=None))
 
     def _unscored(self, number: int, error: DataError) -> None:
@@ -181,7 +189,7 @@ class _Job:
         """The frames to predict."""
         with closing(reader.frames()) as frames:
             for frame in frames:
-                sample = self._sample(frame)
+                sample = self._sample(frame, self._fan.see(frame.image))
                 there = sample.id in self._folder.done
                 self.skipped += there
                 if not there or self._folder.overlay_video is not None:
@@ -189,9 +197,9 @@ class _Job:
                 else:
                     self._tell(reader)
 
-    def _sample(self, frame: VideoFrame) -> Sample:
+    def _sample(self, frame: VideoFrame, fan: Fan | None) -> Sample:
         number = frame.number
-        return Sample(f"{self._name}#{number}", Path(self._name), frame=number, seconds=frame.seconds)
+        return Sample(f"{self._name}#{number}", Path(self._name), frame=number, seconds=frame.seconds, fan=fan)
 
     def _keep(self, reader: VideoReader, result: Result) -> None:
         self._last = result.sample.frame

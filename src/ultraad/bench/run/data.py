@@ -15,6 +15,7 @@ from ultraad.bench.recipe import Adapt, DataSet, Recipe, Test
 from ultraad.bench.row import TestSetFacts, TestSetSummary
 from ultraad.data import sources
 from ultraad.data.auxiliary import load_auxiliary
+from ultraad.data.fans import in_fans
 from ultraad.data.support import content_hash, digest, draw_support
 from ultraad.errors import ConfigError, DataError
 from ultraad.io.files import sha256
@@ -95,6 +96,7 @@ class Pool:
                 classes=about.classes,
                 normal_class=about.normal_class,
                 resize_masks=about.resize_masks,
+                fan=about.fan,
             )
             for root, layout, about in self.roots
         ]
@@ -163,7 +165,7 @@ class Data:
         """Layout and samples."""
         root, about = self.roots[name], self._recipe.data[name]
         layout = sources.detect(root) if about.layout == "auto" else about.layout
-        return layout, sources.scan(root, layout=layout, resize_masks=about.resize_masks)
+        return layout, in_fans(sources.scan(root, layout=layout, resize_masks=about.resize_masks), about.fan)
 
     def _split(self) -> tuple[Pool, list[TestSet]]:
         on = self._recipe.adapt.on

@@ -11,8 +11,10 @@ from itertools import zip_longest
 from pathlib import Path
 
 from ultraad.data import sources
+from ultraad.data.fans import in_fans
 from ultraad.data.regions import RegionChoice, in_regions
 from ultraad.errors import ConfigError, DataError, first_names
+from ultraad.fan import FanChoice
 from ultraad.io.faults import one_run
 from ultraad.io.files import sha256
 from ultraad.registry import did_you_mean
@@ -39,6 +41,7 @@ def draw_support(
     normal_class: str | None = None,
     resize_masks: bool = False,
     region: RegionChoice = "auto",
+    fan: FanChoice = "off",
 ) -> SupportSet:
     """Draw ``shots`` images of each class.
 
@@ -64,6 +67,7 @@ def draw_support(
             lesions, it may be a usual name without images, such as ``"normal"`` (the default) or ``"healthy"``.
         resize_masks: As in :func:`ultraad.scan`.
         region: As in :func:`ultraad.predict`; the support set remembers it for ``adapt``.
+        fan: Likewise.
 
     Returns:
         ``shots`` samples for each class that has images, ordered by class, then by draw order.
@@ -84,7 +88,7 @@ def draw_support(
         msg = f"got shots={shots}, seed={seed}; wanted shots >= 1 and seed >= 0"
         raise ConfigError(msg)
     root, layout = sources.locate(root, layout)
-    samples = in_regions(sources.scan(root, layout=layout, resize_masks=resize_masks), region)
+    samples = in_fans(in_regions(sources.scan(root, layout=layout, resize_masks=resize_masks), region), fan)
     order, normal = _classes(samples, classes, normal_class, root)
     samples = _labelled(samples, classes or order, normal, root)
     _check_known("tag", exclude_tags, {t for s in samples for t in s.tags}, root)
@@ -120,6 +124,7 @@ def support_from_folder(
     classes: Sequence[str] | None = None,
     normal_class: str | None = None,
     resize_masks: bool = False,
+    fan: FanChoice = "off",
 ) -> SupportSet:
     """A hand-picked support set: every labelled image of a data set.
 
@@ -129,6 +134,7 @@ def support_from_folder(
         classes: As in :func:`draw_support`.
         normal_class: As in :func:`draw_support`.
         resize_masks: As in :func:`ultraad.scan`.
+        fan: As in :func:`draw_support`.
 
     Returns:
         The samples in order of class, then of id; ``shots`` is the size of the smallest class, ``seed`` is 0.
@@ -137,7 +143,7 @@ def support_from_folder(
         DataError: If the normal class is unknown or a class has no images.
     """
     root, layout = sources.locate(root, layout)
-    samples = sources.scan(root, layout=layout, resize_masks=resize_masks)
+    samples = in_fans(sources.scan(root, layout=layout, resize_masks=resize_masks), fan)
     order, normal = _classes(samples, classes, normal_class, root)
     chosen = sorted(
         _labelled(samples, classes or order, normal, root), key=lambda s: order.index(s.label or "")

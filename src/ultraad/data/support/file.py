@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ultraad.config import shortened
 from ultraad.data.support.draw import digest, frame_hash
 from ultraad.errors import DataError
+from ultraad.fan import Fan
 from ultraad.io.files import sha256, write_json
 from ultraad.types import Box, Region, Sample, Spacing, SupportSet, View
 
@@ -53,6 +54,7 @@ class _Row(_Strict):
     spacing_mm: Spacing | None
     views: tuple[_View, ...] = ()
     region: Box | None = None
+    fan: Fan | Literal["auto"] | None = None
     site: str | None
     device: str | None
     tags: tuple[str, ...]
