@@ -206,7 +206,7 @@ def test_a_run_says_which_region_was_seen_and_is_not_continued_with_another(
     assert predict(model, tmp_path / "in", tmp_path / "out").skipped == 2
     again = predict(model, tmp_path / "in", tmp_path / "out", region="off")
     assert (again.predicted, again.skipped) == (1, 1)
-    assert "1 image(s) were predicted on another region, with another fan, or on the whole picture, and are predicted" in caplog.text
+    assert "1 image(s) were predicted on another region, with another fan, or on the whole picture" in caplog.text
     assert [row.region for row in read_rows(tmp_path / "out")] == [None, None]
 
 

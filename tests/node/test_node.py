@@ -17,10 +17,10 @@ import pytest
 from tests.dicom.made import run_of, write_us
 from tests.node.pacs import Pacs, Scanner, free_port, images
 from ultraad.dicom.saving import write_objects
-from ultraad.errors import ConfigError
+from ultraad.errors import ConfigError, DataError
 from ultraad.model.adapt import zero_shot
 from ultraad.model.model import Model
-from ultraad.node import intake, send
+from ultraad.node import intake, send, work
 from ultraad.node.intake import Door, Watch
 from ultraad.node.node import Node, Setup, peers_by_title
 from ultraad.node.peers import Peer, WebPeer, peer_of
@@ -247,11 +247,39 @@ def test_a_full_disk_is_answered_and_nothing_is_acknowledged(
     (image,) = images(tmp_path / "in", 1)
     usage = shutil.disk_usage(tmp_path)
     with Node(model, setup(tmp_path / "node")) as node:
-        monkeypatch.setattr(intake.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
         assert Scanner(node.port).send(image) == [0xA700]
         assert node.queue.counts() == {}
         monkeypatch.undo()
         assert Scanner(node.port).send(image) == [0]
+
+
+def test_a_disk_that_fills_up_stops_predictions_and_loses_nothing(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, usage = images(tmp_path / "in", 2), shutil.disk_usage(tmp_path)
+    real, tried = work.predict, []
+
+    def full(*words: object, **options: object) -> object:
+        """The disk is full while the first image is predicted."""
+        tried.append(words[1])
+        if len(tried) == 1:
+            monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+            raise DataError("it cannot be written: No space left on device")
+        return real(*words, **options)
+
+    monkeypatch.setattr(work, "predict", full)
+    with Pacs() as pacs, Node(model, setup(tmp_path / "node", pacs.peer)) as node:
+        assert Scanner(node.port).send(sent[0]) == [0]
+        until(lambda: tried and node.queue.counts() == {"images received": 1})
+        time.sleep(0.7)  # one more look at the full disk
+        assert len(tried) == 1
+        assert Scanner(node.port).send(sent[1]) == [0xA700]
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        assert Scanner(node.port).send(sent[1]) == [0]
+        until(node.idle)
+        assert node.queue.counts() == {"images done": 2, "objects sent": 4}
+    assert len(pacs.got) == 4
 
 
 # ---- commitment, folder, settings -----------------------------------------------------------------------------------

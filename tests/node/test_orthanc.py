@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -23,6 +24,7 @@ from dicomweb_client.web import DICOMwebClient
 from tests.dicom.made import write_us
 from tests.node.pacs import free_port
 from tests.node.test_node import until
+from tests.node.test_process import killed_often
 from ultraad.model.adapt import zero_shot
 from ultraad.node.intake import Door
 from ultraad.node.node import Node, Setup
@@ -70,6 +72,13 @@ class Orthanc:
 @pytest.fixture
 def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     """Orthanc on ports of its own, in a folder of its own; it refuses HTTP and DICOM from other machines."""
+    with running(tmp_path) as found:
+        yield found
+
+
+@contextmanager
+def running(tmp_path: Path, *words: str) -> Iterator[Orthanc]:
+    """Orthanc, started with these words; its log is ``orthanc.log``."""
     found = Orthanc(free_port(), free_port(), free_port())
     settings = {
         "Name": "test",
@@ -91,7 +100,7 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     (tmp_path / "orthanc.json").write_text(json.dumps(settings))
     with (tmp_path / "orthanc.log").open("wb") as log:
         process = subprocess.Popen(
-            ["Orthanc", str(tmp_path / "orthanc.json")], stdout=log, stderr=log, start_new_session=True
+            ["Orthanc", *words, str(tmp_path / "orthanc.json")], stdout=log, stderr=log, start_new_session=True
         )
     try:
         until(lambda: process.poll() is not None or _answers(found), 60)
@@ -171,3 +180,17 @@ def test_a_dicomweb_service_is_watched_and_gets_the_results(orthanc: Orthanc, tm
     assert len(instances(orthanc, "SR")) == 1
     assert len(instances(orthanc, "US")) == 3  # two images and one picture
     assert retrieved(orthanc, instances(orthanc, "SR")[0]).StudyDate == TODAY
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [10, 100])
+def test_after_kills_orthanc_has_everything_once(tmp_path: Path, kills: int) -> None:
+    with running(tmp_path, "--verbose") as orthanc:
+        acknowledged = killed_often(tmp_path, Peer("ORTHANC", "127.0.0.1", orthanc.dicom), kills)
+        reports = instances(orthanc, "SR")
+        uids = [pydicom.dcmread(path).SOPInstanceUID for path in (tmp_path / "node" / "jobs").glob("*/dicom/*-sr.dcm")]
+    assert len(reports) == len(acknowledged)  # one report of each
+    assert {found["00080018"]["Value"][0] for found in reports} >= set(uids)
+    log = (tmp_path / "orthanc.log").read_text(errors="replace")
+    assert log.count("New instance stored") == len(acknowledged)
+    assert "Already stored" not in log  # what Orthanc says of an instance that comes again

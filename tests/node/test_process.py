@@ -26,13 +26,13 @@ from ultraad.node.send import Sender
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 
 
-def start(folder: Path, port: int, pacs: Pacs, *more: str) -> subprocess.Popen[str]:
+def start(folder: Path, port: int, peer: Peer, *more: str) -> subprocess.Popen[str]:
     words = [sys.executable, "-m", "ultraad.cli", "node", "zero-shot", "--backbone", "tiny", "--folder", str(folder)]
-    words += ["--port", str(port), "--store", pacs.peer.name, "--objects", "sr", "--timeout", "5", *more]
+    words += ["--port", str(port), "--store", peer.name, "--objects", "sr", "--timeout", "5", *more]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def listening(port: int, process: subprocess.Popen[str], seconds: float = 60) -> bool:
+def listening(port: int, process: subprocess.Popen[str], seconds: float = 300) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         with socket.socket() as one:
@@ -42,27 +42,32 @@ def listening(port: int, process: subprocess.Popen[str], seconds: float = 60) ->
     return False
 
 
+def killed_often(folder: Path, peer: Peer, kills: int) -> set[str]:
+    """Send images to a node that is killed so often, until nothing waits any more: the UIDs that it acknowledged."""
+    rng, port, acknowledged = random.Random(0), free_port(), set()
+    waiting = images(folder / "in", 2 * kills)
+    for _ in range(kills):
+        process = start(folder / "node", port, peer)
+        assert listening(port, process), process.communicate()[0]
+        batch = waiting[:3]
+        for path, status in zip(batch, Scanner(port).send(*batch), strict=True):
+            if status == 0:
+                acknowledged.add(str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID))
+                waiting.remove(path)
+        time.sleep(rng.uniform(0, 1.5))
+        process.kill()
+        process.communicate()
+    process = start(folder / "node", port, peer, "--once", "--keep")
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    assert f"images done: {len(acknowledged)}" in said
+    return acknowledged
+
+
 @pytest.mark.slow
 def test_after_kills_at_any_moment_nothing_is_lost_and_nothing_is_stored_twice(tmp_path: Path) -> None:
-    kills = 100
-    rng, port, acknowledged = random.Random(0), free_port(), set()
-    waiting = images(tmp_path / "in", 2 * kills)
     with Pacs() as pacs:
-        for _ in range(kills):
-            process = start(tmp_path / "node", port, pacs)
-            assert listening(port, process), process.communicate()[0]
-            batch = waiting[:3]
-            for path, status in zip(batch, Scanner(port).send(*batch), strict=True):
-                if status == 0:
-                    acknowledged.add(str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID))
-                    waiting.remove(path)
-            time.sleep(rng.uniform(0, 1.5))
-            process.kill()
-            process.communicate()
-        process = start(tmp_path / "node", port, pacs, "--once", "--keep")
-        said, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, said
-        assert f"images done: {len(acknowledged)}" in said
+        acknowledged = killed_often(tmp_path, pacs.peer, 100)
         assert len(pacs.got) == len(acknowledged)  # one report of each
         assert {len(came) for came in pacs.got.values()} == {1}
 
@@ -70,7 +75,7 @@ def test_after_kills_at_any_moment_nothing_is_lost_and_nothing_is_stored_twice(t
 def test_sigterm_stops_a_node_in_order(tmp_path: Path) -> None:
     port = free_port()
     with Pacs() as pacs:
-        process = start(tmp_path / "node", port, pacs)
+        process = start(tmp_path / "node", port, pacs.peer)
         assert listening(port, process), process.communicate()[0]
         audit = tmp_path / "node" / "audit.jsonl"
         until(lambda: audit.exists() and '"started"' in audit.read_text())

@@ -7,11 +7,16 @@ import sqlite3
 import time
 from pathlib import Path
 
+import pydicom
 import pytest
 
+from tests.dicom.made import write_us
+from tests.node.pacs import Pacs, free_port
 from ultraad.errors import DataError
 from ultraad.node import queue as queues
+from ultraad.node.peers import Peer
 from ultraad.node.queue import LONGEST_PAUSE, MOST_TRIES, Queue, Waiting
+from ultraad.node.send import Sender, send_due
 
 US = "1.2.840.10008.5.1.4.1.1.6.1"
 
@@ -197,3 +202,30 @@ def test_a_uid_is_never_a_path(queue: Queue) -> None:
     with sqlite3.connect(queue.folder / "queue.sqlite") as rows:
         assert rows.execute("SELECT uid FROM images").fetchall() == [("../../etc/passwd",)]
     rows.close()
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+def test_a_peer_that_is_away_for_an_hour_gets_everything(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    past, real = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: real() + past[0])
+    port = free_port()
+    away, sender = Peer("PACS", "127.0.0.1", port), Sender("ULTRAAD", 2, None)
+    queue.add("1.2", US, b"image", origin="A")
+    image = queue.next_image()
+    folder = image.job / "dicom"
+    folder.mkdir(parents=True)
+    made = []
+    for n in (1, 2):
+        path = write_us(folder / f"{n}.dcm", SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
+        made.append((str(pydicom.dcmread(path).SOPInstanceUID), "1.2.840.10008.5.1.4.1.1.7", path))
+    queue.finish(image, made, [away.name])
+    while past[0] < 3600:
+        assert send_due(queue, away, sender, stopped=lambda: False) == 0
+        past[0] += 60
+    tries = [line for line in (queue.folder / "audit.jsonl").read_text().splitlines() if '"put off"' in line]
+    assert 2 * 6 <= len(tries) <= 2 * 12  # after 10, 20, 40 ... 600 s, each object for itself
+    assert queue.counts() == {"images done": 1, "objects waiting": 2}
+    with Pacs(port=port) as pacs:
+        past[0] += LONGEST_PAUSE
+        assert send_due(queue, away, sender, stopped=lambda: False) == 2
+    assert {uid: len(came) for uid, came in pacs.got.items()} == {uid: 1 for uid, _, _ in made}

@@ -12,6 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -72,7 +73,11 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of OHIF."""
-    folder = tmp_path_factory.mktemp("ohif")
+    return fetched(tmp_path_factory.mktemp("ohif"))
+
+
+def fetched(folder: Path) -> Path:
+    """The files of OHIF, from npm into a folder."""
     subprocess.run(["npm", "pack", "--silent", OHIF], cwd=folder, check=True, capture_output=True, timeout=300)
     (packed,) = folder.glob("*.tgz")
     with tarfile.open(packed) as content:
@@ -125,6 +130,13 @@ def serve(root: Path, orthanc: Orthanc) -> ThreadingHTTPServer:
 
 @pytest.fixture
 def opened(viewer: Path, orthanc: Orthanc, tmp_path: Path) -> Iterator[tuple[object, str]]:
+    """As :func:`study`."""
+    with study(viewer, orthanc, tmp_path) as found:
+        yield found
+
+
+@contextmanager
+def study(viewer: Path, orthanc: Orthanc, tmp_path: Path) -> Iterator[tuple[object, str]]:
     """(a browser, the address of a study): a simulated cine with a lesion that moves, and its objects."""
     playwright = pytest.importorskip("playwright.sync_api")
     phantom = simulate(3, size=SIZE)
@@ -169,12 +181,15 @@ def show(browser, address: str, words: str) -> tuple[np.ndarray, str, list[str]]
         if page.get_by_text(text, exact=True).count():
             page.get_by_text(text, exact=True).first.click()
     thumbnails.filter(has_text=words).first.dblclick()
-    for _ in range(40):
+    yes, opened = page.get_by_role("button", name="Yes", exact=True), False
+    for _ in range(60):
         page.wait_for_timeout(1000)
-        if page.get_by_role("button", name="Yes", exact=True).count():
-            page.get_by_role("button", name="Yes", exact=True).first.click()
+        if yes.count():
+            yes.first.click()
+            opened = True
         shown = page.evaluate("[...document.querySelectorAll('svg text')].map(t => t.textContent).join(' ')")
-        if "Area" in shown or words != "measurements":
+        drawn = "Area" in shown if "measurements" in words else opened and not yes.count()
+        if drawn or not ("measurements" in words or "lesions" in words):
             break
     page.wait_for_timeout(8000)
     picture = np.asarray(Image.open(BytesIO(page.screenshot())).convert("RGB")).astype(int)

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from ultraad.cli.console import say, warn
-from ultraad.cli.options import Fan, Fans, OperatingPoint, PixelThreshold, Region, Regions, Threshold, split_names
+from ultraad.cli.options import (
+    Fan,
+    Fans,
+    OperatingPoint,
+    PixelThreshold,
+    Region,
+    Regions,
+    Smooth,
+    Threshold,
+    split_names,
+)
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
 
@@ -44,6 +54,7 @@ def node(
     operating_point: OperatingPoint = None,
     region: Regions = Region.auto,
     fan: Fans = Fan.off,
+    smooth: Smooth = 0.0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep images and runs after everything was sent.")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds without an answer that end an association.")] = 60.0,
     most_associations: Annotated[int, typer.Option(min=1, help="Associations at the same time.")] = 10,
@@ -104,6 +115,7 @@ def node(
         "operating_point": operating_point,
         "region": region.value,
         "fan": fan.value,
+        "smooth": smooth,
         "objects": split_names(objects),
     }
     places: list[Watch | WebWatch] = []

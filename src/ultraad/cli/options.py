@@ -59,6 +59,14 @@ Fans = Annotated[
         help="auto: of a picture in which the fan of the probe stands on black, only the fan is tissue; off: all.",
     ),
 ]
+Smooth = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        metavar="SECONDS",
+        help="Smooth the frames of a cine, video or camera over those before, with this time constant; 0: not.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Devices = Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")]
 BackboneName = Annotated[str, typer.Option(help="See 'ultraad backbones list'.")]

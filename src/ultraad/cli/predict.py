@@ -16,6 +16,7 @@ from ultraad.cli.options import (
     PixelThreshold,
     Region,
     Regions,
+    Smooth,
     Threshold,
     split_names,
 )
@@ -49,6 +50,7 @@ def predict(
     operating_point: OperatingPoint = None,
     region: Regions = Region.auto,
     fan: Fans = Fan.off,
+    smooth: Smooth = 0.0,
     save: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +99,7 @@ def predict(
                 operating_point=operating_point,
                 region=region.value,
                 fan=fan.value,
+                smooth=smooth,
                 save=_names(save, overlays=overlays, maps=maps),
                 objects=split_names(objects),
                 batch_size=batch_size,

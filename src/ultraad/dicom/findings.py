@@ -12,19 +12,12 @@ from numpy.typing import NDArray
 
 from ultraad.dicom.source import Source
 from ultraad.errors import DataError
+from ultraad.metrics.key_frames import key_frames
 from ultraad.metrics.tracks import Blob, link
 from ultraad.results.coco import mask_of
 from ultraad.results.row import ImageRow, LesionRow, Run
 from ultraad.texts.bank import breast_texts
 from ultraad.types import Spacing
-
-KEY_FRAMES = 5  # at most, ours: what a reader pages through
-KEY_SECONDS = 1.0  # between two key frames, ours; KEY_STEP frames if the frame time is unknown
-KEY_STEP = 25
-KEY_RULE = (
-    f"Key frames: abnormal frames by falling score, each at least {KEY_SECONDS:g} s ({KEY_STEP} frames if the frame "
-    f"time is unknown) from those before, at most {KEY_FRAMES}"
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,14 +99,10 @@ class Findings:
 
     @cached_property
     def key_frames(self) -> tuple[int, ...]:
-        """By :data:`KEY_RULE`, in the order of time; empty if no frame is abnormal."""
+        """By :data:`~ultraad.metrics.key_frames.KEY_RULE`, in the order of time; empty if no frame is abnormal."""
         ms = self.source.frame_ms
-        step = KEY_STEP if ms is None else max(1, round(1000 * KEY_SECONDS / ms))
-        chosen: list[int] = []
-        for frame in sorted(self.rows, key=lambda frame: (-self.rows[frame].score, frame)):
-            if self.rows[frame].abnormal and all(abs(frame - other) >= step for other in chosen):
-                chosen.append(frame)
-        return tuple(sorted(chosen[:KEY_FRAMES]))
+        abnormal = [(frame, row.score) for frame, row in self.rows.items() if row.abnormal]
+        return key_frames(abnormal, seconds=None if ms is None else ms / 1000)
 
     def grade(self, frame: int) -> str | None:
         """The most probable abnormal class of a frame; None if the model does not grade."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from ultraad.dicom.findings import KEY_RULE, Findings
+from ultraad.dicom.findings import Findings
 from ultraad.dicom.parts import Code, Kind, evidence, item, reference, shell, write
+from ultraad.metrics.key_frames import KEY_RULE
 
 KIND = Kind("ko", "1.2.840.10008.5.1.4.1.1.88.59", "KO", 104, "key images")
 

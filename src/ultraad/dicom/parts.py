@@ -97,7 +97,12 @@ def uid(found: Findings, *what: object) -> str:
     cuts = found.run.thresholds
     parts = [
         *(WRITER, found.source.uid, found.source.series_uid, found.source.study_uid, found.model_digest),
-        *(cuts.image, cuts.pixel, sorted({row.file.sha256 for row in rows if row.file is not None})),
+        *(
+            cuts.image,
+            cuts.pixel,
+            *(() if cuts.smooth is None else ("smooth", cuts.smooth)),
+            sorted({row.file.sha256 for row in rows if row.file is not None}),
+        ),
         *([_seen(row) for row in rows], *what),
     ]
     return _uid_of(parts)

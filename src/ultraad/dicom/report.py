@@ -31,7 +31,7 @@ from highdicom.sr import (
     TrackingIdentifier,
 )
 
-from ultraad.dicom.findings import KEY_RULE, Findings, Track
+from ultraad.dicom.findings import Findings, Track
 from ultraad.dicom.parts import (
     LESION,
     PRIVATE,
@@ -48,6 +48,7 @@ from ultraad.dicom.parts import (
 )
 from ultraad.dicom.segmentation import tracking_uid
 from ultraad.dicom.source import OURS
+from ultraad.metrics.key_frames import KEY_RULE
 
 KIND = Kind("sr", "1.2.840.10008.5.1.4.1.1.88.33", "SR", 101, "measurements")
 _AREA, _LONG, _SHORT = (
@@ -198,6 +199,8 @@ def _algorithm(found: Findings) -> AlgorithmIdentification:
         parameters.append("region x {}, y {}, width {}, height {}".format(*region))
     if (fan := found.rows[found.best].fan) is not None and fan.masks:
         parameters.append(f"fan of a {fan.kind}, no lesion outside of it")
+    if run.thresholds.smooth is not None:
+        parameters.append(f"smoothed over the frames before, time constant {run.thresholds.smooth:g} s")
     if found.source.frames > 1:
         parameters.append(f"{len(found.rows)} of {found.source.frames} frames. {KEY_RULE}")
     return AlgorithmIdentification(name=OURS, version=found.version, parameters=parameters)

@@ -32,14 +32,7 @@ _REQUIRED = frozenset({*PATIENT, *STUDY} - {"IssuerOfPatientID", "StudyDescripti
 _MULTI_FRAME = frozenset({"1.2.840.10008.5.1.4.1.1.3", "1.2.840.10008.5.1.4.1.1.3.1"})
 _OTHERS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "Laterality"),
-    *(
-        "ImageLaterality",
-        "PatientOrientation",
-        "FrameTime",
-        "FrameTimeVector",
-        "CineRate",
-        "RecommendedDisplayFrameRate",
-    ),
+    *("ImageLaterality", "PatientOrientation"),
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod", "BurnedInAnnotation"),
     *("PatientIdentityRemoved", "DeidentificationMethod", "BitsStored", "Manufacturer", "PhotometricInterpretation"),
     *("SpecificCharacterSet", "SamplesPerPixel", "ManufacturerModelName"),
@@ -149,7 +142,7 @@ def examine(path: Path) -> Source | Fault:
     if isinstance(uids, Fault):
         return uids
     frames = facts["frames"]
-    frame_ms = _frame_ms(header) if frames > 1 else None
+    frame_ms = facts["frame_ms"] if frames > 1 else None
     if frames > 1 and frame_ms is None:
         faults.append(
             Fault("warning", "it has several frames but no usable FrameTime; the secondary capture has no speed")
@@ -258,16 +251,6 @@ _FORMER = {  # what standards before DICOM allowed, PS3.5 6.2
     "DA": re.compile(r"(\d{4})\.(\d\d)\.(\d\d)"),
     "TM": re.compile(r"(\d\d):(\d\d):(\d\d)(\.\d{1,6})?"),
 }
-
-
-def _frame_ms(header: Dataset) -> float | None:
-    """From FrameTime, FrameTimeVector (its median), CineRate or RecommendedDisplayFrameRate, in this order."""
-    steps = sorted(step for step in numbers_of(header, "FrameTimeVector")[1:] if step > 0)
-    found = number_of(header, "FrameTime") or (steps[len(steps) // 2] if steps else None)
-    if found is not None and found > 0:
-        return found
-    rates = (number_of(header, name) for name in ("CineRate", "RecommendedDisplayFrameRate"))
-    return next((1000.0 / rate for rate in rates if rate is not None and rate > 0), None)
 
 
 def _lossy(header: Dataset) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from pydicom.uid import (
 from ultraad.errors import DataError
 from ultraad.io import dicom_codecs
 from ultraad.io.dicom_frames import check_coded, check_inflated, fragments, pixel_bytes, plausible
-from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, printable, text_of, value_of
+from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, frame_ms, printable, text_of, value_of
 from ultraad.io.dicom_pixels import is_open_depth, to_rgb8, used_bits
 from ultraad.io.dicom_regions import regions_of
 from ultraad.io.faults import Faults, Remark, keeping_remarks, warn_of
@@ -54,6 +54,7 @@ _TAGS = (  # only these are read and cached; private tags can be larger than the
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
     *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+    *("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate"),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
 )
 
@@ -84,6 +85,7 @@ class Metadata(TypedDict):
         patient: First 16 hex digits of sha256 over issuer and PatientID: a stable pseudonym that keeps the ID out of
             results. This is not anonymisation, since short IDs can be guessed. None if the file has no PatientID.
         frames: Number of frames.
+        frame_ms: Milliseconds from a frame to the next; None if unknown.
         size: (height, width) in pixels.
         spacing_mm: Pixel spacing; None if unknown, unreliable or not the same in all views.
         views: The B-mode regions; empty if unknown or unreliable.
@@ -97,6 +99,7 @@ class Metadata(TypedDict):
     modality: str | None
     patient: str | None
     frames: int
+    frame_ms: float | None
     size: tuple[int, int]
     spacing_mm: Spacing | None
     views: tuple[View, ...]
@@ -121,6 +124,7 @@ def metadata(path: Path) -> Metadata:
             modality=text_of(ds, "Modality"),
             patient=_patient(ds, path),
             frames=parsed.frames,
+            frame_ms=frame_ms(ds),
             size=_size(ds),
             spacing_mm=regions.spacing_mm,
             views=regions.views,

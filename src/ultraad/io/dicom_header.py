@@ -163,3 +163,16 @@ def _remove(ds: Header, *names: str) -> None:
     for name in names:
         if name in ds:
             del ds[name]
+
+
+def frame_ms(header: Header) -> float | None:
+    """Milliseconds from a frame to the next; None if unknown.
+
+    From FrameTime, FrameTimeVector (its median), CineRate or RecommendedDisplayFrameRate, in this order.
+    """
+    steps = sorted(step for step in numbers_of(header, "FrameTimeVector")[1:] if step > 0)
+    found = number_of(header, "FrameTime") or (steps[len(steps) // 2] if steps else None)
+    if found is not None and found > 0:
+        return found
+    rates = (number_of(header, name) for name in ("CineRate", "RecommendedDisplayFrameRate"))
+    return next((1000.0 / rate for rate in rates if rate is not None and rate > 0), None)

@@ -46,7 +46,7 @@ CORNER = 0.08  # share of the width and height that the upper corners of a pictu
 
 _TEXT = np.ones((3, 3), np.uint8)  # thinner lines are text
 _SPECKLE = np.ones((5, 5), np.uint8)  # gaps between speckles
-_GAP = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (15, 15))  # darker spots in tissue
+_GAP = np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (15, 15)), np.uint8)  # darker spots in tissue
 _PAD = 16
 _ANGLES = np.arange(0.0, STEEPEST + 0.25, 0.5)
 _FRAMES = 16  # of a cine, spread evenly
@@ -109,7 +109,7 @@ def _small(frame: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
 
 def _lit(grey: NDArray[np.uint8]) -> _Lit | None:
     """The largest lit area, without text and with its dark spots; None in a black picture."""
-    lit = cv2.morphologyEx((grey > LIT).astype(np.uint8), cv2.MORPH_OPEN, _TEXT)
+    lit = np.asarray(cv2.morphologyEx((grey > LIT).astype(np.uint8), cv2.MORPH_OPEN, _TEXT), np.uint8)
     count, labels, facts, _ = cv2.connectedComponentsWithStats(_closed(lit, _SPECKLE), connectivity=4)
     if count < 2:
         return None
@@ -195,7 +195,7 @@ def _believed(fan: Fan, lit: _Lit) -> bool:
     held = np.count_nonzero(lit.area & inside) / np.count_nonzero(lit.area)
     filled = np.count_nonzero(lit.area & inside) / np.count_nonzero(inside)
     stray = np.count_nonzero((lit.grey > LIT) & outside) / np.count_nonzero(outside)
-    return held >= HELD and filled >= FILLED and stray <= STRAY
+    return bool(held >= HELD and filled >= FILLED and stray <= STRAY)
 
 
 def _enlarged(fan: Fan, scale: float, shape: tuple[int, int]) -> Fan:

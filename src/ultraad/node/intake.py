@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
 import threading
 import time
@@ -42,7 +41,6 @@ ENCODINGS = (  # that pydicom and our decoders read
 )
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PDU = 65536  # bytes; the default of 16 KB makes a cine of many small parts
-_RESERVE = 256 * 2**20  # bytes of the disk that are left free
 _OK, _NO_SPACE, _NOT_UNDERSTOOD, _OTHER_CONTENT, _NO_ADDRESS = 0x0000, 0xA700, 0xC000, 0xC001, 0x0110
 _NO_SUCH, _CLASS_CONFLICT = 0x0112, 0x0119  # failure reasons of storage commitment, PS3.3 C.14.1.1
 _COMMITTED, _PARTLY = 1, 2  # event types, PS3.4 J.3.3.1
@@ -138,7 +136,7 @@ def keep(queue: Queue, content: bytes, *, origin: str, uid: str | None = None, s
     if uid is None or sop_class is None:
         msg = "the object has no SOPInstanceUID or no SOPClassUID; it is no DICOM image"
         raise DataError(msg)
-    if not ours and shutil.disk_usage(queue.folder).free < _RESERVE + len(content):
+    if not ours and queue.is_full(len(content)):
         msg = f"the disk of {queue.folder} is full; free space there"
         raise DataError(msg)
     return queue.add(uid, sop_class, content, origin=origin, ignore="written by ultraad" if ours else None)

@@ -25,6 +25,7 @@ from ultraad.runs.job import thresholds_of
 _log = logging.getLogger(__name__)
 
 _PAUSE = 1.0  # seconds between two looks at what is due
+_AFTER_ERROR = 10  # pauses after an error
 _LOOK = 2.0  # seconds between two looks at a watched place
 
 
@@ -128,6 +129,7 @@ class Node:
                 turn()
             if caught.error is not None:  # a full disk, for instance: the node goes on, and tries again
                 _log.warning("%s: %s", name, brief(caught.error))
+                self._stop.wait(_AFTER_ERROR * _PAUSE)
             self.queue.changed.wait(_PAUSE)
             self.queue.changed.clear()
 

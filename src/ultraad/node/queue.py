@@ -36,6 +36,8 @@ MOST_TRIES = 20
 """Predictions of one image: one that ends the process so often, of memory for instance, is given up."""
 LONGEST_PAUSE = 600.0
 """Seconds to the next try of an object (ours: a peer that is away is not hurried). If more are left, a clock jumped."""
+RESERVE = 256 * 2**20
+"""Bytes of the disk that are left free."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS images (
     uid TEXT PRIMARY KEY, sop_class TEXT NOT NULL, sha256 TEXT NOT NULL, origin TEXT NOT NULL, received REAL NOT NULL,
@@ -123,6 +125,10 @@ class Queue:
         with self._turn:
             self._rows.close()
         self._lock.release()
+
+    def is_full(self, more: int = 0) -> bool:
+        """Whether the disk has no room for so many bytes and the reserve."""
+        return shutil.disk_usage(self.folder).free < RESERVE + more
 
     # ---- images
 
@@ -217,6 +223,11 @@ class Queue:
             self._rows.execute("COMMIT")
         self.note("predicted", uid=image.uid, objects=[uid for uid, _, _ in made], **facts)
         self.changed.set()
+
+    def put_back(self, image: Waiting) -> None:
+        """A prediction that the full disk ended does not count: the image waits again."""
+        with self._turn:
+            self._rows.execute("UPDATE images SET tries = tries - 1 WHERE uid = ?", (image.uid,))
 
     def fail(self, image: Waiting, reason: str) -> None:
         """An image cannot be predicted."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pydicom
 
-from ultraad.errors import Caught, UltraadError, brief
+from ultraad.errors import Caught, DataError, UltraadError, brief
 from ultraad.model.predictor import Predictor
 from ultraad.node.queue import MOST_TRIES, Queue, Waiting
 from ultraad.results.saving import DICOM
@@ -34,9 +34,16 @@ class Job:
 
 
 def work(queue: Queue, job: Job, *, stopped: Callable[[], bool]) -> int:
-    """Predict until nothing waits, or the node is stopped; returns the number of images that were tried."""
+    """Predict until nothing waits, or the node is stopped; returns the number of images that were tried.
+
+    Raises:
+        DataError: If the disk is full. The images wait, also the one whose prediction that ended.
+    """
     tried = 0
     while not stopped() and (image := queue.next_image()) is not None:
+        if queue.is_full():
+            queue.put_back(image)
+            raise _full(queue)
         tried += 1
         if image.tries >= MOST_TRIES:
             queue.fail(image, f"its prediction ended the process {MOST_TRIES} times")
@@ -45,13 +52,22 @@ def work(queue: Queue, job: Job, *, stopped: Callable[[], bool]) -> int:
             _predict(queue, job, image)
         if caught.error is not None:
             error = caught.error
+            if queue.is_full():
+                queue.put_back(image)
+                raise _full(queue) from error
             queue.fail(image, str(error) if isinstance(error, UltraadError) else brief(error))
     return tried
+
+
+def _full(queue: Queue) -> DataError:
+    return DataError(f"the disk of {queue.folder} is full, so nothing is predicted; free space there")
 
 
 def _predict(queue: Queue, job: Job, image: Waiting) -> None:
     done = predict(job.model, image.file, image.job, save=[DICOM], **job.options)
     reasons = [*done.failed.values(), *done.without_objects.values()]
+    if reasons and queue.is_full():
+        raise _full(queue)  # what is missing may be missing for that
     objects = _objects(image.job / DICOM)
     if not objects:
         queue.fail(image, "; ".join(reasons) or "no object was made of it")

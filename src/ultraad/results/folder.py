@@ -40,7 +40,7 @@ from ultraad.io.find import check_output
 from ultraad.io.lock import lock_folder
 from ultraad.io.overlay import overlay
 from ultraad.results.coco import coco
-from ultraad.results.inputs import input_file, is_replaced
+from ultraad.results.inputs import input_file, is_replaced, seen_otherwise
 from ultraad.results.overlay_video import Drawn, OverlayVideo
 from ultraad.results.row import ImageRow, Run, Status, VideoFacts
 from ultraad.results.saving import DICOM, FOLDERS, USUAL, lacks, lesions_of, paths_of, remove_saved, write_pictures
@@ -137,15 +137,13 @@ class RunFolder:
     def _forget(self, wanted: Mapping[str, Sample]) -> None:
         """Remove the lines of images that were replaced, were seen otherwise, or of which less was saved."""
         has_maps = self._run.thresholds.pixel is not None
-        replaced: list[str] = []
-        cropped: list[str] = []
-        poorer: list[str] = []
+        replaced, cropped, poorer = list[str](), list[str](), list[str]()
         for row in read_rows(self.folder):
             if row.id not in wanted and row.video not in wanted:
                 continue
             if is_replaced(row):
                 replaced.append(row.id)
-            elif _seen_otherwise(row, wanted):
+            elif seen_otherwise(row, wanted):
                 cropped.append(row.id)
             elif has_maps and lacks(row, self._saved_of(row.seconds)):
                 poorer.append(row.id)
@@ -316,7 +314,7 @@ class RunFolder:
                     "choose another output folder, or delete this one"
                 )
                 raise DataError(msg)
-        cuts = [(run.thresholds.image, run.thresholds.pixel) for run in (earlier, self._run)]
+        cuts = [(run.thresholds.image, run.thresholds.pixel, run.thresholds.smooth) for run in (earlier, self._run)]
         if cuts[0] != cuts[1]:
             there, here = (", ".join(f"{c}" for c in pair if c is not None) for pair in cuts)
             msg = (
@@ -393,14 +391,6 @@ def read_run(folder: Path) -> Run | None:
             f"{explain(e, where=str(path))}. Another version wrote it; choose another output folder, or delete this one"
         )
         raise DataError(msg) from e
-
-
-def _seen_otherwise(row: ImageRow, wanted: Mapping[str, Sample]) -> bool:
-    """Whether the model saw other pixels of an image, or of a frame of a video, than it is to see now."""
-    sample = wanted.get(row.id) or wanted.get(row.video or "")
-    if sample is None:
-        return row.region is not None
-    return row.region != sample.region or (row.fan is None) != (sample.fan is None)
 
 
 def _clear(folder: Path) -> None:

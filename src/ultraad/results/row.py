@@ -137,6 +137,9 @@ class Thresholds(Facts):
     pixel: float | None = Field(
         None, description="a pixel is lesion if its map value is at least this; null without maps"
     )
+    smooth: float | None = Field(
+        None, description="seconds of the time constant by which frames were smoothed before; null: they were not"
+    )
     image_rule: str | None = Field(
         None, description="how `image` was found: `given`, or the rule of an operating point; null: stored in the model"
     )
@@ -197,6 +200,9 @@ class VideoFacts(Facts):
     first: float | None = Field(None, description="seconds of the first of these; null if there is none")
     last: float | None = Field(None, description="seconds of the last of these; null if there is none")
     peak: Peak | None = Field(None, description="the frame with the highest score")
+    key_frames: tuple[int, ...] = Field(
+        (), description="abnormal frames by falling score, each at least a second from those before, at most 5"
+    )
     seconds: float | None = Field(None, description="time of the last predicted frame")
     every: int = Field(1, description="every how many frames one was predicted")
     frame: int | None = Field(None, description="the only frame that was to be predicted; null for all")

@@ -24,6 +24,7 @@ from ultraad.results.folder import RunFolder
 from ultraad.results.row import DataFacts
 from ultraad.results.saving import DICOM, USUAL, USUAL_OF_VIDEOS, checked
 from ultraad.runs.job import Outcome, facts, failing, finishing, thresholds_of
+from ultraad.runs.smoothing import checked_smoothing, smoothed
 from ultraad.runs.video import predict_video, refuse_second_recording
 from ultraad.types import Sample
 
@@ -42,6 +43,7 @@ def predict(
     operating_point: str | None = None,
     region: RegionChoice = "auto",
     fan: FanChoice = "off",
+    smooth: float = 0.0,
     resume: bool = True,
     save: Iterable[str] | None = None,
     objects: Iterable[str] = USUAL_OBJECTS,
@@ -71,6 +73,8 @@ def predict(
         fan: ``"auto"`` looks in the pixels for the fan of a sector or curved array, or the rectangle of a linear one,
             that the picture shows between black (:mod:`ultraad.io.fan`): the rest is no tissue, so the model sees it
             black, and its map is 0 there. Where none is certain, and with ``"off"``, the whole picture counts.
+        smooth: Time constant in seconds by which the scores, maps and probabilities of a cine, video or camera are
+            smoothed, each frame over those before it (:mod:`ultraad.runs.smoothing`); 0 for none.
         resume: Skip images that have results in the folder, unless their files were replaced since; otherwise the
             results of an earlier run are removed.
         save: What to write beside the tables: any of ``"overlays"``, ``"maps"``, ``"masks"``, ``"contours"``,
@@ -101,6 +105,8 @@ def predict(
         model, threshold=threshold, pixel_threshold=pixel_threshold, operating_point=operating_point
     )
     _check_numbers(every=every, seconds=seconds)
+    if checked_smoothing(smooth):
+        thresholds = thresholds.model_copy(update={"smooth": float(smooth)})
     given = set(USUAL if save is None else save)
     saved = checked(given)
     saved_of_videos = frozenset(USUAL_OF_VIDEOS) if save is None else saved
@@ -130,11 +136,14 @@ def predict(
         for name in filter(is_camera, videos):
             refuse_second_recording(folder, str(name))
         outcome.skipped = len(samples) - len(todo)
+        if smooth:  # from its first frame: what was there before is predicted again, but not written
+            begun = {s.image for s in todo}
+            todo = [s for s in samples if s.image in begun]
         results = model.predict_many(todo, batch_size=batch_size, on_error=failing(folder))
-        for number, result in enumerate(telling(results), start=1):
+        for number, result in enumerate(smoothed(telling(results), smooth), start=1):
             folder.add(result)
             if progress is not None:
-                progress(outcome.skipped + number + len(folder.failed), len(samples))
+                progress(len(samples) - len(todo) + number + len(folder.failed), len(samples))
         before = len(samples)
         for video in videos:
             skipped, known = predict_video(
@@ -143,6 +152,7 @@ def predict(
                 folder,
                 choice=Choice(every if frame is None else 1, frame, seconds),
                 fan=fan,
+                smooth=smooth,
                 overlays="overlays" in saved_of_videos and thresholds.pixel is not None,
                 batch_size=batch_size,
                 progress=partial(_tell, progress, before),

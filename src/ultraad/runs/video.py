@@ -3,7 +3,7 @@
     VideoReader.frames -> Predictor.predict_frames (file) or Predictor.stream (camera) -> a line per frame, overlays
 
 A few frames are in memory at any time, whatever the length of the video. Frames that have a line already are predicted
-again only if the overlay video was not finished, as it cannot be drawn without their maps.
+again only if the overlay video was not finished, as it cannot be drawn without their maps, or if frames are smoothed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from ultraad.data.fans import FanWatch, tell_unsure
 from ultraad.errors import DataError
 from ultraad.fan import Fan, FanChoice
 from ultraad.io.video import Choice, VideoFrame, VideoReader, is_camera, public_name
+from ultraad.metrics.key_frames import key_frames
 from ultraad.model.predictor import Predictor
 from ultraad.results.folder import RunFolder, read_rows
 from ultraad.results.inputs import input_file
 from ultraad.results.overlay_video import OverlayVideo, path_of
 from ultraad.results.row import ImageRow, InputFile, Peak, VideoFacts
 from ultraad.runs.job import failing
+from ultraad.runs.smoothing import Smoother, smoothed
 from ultraad.types import Result, Sample
 
 
@@ -47,6 +49,7 @@ def predict_video(
     *,
     choice: Choice,
     fan: FanChoice,
+    smooth: float,
     overlays: bool,
     batch_size: int,
     progress: Callable[[int, int], None],
@@ -59,6 +62,7 @@ def predict_video(
         folder: Gets the lines, and the facts about the video when it has been read to its end.
         choice: Which frames are predicted.
         fan: As in :func:`ultraad.predict`.
+        smooth: Likewise.
         overlays: Write the overlay video.
         batch_size: Images per forward pass, of files.
         progress: Called with (frames done, frames; 0 if unknown).
@@ -70,7 +74,9 @@ def predict_video(
         DataError: If the folder cannot be written to.
         KeyboardInterrupt: If the run is interrupted while a file is read. An interrupted camera has simply ended.
     """
-    job = _Job(model, name, folder, choice, fan=fan, overlays=overlays, batch_size=batch_size, progress=progress)
+    job = _Job(
+        model, name, folder, choice, fan=fan, smooth=smooth, overlays=overlays, batch_size=batch_size, progress=progress
+    )
     if job.was_done():
         return job.skipped, folder.videos[public_name(name)]
     try:
@@ -98,13 +104,14 @@ class _Job:
         choice: Choice,
         *,
         fan: FanChoice,
+        smooth: float,
         overlays: bool,
         batch_size: int,
         progress: Callable[[int, int], None],
     ) -> None:
         self._model, self._folder, self._choice = model, folder, choice
         self._name, self._live = public_name(name), is_camera(name)
-        self._fan = FanWatch(fan)
+        self._fan, self._smooth = FanWatch(fan), smooth
         self._overlays, self._batch_size, self._progress = overlays, batch_size, progress
         self._file: InputFile | None = None if self._live else input_file(Path(name))
         self.skipped = self._seen = self._failed = 0
@@ -168,18 +175,20 @@ class _Job:
     def _predict_file(self, reader: VideoReader) -> None:
         frames = self._wanted(reader)
         results = self._model.predict_frames(frames, batch_size=self._batch_size, on_error=failing(self._folder))
-        for result in results:
+        for result in smoothed(results, self._smooth):
             self._keep(reader, result)
         self._note_faults(reader)
 
     def _predict_live(self, reader: VideoReader) -> None:
         frames = ((frame.image, frame) for frame in reader.frames())
         seen = self._model.stream(frames, fan=self._fan, newest=True, on_error=self._unscored)
+        smoother = Smoother(self._smooth)
         with closing(seen):
             for live in seen:
                 frame: VideoFrame = live.stamp
                 sample = self._sample(frame, self._fan.now)
-                self._keep(reader, Result(sample, frame.image, replace(live.prediction, id=sample.id), mask=None))
+                found = smoother.next(replace(live.prediction, id=sample.id), frame.seconds)
+                self._keep(reader, Result(sample, frame.image, found, mask=None))
 
     def _unscored(self, number: int, error: DataError) -> None:
         self._folder.fail(f"{self._name}#{number * self._choice.every}", f"{self._name}: {error}")
@@ -192,7 +201,7 @@ class _Job:
                 sample = self._sample(frame, self._fan.see(frame.image))
                 there = sample.id in self._folder.done
                 self.skipped += there
-                if not there or self._folder.overlay_video is not None:
+                if not there or self._smooth or self._folder.overlay_video is not None:
                     yield sample, frame.image
                 else:
                     self._tell(reader)
@@ -239,6 +248,7 @@ class _Job:
             first=times[0] if times else None,
             last=times[-1] if times else None,
             peak=Peak(frame=top.frame, seconds=_seconds(top), score=top.score, overlay=picture),
+            key_frames=key_frames(((r.frame, r.score) for r in rows if r.abnormal), seconds=1 / reader.rate),
             seconds=max(map(_seconds, rows)),
             every=c.every,
             frame=c.frame,

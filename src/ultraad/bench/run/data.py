@@ -262,5 +262,5 @@ def _digest(samples: Sequence[Sample], hashes: Sequence[str]) -> str:
     for s, hash_ in zip(samples, hashes, strict=True):
         masks = [sha256(m) if isinstance(m, Path) else str(m) for m in s.masks]
         facts = (s.id, hash_, s.label, s.anomalous, s.group, sorted(s.tags), s.mask_aligned, masks)
-        code.update(f"{facts}\n".encode())
+        code.update(f"{facts if s.fan is None else (*facts, s.fan)}\n".encode())
     return code.hexdigest()
