@@ -254,6 +254,43 @@ def test_a_file_that_takes_too_long_costs_its_decoder_and_nothing_else(
         decoder.close()
 
 
+@pytest.mark.parametrize(
+    ("wanting", "spent", "turns"),
+    [(True, 0.1, decode.BUSY), (True, 6.0, 1), (False, 0.0, 1)],
+    ids=["it waits for a processor", "it computes", "it waits for something else"],
+)
+def test_a_busy_machine_is_no_fault_of_the_file(wanting: bool, spent: float, turns: int) -> None:
+    class Slow(Child):
+        asked = 0
+
+        def __init__(self) -> None:
+            """No process."""
+
+        def processor(self) -> tuple[bool, float]:
+            return wanting, spent if self.asked else 0.0
+
+        def receive(self, *, timeout: float | None = None) -> Message | None:
+            assert timeout == 10.0
+            self.asked += 1
+            raise TimeoutError
+
+    slow = Slow()
+    with pytest.raises(TimeoutError):
+        decode._within(slow, 10.0)
+    assert slow.asked == turns
+
+
+def test_a_child_says_how_long_it_has_computed(tmp_path: Path) -> None:
+    child = Child("ultraad.serve.decode")
+    try:
+        assert child.send(Message({"do": "look", "path": str(tmp_path / "nothing")}))
+        assert child.receive(timeout=200) is not None
+        if Path("/proc/self/stat").exists():
+            assert child.processor()[1] > 0.05, "it imported its libraries"
+    finally:
+        child.kill()
+
+
 def test_a_decoder_that_crashes_is_replaced(tmp_path: Path) -> None:
     path = helpers.save(tmp_path / "a.png", helpers.picture(0, lesion=False)[0])
     decoder = Decoder()

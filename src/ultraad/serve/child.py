@@ -95,6 +95,13 @@ class Child:
         """Its exit code, negative for a signal; None while it runs."""
         return self._process.poll()
 
+    def processor(self) -> tuple[bool, float]:
+        """(whether it wants a processor now, the processor seconds it has spent); (False, 0) where no /proc tells."""
+        with suppress(OSError, ValueError, IndexError):
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+            return fields[0] == "R", (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return False, 0.0
+
     def send(self, message: Message) -> bool:
         """Send a message; False if the child is gone."""
         assert self._process.stdin is not None

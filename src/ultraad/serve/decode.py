@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -23,6 +24,7 @@ from ultraad.types import Region, Sample
 _log = logging.getLogger(__name__)
 
 SECONDS = 20.0  # for one image; a cine in long fragments takes a few
+BUSY = 10  # times as long at most, while the decoder waits for a processor
 SCAN_SECONDS = 900.0  # for the names and headers of a whole folder
 THUMBNAIL = 256  # pixels of the longer side
 TINY = 32 * 32  # bytes of the tiny copy of an image, in grey
@@ -155,7 +157,7 @@ class Decoder:
         if self._child is None:
             self._child = Child(__name__)
         try:
-            answer = self._child.receive(timeout=seconds) if self._child.send(Message(what)) else None
+            answer = _within(self._child, seconds) if self._child.send(Message(what)) else None
         except TimeoutError:
             self._end()
             msg = f"the file could not be read within {seconds:.0f} s; export it again"
@@ -168,6 +170,22 @@ class Decoder:
         if self._child is not None:
             self._child.kill()
             self._child = None
+
+
+def _within(child: Child, seconds: float) -> Message | None:
+    """The next message of a child; a busy machine, which gives it less than half a processor, is no fault of the file.
+
+    Raises:
+        TimeoutError: If none came in time.
+    """
+    _, before = child.processor()
+    for _ in range(BUSY):
+        with suppress(TimeoutError):
+            return child.receive(timeout=seconds)
+        wanting, spent = child.processor()
+        if not wanting or spent - before >= seconds / 2:
+            break
+    raise TimeoutError
 
 
 def without_path(text: str, path: Path) -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FEATURE_BYTES = 512 << 20  # of image features in memory; some 1700 images of the embedded backbone
+FEATURE_BYTES = 512 << 20  # of image features in memory; some 1200 images of the embedded backbone
 _VIEW_BYTES = 512 << 20  # of the features of augmented support images
 _BATCH = 8
 _BEFORE_THRESHOLDS = 256  # frames predicted before the cross-validation
