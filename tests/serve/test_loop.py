@@ -113,6 +113,16 @@ def test_the_starting_model_has_looked_at_everything(started: list[dict[str, Any
     assert (model["name"], model["current"], model["support"]) == ("starting model", True, {})
 
 
+def test_no_image_is_kept_out_before_there_are_examples_enough_to_adapt(
+    started: list[dict[str, Any]], client: Client, server: Running
+) -> None:
+    """A page shows the queue beside the first image: what was drawn at random there could not be learned from."""
+    if client.get("/api/project")["marked"] == 0:
+        assert server.desk.project.aside()
+        assert not [i for i in client.get("/api/queue?limit=20")["items"] if i["held_out"]]
+        assert server.desk.project.drawn == set()
+
+
 def test_methods_come_with_their_options_and_what_they_lack(client: Client, started: list[dict[str, Any]]) -> None:
     methods = {m["name"]: m for m in client.get("/api/methods")}
     options = {o["key"]: o for o in methods["ultraad"]["options"]}
@@ -127,7 +137,8 @@ def test_adapt_is_refused_in_words_until_every_class_is_marked(client: Client, s
     if client.get("/api/project")["marked"] == 0:
         mark(client, started, skip="normal")
         answer = client.ask("POST", "/api/jobs", {"kind": "adapt"})
-        assert (answer.status, answer.message) == (422, "no normal image is marked yet")
+        wanted = "no normal image is marked yet; 4 of each other class are enough without"
+        assert (answer.status, answer.message) == (422, wanted)
 
 
 def test_adapting_predicts_the_visible_images_first(

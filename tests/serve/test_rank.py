@@ -131,6 +131,15 @@ def test_a_model_never_picks_an_image_set_aside_nor_its_near_duplicate() -> None
     assert [p.candidate.image for p in offers(some, facts, limit=2)] == ["mate", "free"]
 
 
+def test_nothing_is_drawn_before_there_are_examples_enough_but_what_is_set_aside_is_not_picked_either() -> None:
+    some = [candidate(n, uncertainty=1.0) for n in ("kept", "twin", "mate")] + [candidate("free", uncertainty=0.0)]
+    facts: dict[str, Any] = {"aside": ["kept"], "share": 0.5, "alike": [frozenset({"kept", "twin"})]}
+    assert [p.kind for p in offers(some, known(**facts, ready=True), limit=4)].count("random") == 1
+    assert [p.candidate.image for p in offers(some, known(**facts, ready=False), limit=4)] == ["mate", "free"]
+    only = offers(some[:1], known(**facts, ready=False), limit=4)
+    assert [p.kind for p in only] == ["random"], "where nothing else is left, it is offered"
+
+
 def test_no_patient_of_the_support_is_drawn_at_random() -> None:
     some = [candidate("a", patient="p"), candidate("b", patient="q")]
     found = offers(some, known(marked("m", patient="p"), share=0.5, aside=["a", "b"]), limit=5)

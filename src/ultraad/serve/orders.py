@@ -83,10 +83,14 @@ class Orders:
         if lacking == [normal] and self._lesions_are_enough(support, held_out, method):
             notes.append("no normal image is marked: whether there is a lesion is for the sentences alone to say")
         elif lacking:
-            reason = f"no {' and no '.join(lacking)} image is marked yet"
+            of = f"{_either(lacking)} " if len(lacking) < len(classes) else ""
+            reason = f"no {of}image is marked yet"
             kept_out = [c for c in lacking if held_out[c]]
             if kept_out:
                 reason += f"; those of {', '.join(kept_out)} are kept out for honest numbers"
+            elif lacking == [normal] and (method is None or "normal images" not in method.needs):
+                reason += f"; {ENOUGH} of each other class are enough without"
+                reason += ", besides those that are kept out" * any(held_out.values())
         elif method is not None and "masks" in method.needs:
             bare = sum(
                 1
@@ -256,3 +260,8 @@ class Orders:
             "folder": str(self._outcomes.folder(number)),
             "maps": str(self._project.folder / "maps" / str(number)),
         }
+
+
+def _either(words: Sequence[str]) -> str:
+    """``a, b or c``."""
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -97,6 +97,7 @@ class Known:
         alike: Pairs of images that show the same scene.
         aside: Images that were set aside at random when they were added, in the order to offer them.
         share: Of all marks, how many are to be of these.
+        ready: Whether there are examples enough to adapt; before that, all marks are to be learned from.
     """
 
     marked: Sequence[Marked]
@@ -105,6 +106,7 @@ class Known:
     alike: Collection[frozenset[str]]
     aside: Sequence[str]
     share: float
+    ready: bool = True
 
 
 def offers(candidates: Sequence[Candidate], known: Known, *, limit: int) -> list[Pick]:
@@ -125,6 +127,8 @@ def offers(candidates: Sequence[Candidate], known: Known, *, limit: int) -> list
     kept = {p.candidate.image for p in random}
     kept |= {twin for image in kept for twin in twins.get(image, ())}
     ranked = _ranked([c for c in fresh if c.image not in kept], known)
+    if ranked and not known.ready:
+        random = []
     picks: list[Pick] = []
     held, total = sum(m.held_out for m in known.marked), len(known.marked)
     taken: set[str] = set()

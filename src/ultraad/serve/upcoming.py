@@ -31,8 +31,11 @@ class Upcoming:
         self._project, self._outcomes, self._orders, self._jobs = project, outcomes, orders, jobs
 
     def queue(self, limit: int) -> Queue:
-        """What to mark next. Images set aside that are offered here are remembered: marks on them are held out."""
-        project = self._project
+        """What to mark next. Images set aside that are offered here are remembered: marks on them are held out.
+
+        None is offered before there are examples enough to adapt: the first marks are all to be learned from.
+        """
+        project, ready = self._project, self._orders.readiness()
         vectors = self._vectors()
         with project.lock:
             marked = self._marked(vectors)
@@ -47,11 +50,12 @@ class Upcoming:
                 alike={frozenset(pair) for pair in (self._jobs.answers.checked or {}).get("alike", ())},
                 aside=project.aside(),
                 share=project.database.setting("held_out_share"),
+                ready=ready.ready,
             )
             agreed = self._agreed()
         picks = rank.offers(candidates, known, limit=limit)
         self._remember([p.candidate.image for p in picks if p.kind == "random"])
-        worth, message = rank.worth(agreed, picks, counts=self._orders.readiness().support)
+        worth, message = rank.worth(agreed, picks, counts=ready.support)
         return Queue(items=[self._offer(p) for p in picks], worth=worth, message=message)
 
     def _vectors(self) -> Vectors:
