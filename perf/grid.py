@@ -4,7 +4,7 @@
     python -m perf.grid --folder FOLDER    # keeps images and project there, for the next time
 
 A tile counts as blank from the moment it is in sight until its picture is. Scrolling is that of a wheel turned fast,
-three screens a second, and after that jumps to places that were never shown.
+three screens a second, and after that jumps to places that were never shown. Lists are the requests behind the grid.
 """
 
 from __future__ import annotations
@@ -65,6 +65,14 @@ async (seconds) => {
   }
 }
 """
+LIST = """
+async (path) => {
+  const start = performance.now();
+  await (await fetch(path)).json();
+  return (performance.now() - start) / 1000;
+}
+"""
+LISTS = ("images?limit=200&with_order=true", "images?sort=score&limit=200", "queue", "groups", "project")
 DRAWN = """
 () => {
   const inSight = (t) => t.getBoundingClientRect().top < innerHeight - 40;
@@ -138,6 +146,15 @@ def measure(page: Page, rows: list[Row], *, images: int, seconds: float) -> None
         )
 
 
+def lists(page: Page, rows: list[Row], *, images: int) -> None:
+    """Seconds of the requests that have to do with all images, five times each."""
+    for path in LISTS:
+        found = [page.evaluate(LIST, f"/api/{path}") for _ in range(5)]
+        detail = {"images": images, "unit": "s", "first": round(found[0], 3)}
+        name = f"page, GET /api/{path}"
+        rows.append(Row(name, "-", "report", float(np.median(found)), min(found), max(found), detail=detail))
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=10_000)
@@ -162,6 +179,7 @@ def main() -> None:
                 print(f"imported in {time.monotonic() - began:.0f} s", flush=True)
                 page.wait_for_selector(".bottom .model:text-is('starting model')", timeout=600_000)
                 measure(page, rows, images=args.images, seconds=args.seconds)
+                lists(page, rows, images=args.images)
         finally:
             stop(server)
     finish(rows, args.output)

@@ -2,7 +2,6 @@
 
     python -m perf.page                                  # simulated images, the whole server over HTTP
     python -m perf.page --cycles 100                     # memory of server and worker while a user corrects and adapts
-    python -m perf.page --list 10000                     # seconds until a list of so many images answers
     python -m perf.page --data ROOT --rules --boxes      # a labelled data set with masks: Dice of the rules, and
                                                          # adaptation to boxes and scribbles instead of masks
 
@@ -243,66 +242,6 @@ def memory(folder: Path, cycles: int) -> list[Row]:
     ]
 
 
-def listing(folder: Path, images: int) -> list[Row]:
-    """Seconds of the requests that the first grid makes, apart from pictures, for a project that is full."""
-    fill(folder / "project", images)
-    (folder / "data").mkdir(parents=True)
-    found: dict[str, list[float]] = {}
-    with server(folder / "data", folder / "project") as client:
-        for path in ("project", "images?limit=200&with_order=true", "images?sort=score&limit=200", "queue", "groups"):
-            for _ in range(5):
-                start = time.perf_counter()
-                status, _, _ = client.ask("GET", f"/api/{path}")
-                assert status == 200, path
-                found.setdefault(path, []).append(time.perf_counter() - start)
-    return [
-        Row(
-            f"page, {images} images: GET /api/{path}",
-            "-",
-            "report",
-            float(np.median(seconds)),
-            min(seconds),
-            max(seconds),
-            detail={"unit": "s", "first": round(seconds[0], 3)},
-        )
-        for path, seconds in found.items()
-    ]
-
-
-def fill(folder: Path, images: int) -> None:
-    """A project whose images are predicted; their files are not there."""
-    from ultraad.serve.outcomes import ModelFacts, Outcomes
-    from ultraad.serve.project import Picture, Project, now
-
-    project = Project(folder)
-    facts = {"path": "x.png", "source": "folder:x", "size": (480, 640), "added": now(), "sample": "x"}
-    pictures = [
-        Picture.model_validate({"id": f"{n:016x}", "name": f"img {n}.png", "patient": f"p{n // 4}", **facts})
-        for n in range(images)
-    ]
-    project.add([(p, b"") for p in pictures])
-    outcomes = Outcomes(project)
-    classes = project.class_names
-    outcomes.folder(0).mkdir()
-    outcomes.put(
-        ModelFacts(number=0, made=now(), method="ultraad", backbone="embedded", classes=classes, normal_class="normal",
-                   pixel_threshold=None)
-    )  # fmt: skip
-    outcomes.use(0)
-    rng = seeded(0, "list")
-    outcomes.add(
-        0,
-        [
-            {"image": p.id, "frame": 0, "score": float(s), "map": False, "backbone": "b",
-             "probs": {"normal": 1 - s, "benign": 0.7 * s, "malignant": 0.3 * s},
-             "vector": rng.normal(size=128).astype("<f4").tobytes()}
-            for p, s in zip(pictures, rng.random(images).tolist(), strict=True)
-        ],
-    )  # fmt: skip
-    project.database.set(checked={"at": f"{images} images, row 0", "findings": [], "alike": []})
-    project.close()
-
-
 def box_of(mask: Mask, rng: np.random.Generator) -> list[float]:
     """A box as a hand draws it: each side off by about 5 % of the lesion."""
     rows, columns = np.nonzero(mask)
@@ -427,7 +366,6 @@ def main() -> None:
     parser.add_argument("--boxes", action="store_true", help="adapt to boxes and scribbles instead of masks")
     parser.add_argument("--number", type=int, default=100, help="images for --rules, and evaluated for --boxes")
     parser.add_argument("--cycles", type=int, help="adapt so many times, and report memory")
-    parser.add_argument("--list", type=int, help="list so many images, and report seconds")
     parser.add_argument("--shots", type=int, default=4, help="for --boxes")
     parser.add_argument("--seeds", type=int, default=3, help="draws for --boxes")
     args = parser.parse_args()
@@ -439,9 +377,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if args.cycles:
             rows += memory(Path(folder) / "cycles", args.cycles)
-        if args.list:
-            rows += listing(Path(folder) / "list", args.list)
-        if not (args.rules or args.boxes or args.cycles or args.list):
+        if not (args.rules or args.boxes or args.cycles):
             rows = [row for shots in GOALS for row in speed(Path(folder), shots)]
     finish(rows, args.output)
 

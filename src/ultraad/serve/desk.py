@@ -286,6 +286,19 @@ class Desk:
         found = [sources.get(name) for name in sources.available()]
         return [Layout(name=s.name, title=s.title, layout=s.layout.strip("\n")) for s in found]
 
+    def kept_thumbnail(self, image: str, *, frame: int, longest: int) -> bytes | None:
+        """A JPEG of a frame that is on disk already, read at once; None if it has to be made.
+
+        Raises:
+            KeyError: If there is no such frame.
+            DataError: If it cannot be read.
+        """
+        self.project.picture(image, frame)
+        try:
+            return self._thumbnail(image, frame).read_bytes() if longest == THUMBNAIL else None
+        except FileNotFoundError:
+            return None
+
     def thumbnail(self, image: str, *, frame: int, longest: int) -> bytes:
         """A JPEG of a frame; the usual size is kept on disk.
 
@@ -294,14 +307,17 @@ class Desk:
             DataError: If it cannot be read.
         """
         picture = self.project.picture(image, frame)
-        kept = self.project.folder / "thumbnails" / image[:2] / f"{image}-{frame}.jpg"
-        if longest == THUMBNAIL and kept.is_file():
-            return kept.read_bytes()
+        if (found := self.kept_thumbnail(image, frame=frame, longest=longest)) is not None:
+            return found
         made = self.decoder.thumbnail(self.project.path(picture), frame=frame, longest=longest)
         if longest == THUMBNAIL and image in self.project.pictures:
+            kept = self._thumbnail(image, frame)
             kept.parent.mkdir(exist_ok=True)
             write_bytes(kept, made)
         return made
+
+    def _thumbnail(self, image: str, frame: int) -> Path:
+        return self.project.folder / "thumbnails" / image[:2] / f"{image}-{frame}.jpg"
 
     def remove(self, image: str) -> None:
         """Remove an image.

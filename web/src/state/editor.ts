@@ -250,7 +250,8 @@ function commit(kind: StrokeTool, points: number[], radii: number[], outline?: R
   const lesion = old?.lesion ?? uuid();
   add(now.image, now.frame, { ...row, lesion, ...(old ? {} : { class: cls.value }) });
   apart.value = false;
-  const text = marks.value?.lesions.find((l) => l.lesion === lesion)?.text ?? `new lesion, ${cls.value}`;
+  const known = outline ? null : marks.value?.lesions.find((l) => l.lesion === lesion); // a mask is measured by the server
+  const text = known?.text ?? `new lesion, ${cls.value}`;
   say(old ? `added to ${text}` : text);
 }
 

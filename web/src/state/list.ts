@@ -157,6 +157,8 @@ export function put(item: Item): void {
   else items.set(item.id, signal(item));
 }
 
+export const idAt = (index: number): string => order[index] ?? `place ${index}`;
+
 /** The image at a place of the order; null while it is on the way. */
 export function at(index: number): Signal<Item> | null {
   const id = order[index];

@@ -110,7 +110,7 @@ export function step(direction: "undo" | "redo", image: string, frame: number): 
     }
     const waits = waiting.value.some((e) => e.row.id === target);
     if (line.value !== "on" && !waits) {
-      say("The server is away: only what was marked since can be undone");
+      say("The server cannot save now: only what was marked since can be undone");
       return;
     }
     add(image, frame, { kind: direction, target });

@@ -11,7 +11,7 @@ interface Entry {
   row: Row;
 }
 
-export type Line = "on" | "away" | "locked";
+export type Line = "on" | "away" | "locked" | "full";
 
 export const waiting = signal<readonly Entry[]>([]);
 export const line = signal<Line>("on");
@@ -124,6 +124,7 @@ async function sendAll(): Promise<void> {
         continue;
       }
       if (error instanceof api.Offline) line.value = "away";
+      else if (error instanceof api.ApiError && error.status === 507) line.value = "full";
       else complain(error);
       retry = setTimeout(() => void flush(), pause);
       pause = Math.min(8000, pause * 2);

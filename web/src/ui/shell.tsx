@@ -130,7 +130,7 @@ function Saved() {
   const state = away ? "away" : n ? "saving" : "saved";
   const text = away ? (n ? `${n} wait here` : "server away") : n ? "saving" : "saved";
   const long = away
-    ? `The server does not answer. ${n ? `${plural(n, "mark")} ${n === 1 ? "waits" : "wait"} in this browser and ${n === 1 ? "is" : "are"} sent when it is back.` : "Marks you make wait in this browser."}`
+    ? `${line.value === "full" ? "The server cannot save." : "The server does not answer."} ${n ? `${plural(n, "mark")} ${n === 1 ? "waits" : "wait"} in this browser and ${n === 1 ? "is" : "are"} sent when it is back.` : "Marks you make wait in this browser."}`
     : n
       ? `${plural(n, "mark")} on the way to the server`
       : "Every mark is saved";
@@ -193,6 +193,15 @@ function Banners() {
         <p class="note warning" role="alert">
           <Icon name="warn" />
           <span>The server does not answer. Go on marking: marks wait in this browser and are saved when it is back.</span>
+        </p>
+      )}
+      {line.value === "full" && (
+        <p class="note error" role="alert">
+          <Icon name="warn" />
+          <span>
+            The disk of the project is full. Marks wait in this browser and are saved as soon as there is free space; nothing is
+            lost.
+          </span>
         </p>
       )}
       {!kept.value && (

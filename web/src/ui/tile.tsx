@@ -15,20 +15,35 @@ import { Icon } from "./icons";
 import { ClassDot, ThinBar } from "./parts";
 
 interface Props {
-  item: Item;
+  id: string;
+  item: Item | null; // null: on its way
   tabIndex?: number;
   overlay?: { threshold: number | null; model?: number; version: number };
   decide?: number | null; // image threshold to decide by, instead of the stored decision
 }
 
 /** A tile that follows its image's news. */
-export function LiveTile({ of, ...rest }: Omit<Props, "item"> & { of: Signal<Item> }) {
-  return <Tile item={of.value} {...rest} />;
+export function LiveTile({ of, ...rest }: Omit<Props, "item"> & { of: Signal<Item> | null }) {
+  return <Tile item={of?.value ?? null} {...rest} />;
 }
 
-export function Tile({ item: it, tabIndex = 0, overlay, decide = null }: Props) {
-  const frame = useSignal(it.best);
+export function Tile({ id, item: it, tabIndex = 0, overlay, decide = null }: Props) {
+  const frame = useSignal(it?.best ?? 0);
   const chosen = useSignal(false); // the scrubber was moved: the best frame no longer decides
+  if (!it) {
+    // The picture needs the id alone, so it does not wait for the rest; the same elements go on when that is there.
+    return (
+      <div class="tile waiting">
+        <a href={address("mark", id)} tabIndex={tabIndex}>
+          <span class="hidden">loading</span>
+          <span class="picture" aria-hidden="true">
+            <img src={thumbnail(id, 0)} alt="" decoding="async" draggable={false} />
+          </span>
+          <span class="foot" aria-hidden="true" />
+        </a>
+      </div>
+    );
+  }
   const f = chosen.value ? frame.value : it.best;
   const abnormal = it.pred && (decide === null ? it.pred.abnormal : it.pred.score >= decide);
   const old = it.pred && current.value && it.pred.model !== current.value.number ? it.pred.model : null;

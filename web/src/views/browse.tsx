@@ -66,11 +66,8 @@ export function Browse() {
             wanted={tile.value}
             foot={46}
             start={list.lastPlace.value}
-            keyOf={(i) => list.at(i)?.value.id ?? `place ${i}`}
-            draw={(i, tabIndex) => {
-              const item = list.at(i);
-              return item ? <LiveTile of={item} tabIndex={tabIndex} /> : <div class="tile waiting" />;
-            }}
+            keyOf={list.idAt}
+            draw={(i, tabIndex) => <LiveTile id={list.idAt(i)} of={list.at(i)} tabIndex={tabIndex} />}
             onRange={list.need}
             onSight={(first, last) => (onScreen.value = list.places(first, last))}
             version={list.arrived.value}

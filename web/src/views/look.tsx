@@ -99,12 +99,10 @@ function Results() {
         label="Results"
         wanted={size.value}
         foot={46}
-        keyOf={(i) => list.at(i)?.value.id ?? `place ${i}`}
+        keyOf={list.idAt}
         draw={(i, tabIndex) => {
-          const item = list.at(i);
-          if (!item) return <div class="tile waiting" />;
           const overlay = { threshold: pixel, version: mapsVersion.value };
-          return <LiveTile of={item} tabIndex={tabIndex} overlay={overlay} decide={image} />;
+          return <LiveTile id={list.idAt(i)} of={list.at(i)} tabIndex={tabIndex} overlay={overlay} decide={image} />;
         }}
         onRange={list.need}
         onSight={(first, last) => (onScreen.value = list.places(first, last))}

@@ -94,7 +94,7 @@ function Half({ item, model }: { item: Item; model: number }) {
   const threshold = models.value.find((m) => m.number === model)?.pixel_threshold ?? null;
   return (
     <div class="half">
-      <Tile item={item} overlay={{ threshold, model, version: mapsVersion.value }} />
+      <Tile id={item.id} item={item} overlay={{ threshold, model, version: mapsVersion.value }} />
       {item.pred ? <Bars pred={item.pred} /> : <p class="muted">{nameOf(model)} has no result here</p>}
     </div>
   );

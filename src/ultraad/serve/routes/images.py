@@ -7,8 +7,10 @@ from typing import Annotated, Literal, get_args
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
+from ultraad.serve.desk import Desk
 from ultraad.serve.listing import Sort, State
 from ultraad.serve.routes.deps import Frame, Image, TheDesk
 from ultraad.serve.schemas import Group, ItemDetail, Items, Share, Suggestions
@@ -73,9 +75,16 @@ def remove(image: Image, desk: TheDesk) -> None:
 
 
 @router.get("/images/{image}/thumbnail", response_class=Response)
-def thumbnail(image: Image, desk: TheDesk, frame: Frame = 0, size: Literal["128", "256", "512"] = "256") -> Response:
+async def thumbnail(
+    request: Request, image: Image, frame: Frame = 0, size: Literal["128", "256", "512"] = "256"
+) -> Response:
     """A small JPEG of a frame."""
-    return Response(desk.thumbnail(image, frame=frame, longest=int(size)), media_type="image/jpeg")
+    desk: Desk = request.app.state.desk
+    longest = int(size)
+    found = desk.kept_thumbnail(image, frame=frame, longest=longest)  # a grid asks for dozens: no thread for each
+    if found is None:
+        found = await run_in_threadpool(desk.thumbnail, image, frame=frame, longest=longest)
+    return Response(found, media_type="image/jpeg")
 
 
 @router.get("/images/{image}/frames/{frame}", response_class=Response)
