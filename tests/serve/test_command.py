@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import helpers
 from tests.serve.conftest import Client, wait_for
 from ultraad.cli.serve import _places
 from ultraad.errors import ConfigError
@@ -100,9 +101,56 @@ def test_the_host_names_that_pass_are_those_of_the_address(tmp_path: Path) -> No
     assert "0.0.0.0:80" not in _hosts(Settings(tmp_path, host="0.0.0.0"), 80)
 
 
-def test_another_address_than_loopback_prints_a_warning(tmp_path: Path) -> None:
+def listening(port: int) -> set[str]:
+    """The addresses that this machine listens on at a port, as the kernel lists them; IPv4 in dotted form."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            address, number = line.split()[1].split(":")
+            if int(number, 16) == port and line.split()[3] == "0A":  # LISTEN
+                parts = bytes.fromhex(address)
+                found.add(".".join(map(str, parts[::-1])) if table == "tcp" else address)
+    return found
+
+
+def port_of(line: str) -> int:
+    found = re.search(r":(\d+)/#code=", line)
+    assert found is not None
+    return int(found[1])
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="asks the kernel of Linux")
+def test_the_server_listens_on_this_machine_alone(tmp_path: Path) -> None:
+    with serving("--project", str(tmp_path / "p")) as (_, lines):
+        assert listening(port_of(lines[-1])) == {"127.0.0.1"}
+
+
+def test_another_address_than_loopback_prints_a_warning_and_still_wants_the_cookie(tmp_path: Path) -> None:
     with serving("--project", str(tmp_path / "p"), "--host", "0.0.0.0") as (process, lines):
-        assert "code=" in lines[-1]
+        port = port_of(lines[-1])
+        if Path("/proc/net/tcp").exists():
+            assert listening(port) == {"0.0.0.0"}
+        stranger = Client(f"http://127.0.0.1:{port}/#code={'x' * 43}")
+        assert stranger.ask("GET", "/api/project").status == 401
+        assert stranger.ask("POST", "/api/session", {"code": stranger.code}).status == 401
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=30)
         assert "other machines can connect" in errors
+
+
+def test_nothing_of_a_patient_is_on_the_screen_of_the_server(tmp_path: Path) -> None:
+    """Neither names in headers nor names of files, also of files that cannot be read."""
+    folder = tmp_path / "scans"
+    helpers.write_dicom(folder / "Doe^Jane.dcm", patient="SECRET-1")
+    (folder / "Roe^Mary.dcm").write_bytes((folder / "Doe^Jane.dcm").read_bytes()[:700])
+    (folder / "Poe^Anne.png").write_bytes(b"no picture")
+    with serving(str(folder), "--project", str(tmp_path / "p")) as (process, lines):
+        client = Client(lines[-1].removeprefix("open once: ")).enter()
+        wait_for(lambda: client.get("/api/project")["images"] == 3)
+        for item in client.get("/api/images")["items"]:
+            client.ask("GET", f"/api/images/{item['id']}/frames/0")
+            client.ask("GET", f"/api/images/{item['id']}/frames/7/marks")
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=30)
+        said = "".join([*lines, output, errors])
+        assert not [name for name in ("Doe", "Jane", "Roe", "Mary", "Poe", "Anne", "SECRET") if name in said]

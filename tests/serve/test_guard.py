@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import logging
 import socket
@@ -13,7 +14,7 @@ from fastapi.routing import APIRoute
 
 from tests.serve.conftest import Client, Running
 from ultraad.serve import guard
-from ultraad.serve.guard import JSON_LIMIT, Keys
+from ultraad.serve.guard import JSON_LIMIT, Keys, Message, Receive, Scope, Send
 from ultraad.serve.routes import images, marks, models, project, session
 
 ROUTES = [
@@ -196,14 +197,39 @@ def test_a_length_that_is_no_number_is_refused(length: str) -> None:
     assert refused[0] == 400
 
 
-def test_websockets_are_closed(client: Client) -> None:
+def test_a_websocket_never_reaches_the_application() -> None:
+    """The server speaks none; if it did, the guard would close it, even with the right cookie and origin."""
+    reached: list[Scope] = []
+    answers: list[Message] = []
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        reached.append(scope)
+
+    async def send(message: Message) -> None:
+        answers.append(message)
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    keys = Keys(1)
+    headers = [
+        (b"host", b"h"),
+        (b"origin", b"http://h"),
+        (b"cookie", f"ultraad-1={keys.exchange(keys.new_code())}".encode()),
+    ]
+    guarded = guard.Guard(app, keys=keys, hosts=["h"], file_limit=1)
+    asyncio.run(guarded({"type": "websocket", "path": "/api/events", "headers": headers}, receive, send))
+    assert (reached, answers) == ([], [{"type": "websocket.close", "code": 1008}])
+
+
+def test_an_upgrade_is_no_way_around_the_guard(stranger: Client) -> None:
     upgrade = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "eA==",
     }
-    assert client.ask("GET", "/api/events2", headers=upgrade).status in (400, 403, 404)
+    assert stranger.ask("GET", "/api/events", headers=upgrade).status == 401
 
 
 def test_the_description_of_the_api_is_off(client: Client) -> None:

@@ -1,0 +1,131 @@
+"""What the model says and what people say never look alike, and never get mixed up."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from tests.e2e.hand import Hand
+
+# The share of an outline whose pixels are coloured on the canvas: dashes have gaps, where the dark halo shows.
+DRAWN = """
+points => {
+  const stage = document.getElementById('stage'), c = stage.getContext('2d'), box = stage.getBoundingClientRect();
+  const k = stage.width / box.width;
+  const coloured = points.map(([x, y]) => {
+    const [r, g, b] = c.getImageData((x - box.left) * k, (y - box.top) * k, 1, 1).data;
+    return Math.max(r, g, b) - Math.min(r, g, b) > 60;
+  });
+  return coloured.filter(Boolean).length / points.length;
+}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def started(shared_page: tuple[Any, Any]) -> None:
+    """The starting model has looked at the images."""
+    shared_page[0].wait_for_selector(".bottom .model:not(:text-is('no model yet'))", timeout=60_000)
+
+
+def along(ring: list[float], hand: Hand) -> list[tuple[float, float]]:
+    """Points on the screen along an outline, one for each pixel of the image or more."""
+    points = list(zip(ring[::2], ring[1::2], strict=True))
+    found = []
+    for (x, y), (u, v) in zip(points, [*points[1:], points[0]], strict=True):
+        steps = max(1, 2 * round(max(abs(u - x), abs(v - y))))
+        found += [hand.at(x + (u - x) * n / steps, y + (v - y) * n / steps) for n in range(steps)]
+    return found
+
+
+def ask(page: Any, path: str) -> Any:
+    return page.evaluate("path => fetch(path).then(r => r.json())", path)
+
+
+def seen_by_model(page: Any) -> dict[str, Any]:
+    """An image that nobody has marked, and that has a map."""
+    page.wait_for_function(
+        "() => fetch('/api/images?limit=1000&state=unmarked&search=drawn').then(r => r.json())"
+        ".then(r => r.items.some(i => i.pred && i.pred.has_map))",
+        timeout=60_000,
+    )
+    items = Hand(page).items("&state=unmarked&search=drawn")
+    return next(i for i in items if i["pred"] and i["pred"]["has_map"])
+
+
+def test_a_suggestion_is_dashed_a_mark_is_solid_and_h_hides_what_was_not_accepted(page: Any) -> None:
+    hand = Hand(page)
+    item = hand.show(seen_by_model(page)["name"])
+    page.get_by_label("Map threshold").focus()
+    page.keyboard.press("Home")
+    page.wait_for_selector(".side button:text-is('Accept')")
+    place = f"/api/images/{item['id']}/frames/0"
+    (ring, *_) = ask(page, f"{place}/suggestions?threshold=0.02")["suggestions"][0]["outline"]
+    points = along(ring, hand)
+    page.locator("#stage").focus()
+    page.keyboard.press("o")  # without the map, so that only lines have colours
+    page.mouse.move(0, 0)
+    page.wait_for_function(f"points => 0.3 < ({DRAWN})(points)", arg=points)
+    assert page.evaluate(DRAWN, points) < 0.85
+    page.keyboard.press("h")
+    page.wait_for_function(f"points => ({DRAWN})(points) < 0.1", arg=points)
+    assert page.locator(".side button:text-is('Accept')").count() == 0
+    page.keyboard.press("Enter")  # what is hidden is not accepted
+    page.wait_for_selector(".status:has-text('H shows them')")
+    assert hand.marks() == []
+    page.keyboard.press("h")
+    page.keyboard.press("Enter")
+    hand.expect(1)
+    page.keyboard.press("h")
+    (ring, *_) = ask(page, f"{place}/marks")["lesions"][0]["outline"]
+    page.wait_for_function(f"points => ({DRAWN})(points) > 0.9", arg=along(ring, hand))
+
+
+def test_the_review_is_one_pass_with_enter_and_backspace(page: Any) -> None:
+    seen_by_model(page)
+    items = [i for i in Hand(page).items("&state=unmarked&search=drawn") if i["pred"]][:2]
+    for item in items:  # called what the model finds least likely
+        wrong = min(item["pred"]["probs"], key=item["pred"]["probs"].get)
+        row = {"id": uuid.uuid4().hex, "image": item["id"], "frame": 0, "kind": "label", "class": wrong}
+        body = json.dumps({"rater": "anna", "rows": [row]})
+        send = "body => fetch('/api/marks', {method: 'POST', body, headers: {'Content-Type': 'application/json'}})"
+        assert page.evaluate(f"body => ({send})(body).then(r => r.status)", body) == 200
+    waiting = {i["id"] for i in Hand(page).items("&state=review")}
+    assert {i["id"] for i in items} <= waiting
+    page.evaluate("location.hash = 'next'")
+    page.click("text=Start the review")
+    page.wait_for_selector(".chip:has-text('Review')")
+    page.wait_for_function("() => document.getElementById('stage').getAttribute('aria-label').includes('mark')")
+    first = page.evaluate("location.hash")
+    assert first.split("/")[1] in waiting
+    page.keyboard.press("Enter")
+    page.wait_for_function("first => location.hash !== first", arg=first)
+    Hand(page).saved()
+    assert first.split("/")[1] not in {i["id"] for i in Hand(page).items("&state=review")}
+    page.keyboard.press("Backspace")
+    page.wait_for_function("first => location.hash === first", arg=first)
+
+
+def test_what_an_earlier_model_said_names_it_until_the_new_one_has_spoken(page: Any) -> None:
+    def older(route: Any) -> None:
+        answer = route.fetch().json()
+        for item in answer["items"]:
+            if item["pred"]:
+                item["pred"]["model"] += 7
+        route.fulfill(json=answer)
+
+    assert page.locator(".badge.from").count() == 0
+    page.route("**/api/images?*", older)
+    page.reload()
+    page.wait_for_selector(".tile .badge.from:has-text('from model 7')")
+
+
+def test_a_cine_offers_its_best_frame(page: Any) -> None:
+    hand = Hand(page)
+    item = hand.show("cine.dcm", 0)
+    other = 0 if item["best"] else 1
+    hand.show("cine.dcm", other)
+    page.click(f"button:text-is('Best frame {item['best'] + 1}')")
+    page.wait_for_function("best => location.hash.endsWith('/' + best)", arg=item["best"])
