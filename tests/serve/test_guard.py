@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import logging
 import socket
@@ -212,14 +211,16 @@ def test_a_websocket_never_reaches_the_application() -> None:
         return {"type": "websocket.connect"}
 
     keys = Keys(1)
-    headers = [
-        (b"host", b"h"),
-        (b"origin", b"http://h"),
-        (b"cookie", f"ultraad-1={keys.exchange(keys.new_code())}".encode()),
-    ]
+    cookie = f"ultraad-1={keys.exchange(keys.new_code())}".encode()
+    headers = [(b"host", b"h"), (b"origin", b"http://h"), (b"cookie", cookie)]
     guarded = guard.Guard(app, keys=keys, hosts=["h"], file_limit=1)
-    asyncio.run(guarded({"type": "websocket", "path": "/api/events", "headers": headers}, receive, send))
+    with suppress(StopIteration):  # nothing in it waits, so that it needs no loop
+        guarded({"type": "websocket", "path": "/api/events", "headers": headers}, receive, send).send(None)
     assert (reached, answers) == ([], [{"type": "websocket.close", "code": 1008}])
+    with suppress(StopIteration):  # the same as a request for a file reaches it
+        scope = {"type": "http", "method": "GET", "path": "/page.js", "headers": headers}
+        guarded(scope, receive, send).send(None)
+    assert [scope["type"] for scope in reached] == ["http"]
 
 
 def test_an_upgrade_is_no_way_around_the_guard(stranger: Client) -> None:

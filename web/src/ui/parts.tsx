@@ -225,7 +225,12 @@ export function Note({ kind, children }: { kind: "info" | "warning" | "error"; c
   );
 }
 
-/** A small picture, for lists in words. */
+/** A small picture, for lists in words; in the size that is on the disk: a smaller one would be decoded each time. */
 export function Small({ id, frame }: { id: string; frame: number }) {
-  return <img class="small" src={thumbnail(id, frame, 128)} alt="" loading="lazy" decoding="async" />;
+  return <img class="small" src={thumbnail(id, frame)} alt="" loading="lazy" decoding="async" onError={blank} />;
+}
+
+/** The sign of a broken picture says nothing that the tile does not say in words. */
+function blank(event: Event): void {
+  (event.currentTarget as HTMLElement).style.visibility = "hidden";
 }

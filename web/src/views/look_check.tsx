@@ -32,6 +32,12 @@ export function Beware() {
         </button>
         {c?.state === "stale" && <span class="muted">Images were added since the last check.</span>}
       </p>
+      {c?.state === "none" && !running && (
+        <p class="empty">
+          Not checked yet. The check looks for what could make the results look better than they are: duplicates, one patient
+          on both sides, calipers that tell the class.
+        </p>
+      )}
       {running && <progress max={1} value={busy.value?.fraction ?? 0} aria-label="Checking the data" />}
       {c?.state === "done" && c.findings.length === 0 && <p class="empty">Nothing found that would distort the results.</p>}
       <ul class="findings">
