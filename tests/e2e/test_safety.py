@@ -111,8 +111,10 @@ def test_another_page_can_neither_show_read_nor_send(server: Server, open_page: 
     page.goto(foreign)
     frame = next(f for f in page.frames if f != page.main_frame)
     assert "ultraad" not in frame.content(), "the page is not shown inside another one"
-    send = """([url, method, mode, body]) => fetch(url, {method, mode, credentials: 'include', body, headers: body ?
-        {'Content-Type': mode === 'cors' ? 'application/json' : 'text/plain'} : {}}).then(r => r.text(), e => 'stopped')"""
+    send = """([url, method, mode, body]) => {
+        const headers = body ? {'Content-Type': mode === 'cors' ? 'application/json' : 'text/plain'} : {};
+        return fetch(url, {method, mode, credentials: 'include', body, headers}).then(r => r.text(), e => 'stopped');
+    }"""
     for mode in ("cors", "no-cors"):
         for method, path in (("GET", "/api/project"), ("POST", "/api/marks"), ("GET", f"/api/images/{image['id']}")):
             what = [server.origin + path, method, mode, body if method == "POST" else None]
