@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -105,6 +105,14 @@ class Hand:
         self.page.wait_for_function(f"() => document.querySelectorAll('#marks > li').length === {marks}")
         self.saved()
         return self.marks()
+
+    def until(self, done: Callable[[], Any], seconds: float = 60) -> Any:
+        """What ``done`` returns as soon as it is true; the page goes on meanwhile."""
+        for _ in range(int(seconds / 0.2)):
+            if found := done():
+                return found
+            self.page.wait_for_timeout(200)
+        raise AssertionError("waited in vain")
 
     def told(self) -> str:
         """The live region."""

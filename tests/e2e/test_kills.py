@@ -70,7 +70,7 @@ def test_kills_of_the_browser_lose_at_most_the_stroke_in_the_air(
             if turn < kills:
                 page.route("**/api/marks", lambda route: route.abort())
             page.goto(own_server.origin if turn else own_server.address)
-            page.wait_for_selector(".tile img")
+            page.wait_for_selector(".tile img", timeout=60_000)
             hand = Hand(page)
             hand.show(name)
             shown = "() => document.querySelectorAll('#marks > li').length"
@@ -127,7 +127,7 @@ def test_strokes_wait_while_the_disk_is_full_and_are_saved_when_there_is_room(
 ) -> None:
     page = open_page(own_server)
     hand = Hand(page)
-    page.wait_for_selector(".tile img")
+    page.wait_for_selector(".tile img", timeout=60_000)
     hand.show(own_server.images.of("benign")[0])
     hand.mouse(stroke_at(0))
     hand.expect(1)
@@ -147,10 +147,10 @@ def test_strokes_wait_while_the_disk_is_full_and_are_saved_when_there_is_room(
 
 def test_two_tabs_of_one_rater_show_the_same_and_save_each_stroke_once(own_server: Server, open_page: Open) -> None:
     first = open_page(own_server)
-    first.wait_for_selector(".tile img")
+    first.wait_for_selector(".tile img", timeout=60_000)
     second = first.context.new_page()
     second.goto(own_server.origin)
-    second.wait_for_selector(".tile img")
+    second.wait_for_selector(".tile img", timeout=60_000)
     one, two = Hand(first), Hand(second)
     for hand in (one, two):
         hand.show(own_server.images.of("benign")[0])

@@ -46,13 +46,13 @@ def ask(page: Any, path: str) -> Any:
 
 def seen_by_model(page: Any) -> dict[str, Any]:
     """An image that nobody has marked, and that has a map."""
-    page.wait_for_function(
-        "() => fetch('/api/images?limit=1000&state=unmarked&search=drawn').then(r => r.json())"
-        ".then(r => r.items.some(i => i.pred && i.pred.has_map))",
-        timeout=60_000,
-    )
-    items = Hand(page).items("&state=unmarked&search=drawn")
-    return next(i for i in items if i["pred"] and i["pred"]["has_map"])
+    hand = Hand(page)
+
+    def found() -> list[dict[str, Any]]:
+        items = hand.items("&state=unmarked&search=drawn")
+        return items if all(i["pred"] and i["pred"]["has_map"] for i in items) else []
+
+    return hand.until(found)[0]
 
 
 def test_a_suggestion_is_dashed_a_mark_is_solid_and_h_hides_what_was_not_accepted(page: Any) -> None:
@@ -116,6 +116,7 @@ def test_what_an_earlier_model_said_names_it_until_the_new_one_has_spoken(page: 
                 item["pred"]["model"] += 7
         route.fulfill(json=answer)
 
+    seen_by_model(page)
     assert page.locator(".badge.from").count() == 0
     page.route("**/api/images?*", older)
     page.reload()

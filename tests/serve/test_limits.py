@@ -83,12 +83,16 @@ def test_the_name_of_a_batch_is_no_path(client: Client, server: Running, batch: 
     assert sorted(server.desk.project.folder.parent.rglob("*")) == before
 
 
-def test_dicom_that_is_cut_off_fails_alone(client: Client, tmp_path: Path) -> None:  # noqa: F811
+def test_dicom_that_is_cut_off_fails_alone_and_shows_what_is_whole(client: Client, tmp_path: Path) -> None:  # noqa: F811
     whole = helpers.write_dicom(tmp_path / "x.dcm", frames=3).read_bytes()
     parts = {f"cut{n}.dcm": whole[: len(whole) * n // 4] for n in (1, 2, 3)}
     progress, items = upload(client, **parts, **{"whole.dcm": whole})
-    assert (progress["state"], progress["failed"]) == ("done", 3)
-    assert {item["name"] for item in items if not item["failed"]} == {"whole.dcm"}
+    assert (progress["state"], progress["failed"]) == ("done", 1)
+    assert {item["name"] for item in items if item["failed"]} == {"cut1.dcm"}
+    for item in items[1:]:
+        answers = [client.ask("GET", f"/api/images/{item['id']}/frames/{n}") for n in (0, 2)]
+        assert [a.status for a in answers] == [200, 200 if item["name"] == "whole.dcm" else 422]
+        assert "incoming" not in answers[1].body.decode("latin-1"), "no path"
 
 
 def test_a_file_of_two_kinds_comes_back_as_pixels_alone(client: Client, tmp_path: Path) -> None:  # noqa: F811
