@@ -88,9 +88,14 @@ def tower(kind: str, *, side: int = embedded_tower.SIDE, mirror: bool = False) -
     """The embedded architecture: with random weights, with an ImageNet trunk, as shipped, or from a weights file.
 
     With ``mirror``, a weights file as :class:`Mirrored`.
+
+    Raises:
+        FileNotFoundError: If ``kind`` names a weights file that is not there.
     """
     if kind == "embedded":
         return ultraad.load_backbone("embedded", size=side)
+    if kind not in ("random tower", "ImageNet trunk") and not Path(kind).is_file():
+        raise FileNotFoundError(kind)
     ensure_torchvision()
     import open_clip
 

@@ -31,8 +31,9 @@ def augment(
     generator: torch.Generator,
     shrunk: float = 0.0,
     shadowed: float = 0.0,
+    faded: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Crop or shrink, flip, stretch, lose contact, then change grey map, gain, sharpness, noise and colour.
+    """Crop or shrink, flip, stretch, fade lesions, lose contact; change grey map, gain, sharpness, noise and colour.
 
     A shrunk picture is continued by its mirror image, or lies in a black frame: lesions become small, as in images of
     other depth settings.
@@ -43,7 +44,8 @@ def augment(
         side: Side of the result.
         generator: Source of randomness.
         shrunk: Share of the images that become smaller than the frame.
-        shadowed: Share of the images that get a shadow from the skin down.
+        shadowed: Share of the images that get shadows from the skin down.
+        faded: Share of the images whose lesion comes near to the grey level around it.
 
     Returns:
         Images (b 3 side side) and masks (b side side).
@@ -66,30 +68,69 @@ def augment(
     both = F.grid_sample(
         torch.cat([images, masks[:, None]], 1), where, mode="bilinear", padding_mode=beyond, align_corners=False
     )
-    return other_machine(lost_contact(both[:, :-1], share=shadowed, generator=generator), generator=generator), both[
-        :, -1
-    ]
+    images, masks = both[:, :-1], both[:, -1]
+    images = with_faint_lesions(images, masks, share=faded, generator=generator)
+    images = lost_contact(images, share=shadowed, generator=generator)
+    return other_machine(images, generator=generator), masks
 
 
-def lost_contact(images: torch.Tensor, *, share: float, generator: torch.Generator) -> torch.Tensor:
-    """Shadows from the skin down, as a nipple or air under the probe throws them: dark, and no lesion.
+def with_faint_lesions(
+    images: torch.Tensor, masks: torch.Tensor, *, share: float, generator: torch.Generator
+) -> torch.Tensor:
+    """Lesions whose grey level comes near to that of the tissue around them, as those that are missed most.
 
     Args:
         images: (b c s s) in 0..1.
-        share: Of the images that get a shadow.
+        masks: (b s s) in 0..1.
+        share: Of the images whose lesion fades.
         generator: Source of randomness.
 
     Returns:
         Images (b c s s) in 0..1.
     """
-    draw, side = _Draw(len(images), generator), images.shape[-1]
+    draw, lesion = _Draw(len(images), generator), masks[:, None]
+    ring = F.max_pool2d(lesion, 17, 1, 8) - lesion
+
+    def mean_over(region: torch.Tensor) -> torch.Tensor:
+        return ((images * region).sum((1, 2, 3), keepdim=True) + 0.02) / (
+            region.sum((1, 2, 3), keepdim=True) * images.shape[1] + 1
+        )
+
+    near = torch.where(draw.chance(share), draw.uniform(0.2, 0.8), torch.zeros(()))
+    gain = (mean_over(ring) / mean_over(lesion)).clamp(0.3, 4) ** near
+    return images * (1 + (gain - 1) * F.avg_pool2d(lesion, 7, 1, 3))
+
+
+def lost_contact(images: torch.Tensor, *, share: float, generator: torch.Generator) -> torch.Tensor:
+    """Shadows from the skin down, as a nipple or air under the probe throws them: dark, ragged, and no lesion.
+
+    Args:
+        images: (b c s s) in 0..1.
+        share: Of the images that get shadows, one to three.
+        generator: Source of randomness.
+
+    Returns:
+        Images (b c s s) in 0..1.
+    """
+    draw, b, side = _Draw(len(images), generator), len(images), images.shape[-1]
     across, down = torch.linspace(0, 1, side).view(1, 1, 1, -1), torch.linspace(0, 1, side).view(1, 1, -1, 1)
-    centre = draw.uniform(-0.1, 1.1) + draw.uniform(-0.15, 0.15) * down
-    width = draw.uniform(0.02, 0.2) * (1 + draw.uniform(-0.5, 1.0) * down)
-    column = torch.sigmoid((width.clamp(min=0.01) - (across - centre).abs()) / draw.uniform(0.01, 0.05))
-    fading = torch.where(draw.chance(0.5), torch.ones(()), 1 - torch.sigmoid((down - draw.uniform(0.2, 0.9)) / 0.1))
-    depth = torch.where(draw.chance(share), draw.uniform(0.4, 0.97), torch.zeros(()))
-    return images * (1 - depth * column * fading)
+    wanted = share
+    for _ in range(3):
+        rough = torch.randn(b, 2, 10, 10, generator=generator)
+        rough = F.interpolate(rough, size=(side, side), mode="bilinear", align_corners=False)
+        centre = draw.uniform(-0.1, 1.1) + draw.uniform(-0.15, 0.15) * down
+        width = draw.uniform(0.02, 0.2) * (1 + draw.uniform(-0.5, 1.0) * down)
+        inside = width.clamp(min=0.01) - (across - centre).abs() + draw.uniform(0, 0.04) * rough[:, :1]
+        column = torch.sigmoid(inside / draw.uniform(0.01, 0.05))
+        fading = torch.where(
+            draw.chance(0.5), torch.ones(()), 1 - torch.sigmoid((down - draw.uniform(0.15, 0.9)) / 0.1)
+        )
+        chosen = draw.chance(wanted)
+        depth = torch.where(chosen, draw.uniform(0.4, 0.97), torch.zeros(()))
+        depth = (depth * (1 + draw.uniform(0, 0.3) * rough[:, 1:])).clamp(0, 1)
+        images = images * (1 - depth * column * fading)
+        wanted = 0.5 * share
+    return images
 
 
 def other_machine(images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:

@@ -138,6 +138,7 @@ class Recipe:
         style: Share of the simulated images that get the grey levels of a real one.
         shrunk: See :func:`pretraining.augment.augment`.
         shadowed: See there.
+        faded: See there.
         grades_only: See :func:`pretraining.objective.objective`.
         bf16: Number type of the image tower's blocks.
     """
@@ -149,6 +150,7 @@ class Recipe:
     style: float = 0.0
     shrunk: float = 0.0
     shadowed: float = 0.0
+    faded: float = 0.0
     grades_only: bool = False
     bf16: bool = False
 
@@ -206,6 +208,7 @@ def train(run: Run, shards: Shards, held_out: Shards, parts: dict[str, Part], re
             generator=generator,
             shrunk=recipe.shrunk,
             shadowed=recipe.shadowed,
+            faded=recipe.faded,
         )
         losses = objective(
             run.model,
@@ -273,7 +276,8 @@ def main() -> None:
     parser.add_argument("--real", nargs="*", default=[], help="real images of each kind in a batch: lesion=8 painted=8")
     parser.add_argument("--style", type=float, default=0.0, help="share of simulated images with real grey levels")
     parser.add_argument("--shrunk", type=float, default=0.0, help="share of images made smaller, for small lesions")
-    parser.add_argument("--shadowed", type=float, default=0.0, help="share of images with a shadow from the skin")
+    parser.add_argument("--shadowed", type=float, default=0.0, help="share of images with shadows from the skin")
+    parser.add_argument("--faded", type=float, default=0.0, help="share of images whose lesion is faint")
     parser.add_argument("--grades-only", action="store_true", help="real images never teach normal against lesion")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=SEED, help="of weights and of the order of images")
@@ -298,6 +302,7 @@ def main() -> None:
         style=options.style,
         shrunk=options.shrunk,
         shadowed=options.shadowed,
+        faded=options.faded,
         grades_only=options.grades_only,
         bf16=options.bf16,
     )

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pretraining.augment import augment, lost_contact, with_levels_of
+from pretraining.augment import augment, lost_contact, with_faint_lesions, with_levels_of
 from pretraining.images import FACTS
 from pretraining.objective import objective
 from pretraining.prompts import real_caption
@@ -200,3 +200,16 @@ def test_lost_contact_only_darkens():
     assert float(dark.min()) < 0.1
     assert float((dark < 0.25).float().mean()) < 0.4
     torch.testing.assert_close(lost_contact(images, share=0.0, generator=torch.Generator().manual_seed(0)), images)
+
+
+def test_faint_lesions_come_near_to_the_grey_level_around_them():
+    images = torch.full((8, 1, 64, 64), 0.6)
+    masks = torch.zeros(8, 64, 64)
+    masks[:4, 20:40, 20:40] = 1  # the others have no lesion
+    images[:, :, 20:40, 20:40] = 0.2
+    faint = with_faint_lesions(images, masks, share=1.0, generator=torch.Generator().manual_seed(0))
+    inside = faint[:4, 0, 26:34, 26:34]
+    assert bool((inside > 0.22).all())
+    assert bool((inside < 0.6).all())
+    torch.testing.assert_close(faint[4:], images[4:])
+    torch.testing.assert_close(faint[:, :, :8], images[:, :, :8])
