@@ -28,6 +28,7 @@ from ultraad.io.files import ensure_room, whole_folder, write_bytes, write_json,
 from ultraad.io.find import is_there
 from ultraad.model.exported import is_exported
 from ultraad.model.model_card import model_card
+from ultraad.model.pack import SUFFIX
 from ultraad.model.record import Description, Record, check_files, learned_from, read_record, versions
 
 if TYPE_CHECKING:
@@ -178,6 +179,8 @@ def _read_config(folder: Path) -> tuple[_Config, dict[str, Any]]:
         found = f"it has no {CONFIG}" if folder.exists() else "there is no such folder"
         if is_exported(folder):
             found = "it is an exported model; load it with ultraad.model.exported.load"
+        if folder.suffix == SUFFIX and folder.is_file():
+            found = f"it is a packed one; 'ultraad unpack {folder} FOLDER' makes it a folder"
         msg = f"{folder} is not an ultraad model: {found}. Wanted a folder written by 'ultraad adapt -o'"
         raise BundleError(msg)
     return read_record(path, _Config, wanted=FORMAT, what="model", remedy="make it again")
