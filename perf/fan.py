@@ -66,16 +66,15 @@ def measure(root: Path, *, images: int, shots: int, every: int, backbone: str) -
     samples = [s for s in ultraad.scan(root) if s.mask_aligned and not s.tags]
     texts = {"texts": "liver"} if "liver" in root.name else {}
     patients = any(s.group for s in samples)
-    supports = {fan: ultraad.draw_support(root, shots=shots, per_patient=patients, fan=fan) for fan in CHOICES}
+    supports = {fan: ultraad.draw_support(root, shots=max(1, shots), per_patient=patients, fan=fan) for fan in CHOICES}
     learned = supports["off"].samples
     ids, groups = {s.id for s in learned}, {s.group for s in learned if s.group}
     chosen = choose([s for s in samples if s.id not in ids and s.group not in groups], images)
     scores: dict[str, Any] = {}
     for fan in CHOICES:
-        models = {
-            "zero-shot": ultraad.zero_shot(backbone=backbone, options=texts),
-            f"{shots} shots": ultraad.adapt(supports[fan], backbone=backbone, options=texts),
-        }
+        models = {"zero-shot": ultraad.zero_shot(backbone=backbone, options=texts)}
+        if shots:
+            models[f"{shots} shots"] = ultraad.adapt(supports[fan], backbone=backbone, options=texts)
         for name, model in models.items():
             result = ultraad.evaluate(model, chosen, layout=ultraad.data.sources.detect(root), fan=fan, bootstrap=200)
             values = {m: {k: round(result["metrics"][m][k], 4) for k in ("value", "low", "high")} for m in METRICS}
@@ -88,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--images", type=int, default=12, help="of each class")
-    parser.add_argument("--shots", type=int, default=4, help="of the adapted model")
+    parser.add_argument("--shots", type=int, default=4, help="of the adapted model; 0: only zero-shot")
     parser.add_argument("--every", type=int, default=1, help="look for the fan of every how many images one has")
     parser.add_argument("--backbone", default="embedded")
     parser.add_argument("-o", "--output", type=Path)

@@ -182,7 +182,7 @@ def show(browser, address: str, words: str) -> tuple[np.ndarray, str, list[str]]
             page.get_by_text(text, exact=True).first.click()
     thumbnails.filter(has_text=words).first.dblclick()
     yes, opened = page.get_by_role("button", name="Yes", exact=True), False
-    for _ in range(60):
+    for _ in range(300):  # software rendering on a busy machine
         page.wait_for_timeout(1000)
         if yes.count():
             yes.first.click()
