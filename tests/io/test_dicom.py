@@ -538,11 +538,13 @@ def test_shipped_files_that_were_scaled_after_the_scanner_have_no_spacing():
 
 def test_metadata(path, rgb):
     tags = {"PatientID": "HELLO-17", "Manufacturer": "Maker ", "ManufacturerModelName": "", "NumberOfFrames": 1}
+    tags["FrameTime"] = "40"
     facts = dicom.metadata(save(path, make(rgb, "RGB", **tags)))
     assert facts.pop("patient") != "HELLO-17"
     assert facts == {
         "modality": "US",
         "frames": 1,
+        "frame_ms": 40.0,
         "size": (H, W),
         "spacing_mm": None,
         "views": (),
