@@ -62,6 +62,7 @@ ONLY_IN = {
     "fastapi": ("serve",),
     "starlette": ("serve",),
     "uvicorn": ("serve",),
+    "pocketsphinx": ("serve/voice/hear.py",),
     "rich": ("cli",),
     "typer": ("cli",),
 }

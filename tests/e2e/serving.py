@@ -17,6 +17,7 @@ from typing import Any
 from tests.e2e.scans import Scans
 
 RULES = "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # the browser resolves no name; only this machine can be reached
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", f"--host-resolver-rules={RULES}"]
 
 
 def chromium() -> str | None:
@@ -31,8 +32,7 @@ def browsing(executable: str) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as p:
-        arguments = ["--no-sandbox", "--disable-gpu", f"--host-resolver-rules={RULES}"]
-        opened = p.chromium.launch(executable_path=executable, args=arguments)
+        opened = p.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield opened
         opened.close()
 

@@ -14,11 +14,11 @@ from fastapi.routing import APIRoute
 from tests.serve.conftest import Client, Running
 from ultraad.serve import guard
 from ultraad.serve.guard import JSON_LIMIT, Keys, Message, Receive, Scope, Send
-from ultraad.serve.routes import images, marks, models, project, session
+from ultraad.serve.routes import images, marks, models, project, session, voice
 
 ROUTES = [
     (method, f"/api{route.path}")
-    for module in (session, project, images, marks, models)
+    for module in (session, project, images, marks, models, voice)
     for route in module.router.routes
     if isinstance(route, APIRoute)
     for method in route.methods

@@ -131,6 +131,10 @@ export const numbers = (n: number) => json<T.Numbers>("GET", `/models/${n}/numbe
 export const queue = (limit = 12) => json<T.Queue>("GET", `/queue?limit=${limit}`);
 export const check = () => json<T.Check>("GET", "/check");
 
+export const voice = () => json<T.VoiceInfo>("GET", "/voice");
+export const setSaid = (name: string, said: string | null) => json<T.VoiceInfo>("PATCH", "/voice", { name, said });
+export const hear = (clip: Blob) => json<T.HeardWord>("POST", "/voice", clip);
+
 export const exports = () => json<T.Export[]>("GET", "/exports");
 export const archive = (n: number) => `/api/exports/${n}/archive`;
 export const report = (n: number) => `/api/exports/${n}/report`;

@@ -56,6 +56,7 @@ export interface Project {
   job: Job | null;
   adapt: Readiness;
   limits: Record<string, number>;
+  voice: boolean;
   notice: string;
 }
 
@@ -372,4 +373,23 @@ export interface Export {
   bytes: number;
   what: string[];
   command: string;
+}
+
+/** Something that can be said. */
+export interface Word {
+  name: string;
+  kind: "command" | "class";
+}
+
+export interface VoiceInfo {
+  installed: boolean;
+  message: string;
+  words: Word[];
+  silent: { name: string; why: string }[];
+  said: Record<string, string>;
+}
+
+export interface HeardWord {
+  word: Word | null;
+  text: string;
 }

@@ -4,6 +4,7 @@ import { at, rate } from "../src/core/curve";
 import { boxOf, closes, farEnough, radiusFor } from "../src/core/gesture";
 import { layOut, move, range } from "../src/core/grid";
 import { applyTable, clampLevels, table, WHOLE } from "../src/core/levels";
+import { joined, pcm } from "../src/core/sound";
 import { uuid } from "../src/core/uuid";
 import { fit, keepInSight, pinch, toImage, toScreen, zoom } from "../src/core/view";
 
@@ -129,4 +130,11 @@ test("identifiers are UUIDs and differ", () => {
   const many = Array.from({ length: 200 }, uuid);
   for (const id of many) expect(id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   expect(new Set(many).size).toBe(200);
+});
+
+test("sound is sent as signed 16 bit, the smaller byte first, and too loud samples stay at the ends", () => {
+  const whole = joined([new Float32Array([0, 1]), new Float32Array([-1, 2, -3, 0.5])]);
+  expect([...whole]).toEqual([0, 1, -1, 2, -3, 0.5]);
+  const bytes = new DataView(pcm(whole));
+  expect([0, 1, 2, 3, 4, 5].map((i) => bytes.getInt16(2 * i, true))).toEqual([0, 32767, -32767, 32767, -32767, 16384]);
 });

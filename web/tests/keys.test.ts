@@ -49,6 +49,7 @@ test("the keys of the specification start what they should", () => {
     ["Enter", "accept"],
     ["Backspace", "back"],
     ["Shift+Enter", "adapt"],
+    ["T", "speak"],
     ["?", "help"],
   ];
   for (const [keys, id] of wanted) expect(find(keys, ["mark", "any"], {})?.id, keys).toBe(id);

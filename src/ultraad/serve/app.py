@@ -18,7 +18,7 @@ from ultraad.serve.desk import Desk
 from ultraad.serve.guard import KINDS, App, Guard, Keys, error_body
 from ultraad.serve.jobs import NotReadyError
 from ultraad.serve.project import LIMITS
-from ultraad.serve.routes import images, marks, models, project, session
+from ultraad.serve.routes import images, marks, models, project, session, voice
 from ultraad.serve.schemas import Problem
 
 _PAGE_MISSING = (
@@ -50,7 +50,7 @@ def make_app(desk: Desk, keys: Keys, *, hosts: list[str], api_docs: bool = False
         responses={422: {"model": Problem}},
     )
     app.state.desk, app.state.keys, app.state.hosts = desk, keys, hosts
-    for routes in (session, project, images, marks, models):
+    for routes in (session, project, images, marks, models, voice):
         app.include_router(routes.router, prefix="/api")
     _page(app)
     _errors(app)

@@ -26,6 +26,8 @@ from ultraad.serve.schemas import Import, Layout, PreviewRequest, ProjectChange,
 from ultraad.serve.schemas_work import BackboneInfo, Check, CheckFinding, Job, JobRequest, MethodInfo, ProjectInfo
 from ultraad.serve.shapes import Mask
 from ultraad.serve.upcoming import Upcoming
+from ultraad.serve.voice.ear import installed
+from ultraad.serve.voice.voice import Voice
 
 _LINE = 3.0  # pixels; radius of a scribble that does not say
 
@@ -59,6 +61,7 @@ class Desk:
         self.history = History(self.project, self.outcomes, self.marking, self.jobs, tell=self.hub.tell)
         self.upcoming = Upcoming(self.project, self.outcomes, self.orders, self.jobs)
         self.exports = Exports(self.project, self.marking, self.orders)
+        self.voice = Voice(self.project)
 
     def start(self) -> None:
         """Start the worker."""
@@ -70,6 +73,7 @@ class Desk:
         self.importer.stop()
         self.jobs.stop()
         self.decoder.close()
+        self.voice.close()
         self.project.close()
 
     def _imported(self, progress: Import) -> None:
@@ -139,6 +143,7 @@ class Desk:
             job=self.jobs.running,
             adapt=self.orders.readiness(),
             limits=LIMITS,
+            voice=installed(),
         )
 
     def change(self, wanted: ProjectChange) -> None:

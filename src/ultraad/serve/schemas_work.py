@@ -222,4 +222,5 @@ class ProjectInfo(Wire):
     job: Job | None
     adapt: Readiness
     limits: Limits
+    voice: bool
     notice: str = "For research only. Not a medical device."

@@ -40,6 +40,7 @@ export const ACTIONS: readonly Action[] = [
   action("mark", "back", "back in the review", "Backspace"),
   action("mark", "suggested", "next suggested image", "N"),
   action("mark", "skip", "skip this image", "S"),
+  action("mark", "speak", "hold and say a word, tap to accept it", "T"),
   action("mark", "overlay", "map on or off", "O"),
   action("mark", "suggestions", "suggestions on or off", "H"),
   action("mark", "play", "play or stop the cine", "Space"),

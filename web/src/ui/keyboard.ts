@@ -4,6 +4,7 @@ import { held } from "../canvas/pointer";
 import { belongsTo, chord, find, types, type Place } from "../core/keys";
 import { pen } from "../state/editor";
 import { bindings, singleKeys } from "../state/prefs";
+import * as voice from "../state/voice";
 
 export type Actions = Record<string, (keys: string) => void>;
 
@@ -20,6 +21,7 @@ export function offer(place: Place, actions: Actions): () => void {
 const REPEATS = /^(previous|next|frameBack|frameOn|undo|redo|smaller|larger|zoomIn|zoomOut|cursor(Left|Right|Up|Down))$/;
 
 let playKey = "";
+let speakKey = "";
 
 function down(event: KeyboardEvent): void {
   if (event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]")) return;
@@ -41,10 +43,15 @@ function down(event: KeyboardEvent): void {
     playKey = event.code;
     return;
   }
+  if (action.id === "speak") speakKey = event.code; // it ends when the key is let go
   run(keys);
 }
 
 function up(event: KeyboardEvent): void {
+  if (speakKey && event.code === speakKey) {
+    speakKey = "";
+    void voice.release();
+  }
   if (!held.down || event.code !== playKey) return;
   held.down = false;
   if (!held.used) offered.get("mark")?.["play"]?.("Space");
@@ -55,6 +62,8 @@ export function startKeyboard(): void {
   addEventListener("keyup", up);
   addEventListener("blur", () => {
     held.down = false;
+    speakKey = "";
+    voice.cancel();
   });
 }
 

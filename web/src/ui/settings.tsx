@@ -7,6 +7,7 @@ import { rater, seenPen, theme } from "../state/prefs";
 import { project, refreshProject } from "../state/project";
 import { percent } from "../text";
 import { Icon } from "./icons";
+import { VoiceSettings } from "./voice";
 import { Dialog, Pick, Section, Slider, Switch, Tool } from "./parts";
 
 async function change(what: object): Promise<boolean> {
@@ -55,6 +56,7 @@ export function Settings({ onClose }: { onClose: () => void }) {
         <Classes />
         <Share />
       </Section>
+      <VoiceSettings />
       <Invite />
       <DeleteAll onDone={onClose} />
     </Dialog>

@@ -17,6 +17,7 @@ import { Small, Tool } from "../ui/parts";
 import { actions } from "./mark_actions";
 import { Cine, Tools } from "./mark_tools";
 import { Side } from "./mark_side";
+import { HeardCard, SpeakButton, useVoice } from "./mark_voice";
 
 async function open(rest: readonly string[]): Promise<void> {
   const [id, frame] = rest;
@@ -33,6 +34,7 @@ async function open(rest: readonly string[]): Promise<void> {
 }
 
 export function Mark() {
+  useVoice();
   useEffect(() => {
     const stop = effect(() => {
       const { view, rest } = route.value;
@@ -69,6 +71,7 @@ export function Mark() {
             <Stage maps={mapsVersion.value} />
             {d?.failed && <p class="why">{d.failed}</p>}
             <Tags />
+            <HeardCard />
           </div>
         </div>
         {d && d.frames > 1 && now && <Cine />}
@@ -102,6 +105,7 @@ function Head() {
           {reason}
         </span>
       )}
+      <SpeakButton />
       <button type="button" class="plain" onClick={() => void suggested()}>
         <Icon name="next" /> Suggested
       </button>

@@ -9,6 +9,7 @@ import { say } from "../state/live";
 import { label, step } from "../state/marks";
 import { brush, showMap, showSuggestions } from "../state/prefs";
 import { classes } from "../state/project";
+import * as voice from "../state/voice";
 import { agree, reviewing, skip, suggested, walk } from "../state/walk";
 import type { Actions } from "../ui/keyboard";
 
@@ -116,9 +117,11 @@ export function actions(): Actions {
     larger: () => grow(1.25),
     undo: () => back("undo"),
     redo: () => back("redo"),
-    accept,
+    speak: () => void voice.press(),
+    accept: () => (voice.shown.value ? voice.accept() : accept()),
     cancel: () => {
-      if (editor.drawing.value) {
+      if (voice.shown.value) voice.drop();
+      else if (editor.drawing.value) {
         editor.drop();
         say("dropped");
       } else if (editor.pen.value) togglePen();
