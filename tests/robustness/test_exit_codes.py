@@ -185,6 +185,30 @@ def test_an_error_of_the_program_itself_is_not_taken_for_an_image(model: Model, 
         list(model.predict_many([five / "none.png"]))
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_ctrl_c_while_a_row_is_written_neither_loses_nor_doubles_it(
+    model: Model, five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    append, calls = results.append_line, []
+
+    def interrupted(path, line):
+        calls.append(line)
+        if len(calls) == 3 and not late:
+            signal.raise_signal(signal.SIGINT)
+        append(path, line)
+        if len(calls) == 3 and late:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(results, "append_line", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(model, five, tmp_path / "out", batch_size=1)
+    monkeypatch.undo()
+    names = [Path(row.id).name for row in read_rows(tmp_path / "out")]
+    assert names == [f"{n}.png" for n in range(len(names))]
+    assert len(names) >= 3
+    assert predict(model, five, tmp_path / "out").predicted == 5 - len(names)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
 def test_sigterm_ends_a_run_like_ctrl_c(onnx_dir: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"

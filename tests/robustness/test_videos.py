@@ -223,6 +223,18 @@ def test_ctrl_c_in_a_video_is_130(
     assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"
 
 
+def test_ctrl_c_before_the_overlay_video_is_finished_leaves_nothing(
+    model: Model, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OverlayVideo, "finish", lambda _: interrupting(0)(1, 1))
+    with pytest.raises(KeyboardInterrupt):
+        predict(model, clip, tmp_path / "out", every=3)
+    assert list((tmp_path / "out" / "overlays").iterdir()) == []
+    monkeypatch.undo()
+    assert predict(model, clip, tmp_path / "out", every=3).skipped == 4
+    assert len(list((tmp_path / "out" / "overlays").iterdir())) == 2
+
+
 def test_numbers_that_mean_nothing_are_refused(model: Model, clip: Path, tmp_path: Path) -> None:
     for option in ({"every": 0}, {"seconds": 0}, {"seconds": float("nan")}):
         with pytest.raises(ConfigError, match="wanted a"):
@@ -243,7 +255,7 @@ def test_ctrl_c_is_the_end_of_a_camera(model: Model, tmp_path: Path) -> None:
     numbers = [row.frame for row in rows]
     assert numbers == sorted(set(numbers))
     assert [row.seconds for row in rows] == sorted(row.seconds for row in rows)
-    assert rows[0].seconds == 0
+    assert numbers[0] > 0 or rows[0].seconds == 0, "on a busy machine, the first frame is dropped, too"
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["videos"][0]["dropped"] == numbers[-1] + 1 - len(rows)
     assert not any(b"secret" in p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file())

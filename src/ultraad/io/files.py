@@ -191,6 +191,20 @@ def append_line(path: str | Path, line: str, *, durable: bool = False) -> None:
         raise DataError(msg) from e
 
 
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(1-based number, object) of every whole line of what :func:`append_line` wrote; none if there is no such file."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:  # a kill may cut a character in two
+        for number, line in enumerate(lines, start=1):
+            try:
+                found = json.loads(line)
+            except (ValueError, RecursionError):
+                continue  # cut off by a kill
+            if isinstance(found, dict):
+                yield number, found
+
+
 def ensure_writable(folder: str | Path) -> Path:
     """Make a folder (with parents) and check that files can be written there.
 

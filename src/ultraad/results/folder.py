@@ -35,7 +35,7 @@ from pydantic import ValidationError
 from ultraad.config import explain
 from ultraad.errors import DataError, UltraadError, brief, first_names, printable
 from ultraad.fan import Fan
-from ultraad.io.files import append_line, ensure_writable, remove_leftovers, write_json, write_text
+from ultraad.io.files import append_line, ensure_writable, json_lines, remove_leftovers, write_json, write_text
 from ultraad.io.find import check_output
 from ultraad.io.lock import lock_folder
 from ultraad.io.overlay import overlay
@@ -115,6 +115,7 @@ class RunFolder:
             raise
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ultraad-writer")
         self._unwritten: deque[tuple[Result, ImageRow, Future[Drawn]]] = deque()
+        self._appended: set[str] = set()
 
     def _continue(self, *, resume: bool, wanted: Mapping[str, Sample]) -> None:
         """Prepare the folder: keep or remove what an earlier run left."""
@@ -124,7 +125,7 @@ class RunFolder:
         elif earlier is not None:
             self._check_same(earlier)
             self.done = {row.id for row in read_rows(self.folder)}
-            if missing := lost(earlier, len(self.done)):
+            if missing := earlier.lost(len(self.done)):
                 _log.warning("%d line(s) of %s are damaged or gone; their images are new", missing, PREDICTIONS)
             self.videos = {video.name: video for video in earlier.videos}
             self._forget(wanted)
@@ -262,26 +263,40 @@ class RunFolder:
         """
         while self._unwritten and (len(self._unwritten) > most or self._unwritten[0][2].done()):
             result, row, pictures = self._unwritten[0]
-            wait([pictures])  # if this is interrupted, the line is still in the queue
-            self._unwritten.popleft()
-            e = pictures.exception()
-            if isinstance(e, DataError) and getattr(e.__cause__, "errno", None) not in _ONE_FILE:
-                raise e  # a full disk or a missing folder: no other image can be written either
-            if e is not None:
-                self._discard(row, f"{row.id} could not be written: {brief(e)}")
-                continue
+            wait([pictures])
             try:
-                if self._measure is not None:
-                    self._measure(result)
-            except DataError as unmeasured:
-                self._discard(row, str(unmeasured))
-                continue
-            drawn = pictures.result()
-            if row.id not in self.done:
-                append_line(self.folder / PREDICTIONS, row.model_copy(update=drawn.rest).to_json())
-                self.done.add(row.id)
-            if self.overlay_video is not None and drawn.overlay is not None:
-                self.overlay_video.add(drawn.overlay, seconds=row.seconds or 0.0, score=row.score)
+                self._write_line(result, row, pictures)
+            except DataError:
+                self._unwritten.popleft()
+                raise
+            self._unwritten.popleft()  # if it was interrupted, the line is still in the queue
+
+    def _write_line(self, result: Result, row: ImageRow, pictures: Future[Drawn]) -> None:
+        e = pictures.exception()
+        if isinstance(e, DataError) and getattr(e.__cause__, "errno", None) not in _ONE_FILE:
+            raise e  # a full disk or a missing folder: no other image can be written either
+        if e is not None:
+            self._discard(row, f"{row.id} could not be written: {brief(e)}")
+            return
+        try:
+            if self._measure is not None:
+                self._measure(result)
+        except DataError as unmeasured:
+            self._discard(row, str(unmeasured))
+            return
+        drawn = pictures.result()
+        if row.id not in self.done:
+            text = row.model_copy(update=drawn.rest).to_json()
+            self._writers.submit(self._append, row.id, text).result()  # in a thread, which Ctrl-C does not reach
+            self.done.add(row.id)
+        if self.overlay_video is not None and drawn.overlay is not None:
+            self.overlay_video.add(drawn.overlay, seconds=row.seconds or 0.0, score=row.score)
+
+    def _append(self, id_: str, text: str) -> None:
+        """Append a line, once: after an interruption, the same is asked again."""
+        if id_ not in self._appended:
+            self._appended.add(id_)
+            append_line(self.folder / PREDICTIONS, text)
 
     def _discard(self, row: ImageRow, reason: str) -> None:
         """Record a failure, and remove the pictures of it that were written."""
@@ -330,7 +345,7 @@ def read_rows(folder: Path) -> Iterator[ImageRow]:
     Raises:
         DataError: If a line is whole but not a row.
     """
-    for number, found in _lines(folder / PREDICTIONS):
+    for number, found in json_lines(folder / PREDICTIONS):
         try:
             yield ImageRow.model_validate(found)
         except ValidationError as e:
@@ -339,29 +354,10 @@ def read_rows(folder: Path) -> Iterator[ImageRow]:
             raise DataError(msg) from e
 
 
-def lost(run: Run, rows: int) -> int:
-    """Results of a run that has ended whose lines cannot be read any more, if its folder has so many readable ones."""
-    return max(0, (run.images or 0) - rows) if run.status == "complete" else 0
-
-
 def read_errors(folder: Path) -> tuple[tuple[str, str], ...]:
     """(id, reason) of every image in ``errors.jsonl``, in order. A cut-off line is skipped."""
-    found = (row for _, row in _lines(folder / ERRORS))
+    found = (row for _, row in json_lines(folder / ERRORS))
     return tuple((str(row.get("id", "?")), str(row.get("error", "no reason given"))) for row in found)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(1-based number, object) of every whole line."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:  # a kill may cut a character in two
-        for number, line in enumerate(lines, start=1):
-            try:
-                found = json.loads(line)
-            except (ValueError, RecursionError):
-                continue  # cut off by a kill
-            if isinstance(found, dict):
-                yield number, found
 
 
 def read_run(folder: Path) -> Run | None:

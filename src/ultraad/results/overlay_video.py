@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ultraad.errors import DataError
 from ultraad.io.files import write_image
 from ultraad.io.video_writer import VideoWriter
 from ultraad.results.saving import file_name
@@ -60,10 +59,9 @@ class OverlayVideo:
             picture = Path(self.path).with_suffix(".png").as_posix()
             write_image(self._folder / picture, self._best[1])
             self.picture = picture
-        except DataError:
+            self._writer.finish()
+        finally:
             self._writer.discard()
-            raise
-        self._writer.finish()
 
     def discard(self) -> None:
         """Remove the unfinished video."""

@@ -241,3 +241,7 @@ class Run(Facts):
     failed: int | None = Field(None, description="images that could not be used")
     seconds: float | None = Field(None, description="wall time")
     images_per_second: float | None = Field(None, description="of this run")
+
+    def lost(self, rows: int) -> int:
+        """How many results of a run that was complete cannot be read any more, if its folder has this many lines."""
+        return max(0, (self.images or 0) - rows) if self.status == "complete" else 0

@@ -166,6 +166,10 @@ class _Job:
         except DataError as e:
             folder.fail(self._name, str(e))
             self._failed, written = self._failed + 1, None
+        except KeyboardInterrupt:
+            if written is not None:
+                written.discard()
+            raise
         facts = self._facts(reader, written)
         folder.videos.pop(self._name, None)
         if facts is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ultraad.model.record import Auxiliary
 from ultraad.report.kit.words import count
 from ultraad.report.run.read import last_part
-from ultraad.results.folder import PREDICTIONS, RUN, lost
+from ultraad.results.folder import PREDICTIONS, RUN
 
 if TYPE_CHECKING:
     from ultraad.report.run.read import RunData
@@ -93,7 +93,7 @@ def cautions(data: RunData) -> list[str]:
         found.append(f"{RUN} is missing: model, thresholds and protocol are unknown.")
     elif run.status not in (None, "complete"):
         found.append(f"The run is {run.status}: this page shows what was done until then.")
-    if run and (missing := lost(run, len(data.rows))):
+    if run and (missing := run.lost(len(data.rows))):
         found.append(f"{count(missing, 'result')} cannot be read any more: {PREDICTIONS} was damaged after the run.")
     if data.errors:
         found.append(f"{count(len(data.errors), 'file')} could not be used; see the list below.")
