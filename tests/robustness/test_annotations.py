@@ -39,10 +39,10 @@ def test_a_byte_order_mark(tmp_path, encoding):
     assert [(s.label, len(s.masks)) for s in samples] == [("benign", 1), ("malignant", 1), ("normal", 0)]
 
 
-def test_ids_as_text_on_one_side_or_both(tmp_path):
+def test_ids_as_text_or_fractions_on_one_side_or_both(tmp_path):
     good = sources.scan(write(tmp_path, content()))
-    mixed = {**content(), "images": content(ids=str)["images"]}
-    for coco in (content(ids=str), mixed):
+    mixed = [{**content(), "images": content(ids=kind)["images"]} for kind in (str, float)]
+    for coco in (content(ids=str), content(ids=float), *mixed):
         assert sources.scan(write(tmp_path, coco)) == good
 
 
@@ -73,7 +73,7 @@ def test_paths_of_other_machines_and_uploads(tmp_path, shown):
     [
         [[1, 2, 3, 4]], [[1, 2, 3, 4, 5]], [["x", 1, 2, 3, 4, 5]], [[float("nan")] * 6], [[1e30] * 6], [[900.0] * 8],
         "text", 7, {"counts": [1]}, {"counts": "6~", "size": [48, 64]}, {"counts": [-1, 3073], "size": [48, 64]},
-        {"counts": None, "size": [48, 64]}, [[]], [None], [{}],
+        {"counts": None, "size": [48, 64]}, [[]], [None], [{}], [[0.2, 0.2, 0.7, 0.2, 0.7, 0.6]],
     ],
     ids=str,
 )  # fmt: skip

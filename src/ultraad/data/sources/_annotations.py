@@ -228,6 +228,8 @@ def outline(
     else:
         if size is None:
             flaw = "the size of the image is unknown"
+        elif whole and all(0 <= x <= 1 for numbers in whole for x in numbers):
+            flaw = "the outline is within one pixel; wanted pixels, not shares of the sides"
         elif whole:
             if any(_inside(p, size) for p in whole):
                 return Region(size=size, polygons=tuple(whole))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,18 +71,18 @@ def _load(file: Path) -> dict[str, list[Any]]:
 
 def _read_file(file: Path, root: Path, split: str | None, faults: Faults) -> Iterator[Annotated]:
     content = _load(file)
-    names = {str(c["id"]): str(c["name"]) for c in _entries(content["categories"], ("id", "name"), "category", faults)}
+    names = {_key(c["id"]): str(c["name"]) for c in _entries(content["categories"], ("id", "name"), "category", faults)}
     entries: dict[str, dict[str, Any]] = {}
     for image in _entries(content["images"], ("id", "file_name"), "image", faults):
-        key = str(image["id"])
+        key = _key(image["id"])
         if key in entries and entries[key]["file_name"] != image["file_name"]:
             faults.add(f"image {image['file_name']!r}: id is {key}, as that of {entries[key]['file_name']!r}")
             continue
         entries[key] = image
     notes: dict[str, list[dict[str, Any]]] = {key: [] for key in entries}
     for note in _entries(content["annotations"], ("image_id",), "annotation", faults):
-        if str(note["image_id"]) in notes:
-            notes[str(note["image_id"])].append(note)
+        if _key(note["image_id"]) in notes:
+            notes[_key(note["image_id"])].append(note)
         else:
             faults.add(f"{_where(note)}: image_id is {note['image_id']!r}, which refers to an id that does not exist")
     subset = file.stem.removeprefix("instances_")
@@ -118,6 +119,12 @@ def _entries(entries: list[Any], keys: Sequence[str], what: str, faults: Faults)
             yield entry
 
 
+def _key(id_: object) -> str:
+    """An id as text, the same for 1, ``"1"`` and 1.0, which pandas makes of it."""
+    text = str(id_).strip()
+    return text.removesuffix(".0") if re.fullmatch(r"-?\d+\.0", text) else text
+
+
 def _where(note: dict[str, Any]) -> str:
     return f"annotation {note.get('id')}"
 
@@ -126,7 +133,7 @@ def _finding(note: dict[str, Any], names: dict[str, str], size: tuple[int, int] 
     def complain(flaw: str) -> None:
         faults.add(f"{_where(note)}: {flaw}")
 
-    label = names.get(str(note.get("category_id")))
+    label = names.get(_key(note.get("category_id")))
     if label is None:
         complain(f"category_id is {note.get('category_id')!r}, which refers to an id that does not exist")
     segmentation = note.get("segmentation")
