@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from perf.voice import measure, report, result
+from perf.voice import measure, result
 
 from tests import speech
 from tests.serve.conftest import Answer, Client, Running
@@ -241,13 +240,12 @@ def test_checks_name_what_is_wrong() -> None:
 
 @pytest.mark.slow
 def test_wrong_words_are_rare() -> None:
-    found = list(measure("reported", quick=True, most=240))
-    keep = os.environ.get("ULTRAAD_VOICE")
-    results = [(word is not None, result(word, heard)) for _, word, heard, _ in found]
-    if keep:
-        report(found)
-    inside = [kind for known, kind in results if known]
-    outside = [kind for known, kind in results if not known]
+    """The figures of docs/page.md: no command is taken for another; other words are shown in at most one of twenty."""
+    results = [(word, result(word, heard)) for _, word, heard, _ in measure("reported", quick=True, most=240)]
+    inside = [kind for word, kind in results if word is not None]
+    outside = [kind for word, kind in results if word is None]
+    assert len(inside) > 100
+    assert len(outside) > 100
     assert inside.count("wrong") <= 0.01 * len(inside)
-    assert outside.count("wrong") <= 0.01 * len(outside)
-    assert inside.count("understood") > 0.3 * len(inside)
+    assert outside.count("wrong") <= 0.05 * len(outside)
+    assert inside.count("understood") > 0.35 * len(inside)

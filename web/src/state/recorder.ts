@@ -27,7 +27,7 @@ function reason(error: unknown): Error {
 
 async function open(): Promise<Line> {
   if (!navigator.mediaDevices) {
-    throw new Error("The browser gives the microphone only to a page on this machine, or over https");
+    throw new Error("The browser gives the microphone only to a page on this machine: use the keys here");
   }
   try {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: false } });

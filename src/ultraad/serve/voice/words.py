@@ -3,7 +3,7 @@
 A class is spoken as its name is read: words of the dictionary that comes with PocketSphinx (the CMU Pronouncing
 Dictionary), the words of :data:`MEDICAL` that are missing there, numbers, and the names of letters for abbreviations.
 No pronunciation is guessed from the spelling: English does not allow it. For any other name the user writes how it is
-said, in words that are known: "schwannoma" as "shwa noma" or "shwan oh ma".
+said, in words that are known: "schwannoma" as "swan oh ma".
 """
 
 from __future__ import annotations
