@@ -229,3 +229,16 @@ def test_a_peer_that_is_away_for_an_hour_gets_everything(queue: Queue, monkeypat
         past[0] += LONGEST_PAUSE
         assert send_due(queue, away, sender, stopped=lambda: False) == 2
     assert {uid: len(came) for uid, came in pacs.got.items()} == {uid: 1 for uid, _, _ in made}
+
+
+def test_patients_are_named_in_the_log_only_if_they_are_asked_for(tmp_path: Path) -> None:
+    content = write_us(tmp_path / "a.dcm").read_bytes()
+    for folder, asked in (("silent", False), ("telling", True)):
+        queue = Queue(tmp_path / folder, name_patients=asked)
+        queue.add("1.2.3", US, content, origin="SCANNER")
+        queue.add("1.2.4", US, b"no DICOM", origin="SCANNER")
+        queue.close()
+        first, second = map(json.loads, (tmp_path / folder / "audit.jsonl").read_text().splitlines())
+        named = {"patient_id": "P-1", "patient_name": "Müller^Åsa"}
+        assert {key: value for key, value in first.items() if key.startswith("patient")} == (named if asked else {})
+        assert not any(key.startswith("patient") for key in second)

@@ -56,6 +56,10 @@ def node(
     fan: Fans = Fan.off,
     smooth: Smooth = 0.0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep images and runs after everything was sent.")] = False,
+    log_patients: Annotated[
+        bool,
+        typer.Option("--log-patients", help="Name the patient of each image in audit.jsonl; by default, UIDs only."),
+    ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds without an answer that end an association.")] = 60.0,
     most_associations: Annotated[int, typer.Option(min=1, help="Associations at the same time.")] = 10,
     most_megabytes: Annotated[int, typer.Option(min=1, help="Of one image.")] = 512,
@@ -124,7 +128,7 @@ def node(
     if watch_dicomweb is not None:
         places.append(WebWatch(web_peer_of(watch_dicomweb), days=watch_days, timeout=timeout))
     sender = Sender(checked_aet(aet), timeout, outgoing, keep=keep)
-    setup = Setup(folder, door, sender, peers=peers, watch=tuple(places), options=options)
+    setup = Setup(folder, door, sender, peers=peers, watch=tuple(places), options=options, name_patients=log_patients)
     try:
         with Node(model, setup) as running:
             where = f"{aet} listens at {host}:{running.port}" if door else f"{aet} listens to nobody"

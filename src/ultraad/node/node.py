@@ -40,6 +40,7 @@ class Setup:
         peers: Who gets them.
         watch: Folders and DICOMweb services to take images from.
         options: Arguments of :func:`ultraad.runs.predict.predict`.
+        name_patients: Whether the audit log names patients.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class Setup:
     peers: tuple[Peer | WebPeer, ...] = ()
     watch: tuple[Watch | WebWatch, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    name_patients: bool = False
 
 
 class Node:
@@ -82,7 +84,7 @@ class Node:
         self._server: ThreadedAssociationServer | None = None
         self._threads: list[threading.Thread] = []
         self._looked: set[int] = set()
-        self.queue = Queue(setup.folder)
+        self.queue = Queue(setup.folder, name_patients=setup.name_patients)
         self.port: int | None = None
 
     def __enter__(self) -> Node:

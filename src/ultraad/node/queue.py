@@ -3,7 +3,7 @@
     queue.sqlite    images: received -> done, failed or ignored;  objects: waiting -> sending -> sent or failed
     images/         what was received, one file for each image
     jobs/           the run of each image, with its objects
-    audit.jsonl     what came, what went, which model; UIDs, but no names
+    audit.jsonl     what came, what went, which model; UIDs, but no names unless they are asked for
 
 An image is acknowledged when its file and its row are on the disk. Its prediction is a run that can be repeated, with
 objects that have the same UIDs each time; its objects get their rows in the transaction that makes it done. An object
@@ -23,10 +23,15 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
-from ultraad.errors import DataError, printable
+import pydicom
+
+from ultraad.errors import Caught, DataError, printable
+from ultraad.io.dicom_header import text_of
+from ultraad.io.faults import Faults, keeping_remarks
 from ultraad.io.files import append_line, ensure_writable, remove_leftovers
 from ultraad.io.lock import lock_folder
 
@@ -92,12 +97,14 @@ class Queue:
 
     Args:
         folder: Made if needed.
+        name_patients: Whether the audit log says of each new image whose it is.
 
     Raises:
         DataError: If the folder cannot be written to, another node uses it, or it is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, name_patients: bool = False) -> None:
+        self._name_patients = name_patients
         self.folder = ensure_writable(folder)
         self._lock = lock_folder(self.folder)
         self.images, self.jobs = (ensure_writable(self.folder / name) for name in ("images", "jobs"))
@@ -166,7 +173,8 @@ class Queue:
             with _failing(self.folder):
                 columns = "uid, sop_class, sha256, origin, received, state, reason"
                 self._rows.execute(f"INSERT INTO images ({columns}) VALUES (?,?,?,?,?,?,?)", values)
-            self.note(state, uid=uid, sop_class=sop_class, origin=origin, reason=ignore)
+            whose = _patient_in(content) if self._name_patients else {}
+            self.note(state, uid=uid, sop_class=sop_class, origin=origin, reason=ignore, **whose)
         self.changed.set()
         return "new"
 
@@ -304,6 +312,15 @@ class Queue:
     def _all(self, question: str, *values: object) -> list[tuple[Any, ...]]:
         with self._turn, closing(self._rows.execute(question, values)) as rows:
             return rows.fetchall()
+
+
+def _patient_in(content: bytes) -> dict[str, str | None]:
+    """Number and name of the patient of an image; nothing if its header cannot be read."""
+    names = {"patient_id": "PatientID", "patient_name": "PatientName"}
+    with Caught() as caught, keeping_remarks(), Faults("the header cannot be read", about="an image"):
+        header = pydicom.dcmread(BytesIO(content), force=True, specific_tags=["SpecificCharacterSet", *names.values()])
+        found = {key: text_of(header, name) for key, name in names.items()}
+    return {} if caught.error is not None else found
 
 
 class _failing:  # noqa: N801  # a block, like contextlib's
