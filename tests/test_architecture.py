@@ -56,6 +56,8 @@ ONLY_IN = {
     "dicomweb_client": ("node/web.py",),
     "imagecodecs": ("io/dicom_codecs.py",),
     "highdicom": ("dicom/report.py",),
+    "dicomanonymizer": ("dicom/deidentify/profile.py",),
+    "rapidocr": ("dicom/deidentify/text.py",),
     "onnx": ("export", "model/runtimes.py"),
     "onnxruntime": ("export", "model/runtimes.py"),
     "openvino": ("export", "model/runtimes.py"),

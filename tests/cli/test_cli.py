@@ -359,7 +359,7 @@ def test_unknown_keys_and_values(cli: Cli, folder_dir: Path, saved: Path, tmp_pa
     assert not (tmp_path / "m").exists()
 
 
-ORDER = "demo simulate serve data support adapt predict evaluate export dicom bench methods backbones doctor"
+ORDER = "demo simulate serve data deidentify support adapt predict evaluate export dicom bench methods backbones doctor"
 
 
 def test_the_help_lists_commands_in_the_order_of_work(cli: Cli) -> None:

@@ -20,6 +20,7 @@ from ultraad.cli import (
     backbones,
     bench,
     data,
+    deidentify,
     dicom,
     evaluate,
     export,
@@ -43,7 +44,7 @@ __all__ = ["app", "as_click", "main"]
 _GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Try it": {"demo": start.demo, "simulate": start.simulate},
     "Mark and adapt in the browser": {"serve": serve.serve},
-    "Prepare": {"data": data.app, "support": support.app},
+    "Prepare": {"data": data.app, "deidentify": deidentify.deidentify, "support": support.app},
     "Adapt and use": {
         "adapt": adapt.adapt,
         "predict": predict.predict,

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 
 from ultraad.dicom.findings import Findings
 from ultraad.dicom.source import OURS
@@ -23,7 +23,8 @@ WRITER = 1
 """Part of every UID: raise it when the same results would give other objects."""
 PRIVATE = "99ULTRAAD"
 """Our coding scheme, for what no standard has a code for."""
-_MOST_BYTES = 2**31  # of pixels in one object, ours; a length in DICOM has 32 bits
+MOST_BYTES = 2**31
+"""Of uncompressed pixels in one object, ours; a length in DICOM has 32 bits."""
 RESEARCH_ONLY = "research only"
 
 
@@ -173,33 +174,50 @@ def referenced_series(found: Findings) -> list[Dataset]:
     return [series]
 
 
-def write(path: Path, ds: Dataset, pixels: Iterable[bytes] = (), *, length: int = 0) -> None:
+def write(path: Path, ds: Dataset, pixels: Iterable[bytes] = (), *, length: int | None = 0) -> None:
     """Write an object completely or not at all; its pixels need not fit into memory.
 
     Args:
         path: To write.
         ds: Everything but the pixels.
-        pixels: The pixel data, in parts.
-        length: Their number of bytes.
+        pixels: The pixel data, in parts; of JPEG 2000, one part for each frame.
+        length: Their number of bytes; None if they are lossless JPEG 2000.
 
     Raises:
         DataError: If it cannot be written, or the pixels are more than 2 GiB.
     """
-    if length >= _MOST_BYTES:
+    if length is not None and length >= MOST_BYTES:
         msg = f"{path.name} would have {length / 2**30:.1f} GiB of pixels, the most is 2; predict a part of the frames"
         raise DataError(msg)
     ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if length is not None else JPEG2000Lossless
     ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     header = BytesIO()
     ds.save_as(header, enforce_file_format=True)
-    write_parts(path, _parts(header.getvalue(), pixels, length))
+    if length is None:
+        write_parts(path, _coded_parts(header.getvalue(), pixels))
+    else:
+        write_parts(path, _parts(header.getvalue(), pixels, length, words=ds.get("BitsAllocated", 8) > 8))
 
 
-def _parts(header: bytes, pixels: Iterable[bytes], length: int) -> Iterator[bytes]:
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"  # (7FE0,0010), the last element of every object
+_ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
+
+
+def _parts(header: bytes, pixels: Iterable[bytes], length: int, *, words: bool) -> Iterator[bytes]:
     yield header
     if length:
         padded = length + length % 2
-        yield b"\xe0\x7f\x10\x00OB\0\0" + padded.to_bytes(4, "little")  # (7FE0,0010), the last element of every object
+        yield _PIXEL_DATA + (b"OW" if words else b"OB") + b"\0\0" + padded.to_bytes(4, "little")
         yield from pixels
         yield b"\0" * (padded - length)
+
+
+def _coded_parts(header: bytes, frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Encapsulated pixel data, PS3.5 A.4: an empty offset table, then one fragment for each frame."""
+    yield header
+    yield _PIXEL_DATA + b"OB\0\0\xff\xff\xff\xff" + _ITEM + b"\0\0\0\0"
+    for code in frames:
+        padding = b"\0" * (len(code) % 2)
+        yield _ITEM + (len(code) + len(padding)).to_bytes(4, "little") + code + padding
+    yield _END

@@ -165,7 +165,7 @@ def examine(path: Path) -> Source | Fault:
         grey=facts["photometric"].startswith("MONOCHROME"),
         laterality=sides.pop() if len(sides) == 1 else None,
         orientation=_valid(header, "PatientOrientation") or "",
-        lossy=_lossy(header),
+        lossy=lossy_of(header),
         burned_in=said if (said := text_of(header, "BurnedInAnnotation")) in ("YES", "NO") else None,
         faults=tuple(faults),
     )
@@ -253,7 +253,7 @@ _FORMER = {  # what standards before DICOM allowed, PS3.5 6.2
 }
 
 
-def _lossy(header: Dataset) -> dict[str, Any]:
+def lossy_of(header: Dataset) -> dict[str, Any]:
     """What an object made of these pixels must say about losses, PS3.3 C.7.6.1.1.5."""
     syntax = str(getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
     if text_of(header, "LossyImageCompression") != "01" and syntax not in _LOSSY:

@@ -153,7 +153,7 @@ def read_frame(path: Path, *, frame: int = 0, depth: Callable[[], int]) -> NDArr
     Raises:
         DataError: If there are no pixels or no such frame, or the encoding is not supported.
     """
-    stored, ds = _stored(path, frame)
+    stored, ds = stored_frame(path, frame)
     with _faults(path, "pixel data"):
         return to_rgb8(stored, ds, path, depth=depth)
 
@@ -166,12 +166,12 @@ def frame_depth(path: Path, *, frame: int) -> int:
     """
     if not is_open_depth(_parsed(path).header):
         return 0
-    stored, ds = _stored(path, frame)
+    stored, ds = stored_frame(path, frame)
     return used_bits(stored, ds) or 0
 
 
-def _stored(path: Path, frame: int) -> tuple[NDArray[Any], Dataset]:
-    """(stored values of a frame, its header)."""
+def stored_frame(path: Path, frame: int) -> tuple[NDArray[Any], Dataset]:
+    """(stored values (h w) or RGB (h w 3) of a frame, its header); raises as :func:`read_frame`."""
     parsed = _parsed(path)
     with _faults(path, "header"):
         size, syntax = _size(parsed.header), _transfer_syntax(parsed.header)
@@ -191,10 +191,10 @@ def check_decodable(path: Path, *, frames: int) -> None:
         DataError: If neither can be decoded.
     """
     try:
-        _stored(path, 0)
+        stored_frame(path, 0)
     except DataError as first:
         try:
-            _stored(path, frames - 1)
+            stored_frame(path, frames - 1)
         except DataError:
             raise first from None
 

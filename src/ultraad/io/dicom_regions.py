@@ -62,6 +62,25 @@ def regions_of(ds: Header, path: Path) -> Regions:
     return Regions(views, _around([view.box for view in views], size), _same(scales))
 
 
+def shown_boxes(ds: Header, path: Path) -> tuple[Box, ...]:
+    """Every ultrasound region of a picture that says what it shows: tissue, flow, spectra, waveforms.
+
+    Some scanners add one that does not, around the whole screen. Empty if the header names none, or one that does not
+    lie in the picture; a warning says so.
+
+    Args:
+        ds: The header.
+        path: For the warning.
+    """
+    regions, size = value_of(ds, "SequenceOfUltrasoundRegions") or (), (int(ds.Columns), int(ds.Rows))
+    found = [item for item in regions if number_of(item, "RegionDataType")]
+    boxes = [_box(item, size, least=1) for item in found]
+    if None in boxes:
+        _warn_if_larger(found, size, path)
+        return ()
+    return tuple(box for box in boxes if box is not None)
+
+
 def _in_2d(ds: Header) -> list[Header]:
     """The regions that show tissue, else those that show colour flow or do not say what they show."""
     found = [
@@ -80,7 +99,7 @@ def _corners(item: Header) -> list[float] | None:
     return found if len(found) == len(names) else None
 
 
-def _box(item: Header, size: tuple[int, int]) -> Box | None:
+def _box(item: Header, size: tuple[int, int], *, least: int = MIN_SIDE) -> Box | None:
     """The pixels of a region; None if it does not lie in the picture of this (width, height).
 
     The last column and row belong to it, but many writers give the number of columns and rows instead.
@@ -91,7 +110,7 @@ def _box(item: Header, size: tuple[int, int]) -> Box | None:
     x0, y0, x1, y1 = map(int, corners)
     width, height = (min(last + 1, side) - first for first, last, side in ((x0, x1, size[0]), (y0, y1, size[1])))
     inside = min(x0, y0) >= 0 and x1 <= size[0] and y1 <= size[1]
-    return (x0, y0, width, height) if inside and min(width, height) >= MIN_SIDE else None
+    return (x0, y0, width, height) if inside and min(width, height) >= least else None
 
 
 def _warn_if_larger(found: Sequence[Header], size: tuple[int, int], path: Path) -> None:

@@ -37,6 +37,7 @@ _OUTPUTS = {  # a folder that ultraad wrote has one of these files, with one of 
     "bench.json": (b'"ultraad',),
     "config.json": (b'"ultraad.model/', b'"ultraad.exported/'),
     "project.sqlite": (b"ULAD",),  # of 'ultraad serve'
+    "review.json": (b'"command": "deidentify"',),
 }
 _OUTPUT_PICTURES = ("overlays", "maps", "masks", "contours", "dicom")
 _NO_PICTURES = (  # start of the SOP class of DICOM files that are no pictures, PS3.4 B.5; what they are

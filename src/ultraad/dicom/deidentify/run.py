@@ -1,0 +1,226 @@
+"""A folder to a folder: look for text, let a person decide, write.
+
+OUT/deidentified.json     how it was made: edition and options, nothing of a patient
+OUT/deidentified.jsonl    one line for each file that was written
+OUT/...                   the images, under pseudonyms
+OUT-review/               what was found (:mod:`.review`); it holds patient data
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ultraad import __version__
+from ultraad.dicom.deidentify.listing import Listed, list_files
+from ultraad.dicom.deidentify.look import look_at
+from ultraad.dicom.deidentify.out import Out, Plan
+from ultraad.dicom.deidentify.profile import Profile
+from ultraad.dicom.deidentify.review import Decision, Looked, Review, Settings, as_found
+from ultraad.dicom.deidentify.secret import secret_of
+from ultraad.dicom.deidentify.text import FRAMES, TextFinder
+from ultraad.errors import Caught, ConfigError, DataError, brief, printable
+from ultraad.io.faults import one_run
+from ultraad.io.files import sha256
+from ultraad.io.lock import lock_folder
+from ultraad.types import Box
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was done.
+
+    Attributes:
+        review: The folder of the review.
+        looked: Files that were looked at, now or before.
+        boxes: Places in them that look like text.
+        written: Files that were written.
+        skipped: Files that an earlier run had written.
+        dropped: Files that the review leaves out.
+        declared: Files whose pixels are declared free of identity, among those that were written or skipped.
+        without_regions: Files of which nothing around the image was blanked.
+        waiting: Whether nothing was written, since nobody has confirmed.
+        failed: {file: reason}.
+    """
+
+    review: Path
+    looked: int = 0
+    boxes: int = 0
+    written: int = 0
+    skipped: int = 0
+    dropped: int = 0
+    declared: int = 0
+    without_regions: list[str] = field(default_factory=list)
+    waiting: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@one_run()
+def deidentify(
+    source: str | Path,
+    out: str | Path,
+    *,
+    key: str | Path | None = None,
+    review: str | Path | None = None,
+    confirm: bool = False,
+    yes: bool = False,
+    keep: Box | None = None,
+    retain: Iterable[str] = (),
+    keep_names: bool = False,
+    frames: int = FRAMES,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Outcome:
+    """De-identify the images of a folder.
+
+    The first call looks for text and writes a review; nothing else. A call with ``confirm`` writes the images as the
+    review decides. ``yes`` does both at once, and blanks everything that looks like text.
+
+    Args:
+        source: A folder, or one image.
+        out: Folder for the images; its name with ``-review`` is that of the review.
+        key: File with the secret, made if needed. None: a secret that is forgotten at the end.
+        review: Another folder for the review.
+        confirm: A person has looked at the review.
+        yes: Nobody will look, and the caller answers for it.
+        keep: (x, y, width, height) that stays of pictures without ultrasound regions.
+        retain: Options of the profile, any of :data:`ultraad.dicom.deidentify.profile.RETAINED`.
+        keep_names: Files and folders keep their names, which then must not identify anybody.
+        frames: How many frames of a cine are searched for text.
+        progress: Called with (step, files done, all of them).
+
+    Raises:
+        ConfigError: If options exclude each other, or one is unknown.
+        MissingExtraError: If the extra ``deidentify`` is not installed.
+        DataError: If folders lie in each other, hold other things, or cannot be written; or nothing is found. What is
+            wrong with one file is only listed.
+    """
+    source, out = Path(source), Path(out)
+    review = Path(review) if review is not None else out.with_name(f"{out.name}-review")
+    key = None if key is None else Path(key)
+    if confirm and yes:
+        msg = "a review is confirmed, or everything is accepted unseen; give one of --confirm and --yes"
+        raise ConfigError(msg)
+    if frames < 1:
+        msg = f"frames={frames}: wanted a whole number, at least 1"
+        raise ConfigError(msg)
+    _check_places(source, out, review, key)
+    Profile(secret_of(None), retain)  # before any work: unknown options, a table that is missing
+    listed = list_files(source)
+    settings = Settings(ultraad=__version__, source=str(source), keep=keep, frames=frames)
+    found = Review(review, None if confirm else settings)
+    if confirm and keep is not None and keep != found.settings.keep:
+        msg = f"{review} was made with another --keep; leave it out, or look again"
+        raise ConfigError(msg)
+    outcome = Outcome(review)
+    tell = progress or (lambda *_: None)
+    lock = lock_folder(review)
+    try:
+        for path, reason in listed.refused.items():
+            _fail(outcome, found, path.as_posix(), reason)
+        if not confirm:
+            _look(listed, found, outcome, settings, tell)
+        outcome.looked = len(found.looked)
+        outcome.boxes = sum(len(row.texts) for row in found.looked.values())
+        outcome.without_regions = [name for name, row in found.looked.items() if not row.keep]
+        outcome.waiting = not (confirm or yes)
+        if not outcome.waiting:
+            profile = Profile(secret_of(key), retain)
+            into = Out(out, profile, keep_names=keep_names, linked=key is not None)
+            try:
+                _write(listed, found, into, outcome, tell, seen=confirm)
+            finally:
+                into.close()
+    finally:
+        lock.release()
+    return outcome
+
+
+def _check_places(source: Path, out: Path, review: Path, key: Path | None) -> None:
+    """Refuse folders that lie in each other: what is given away must hold nothing else, and no run reads its output."""
+    place = source.resolve() if source.is_dir() else None
+    given, seen = out.resolve(), review.resolve()
+    if place is not None and (given.is_relative_to(place) or place.is_relative_to(given)):
+        msg = f"{out} and {source} lie in each other; the images that are given away need a folder of their own"
+        raise DataError(msg)
+    if seen.is_relative_to(given) or given.is_relative_to(seen):
+        msg = f"the review {review} holds patient data, so it cannot lie in {out} or around it; give another --review"
+        raise DataError(msg)
+    if place is not None and (seen.is_relative_to(place) or place.is_relative_to(seen)):
+        msg = f"the review {review} and {source} lie in each other; give another --review"
+        raise DataError(msg)
+    if key is not None and key.resolve().is_relative_to(given):
+        msg = f"the key {key} would be given away with {out}; keep it elsewhere"
+        raise DataError(msg)
+
+
+def _look(
+    listed: Listed, review: Review, outcome: Outcome, settings: Settings, tell: Callable[[str, int, int], None]
+) -> None:
+    finder: TextFinder | None = None
+    fresh: list[str] = []
+    for number, path in enumerate(listed.pictures, start=1):
+        name = path.as_posix()
+        with Caught() as caught:
+            known = review.looked.get(name)
+            if known is None or known.sha256 != sha256(listed.root / path):
+                finder = finder or TextFinder()
+                row, shown = look_at(listed.root / path, name, finder, keep=settings.keep, frames=settings.frames)
+                review.add(row, shown)
+                fresh.append(name)
+        if caught.error is not None:
+            review.looked.pop(name, None)
+            _fail(outcome, review, name, _said(caught.error))
+        tell("look", number, len(listed.pictures))
+    review.show(fresh)
+
+
+def _write(
+    listed: Listed, review: Review, into: Out, outcome: Outcome, tell: Callable[[str, int, int], None], *, seen: bool
+) -> None:
+    decisions = review.decisions() if seen else {}
+    for number, path in enumerate(listed.pictures, start=1):
+        name = path.as_posix()
+        row = review.looked.get(name)
+        if row is not None or seen:  # what could not be looked at is listed already
+            with Caught() as caught:
+                _write_one(listed.root / path, row, decisions.get(name) if seen else None, into, outcome, seen=seen)
+            if caught.error is not None:
+                _fail(outcome, review, name, _said(caught.error))
+        tell("write", number, len(listed.pictures))
+
+
+def _write_one(
+    path: Path, row: Looked | None, decision: Decision | None, into: Out, outcome: Outcome, *, seen: bool
+) -> None:
+    digest = sha256(path)
+    if row is None or row.sha256 != digest:
+        what = (
+            "was not part of the review: it is new, or could not be read" if row is None else "changed since the review"
+        )
+        msg = f"{path} {what}; run without --confirm, and look again"
+        raise DataError(msg)
+    if seen and decision is None:
+        msg = f"{path} has no line in the boxes.csv of the review; run without --confirm to write them again"
+        raise DataError(msg)
+    decided = decision or as_found(row)
+    if decided.drop:
+        outcome.dropped += 1
+        return
+    state = into.profile.secret.digest("state", digest, json.dumps([row.keep, decided.blank])).hex()
+    plan = Plan(path, Path(row.file), tuple(row.keep), tuple(decided.blank), state)
+    outcome.declared += bool(row.keep)
+    if into.add(plan):
+        outcome.written += 1
+    else:
+        outcome.skipped += 1
+
+
+def _fail(outcome: Outcome, review: Review, name: str, reason: str) -> None:
+    outcome.failed[name] = printable(reason)
+    review.fail(name, outcome.failed[name])
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, DataError) else brief(error)
