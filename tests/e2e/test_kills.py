@@ -145,15 +145,16 @@ def test_strokes_wait_while_the_disk_is_full_and_are_saved_when_there_is_room(
     hand.expect(2)
 
 
-def test_two_tabs_of_one_rater_show_the_same_and_save_each_stroke_once(own_server: Server, open_page: Open) -> None:
-    first = open_page(own_server)
+def test_two_tabs_of_one_rater_show_the_same_and_save_each_stroke_once(server: Server, open_page: Open) -> None:
+    first = open_page(server)
     first.wait_for_selector(".tile img", timeout=60_000)
     second = first.context.new_page()
-    second.goto(own_server.origin)
+    second.goto(server.origin)
     second.wait_for_selector(".tile img", timeout=60_000)
     one, two = Hand(first), Hand(second)
+    free = one.until(lambda: one.items("&state=unmarked&search=drawn"))[-1]["name"]
     for hand in (one, two):
-        hand.show(own_server.images.of("benign")[0])
+        hand.show(free)
     one.mouse(stroke_at(0))
     two.expect(1)
     two.mouse(stroke_at(44))

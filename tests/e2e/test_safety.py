@@ -60,6 +60,7 @@ def test_names_of_files_and_texts_of_headers_are_shown_as_text(page: Any, tmp_pa
     chooser.value.set_files([str(path)])
     item = hand.until(lambda: next((i for i in hand.items() if SCRIPT in i["name"]), None))
     page.reload()
+    page.get_by_placeholder("Search").fill("onerror")  # its tile is out of sight without
     assert SCRIPT in item["device"]
     for view, where in (
         ("images", ".tile .name"),
