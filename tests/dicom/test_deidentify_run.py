@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.dicom.made import region, speckle, write_us
+from ultraad.cli import main
 from ultraad.dicom.deidentify.run import deidentify
 from ultraad.dicom.deidentify.text import Text, find_in
 from ultraad.errors import ConfigError, DataError
@@ -335,3 +336,38 @@ def test_boxes_of_one_place_are_one() -> None:
     blank = np.zeros((8, 8, 3), np.uint8)
     found = find_in([blank, blank], Finder([first, apart], [wider]))
     assert found == [Text(box=(10, 9, 32, 9), text="ABC", score=0.9), apart]
+
+
+def test_looking_again_keeps_what_was_edited_and_looks_at_new_files_only(scans: Scans, tmp_path: Path) -> None:
+    lines = [line | {"action": "drop"} if line["file"] == "plain.dcm" else line for line in lines_of(scans)]
+    edit(scans, lines)
+    found = (scans.review / "found.jsonl").read_bytes()
+    again = deidentify(scans.source, tmp_path / "clean", review=scans.review, frames=1)
+    assert again.waiting
+    assert again.looked == 4
+    assert set(again.failed) == set(scans.first.failed)
+    assert (scans.review / "found.jsonl").read_bytes() == found
+    assert lines_of(scans) == lines
+
+
+def code_of(words: list[str]) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    return int(end.value.code or 0)
+
+
+def test_exit_codes_and_what_the_command_says(scans: Scans, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clean, key = str(tmp_path / "clean"), str(tmp_path / "my.key")
+    words = ["deidentify", str(scans.source), clean, "--key", key, "--confirm", str(scans.review)]
+    assert code_of(words) == 3
+    said = capsys.readouterr()
+    assert "4 written, 2 failed" in said.out
+    assert "2 declared free of identity" in said.out
+    assert "report.dcm: DICOM report" in said.err
+    assert "2 file(s) have no usable ultrasound regions" in said.err
+    assert code_of([*words, "--review", clean]) == 1
+    assert code_of([*words[:3], "--keep", "1,2"]) == 1
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert code_of(["deidentify", str(tmp_path / "bad"), str(tmp_path / "out")]) == 1
+    assert code_of(["deidentify", str(tmp_path / "bad"), str(tmp_path / "out"), "--retain", "everything"]) == 1
