@@ -336,6 +336,19 @@ class Scores:
     logits: torch.Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class InScope:
+    """Whether the model can judge an image (:mod:`ultraad.model.scope`); ``ok`` is None if that is not known.
+
+    ``reference`` and ``support`` are p-values: like the ultrasound the backbone knows, and like the support images.
+    """
+
+    ok: bool | None
+    reference: float | None
+    support: float | None
+    words: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
     """The output for one image.
@@ -346,6 +359,7 @@ class Prediction:
         map: float32 (H W) on the ORIGINAL pixel grid of the file; None if the method has no map.
         probs: {class name: probability}, sums to 1; None if the method does not grade.
         method: Name of the method.
+        in_scope: Whether the model can judge this image; None if not asked.
 
     Example:
         >>> import numpy as np, ultraad
@@ -359,6 +373,7 @@ class Prediction:
     map: NDArray[np.float32] | None
     probs: dict[str, float] | None
     method: str
+    in_scope: InScope | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

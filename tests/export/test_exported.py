@@ -20,6 +20,7 @@ from ultraad.errors import BundleError, DataError, MissingExtraError
 from ultraad.io import read_image
 from ultraad.model.exported import ExportedModel, load
 from ultraad.model.model import Model
+from ultraad.simulate import simulate
 from ultraad.types import Sample
 
 ROOT = Path(__file__).parents[2]
@@ -272,3 +273,12 @@ def test_the_edge_list_is_the_package_without_torch() -> None:
 
     assert listed == [line for line in project["dependencies"] if name(line) not in NEEDS_TORCH]
     assert {name(line) for line in project["dependencies"]} >= NEEDS_TORCH
+
+
+def test_the_record_of_what_it_can_judge_is_the_models(model: Model, onnx: Path) -> None:
+    image = simulate(3, size=120).image
+    ours, theirs = (m.predict(image).in_scope for m in (model, load(onnx)))
+    assert ours is not None
+    assert theirs is not None
+    assert (theirs.ok, theirs.reference) == (ours.ok, ours.reference)
+    assert theirs.support == pytest.approx(ours.support, abs=1e-3)

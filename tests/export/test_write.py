@@ -72,7 +72,7 @@ def test_the_page_says_which_methods_cannot() -> None:
 
 def test_what_is_written(model: Model, onnx: Path, openvino: Path) -> None:
     for folder, graph in ((onnx, {"model.onnx"}), (openvino, {"model.xml", "model.bin"})):
-        assert {p.name for p in folder.iterdir()} == {"exported.json", "support.csv", *graph}
+        assert {p.name for p in folder.iterdir()} == {"exported.json", "support.csv", "scope.npz", *graph}
         assert is_exported(folder)
         facts = json.loads((folder / "exported.json").read_text())
         assert facts["exported"]["source"] == model.digest
@@ -80,7 +80,7 @@ def test_what_is_written(model: Model, onnx: Path, openvino: Path) -> None:
         parity = facts["exported"]["parity"]
         assert parity["images"] == 16
         assert parity["tolerance"] == 1e-3
-        assert all(0 <= parity[key] <= 1e-4 for key in ("score", "map", "probs"))
+        assert all(0 <= parity[key] <= 1e-4 for key in ("score", "map", "probs", "gist"))
         assert facts["exported"]["speed"]["1"].keys() == {facts["exported"]["runtime"], "torch"}
         wanted = model.describe().model_dump(mode="json")
         assert {key: facts[key] for key in wanted} == wanted
@@ -173,7 +173,7 @@ def test_int8_that_is_not_accurate_is_not_kept(
     model: Model, onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traced(monkeypatch, onnx)
-    monkeypatch.setattr(write, "INT8_TOLERANCE", dict.fromkeys(("score", "map", "probs"), 1e-6))
+    monkeypatch.setattr(write, "INT8_TOLERANCE", dict.fromkeys(("score", "map", "probs", "gist"), 1e-6))
     with pytest.raises(ExportError, match=r"int8 is not accurate enough; .*score by [\d.e-]+ \(at most 1e-06\)"):
         export(model, tmp_path / "exported", int8=True)
     assert not any(tmp_path.iterdir())
@@ -181,11 +181,12 @@ def test_int8_that_is_not_accurate_is_not_kept(
 
 def test_accurate_int8_is_kept(model: Model, onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     traced(monkeypatch, onnx)
-    monkeypatch.setattr(write, "INT8_TOLERANCE", dict.fromkeys(("score", "map", "probs"), 0.5))
+    monkeypatch.setattr(write, "INT8_TOLERANCE", dict.fromkeys(("score", "map", "probs", "gist"), 0.5))
     made = export(model, tmp_path / "exported", int8=True)
     assert made.config.exported.int8
     assert 1e-5 < made.config.exported.parity["map"] < 0.5
-    assert {p.name for p in (tmp_path / "exported").iterdir()} == {"exported.json", "model.onnx", "support.csv"}
+    files = {p.name for p in (tmp_path / "exported").iterdir()}
+    assert files == {"exported.json", "model.onnx", "support.csv", "scope.npz"}
     assert b"MatMulInteger" in (tmp_path / "exported" / "model.onnx").read_bytes()
     pictures = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), dtype=np.uint8)
     pictures[1] //= 8  # in one batch, the others would decide how finely this one is resolved

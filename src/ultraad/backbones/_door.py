@@ -25,6 +25,8 @@ import torch
 from torch import nn
 
 from ultraad.backbones._cache import Encode, FeatureCache, TextCache
+from ultraad.backbones._gist import gist_of
+from ultraad.backbones._vit import require_vit
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.types import Features, PreprocessConfig
 
@@ -69,6 +71,8 @@ class Backbone:
         logit_scale: exp of the learned temperature (100 for OpenAI's weights).
         cache: Features of the images used in ``fit``, shared by all methods and folds on this backbone.
         fingerprint: sha256 over all weights in float32; a saved model checks it.
+        weights: The same, whatever is done with the features.
+        gists: Those of the batches that enter the tower, while someone listens (:mod:`._gist`).
 
     Raises:
         ConfigError: If the tower is not a class-token ViT or the text tower is not open_clip's.
@@ -88,10 +92,10 @@ class Backbone:
         m = cast("Any", model)
         visual = m.visual
         text = m if hasattr(m, "token_embedding") else m.text
-        _require_vit(name, visual, text)
+        require_vit(name, visual, text)
         self.name = name
         self.preprocess = preprocess
-        self.fingerprint = _fingerprint(model, name)
+        self.fingerprint = self.weights = _fingerprint(model, name)
         self.device = torch.device(device)
         self.dtype = DTYPES[dtype]
         if quicken is not None:
@@ -114,6 +118,7 @@ class Backbone:
         self.logit_scale = float(m.logit_scale.detach().float().exp())
         self._own_caches()
         self._serving: FeatureCache | None = None
+        self.gists: list[torch.Tensor] | None = None
 
     def _own_caches(self) -> None:
         """Caches of this backbone's features that do not keep the backbone alive: no waiting for the collector."""
@@ -164,7 +169,10 @@ class Backbone:
 
     def embed_image(self, images: torch.Tensor) -> torch.Tensor:
         """Images f32 (b 3 s s) to tokens (b 1+n w) in the tower's dtype: class token, positions and ln_pre included."""
-        return cast("torch.Tensor", self._visual._embeds(images.to(self.device, self.dtype)))
+        tokens = cast("torch.Tensor", self._visual._embeds(images.to(self.device, self.dtype)))
+        if self.gists is not None:
+            self.gists.append(gist_of(tokens))
+        return tokens
 
     def encode_tokens(
         self, tokens: torch.Tensor, *, layers: Sequence[int] = (), around: Around | None = None
@@ -248,6 +256,11 @@ class Backbone:
         finally:
             self._serving = outer
 
+    @property
+    def serving(self) -> bool:
+        """Whether features come from a cache at the moment."""
+        return self._serving is not None
+
     def post_norm(self, tokens: torch.Tensor) -> torch.Tensor:
         """The tower's last layer norm (ln_post) on any tokens: (... w) to f32 (... w)."""
         return cast("torch.Tensor", self._visual.ln_post(tokens.to(self.device, self.dtype)).float())
@@ -322,27 +335,6 @@ class Backbone:
             return self._texts.encode(texts)
         tokens = texts if isinstance(texts, torch.Tensor) else self.tokenize(texts)
         return self.encode_prompts(self.embed_text(tokens), self.end_of_text(tokens))
-
-
-def _require_vit(name: str, visual: Any, text: Any) -> None:  # noqa: ANN401
-    """Check that the towers are of the supported kind."""
-    if not all(hasattr(visual, a) for a in ("_embeds", "_pool", "class_embedding", "positional_embedding")):
-        msg = f"{name}: the image tower is {type(visual).__name__}; ultraad needs an open_clip ViT with patch tokens"
-        raise ConfigError(msg)
-    if visual.attn_pool is not None:
-        msg = f"{name}: the image tower pools with attention (CoCa); ultraad needs a class token"
-        raise ConfigError(msg)
-    if not all(hasattr(text, a) for a in ("token_embedding", "positional_embedding", "ln_final")):
-        msg = f"{name}: the text tower is {type(text).__name__}; ultraad needs open_clip's own, to learn prompts in it"
-        raise ConfigError(msg)
-    pool = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", "argmax")
-    causal = getattr(text, "attn_mask", None) is not None
-    if pool != "argmax" or not causal or getattr(text, "cls_emb", None) is not None:
-        msg = (
-            f"{name}: the text tower reads out at {pool!r} (causal: {causal}); "
-            "ultraad needs a causal tower that is read out at the end token"
-        )
-        raise ConfigError(msg)
 
 
 def _fingerprint(model: nn.Module, name: str = "the model") -> str:

@@ -13,7 +13,8 @@ class Tower:
     """A CLIP whose weights ship with the package.
 
     Attributes:
-        stem: Its files are ``<stem>.safetensors``, ``<stem>.sha256`` and the model card ``<stem>.md``.
+        stem: Its files are ``<stem>.safetensors``, ``<stem>.sha256``, the model card ``<stem>.md`` and, if
+            there is one, ``<stem>.scope.safetensors``.
         about: What it is, in one sentence.
     """
 
@@ -29,6 +30,11 @@ class Tower:
     def card(self) -> Path:
         """The model card."""
         return self._file(".md")
+
+    @property
+    def scope(self) -> Path:
+        """Statistics of the ultrasound that the tower knows (:mod:`ultraad.model.scope`); no images."""
+        return self._file(".scope.safetensors")
 
     def _file(self, suffix: str) -> Path:
         return Path(str(files("ultraad.backbones") / "pretrained")) / f"{self.stem}{suffix}"

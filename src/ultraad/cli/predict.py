@@ -65,6 +65,10 @@ def predict(
             metavar="A,B,...", help="With --save dicom, which objects: seg, labelmap, fractional, sr, pr, sc, ko."
         ),
     ] = "seg,sr,pr,sc,ko",
+    keep_out_of_scope: Annotated[
+        bool,
+        typer.Option("--keep-out-of-scope", help="Count images that the model cannot judge in the report, too."),
+    ] = False,
     overlays: Annotated[bool | None, typer.Option(hidden=True)] = None,
     maps: Annotated[bool | None, typer.Option(hidden=True)] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 instead of 3 if any image failed.")] = False,
@@ -102,6 +106,7 @@ def predict(
                 smooth=smooth,
                 save=_names(save, overlays=overlays, maps=maps),
                 objects=split_names(objects),
+                keep_out_of_scope=keep_out_of_scope,
                 batch_size=batch_size,
                 progress=lambda k, n: tell("predict", k, n or None),
             )
@@ -120,6 +125,9 @@ def predict(
     say(f"{done.predicted} predicted{skipped}, {len(done.failed)} failed{rate}; results in {output}")
     for video in done.videos:
         say(_described(video, output))
+    if done.out_of_scope:
+        left = "counted in the report" if keep_out_of_scope else "not counted in the report (--keep-out-of-scope)"
+        warn(f"{done.out_of_scope} of them are out of scope, unlike what the model can judge: flagged, {left}")
     if done.failed or done.without_objects:
         raise typer.Exit(1 if strict or not done.predicted + done.skipped else SOME_FAILED)
 

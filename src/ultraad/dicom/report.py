@@ -49,6 +49,7 @@ from ultraad.dicom.parts import (
 from ultraad.dicom.segmentation import tracking_uid
 from ultraad.dicom.source import OURS
 from ultraad.metrics.key_frames import KEY_RULE
+from ultraad.results.row import ImageRow
 
 KIND = Kind("sr", "1.2.840.10008.5.1.4.1.1.88.33", "SR", 101, "measurements")
 _AREA, _LONG, _SHORT = (
@@ -63,6 +64,8 @@ _GRADE, _STATE = (
     Code("grade", PRIVATE, "Grade by ultraad, research only"),
     Code("state", PRIVATE, "Image state by ultraad, research only"),
 )
+_SCOPE = Code("scope", PRIVATE, "Image that ultraad can judge, research only")
+_IN_SCOPE, _OUT_OF_SCOPE = Code("in-scope", PRIVATE, "In scope"), Code("out-of-scope", PRIVATE, "Out of scope")
 _ABNORMAL, _NORMAL = Code("263654008", "SCT", "Abnormal"), Code("17621005", "SCT", "Normal")
 _PROCEDURES = {"breast": Code("47079000", "SCT", "Ultrasonography of breast")}
 _RECTANGLE = 4  # corners
@@ -132,8 +135,15 @@ def _whole(found: Findings) -> PlanarROIMeasurementsAndQualitativeEvaluations:
         finding=None,
         points=np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], dtype=np.float64),
         measured=[(_CERTAINTY, 100 * row.score, _PERCENT)],
-        states=[(_STATE, _ABNORMAL if row.abnormal else _NORMAL)],
+        states=[(_STATE, _ABNORMAL if row.abnormal else _NORMAL), *_scope(row)],
     )
+
+
+def _scope(row: ImageRow) -> list[tuple[Code, Code]]:
+    """Whether the model can judge the frame, if that is known."""
+    if row.in_scope is None or row.in_scope.ok is None:
+        return []
+    return [(_SCOPE, _IN_SCOPE if row.in_scope.ok else _OUT_OF_SCOPE)]
 
 
 def _group(

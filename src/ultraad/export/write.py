@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ultraad.backbones._gist import listening
 from ultraad.data.support import write_fingerprints
 from ultraad.errors import BundleError, ConfigError, ExportError
 from ultraad.io.files import sha256, whole_folder, write_json, write_text
@@ -28,6 +29,8 @@ from ultraad.metrics.catalogue import METRICS
 from ultraad.model.exported import (
     AUXILIARY,
     CONFIG,
+    GIST,
+    SCOPE,
     SUPPORT,
     Config,
     ExportedModel,
@@ -40,7 +43,7 @@ from ultraad.model.record import facts_of, versions
 from ultraad.model.runtimes import GRAPHS, INPUT, Outputs, Runtime, Session, check_path, open_session, require
 from ultraad.runs.evaluate import evaluate
 from ultraad.simulate import simulate
-from ultraad.types import Sample, Scores
+from ultraad.types import Sample
 
 if TYPE_CHECKING:
     from ultraad.methods._base import Method
@@ -50,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
 """Largest allowed difference from PyTorch in score, map and probabilities."""
-INT8_TOLERANCE = {"score": 0.01, "map": 0.02, "probs": 0.01}
+INT8_TOLERANCE = {"score": 0.01, "map": 0.02, "probs": 0.01, GIST: 0.02}
 """The same for int8 without labelled images to measure its accuracy on."""
 INT8_POINTS = 0.5
 """Most points of a metric (of 100) that int8 may lose on labelled images."""
@@ -104,6 +107,8 @@ def export(
         _check_within(parity, dict.fromkeys(parity, TOLERANCE), f"the {runtime} graph differs from PyTorch")
         if int8:
             _to_int8(fresh)
+        if model.scope.arrays:
+            np.savez(fresh / SCOPE, allow_pickle=False, **model.scope.arrays)
         write_text(fresh / SUPPORT, write_fingerprints(model.support))
         if model.auxiliary:
             write_text(fresh / AUXILIARY, write_fingerprints(model.auxiliary))
@@ -144,21 +149,26 @@ class Graph(nn.Module):
         super().__init__()
         config = model.preprocess.config
         self.method = _decided(model.method)
+        self.scope = bool(model.scope.arrays)
         self.tower = model.backbone.model  # outside the method's module tree, but the graph needs its weights
         # (3 1 1) each; a plain "mean" would collide with the name of an operation
         self.register_buffer("pixel_mean", torch.tensor(config.mean)[:, None, None])
         self.register_buffer("pixel_std", torch.tensor(config.std)[:, None, None])
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Pictures uint8 (b s s 3) to score (b,) and, if the model has them, map (b mh mw) and probs (b c)."""
+        """Pictures uint8 (b s s 3) to score (b,), and map (b mh mw), probs (b c), gist (b k) if the model has them."""
         x = images.permute(0, 3, 1, 2)  # (b 3 s s)
         x = (x.float() / 255 - self.pixel_mean) / self.pixel_std
-        return tuple(_outputs(self.method.score(x)).values())
+        return tuple(_outputs(self.method, x, scope=self.scope).values())
 
 
-def _outputs(scores: Scores) -> dict[str, torch.Tensor]:
+def _outputs(method: Method, images: torch.Tensor, *, scope: bool) -> dict[str, torch.Tensor]:
+    """What a graph gives for images (b 3 s s); with ``scope`` also their gist (b k), unless the method hides it."""
+    with listening(method.backbone) as gists:
+        scores = method.score(images)
     probs = None if scores.logits is None else scores.logits.softmax(-1)
-    found = {"score": scores.score, "map": scores.map, "probs": probs}
+    gist = gists[0] if scope and gists else None  # no comparison of lengths: it would fix the batch of the graph
+    found = {"score": scores.score, "map": scores.map, "probs": probs, GIST: gist}
     return {name: value.float() for name, value in found.items() if value is not None}
 
 
@@ -216,7 +226,7 @@ def _trace(model: Model, path: Path) -> None:
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # a batch of one could become a constant
     with torch.no_grad(), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        names = list(_outputs(model.method.score(torch.zeros(1, 3, side, side))))
+        names = list(_outputs(model.method, torch.zeros(1, 3, side, side), scope=graph.scope))
         try:
             program = torch.onnx.export(
                 graph,
@@ -271,8 +281,9 @@ def _reference(model: Model, count: int) -> tuple[NDArray[np.uint8], Outputs]:
     images = [np.ascontiguousarray(image[: 256 - 8 * i]) for i, image in enumerate(images)]  # some are not square
     pictures = np.stack([model.preprocess.picture(image)[0] for image in images])
     with torch.no_grad():
-        scores = model.method.score(torch.stack([model.preprocess.image(image)[0] for image in images]))
-    return pictures, {name: value.numpy() for name, value in _outputs(scores).items()}
+        inputs = torch.stack([model.preprocess.image(image)[0] for image in images])
+        found = _outputs(model.method, inputs, scope=bool(model.scope.arrays))
+    return pictures, {name: value.numpy() for name, value in found.items()}
 
 
 def _differences(run: Session, pictures: NDArray[np.uint8], wanted: Outputs) -> dict[str, float]:

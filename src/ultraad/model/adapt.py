@@ -20,7 +20,7 @@ from ultraad.io.faults import one_run
 from ultraad.methods._base import Method, MethodInfo
 from ultraad.methods._needs import Holding
 from ultraad.model.calibration import CalibrationConfig, cross_validate, fixed
-from ultraad.model.model import Model
+from ultraad.model.model import Model, scope_of
 from ultraad.model.organ import with_sentences
 from ultraad.model.record import Auxiliary, Origin, Setting
 from ultraad.texts.bank import breast_texts
@@ -145,6 +145,7 @@ def adapt(
         origin=_origin(report, "few-shot" if support else "auxiliary", seed=seed, support=support, others=learned_from),
         support=[(p, s.label or "") for p, s in zip(fingerprints(support), samples, strict=True)] if support else (),
         auxiliary=[(p, s.label or "") for p, s in zip(learned_from, others.samples if others else (), strict=True)],
+        scope=scope_of(used, batch.images),
     )
 
 
@@ -233,6 +234,7 @@ def zero_shot(
         fitted,
         calibration=fixed(has_map="map" in chosen.info.outputs, note=note),
         origin=_origin(report, "zero-shot", seed=seed),
+        scope=scope_of(used, empty.images),
     )
 
 

@@ -6,6 +6,7 @@ The folder::
     model.onnx       the graph; or model.xml and model.bin for OpenVINO
     support.csv      id, label, patient and sha256 of each support image
     auxiliary.csv    the same of each auxiliary image, if there was an auxiliary set
+    scope.npz        statistics of the images that the model can judge (:mod:`.scope`), if it carries them
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ from ultraad.fan import Fan
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import Description, Record, check_files, learned_from, read_record
 from ultraad.model.runtimes import GRAPHS, open_session
-from ultraad.types import Box, Geometry, Prediction
+from ultraad.model.scope import NO_RECORD, Scope
+from ultraad.types import Box, Geometry, InScope, Prediction
 
 _log = logging.getLogger(__name__)
 
 CONFIG = "exported.json"
 FORMAT: Final = "ultraad.exported/1"
 SUPPORT, AUXILIARY = "support.csv", "auxiliary.csv"
+SCOPE, GIST = "scope.npz", "gist"
 _WHAT = "exported model"
 
 
@@ -90,6 +93,7 @@ class ExportedModel(Predictor):
             folder, config.origin, support=SUPPORT, auxiliary=AUXILIARY, what=_WHAT
         )
         self.preprocess = Preprocess(config.backbone.preprocess)
+        self.scope = Scope(_read_scope(folder / SCOPE) if SCOPE in config.files else {})
         self._session = open_session(config.exported.runtime, folder, threads=threads)
 
     def __repr__(self) -> str:
@@ -120,11 +124,13 @@ class ExportedModel(Predictor):
 
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
         found = self.run(np.stack([picture for picture, _ in inputs]))
+        records = self.scope.judge(found[GIST]) if GIST in found else [InScope(None, None, None, NO_RECORD)] * len(ids)
         out = []
         for i, (id_, (_, geometry)) in enumerate(zip(ids, inputs, strict=True)):
             grid = geometry.invert(found["map"][i]) if "map" in found else None
             probs = dict(zip(self.classes, found["probs"][i].tolist(), strict=True)) if "probs" in found else None
-            out.append(Prediction(id_, float(found["score"][i]), map=grid, probs=probs, method=self.config.method))
+            method, score = self.config.method, float(found["score"][i])
+            out.append(Prediction(id_, score, map=grid, probs=probs, method=method, in_scope=records[i]))
         return out
 
     def run(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -134,7 +140,7 @@ class ExportedModel(Predictor):
             pictures: uint8 (b s s 3), from :meth:`Preprocess.picture`.
 
         Returns:
-            score (b,) and, if the model has them, map (b mh mw) on the model grid and probs (b c).
+            score (b,) and, if the model has them, map (b mh mw) on the model grid, probs (b c) and gist (b k).
         """
         if not self.config.exported.int8:
             return self._checked(self._session(pictures), len(pictures))
@@ -147,6 +153,8 @@ class ExportedModel(Predictor):
         shapes = {name: value.shape for name, value in found.items()}
         size = shapes.get("map", (images, 1, 1))[1:]
         wanted = {"score": (images,), "map": (images, *size), "probs": (images, len(self.classes))}
+        if (mean := self.scope.arrays.get("reference.mean", self.scope.arrays.get("support.mean"))) is not None:
+            wanted[GIST] = (images, len(mean))
         if "score" not in shapes or len(size) != 2 or any(shapes[name] != wanted.get(name) for name in shapes):
             msg = f"the graph of {self._folder} gives {shapes} for {images} image(s); export the model again"
             raise BundleError(msg)
@@ -195,6 +203,12 @@ def digest_of(source: str, files: Mapping[str, str], facts: Mapping[str, Any] | 
     """
     told = "" if facts is None else json.dumps(facts, sort_keys=True)
     return hashlib.sha256(f"{source}{sorted(files.items())}{told}".encode()).hexdigest()
+
+
+def _read_scope(path: Path) -> dict[str, NDArray[Any]]:
+    """Its arrays; the sha256 of the file was checked."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _read(path: Path) -> tuple[Config, dict[str, Any]]:

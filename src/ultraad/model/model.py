@@ -10,16 +10,19 @@ Thresholds are never fitted on evaluated data.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ultraad import methods
 from ultraad.backbones import load_backbone
 from ultraad.backbones._door import Backbone, DTypeChoice
+from ultraad.backbones._gist import gist, heard, listening
 from ultraad.backbones._towers import TOWERS
 from ultraad.config import completed, dump, resolve
 from ultraad.data.loader import input_batch
@@ -32,9 +35,12 @@ from ultraad.model import bundle
 from ultraad.model.calibration import Calibration
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import BackboneRecord, Description, Origin, facts_of
-from ultraad.types import Box, Geometry, Prediction
+from ultraad.model.scope import NO_RECORD, Scope, shipped
+from ultraad.types import Box, Geometry, InScope, Prediction
 
 _log = logging.getLogger(__name__)
+_SCOPE = "in_scope."  # names of the arrays of a scope among the learned values
+_PART = 16  # images per pass of the tower
 
 
 class Model(Predictor):
@@ -46,6 +52,7 @@ class Model(Predictor):
         origin: Its history.
         support: Fingerprints and labels of the support images, to detect leakage without the images.
         auxiliary: The same of the auxiliary images.
+        scope: What is known about the images that it can judge; None for models of earlier versions.
 
     Example:
         >>> import ultraad
@@ -64,12 +71,14 @@ class Model(Predictor):
         origin: Origin,
         support: Sequence[tuple[Fingerprint, str]] = (),
         auxiliary: Sequence[tuple[Fingerprint, str]] = (),
+        scope: Scope | None = None,
     ) -> None:
         self.method = method
         self.calibration = calibration
         self.origin = origin
         self.support = tuple(support)
         self.auxiliary = tuple(auxiliary)
+        self.scope = scope or Scope({})
         self.preprocess = Preprocess(method.backbone.preprocess)
 
     def __repr__(self) -> str:
@@ -115,13 +124,29 @@ class Model(Predictor):
     @property
     def digest(self) -> str:
         """sha256 over everything that determines the results, learned values included."""
-        return bundle.digest_of(facts_of(self.describe().model_dump(mode="json")), self.method.state_dict())
+        return bundle.digest_of(facts_of(self.describe().model_dump(mode="json")), self._state())
 
     def _prepare(self, image: NDArray[np.uint8], region: Box | None, fan: Fan | None) -> tuple[Any, Geometry]:
         return self.preprocess.image(image, region, fan)
 
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
-        return self.method.predict(input_batch(inputs, ids, self.preprocess))
+        batch = input_batch(inputs, ids, self.preprocess)
+        with listening(self.backbone) as batches:
+            found = self.method.predict(batch)
+        if not self.scope.arrays:
+            records = [InScope(None, None, None, NO_RECORD)] * len(batch)
+        elif (gists := heard(self.backbone, batches, batch.images)) is None:
+            return found
+        else:
+            records = self.scope.judge(gists.cpu().numpy())
+        return [replace(p, in_scope=record) for p, record in zip(found, records, strict=True)]
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        """The learned values, and what :class:`~ultraad.model.scope.Scope` knows under names of their own."""
+        return {
+            **self.method.state_dict(),
+            **{f"{_SCOPE}{name}": torch.from_numpy(np.asarray(value)) for name, value in self.scope.arrays.items()},
+        }
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as a folder; see :mod:`ultraad.model.bundle`.
@@ -130,7 +155,7 @@ class Model(Predictor):
             BundleError: If the folder exists and is not a model.
             DataError: If the folder cannot be written.
         """
-        state = self.method.state_dict()
+        state = self._state()
         return bundle.write(bundle.Parts(self.describe(), self.digest, state, self.support, self.auxiliary), folder)
 
 
@@ -171,7 +196,7 @@ def load(
     options = resolve(chosen.Config, recorded, where=f"options in {folder / bundle.CONFIG}")
     with Caught() as caught:
         method = chosen(used, options, classes=saved.classes, normal_class=saved.normal_class)
-        method.load_state_dict(parts.state)
+        method.load_state_dict({name: value for name, value in parts.state.items() if not name.startswith(_SCOPE)})
     if isinstance(caught.error, UltraadError):
         raise caught.error
     if caught.error is not None:
@@ -193,7 +218,18 @@ def load(
         origin=saved.origin,
         support=parts.support,
         auxiliary=parts.auxiliary,
+        scope=Scope(
+            {name.removeprefix(_SCOPE): x.numpy() for name, x in parts.state.items() if name.startswith(_SCOPE)}
+        ),
     )
+
+
+def scope_of(backbone: Backbone, images: torch.Tensor) -> Scope:
+    """What a model on this backbone can judge, adapted to images f32 (b 3 s s), of which there may be none."""
+    known = (shipped(tower.scope, weights=backbone.weights, side=backbone.size) for tower in TOWERS.values())
+    reference: Mapping[str, NDArray[Any]] = next(filter(None, known), {})
+    gists = [gist(backbone, part).cpu().numpy() for part in torch.split(images, _PART)] if len(images) else []
+    return Scope.of(reference, np.concatenate(gists) if gists else None)
 
 
 def _backbone_of(

@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from ultraad.io.overlay import overlay
 from ultraad.results.coco import coco
 from ultraad.results.inputs import input_file, is_replaced, seen_otherwise
 from ultraad.results.overlay_video import Drawn, OverlayVideo
-from ultraad.results.row import ImageRow, Run, Status, VideoFacts
+from ultraad.results.row import ImageRow, Run, ScopeRow, Status, VideoFacts
 from ultraad.results.saving import DICOM, FOLDERS, USUAL, lacks, lesions_of, paths_of, remove_saved, write_pictures
 from ultraad.results.table import csv_of
 from ultraad.types import Result, Sample
@@ -80,6 +81,7 @@ class RunFolder:
     Attributes:
         done: Ids that have a line in ``predictions.jsonl``.
         failed: {id: reason} of this run.
+        out_of_scope: Number of images and frames of this run that the model cannot judge.
         videos: {name: facts} of the videos that were read to their end.
         overlay_video: Gets the overlays of the frames that are added, in their order; None: nothing does.
     """
@@ -102,6 +104,7 @@ class RunFolder:
         self._measure = measure
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
+        self.out_of_scope = 0
         self.videos: dict[str, VideoFacts] = {}
         self.overlay_video: OverlayVideo | None = None
         inputs = (path for s in wanted for path in (s.image, *s.masks) if isinstance(path, Path))
@@ -177,6 +180,7 @@ class RunFolder:
         except ValueError as e:  # a value that JSON does not have, such as NaN; pydantic's error is a ValueError
             self.fail(s.id, f"{s.id} could not be written: {brief(e)}")
             return
+        self.out_of_scope += row.out_of_scope
         pictures = self._writers.submit(self._draw, result, row)
         self._unwritten.append((result, row, pictures))
         self._write_lines(_WAITING)
@@ -196,6 +200,7 @@ class RunFolder:
             score=p.score,
             abnormal=p.score >= cut,
             probs=p.probs,
+            in_scope=None if p.in_scope is None else ScopeRow(**asdict(p.in_scope)),
             label=s.label,
             anomalous=s.anomalous,
             group=s.group,

@@ -61,6 +61,21 @@ class LesionRow(Facts):
     holes: tuple[tuple[int, ...], ...] = Field((), description="the same of each hole")
 
 
+class ScopeRow(Facts):
+    """Whether the model can judge an image (:mod:`ultraad.model.scope`)."""
+
+    ok: bool | None = Field(description="false: out of scope; null: not known")
+    reference: float | None = Field(
+        None,
+        description="p-value: share of images of an unseen scanner that are at least as unlike the ultrasound that the "
+        "backbone knows; null without such a record",
+    )
+    support: float | None = Field(
+        None, description="p-value of likeness to the support images; null without them, or with fewer than four"
+    )
+    words: str = Field("", description="the same in words")
+
+
 class ImageRow(Facts):
     """A line of ``predictions.jsonl``: one predicted image."""
 
@@ -79,6 +94,9 @@ class ImageRow(Facts):
     abnormal: bool = Field(description="whether `score` reaches the image threshold of the run")
     probs: dict[str, float] | None = Field(
         None, description="`{class: probability}`; null if the method does not grade"
+    )
+    in_scope: ScopeRow | None = Field(
+        None, description="whether the model can judge the image; null from an older version"
     )
     label: str | None = Field(None, description="true class; null if unknown")
     anomalous: bool | None = Field(None, description="true for lesion, false for normal, null if unknown")
@@ -114,6 +132,11 @@ class ImageRow(Facts):
     def name(self) -> str:
         """The last two parts of the id: enough to find the image, and no home folder in a page that is shared."""
         return "/".join(self.id.split("/")[-2:])
+
+    @property
+    def out_of_scope(self) -> bool:
+        """Whether the model cannot judge it; False if that is not known."""
+        return self.in_scope is not None and self.in_scope.ok is False
 
     @property
     def guess(self) -> str | None:
@@ -235,6 +258,9 @@ class Run(Facts):
     versions: dict[str, str] = Field({}, description="of the packages that results depend on")
     data: DataFacts | None = Field(None, description="which images: `paths`, or `root`, `layout` and `split`; `images`")
     videos: tuple[VideoFacts, ...] = Field((), description="videos and cameras that were read to their end")
+    keep_out_of_scope: bool = Field(
+        default=False, description="predict: whether images out of scope count in the report and on the screen"
+    )
     leakage: LeakageFacts | None = Field(None, description="evaluate: `checked`, `leaks` found, `dropped`")
     status: Status | None = Field(None, description="running, complete, interrupted or failed")
     images: int | None = Field(None, description="images in the folder")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from ultraad.results.row import ImageRow
 
 _PLAIN = ("id", "image", "frame", "seconds", "score", "abnormal", "label", "group", "map", "overlay")
+_SCOPE = ("in_scope", "like_reference", "like_support")
 
 
 def csv_of(rows: Callable[[], Iterable[ImageRow]]) -> str:
@@ -27,13 +28,21 @@ def csv_of(rows: Callable[[], Iterable[ImageRow]]) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     # each name of a column begins with a letter, so none is a formula
-    table.writerow([*plain, *(f"p_{c}" for c in classes), *(["lesions"] if counted else [])])
+    table.writerow([*plain, *(f"p_{c}" for c in classes), *_SCOPE, *(["lesions"] if counted else [])])
     for row in rows():
         values = [_cell(getattr(row, key)) for key in plain]
         probs = row.probs or {}
         lesions = [] if not counted else ["" if row.lesions is None else len(row.lesions)]
-        table.writerow([*("" if v is None else v for v in values), *(probs.get(c, "") for c in classes), *lesions])
+        table.writerow(
+            [*("" if v is None else v for v in values), *(probs.get(c, "") for c in classes), *_scope(row), *lesions]
+        )
     return text.getvalue()
+
+
+def _scope(row: ImageRow) -> list[object]:
+    """Whether the model can judge the image, and the two p-values; empty where it is not known."""
+    s = row.in_scope
+    return ["" if s is None or value is None else value for value in (s and s.ok, s and s.reference, s and s.support)]
 
 
 def _cell(value: object) -> object:

@@ -71,7 +71,8 @@ def evaluate(
 
     Returns:
         :meth:`ultraad.metrics.summary.Evaluation.result` plus ``thresholds``, ``notes`` (what a reader of the numbers
-        must know, e.g. that detection was not adapted) and ``failed`` {id: reason}.
+        must know, e.g. that detection was not adapted, or that images are out of scope: they count in every metric)
+        and ``failed`` {id: reason}.
 
     Raises:
         ConfigError: If a threshold is out of range or cannot be found.
@@ -116,7 +117,7 @@ def evaluate(
         )
 
     failed: dict[str, str] = {} if folder is None else folder.failed
-    grades = False
+    grades, outside = False, 0
     with finishing(folder) as outcome:
         note = failing(folder, failed)
         predicted = model.predict_many(samples, batch_size=batch_size, on_error=note)
@@ -128,6 +129,7 @@ def evaluate(
                 folder.add(result)
             outcome.predicted += 1
             grades |= result.prediction.probs is not None
+            outside += result.prediction.in_scope is not None and result.prediction.in_scope.ok is False
             if progress is not None:
                 progress(outcome.predicted + len(failed), len(samples))
         if folder is not None:
@@ -137,13 +139,23 @@ def evaluate(
             msg = f"none of the {len(samples)} images could be evaluated; the first: {first}"
             raise DataError(msg)
         used = {"image": thresholds.image, "pixel": thresholds.pixel}
-        notes = [*model.origin.notes, *(not_graded(samples, model) if grades else ())]
+        notes = [*model.origin.notes, *(not_graded(samples, model) if grades else ()), *_outside(outside)]
         found = {**evaluation.result(bootstrap=bootstrap, seed=seed), "thresholds": used, "notes": notes}
         if folder is not None:
             write_json(folder.folder / METRICS, found)
     if folder is not None:
         render(folder.folder)
     return {**found, "failed": failed}
+
+
+def _outside(count: int) -> tuple[str, ...]:
+    """A sentence about images that the model cannot judge; empty without any."""
+    if not count:
+        return ()
+    return (
+        f"{count} image(s) are out of scope: unlike what the model can judge. Every metric counts them; "
+        "the subset without_out_of_scope does not",
+    )
 
 
 def _samples(

@@ -24,6 +24,7 @@ class Outcome:
 
     Attributes:
         predicted: Images predicted in this run.
+        out_of_scope: Those of the predicted images that the model cannot judge.
         skipped: Images that an earlier run had predicted.
         failed: {id: reason}.
         without_objects: {DICOM image: reason} of those that were predicted, but have no DICOM objects, or not all.
@@ -32,6 +33,7 @@ class Outcome:
     """
 
     predicted: int = 0
+    out_of_scope: int = 0
     skipped: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     without_objects: dict[str, str] = field(default_factory=dict)
@@ -129,7 +131,7 @@ def finishing(folder: RunFolder | None) -> Iterator[Outcome]:
     finally:
         outcome.seconds = time.perf_counter() - started
         if folder is not None:
-            outcome.failed = folder.failed
+            outcome.failed, outcome.out_of_scope = folder.failed, folder.out_of_scope
             outcome.predicted = len(folder.done) - before  # without those that could not be written
             rate = round(outcome.predicted / outcome.seconds, 2) if outcome.seconds else None
             folder.finish(status, seconds=round(outcome.seconds, 2), images_per_second=rate)

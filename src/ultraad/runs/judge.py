@@ -26,7 +26,7 @@ def evaluation_of(model: Predictor, thresholds: Thresholds) -> Evaluation:
 
 
 def measure(result: Result, evaluation: Evaluation) -> Mapping[str, float | None] | None:
-    """Add one result to an evaluation.
+    """Add one result to an evaluation. An image out of scope counts like any other, with the tag ``out_of_scope``.
 
     Returns:
         Its own pixel metrics (:meth:`~ultraad.metrics.summary.Evaluation.add`).
@@ -44,7 +44,7 @@ def measure(result: Result, evaluation: Evaluation) -> Mapping[str, float | None
         probs=p.probs,
         label=s.label if s.label in evaluation.classes else None,
         group=s.group,
-        tags=s.tags,
+        tags={*s.tags, "out_of_scope"} if p.in_scope is not None and p.in_scope.ok is False else s.tags,
     )
 
 

@@ -47,6 +47,7 @@ def predict(
     resume: bool = True,
     save: Iterable[str] | None = None,
     objects: Iterable[str] = USUAL_OBJECTS,
+    keep_out_of_scope: bool = False,
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
@@ -81,6 +82,8 @@ def predict(
             ``"boxes"`` and ``"dicom"`` (:data:`ultraad.results.saving.SAVES`). Images of which an earlier run saved
             less are predicted again. None: overlays and maps; of videos only overlays.
         objects: With ``"dicom"``, the kinds of objects: any of :data:`ultraad.dicom.saving.OBJECTS`.
+        keep_out_of_scope: Count images that the model cannot judge (:mod:`ultraad.model.scope`) in the report like any
+            other. They are predicted, flagged and in the tables in both cases.
         batch_size: Images per forward pass.
         progress: Called with (images and frames done, all of them; 0 if that is unknown).
 
@@ -125,7 +128,7 @@ def predict(
     about = DataFacts(
         paths=tuple(map(_named, wanted)), images=len(samples), **({"videos": len(videos)} if videos else {})
     )
-    run = facts(model, "predict", thresholds=thresholds, data=about)
+    run = facts(model, "predict", thresholds=thresholds, data=about, keep_out_of_scope=keep_out_of_scope)
     films = in_fans([Sample(public_name(name), Path(name)) for name in videos if not is_camera(name)], fan)
     save_here = saved if samples else saved_of_videos
     folder = RunFolder(

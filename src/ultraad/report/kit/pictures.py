@@ -36,12 +36,14 @@ class Example:
         plain: The image; None if it cannot be shown.
         overlay: The image with the map; likewise.
         lines: What is said about it.
+        grey: Whether it does not count, and is shown without colour.
     """
 
     name: str
     plain: Picture | None
     overlay: Picture | None
     lines: tuple[str | Markup, ...]
+    grey: bool = False
 
 
 @dataclass(frozen=True, slots=True)

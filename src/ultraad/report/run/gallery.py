@@ -48,14 +48,15 @@ class Album:
 
     def _example(self, row: ImageRow) -> Example:
         graded = f"graded {row.guess} {row.probs[row.guess]:.2f}" if row.probs and row.guess else ""
-        lines = (_verdict(row), ", ".join(filter(None, (row.label, graded))))
+        lines = (_verdict(row), ", ".join(filter(None, (row.label, graded))), _scope(row))
         if self._left <= 0:
             self.left_out += 1
-            return Example(row.name, None, None, lines)
+            return Example(row.name, None, None, lines, grey=row.out_of_scope)
         alt = f"Image {', '.join(filter(None, (row.name, row.label)))}."
         plain = self._picture(Path(row.image), alt, frame=row.frame, depth=row.depth)
         alt = f"Anomaly map over {row.name}, score {decimals(row.score)}, with outlines."
-        return Example(row.name, plain, self._picture(self._folder / row.overlay, alt) if row.overlay else None, lines)
+        over = self._picture(self._folder / row.overlay, alt) if row.overlay else None
+        return Example(row.name, plain, over, lines, grey=row.out_of_scope)
 
     def _picture(self, path: Path, alt: str, *, frame: int = 0, depth: int | None = None) -> Picture | None:
         try:
@@ -106,6 +107,12 @@ def scale(steps: int = 32) -> dict[str, str]:
         "truth": css(TRUTH_COLOUR),
         "model": css(THRESHOLD_COLOUR),
     }
+
+
+def _scope(row: ImageRow) -> str:
+    """What a reader must know about an image that is not simply in scope."""
+    s = row.in_scope
+    return s.words if s is not None and s.ok is not None and s.words != "in scope" else ""
 
 
 def _verdict(row: ImageRow) -> Markup:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ultraad.report.run.read import RunData
 
 SHOWN_GROUPS = 20  # patients before the rest is folded away
+SHOWN_OUTSIDE = 12  # images out of scope
 SHOWN_ROWS = 25  # of the score list in a folder without truth
 
 
@@ -64,6 +65,7 @@ def _content(data: RunData) -> dict[str, Any]:
         for label, rows in data.by_label.items()
         if (stills := [row for row in rows if row.video is None])
     ]
+    outside = [album.strip("images that the model cannot judge", data.outside[:SHOWN_OUTSIDE])] if data.outside else []
     mistakes = [album.strip(title, rows) for title, rows in gallery.worst(data.rows) if rows]
     ranked = sorted(data.rows, key=lambda r: (-r.score, r.id))
     measured = data.measured
@@ -85,6 +87,8 @@ def _content(data: RunData) -> dict[str, Any]:
         },
         "confusion": confusion(measured.confusion.classes, measured.confusion.matrix) if measured else None,
         "examples": examples,
+        "outside": outside,
+        "images_outside": len(data.outside),
         "each": gallery.EACH,
         "mistakes": mistakes,
         "truth_known": any(r.verdict for r in data.rows),

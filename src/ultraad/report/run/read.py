@@ -57,6 +57,8 @@ class RunData:
         measured: ``metrics.json``; None if nothing was measured.
         rows: Predictions in the order of the file.
         errors: (id, reason) of images that could not be used.
+        outside: Predictions of images out of scope that the page does not count; of an evaluation none, whose metrics
+            count every image.
     """
 
     folder: Path
@@ -64,6 +66,7 @@ class RunData:
     measured: Measurements | None
     rows: tuple[ImageRow, ...]
     errors: tuple[tuple[str, str], ...]
+    outside: tuple[ImageRow, ...] = ()
 
     @property
     def model(self) -> ModelFacts | None:
@@ -126,11 +129,14 @@ def read(folder: Path) -> RunData:
         )
         raise DataError(msg)
     normal, known = (run.model.normal_class, run.model.classes) if run and run.model else (None, ())
-    rows = (
+    rows = tuple(
         r.model_copy(update={"anomalous": r.label != normal}) if r.anomalous is None and r.label in known else r
         for r in read_rows(folder)
     )
-    return RunData(folder, run, measured, tuple(rows), read_errors(folder))
+    apart = measured is None and not (run and run.keep_out_of_scope)
+    outside = tuple(r for r in rows if apart and r.out_of_scope)
+    counted = tuple(r for r in rows if not (apart and r.out_of_scope))
+    return RunData(folder, run, measured, counted, read_errors(folder), outside)
 
 
 def _facts(path: Path, kind: type[F]) -> F | None:

@@ -100,6 +100,16 @@ def cautions(data: RunData) -> list[str]:
     if run and run.leakage and run.leakage.dropped:
         dropped = count(run.leakage.dropped, "image")
         found.append(f"{dropped} left out of the evaluation: in the support set, or of one of its patients.")
+    if data.outside:
+        found.append(
+            f"{count(len(data.outside), 'image')} out of scope: unlike what the model can judge. "
+            "Counts, charts and rankings leave them out; they are shown in grey, and are in the tables of this folder."
+        )
+    if n_unknown := sum(r.in_scope is not None and r.in_scope.ok is None for r in data.rows):
+        found.append(
+            f"Whether the model can judge {count(n_unknown, 'image')} is not known: it carries no record of that for "
+            "its backbone."
+        )
     n = data.measured.n if data.measured else {}
     if n.get("lesions") and not n.get("normals"):
         found.append("No evaluated image is normal: how often normal ones would be flagged was not measured.")
@@ -147,8 +157,9 @@ def _predicted(data: RunData) -> str:
 
 def _counted(data: RunData) -> str:
     """``"2 images"``, ``"75 frames of 1 video"``, or both."""
-    videos = [row.video for row in data.rows if row.video is not None]
-    images = len(data.rows) - len(videos)
+    rows = (*data.rows, *data.outside)
+    videos = [row.video for row in rows if row.video is not None]
+    images = len(rows) - len(videos)
     parts = [count(images, "image")] if images or not videos else []
     if videos:
         parts.append(f"{count(len(videos), 'frame')} of {count(len(set(videos)), 'video')}")
