@@ -2,10 +2,12 @@
 
     python -m pretraining.scope BUS-BRA embedded
 
-The reference is BUS-BRA (the cases that may be trained on) and simulated images, each as it is and as another machine
-might show it (``pretraining.augment``). Each group weighs the same, or less if it has few images: the four devices of
-BUS-BRA, the twelve machines of the simulator, and its schematic tissue. The p-values are calibrated on the images as
-they are, each by the reference without its own group; there each group weighs the same.
+The reference is a quarter of BUS-BRA (of the cases that may be trained on) and simulated images, each as it is and as
+another machine might show it (``pretraining.augment``). Each group weighs the same, or less if it has few images: the
+four devices of BUS-BRA, the twelve machines of the simulator, and its schematic tissue. The p-values are calibrated on
+the images as they are, each by the reference without its own group; there each group weighs the same. How this
+statistic was chosen: ``pretraining.scope_choice``. After a change of the weights, run this command again (minutes);
+``tests/model/test_scope.py`` fails until the statistics belong to the weights that ship.
 
 ``embedded-simulated`` is for those who want nothing of a patient, so no such statistics ship with it.
 """
@@ -13,6 +15,7 @@ they are, each by the reference without its own group; there each group weighs t
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,53 +35,44 @@ from ultraad.io import read_image
 from ultraad.model.scope import Scope, reference_arrays
 from ultraad.simulate import simulate
 
-SEEDS = {"layered": (3_000_000, 600), "schematic": (3_100_000, 300)}  # first seed and number, apart from the training's
-EVERY = 2  # each second image of BUS-BRA
+SEEDS = {"layered": (3_000_000, 300), "schematic": (3_100_000, 100)}  # first seed and number, apart from the training's
+EVERY = 4  # every fourth image of BUS-BRA
 ENOUGH = 100  # images of a group that weighs as much as the largest
-NULL = 300  # distances of each held-out group, drawn with replacement: each weighs the same
+BATCH = 16
+NULL = 500  # quantiles that are kept of the distances of held-out groups
 
 
-def pictures(bus_bra: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """(group, picture uint8 (h w 3)) of every image of the reference."""
+Pictures = Iterator[tuple[str, np.ndarray]]
+"""(group, picture uint8 (h w 3))."""
+
+
+def real(bus_bra: Path) -> Pictures:
+    """Of the cases of BUS-BRA that may be trained on, every fourth image."""
     known = [s for s in scan(bus_bra) if s.group is not None and int(s.group) % HELD_OUT]
     for sample in known[::EVERY]:
         yield str(sample.device), read_image(sample.image)
+
+
+def simulated() -> Pictures:
+    """Every machine of the simulator, and its schematic tissue."""
     for tissue, (first, count) in SEEDS.items():
         for seed in range(first, first + count):
             phantom = simulate(seed, tissue=tissue)
             yield phantom.device if tissue == "layered" else tissue, phantom.image
 
 
-@torch.no_grad()
-def gists(backbones: list[Backbone], bus_bra: Path) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """(groups (n,), for each backbone the gists (n k) of the images as they are, and those of other machines)."""
-    prepare = Preprocess(backbones[0].preprocess)
+def both_ways(bus_bra: Path, prepare: Preprocess) -> Iterator[tuple[list[str], torch.Tensor, torch.Tensor]]:
+    """(groups, images f32 (b 3 s s) as they are, and as another machine might show them), batch by batch."""
     mean, std = (torch.tensor(x)[:, None, None] for x in (prepare.config.mean, prepare.config.std))
-    generator = torch.Generator().manual_seed(0)
-    groups: list[str] = []
-    found: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = [([], []) for _ in backbones]
-
-    def encode(part: list[torch.Tensor]) -> None:
-        x = torch.stack(part)
-        other, _ = augment(
-            (x * std + mean).clamp(0, 1), torch.zeros(len(x), *x.shape[2:]), side=prepare.config.size,
-            generator=generator, shrunk=0.3, shadowed=0.1,
-        )  # fmt: skip
-        other = (other.expand(-1, 3, -1, -1) - mean) / std
-        for backbone, (plain, changed) in zip(backbones, found, strict=True):
-            plain.append(gist(backbone, x))
-            changed.append(gist(backbone, other))
-
-    waiting: list[torch.Tensor] = []
-    for group, picture in pictures(bus_bra):
-        groups.append(group)
-        waiting.append(prepare.image(picture)[0])
-        if len(waiting) == 16:
-            encode(waiting)
-            waiting = []
-    if waiting:
-        encode(waiting)
-    return np.array(groups), [tuple(torch.cat(x).double().numpy() for x in pair) for pair in found]  # type: ignore[misc]
+    for pictures in (real(bus_bra), simulated()):
+        generator = torch.Generator().manual_seed(0)
+        while part := list(itertools.islice(pictures, BATCH)):
+            x = torch.stack([prepare.image(picture)[0] for _, picture in part])
+            other, _ = augment(
+                (x * std + mean).clamp(0, 1), torch.zeros(len(x), *x.shape[2:]), side=prepare.config.size,
+                generator=generator, shrunk=0.3, shadowed=0.1,
+            )  # fmt: skip
+            yield [group for group, _ in part], x, (other.expand(-1, 3, -1, -1) - mean) / std
 
 
 def weights_of(groups: np.ndarray) -> np.ndarray:
@@ -89,17 +83,30 @@ def weights_of(groups: np.ndarray) -> np.ndarray:
 
 def statistics(groups: np.ndarray, plain: np.ndarray, changed: np.ndarray) -> dict[str, np.ndarray]:
     """The arrays of the reference."""
-    rng, null = np.random.default_rng(0), []
+    null, names = [], np.unique(groups)
     both, of = np.concatenate([plain, changed]), np.concatenate([groups, groups])
-    for group in np.unique(groups):
+    for group in names:
         rest = Scope(reference_arrays(both[of != group], weights_of(of[of != group])))
-        far = rest.distances(plain[groups == group])
-        print(
-            f"{group}: {len(far)} images, distance 50 % {np.median(far):.0f}, 98 % {np.quantile(far, 0.98):.0f}",
-            flush=True,
-        )
-        null.append(rng.choice(far, NULL))
-    return reference_arrays(both, weights_of(of), np.concatenate(null))
+        null.append(rest.distances(plain[groups == group]))
+        far = ", ".join(f"{100 * q:g} %: {np.quantile(null[-1], q):.0f}" for q in (0.5, 0.9, 0.98))
+        print(f"{group}: {len(null[-1])} images, distance {far}", flush=True)
+    same = np.concatenate([np.full(len(far), 1 / len(far)) for far in null])  # each group weighs the same
+    steps = (np.arange(NULL) + 0.5) / NULL
+    spread = np.quantile(np.concatenate(null), steps, method="inverted_cdf", weights=same)
+    return reference_arrays(both, weights_of(of), spread)
+
+
+def save(path: Path, arrays: dict[str, np.ndarray], backbone: Backbone, *, images: int) -> None:
+    """Write the statistics with what they belong to."""
+    facts = {
+        "weights": backbone.weights,
+        "side": str(backbone.size),
+        "images": str(images),
+        "recipe": f"BUS-BRA without every fifth case, every {EVERY}th image; simulated seeds {SEEDS}",
+    }
+    part = path.with_suffix(".part")
+    save_file(arrays, part, metadata=facts)
+    part.replace(path)
 
 
 def main() -> None:
@@ -108,21 +115,17 @@ def main() -> None:
     parser.add_argument("towers", nargs="+", choices=[*TOWERS])
     options = parser.parse_args()
     torch.set_num_threads(1)
-    backbones = [load_backbone(name) for name in options.towers]
-    if len({b.preprocess for b in backbones}) > 1:
-        parser.error("these towers have input sides of their own; call the command for each")
-    groups, found = gists(backbones, options.bus_bra)
-    for backbone, pair in zip(backbones, found, strict=True):
-        path = TOWERS[backbone.name].scope
-        facts = {
-            "weights": backbone.weights,
-            "side": str(backbone.size),
-            "images": str(len(groups)),
-            "recipe": f"BUS-BRA without every fifth case, every {EVERY}nd image; simulated seeds {SEEDS}",
-        }
-        part = path.with_suffix(".part")
-        save_file(statistics(groups, *pair), part, metadata=facts)
-        part.replace(path)
+    for name in options.towers:
+        backbone = load_backbone(name)
+        groups: list[str] = []
+        plain, changed = [], []
+        for names, x, other in both_ways(options.bus_bra, Preprocess(backbone.preprocess)):
+            groups += names
+            plain.append(gist(backbone, x))
+            changed.append(gist(backbone, other))
+        arrays = statistics(np.array(groups), *(torch.cat(part).double().numpy() for part in (plain, changed)))
+        path = TOWERS[name].scope
+        save(path, arrays, backbone, images=len(groups))
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB", flush=True)
 
 

@@ -9,7 +9,6 @@ Letters in shape comments, the same in every file:
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -129,14 +128,6 @@ class Sample:
             return self.spacing_mm
         found = {view.spacing_mm for view in self.views if view.holds(box)}
         return found.pop() if len(found) == 1 else None
-
-
-_GRADE = re.compile(r"(bi|ti|li|o)[\s_-]?rads", re.IGNORECASE)
-
-
-def is_grade(tag: str) -> bool:
-    """True for a reader's category, such as ``"birads_4"``: it belongs to the diagnosis and is no shortcut to it."""
-    return _GRADE.match(tag) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,21 +269,12 @@ class Batch:
 
     def select(self, index: list[int]) -> Batch:
         """The sub-batch at these positions, in this order."""
-
-        def pick(t: torch.Tensor | None) -> torch.Tensor | None:
-            return None if t is None else t[index]
-
-        return Batch(
-            ids=tuple(self.ids[i] for i in index),
-            images=self.images[index],
-            geometry=tuple(self.geometry[i] for i in index),
-            classes=self.classes,
-            labels=pick(self.labels),
-            anomalous=pick(self.anomalous),
-            masks=pick(self.masks),
-            mask_known=pick(self.mask_known),
-            groups=tuple(self.groups[i] for i in index) if self.groups else (),
-        )
+        tensors = ("images", "labels", "anomalous", "masks", "mask_known")
+        picked: dict[str, Any] = {name: t[index] for name in tensors if (t := getattr(self, name)) is not None}
+        for name in ("ids", "geometry", "groups"):
+            known = getattr(self, name)
+            picked[name] = tuple(known[i] for i in index) if known else ()
+        return replace(self, **picked)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -374,6 +356,11 @@ class Prediction:
     probs: dict[str, float] | None
     method: str
     in_scope: InScope | None = None
+
+    @property
+    def out_of_scope(self) -> bool:
+        """Whether the model cannot judge the image; False if that is not known."""
+        return self.in_scope is not None and self.in_scope.ok is False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

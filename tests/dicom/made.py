@@ -17,7 +17,7 @@ from ultraad.model.adapt import zero_shot
 from ultraad.results.folder import RunFolder
 from ultraad.results.saving import checked
 from ultraad.runs.job import facts
-from ultraad.types import Prediction, Result
+from ultraad.types import InScope, Prediction, Result
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 ULTRASOUND = ("ExplVR_BigEnd", "examples_jpeg2k", "examples_palette", "examples_rgb_color", "examples_ybr_color")
@@ -129,7 +129,9 @@ def run_of(out: Path, images: Iterable[Path], *, maps=made_map, score=image_scor
     for sample in samples_of(images):
         image = read_image(sample.image, frame=sample.frame, depth=sample.depth)
         probs = {"normal": 0.2, "benign": 0.3, "malignant": 0.5}
-        found = Prediction(sample.id, score(sample.frame), maps(image.shape[:2], sample.frame), probs, "ultraad")
+        judged = InScope(sample.image.stem != "grey", reference=0.3, support=None, words="")
+        grid = maps(image.shape[:2], sample.frame)
+        found = Prediction(sample.id, score(sample.frame), grid, probs, "ultraad", in_scope=judged)
         folder.add(Result(sample, image, found, None))
     folder.finish("complete")
     return out

@@ -182,6 +182,14 @@ def test_the_report_has_a_group_for_each_lesion_and_one_for_the_image(ran: Ran, 
     assert values_of(whole) == {"Certainty of Finding": (pytest.approx(100 * top, abs=0.01), "%")}
 
 
+def test_the_report_says_whether_the_model_can_judge_the_image(ran: Ran) -> None:
+    for name, words in (("grey", "Out of scope"), ("rgb", "In scope")):
+        *lesions, whole = groups_of(ran, name)
+        said = {item.name.meaning: item.value.meaning for item in whole.get_qualitative_evaluations()}
+        assert said["Image that ultraad can judge, research only"] == words
+        assert not any(item.name.value == "scope" for group in lesions for item in group.get_qualitative_evaluations())
+
+
 def test_two_views_of_different_scale_measure_each_lesion_by_its_own(ran: Ran) -> None:
     left, right, _ = groups_of(ran, "two_views")
     first, second = ran.rows("two_views")[0].lesions

@@ -2,8 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import log_loss
 
-from ultraad.metrics.calibration import expected_calibration_error, reliability
+from ultraad.metrics.calibration import (
+    classwise_calibration_error,
+    expected_calibration_error,
+    negative_log_likelihood,
+    reliability,
+)
 
 
 def probs(confidence):
@@ -40,7 +47,47 @@ def test_reliability_bins_carry_the_ece():
         assert b["n"] == 0 or b["low"] < b["confidence"] <= b["high"] + 1e-12
 
 
+def random_probs(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.dirichlet([1, 2, 3], n), rng.integers(0, 3, n)
+
+
+def test_error_by_class_is_the_mean_of_one_against_the_rest():
+    p, y = random_probs(200)
+    wanted = []
+    for k in range(3):
+        bins = [np.flatnonzero((p[:, k] > i / 15) & (p[:, k] <= (i + 1) / 15)) for i in range(15)]
+        wanted.append(sum(len(b) / 200 * abs((y[b] == k).mean() - p[b, k].mean()) for b in bins if len(b)))
+    assert classwise_calibration_error(p, y)[0] == pytest.approx(np.mean(wanted))
+    assert classwise_calibration_error(np.eye(3)[y], y)[0] == 0
+
+
+def test_likelihood_is_scikit_learns():
+    p, y = random_probs(200)
+    assert negative_log_likelihood(p, y)[0] == pytest.approx(log_loss(y, p, labels=[0, 1, 2]))
+    assert np.isfinite(negative_log_likelihood(np.array([[1.0, 0.0]]), np.array([1]))[0])
+
+
+def test_weights_of_error_by_class_and_likelihood_equal_repeated_images():
+    p, y = random_probs(60)
+    w = np.random.default_rng(1).integers(0, 3, (4, 60))
+    for metric in (classwise_calibration_error, negative_log_likelihood):
+        again = [metric(np.repeat(p, r, 0), np.repeat(y, r))[0] for r in w]
+        np.testing.assert_allclose(metric(p, y, weights=w.astype(float)), again)
+
+
+def test_reliability_has_exact_intervals():
+    p, y = random_probs(300)
+    for b in reliability(p, y):
+        if b["n"]:
+            wanted = binomtest(round(b["accuracy"] * b["n"]), b["n"]).proportion_ci(method="exact")
+            assert (b["accuracy_low"], b["accuracy_high"]) == pytest.approx((wanted.low, wanted.high))
+        else:
+            assert b["accuracy_low"] is None
+
+
 def test_no_images():
+    assert np.isnan(classwise_calibration_error(np.zeros((0, 3)), np.zeros(0, np.int64))[0])
     empty = np.zeros((0, 3)), np.zeros(0, np.int64)
     assert np.isnan(expected_calibration_error(*empty)[0])
     assert {b["n"] for b in reliability(*empty)} == {0}

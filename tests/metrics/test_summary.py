@@ -13,7 +13,8 @@ from ultraad.metrics.image import image_metrics
 
 CLASSES = ("normal", "benign", "malignant")
 KEYS = """image_auroc image_ap sensitivity_at_90 sensitivity_at_95 image_f1_oracle image_accuracy image_sensitivity
-image_specificity class_auroc_macro class_auroc_weighted benign_malignant_auroc balanced_accuracy macro_f1 brier ece
+image_specificity class_auroc_macro class_auroc_weighted benign_malignant_auroc balanced_accuracy macro_f1 brier nll ece
+class_ece aurc
 pixel_auroc pixel_ap aupro pixel_f1_oracle dice_oracle dice dice_pooled iou lesion_sensitivity
 false_lesions peak_in_lesion peak_in_small_lesion pixel_auroc_centre_prior froc"""
 

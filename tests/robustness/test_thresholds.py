@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ultraad.model import bundle, exported
 from ultraad.model.adapt import adapt, zero_shot
 from ultraad.model.model import Model, load
 from ultraad.model.record import facts_of
+from ultraad.model.scope import NO_RECORD
 from ultraad.results.folder import read_rows
 from ultraad.runs.evaluate import evaluate
 from ultraad.runs.predict import predict
@@ -47,6 +47,8 @@ def test_an_operating_point_decides_and_is_written_down(model: Model, busi_dir: 
         "pixel": 0.25,
         "image_rule": "sensitivity>=0.95 on 6 held-out support images",
         "pixel_rule": "given",
+        "prevalence": None,
+        "abstain": None,
         "sensitivity": {"value": 1.0, "low": point.sensitivity.low, "high": 1.0, "n": 4},
         "specificity": point.specificity.model_dump(),
         "notes": list(point.notes),
@@ -148,10 +150,12 @@ def test_results_at_other_thresholds_are_not_continued(model: Model, busi_dir: P
 def test_a_model_of_an_earlier_version_says_adapt_again_for_an_operating_point_alone(
     saved: Path, busi_dir: Path, tmp_path: Path
 ) -> None:
-    folder = Path(shutil.copytree(saved, tmp_path / "model"))
+    now = load(saved)
+    plain = now.calibration.model_copy(update={"held_out": ()})  # and without statistics of what it can judge
+    folder = Model(now.method, calibration=plain, origin=now.origin, support=now.support).save(tmp_path / "model")
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     del content["calibration"]["held_out"]
-    content["digest"] = bundle.digest_of(facts_of(content), load(saved).method.state_dict())  # as it was written then
+    content["digest"] = bundle.digest_of(facts_of(content), now.method.state_dict())  # as it was written then
     (folder / "config.json").write_text(json.dumps(content), encoding="utf-8")
     earlier = load(folder)
     assert earlier.digest == content["digest"] != load(saved).digest
@@ -159,6 +163,7 @@ def test_a_model_of_an_earlier_version_says_adapt_again_for_an_operating_point_a
         predict(earlier, busi_dir, tmp_path / "no", operating_point="youden")
     predict(earlier, busi_dir, tmp_path / "out", threshold=0.4)
     assert run_of(tmp_path / "out")["thresholds"]["image_rule"] == "given"
+    assert {row.in_scope.words for row in read_rows(tmp_path / "out") if row.in_scope} == {NO_RECORD}
     assert earlier.save(tmp_path / "again").is_dir()
     assert load(tmp_path / "again").digest == content["digest"]
 

@@ -15,6 +15,7 @@ from ultraad.errors import ConfigError, DataError
 from ultraad.io.find import find_images
 from ultraad.serve.aside import Aside
 from ultraad.serve.database import FILE
+from ultraad.serve.outcomes import Outcomes, Said
 from ultraad.serve.project import Picture, Project, Summary, now
 from ultraad.serve.schemas import ClassName
 
@@ -72,6 +73,19 @@ def test_a_project_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(DataError, match="newer version"):
         Project(tmp_path)
+
+
+def test_a_project_of_version_1_gets_the_column_that_it_lacks(tmp_path: Path) -> None:
+    Project(tmp_path).close()
+    with sqlite3.connect(tmp_path / FILE) as db:
+        db.execute("ALTER TABLE prediction DROP COLUMN out_of_scope")
+        db.execute("PRAGMA user_version = 1")
+        db.execute("INSERT INTO prediction VALUES (0, 'a', 0, 0.7, NULL, 1)")
+    db.close()
+    project = Project(tmp_path)
+    assert Outcomes(project).said_by(0) == {("a", 0): Said(0, 0.7, None, has_map=True)}
+    assert project.database.read("PRAGMA user_version") == [(2,)]
+    project.close()
 
 
 def test_a_damaged_database_is_one_error(tmp_path: Path) -> None:

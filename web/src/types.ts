@@ -79,6 +79,7 @@ export interface Pred {
   probs: Record<string, number> | null;
   uncertainty: number;
   has_map: boolean;
+  out_of_scope: boolean;
 }
 
 export type Role = "support" | "held_out" | null;

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ Encode = Callable[[torch.Tensor, Sequence[int]], Features]
 """Images f32 (b 3 s s) and 1-based layers to features, on any device."""
 _Row = dict[str, torch.Tensor]
 _SECONDS = "seconds"  # time the entry took, f64 ()
+_GIST = "gist"  # what kind of picture it is (:mod:`._gist`), f32 (2w)
+Hear = Callable[[], AbstractContextManager[list[torch.Tensor]]]
+"""A block in which the tower puts the gists of the batches that enter it into a list."""
 
 
 @dataclass(slots=True)
@@ -58,6 +61,7 @@ class FeatureCache:
             more, such as a full disk, a warning says so, and memory has to do.
         max_bytes: Memory bound; the least recently used images are dropped first.
         layers: Always kept besides the requested ones.
+        hear: Keeps the gist of each image, too; None does not.
 
     Attributes:
         usage: Counts since the cache was made; the owner may reset it.
@@ -73,6 +77,7 @@ class FeatureCache:
         folder: Path | None = None,
         max_bytes: int = 2 << 30,
         layers: Sequence[int] = (),
+        hear: Hear | None = None,
     ) -> None:
         self.prefix = prefix
         self.grid = grid
@@ -82,6 +87,7 @@ class FeatureCache:
         self.usage = Usage()
         self._layers = tuple(layers)
         self._encode = encode
+        self._hear = hear
         self._rows: OrderedDict[str, _Row] = OrderedDict()
         self._bytes = 0
         self._full = False  # whether the folder takes no more
@@ -130,6 +136,11 @@ class FeatureCache:
             grid=self.grid,
         )
 
+    def gists(self, images: torch.Tensor) -> torch.Tensor | None:
+        """The gists f32 (b 2w) of images (b 3 s s) that were encoded before; None if one is not known."""
+        rows = [self._get(self._key(image)) or {} for image in images]
+        return torch.stack([row[_GIST] for row in rows]).to(self.device) if all(_GIST in row for row in rows) else None
+
     def clear(self) -> None:
         """Drop the entries in memory; those on disk stay."""
         self._rows.clear()
@@ -137,13 +148,16 @@ class FeatureCache:
 
     def _run(self, images: torch.Tensor, layers: Sequence[int]) -> list[_Row]:
         started = time.perf_counter()
-        f = self._encode(images, layers)
+        with self._hear() if self._hear else nullcontext([]) as gists:
+            f = self._encode(images, layers)
         rows: list[_Row] = []
         for j in range(len(images)):
             row = {"image": f.image[j].cpu()}
             for layer in layers:
                 row[f"patches.{layer}"] = f.patches[layer][j].cpu()
                 row[f"cls.{layer}"] = f.cls[layer][j].cpu()
+            if gists:
+                row[_GIST] = gists[0][j].cpu()
             rows.append(row)
         seconds = time.perf_counter() - started
         for row in rows:
@@ -172,6 +186,8 @@ class FeatureCache:
         """Whether a row from the disk has what :meth:`_run` makes."""
         layers = _layers_of(row)
         dims = {"image": 1, _SECONDS: 0, **{f"cls.{n}": 1 for n in layers}, **{f"patches.{n}": 2 for n in layers}}
+        if self._hear:
+            dims[_GIST] = 1
         patches = self.grid[0] * self.grid[1]
         return {name: t.ndim for name, t in row.items()} == dims and all(
             len(row[f"patches.{n}"]) == patches and row[f"patches.{n}"].shape[1:] == row[f"cls.{n}"].shape

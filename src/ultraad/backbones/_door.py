@@ -18,14 +18,15 @@ import hashlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 
-from ultraad.backbones._cache import Encode, FeatureCache, TextCache
-from ultraad.backbones._gist import gist_of
+from ultraad.backbones._cache import Encode, FeatureCache, Hear, TextCache
+from ultraad.backbones._gist import gist_of, listening
 from ultraad.backbones._vit import require_vit
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.types import Features, PreprocessConfig
@@ -218,7 +219,10 @@ class Backbone:
             tokens: What :meth:`embed_image` returned for these images, to skip the first step.
         """
         if self._serving is not None and around is None and not images.requires_grad:
-            return self._serving.encode(images, layers=layers, batch_size=1)
+            found = self._serving.encode(images, layers=layers, batch_size=1)
+            if self.gists == [] and (gists := self._serving.gists(images)) is not None:
+                self.gists.append(gists)
+            return found
         if tokens is not None:
             return self.encode_tokens(tokens, layers=layers, around=around)
         return self._run_tower(images, layers=layers, around=around)
@@ -232,12 +236,16 @@ class Backbone:
         Args:
             folder: Keeps the features on disk, for other processes; None for memory only.
         """
-        run = self._run_tower
-        return self._new_cache(lambda images, layers: run(images, layers=layers), folder, self.default_layers)
+        run, hear = self._run_tower, partial(listening, self)
+        return self._new_cache(lambda images, layers: run(images, layers=layers), folder, self.default_layers, hear)
 
-    def _new_cache(self, encode: Encode, folder: Path | None = None, layers: Sequence[int] = ()) -> FeatureCache:
+    def _new_cache(
+        self, encode: Encode, folder: Path | None = None, layers: Sequence[int] = (), hear: Hear | None = None
+    ) -> FeatureCache:
         prefix = f"{self.fingerprint}{self.size}{self.preprocess}{self.dtype}"
-        return FeatureCache(encode, prefix=prefix, grid=self.grid, device=self.device, folder=folder, layers=layers)
+        return FeatureCache(
+            encode, prefix=prefix, grid=self.grid, device=self.device, folder=folder, layers=layers, hear=hear
+        )
 
     @contextmanager
     def caching(self, cache: FeatureCache) -> Iterator[None]:
@@ -255,11 +263,6 @@ class Backbone:
             yield
         finally:
             self._serving = outer
-
-    @property
-    def serving(self) -> bool:
-        """Whether features come from a cache at the moment."""
-        return self._serving is not None
 
     def post_norm(self, tokens: torch.Tensor) -> torch.Tensor:
         """The tower's last layer norm (ln_post) on any tokens: (... w) to f32 (... w)."""

@@ -17,9 +17,6 @@ class Tower(Protocol):
 
     gists: list[torch.Tensor] | None
 
-    @property
-    def serving(self) -> bool: ...
-
     def embed_image(self, images: torch.Tensor) -> torch.Tensor: ...
 
 
@@ -39,7 +36,7 @@ def gist(backbone: Tower, images: torch.Tensor) -> torch.Tensor:
 def listening(backbone: Tower) -> Iterator[list[torch.Tensor]]:
     """Inside, the gists f32 (b 2w) of every batch that enters the tower are kept in the list, in order.
 
-    Images whose features come from a cache do not enter.
+    Caches of ``Backbone.new_cache`` keep gists, too, and give the first of them.
     """
     outer, kept = backbone.gists, list[torch.Tensor]()
     backbone.gists = kept
@@ -49,12 +46,11 @@ def listening(backbone: Tower) -> Iterator[list[torch.Tensor]]:
         backbone.gists = outer
 
 
-def heard(backbone: Tower, batches: Sequence[torch.Tensor], images: torch.Tensor) -> torch.Tensor | None:
+def heard(backbone: Tower, batches: Sequence[torch.Tensor], images: torch.Tensor) -> torch.Tensor:
     """The gists f32 (b 2w) of images (b 3 s s) that were encoded while :func:`listening`.
 
-    The first step of the tower runs again only if the features came from the backbone's own cache. None if they came
-    from one of ``Backbone.caching``, whose purpose is that the tower does not run.
+    The first step of the tower runs again only if the features came from the backbone's own cache.
     """
     if batches and len(batches[0]) == len(images):
         return batches[0]  # a tower that looks again, in a mirror or through windows, does so after the first look
-    return None if backbone.serving else gist(backbone, images)
+    return gist(backbone, images)

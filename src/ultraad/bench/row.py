@@ -167,7 +167,9 @@ class Row(Facts):
     timings: Timings | None = Field(None, description="null unless `ok`")
     metrics: Metrics | None = Field(None, description="`{name: metric}`; null unless `ok`")
     subsets: dict[str, Metrics] | None = Field(None, description="`{without_<tag>: metrics}`")
-    curves: dict[str, Any] | None = Field(None, description="points of ROC, precision-recall and reliability")
+    curves: dict[str, Any] | None = Field(
+        None, description="points of ROC, precision-recall, reliability and risk-coverage"
+    )
     confusion: Confusion | None = Field(None, description="true classes in rows")
     n: dict[str, int] | None = Field(None, description="counts of images, lesions, patients ...")
     bootstrap: Bootstrap | None = Field(None, description="how the intervals were made")

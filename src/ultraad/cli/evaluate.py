@@ -9,12 +9,14 @@ import typer
 
 from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_metrics, show_thresholds, warn
 from ultraad.cli.options import (
+    Abstain,
     BatchSize,
     Fan,
     Fans,
     Layout,
     OperatingPoint,
     PixelThreshold,
+    Prevalence,
     Region,
     Regions,
     ResizeMasks,
@@ -41,6 +43,8 @@ def evaluate(
     threshold: Threshold = None,
     pixel_threshold: PixelThreshold = None,
     operating_point: OperatingPoint = None,
+    prevalence: Prevalence = None,
+    abstain: Abstain = None,
     region: Regions = Region.auto,
     fan: Fans = Fan.off,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
@@ -70,6 +74,8 @@ def evaluate(
                 threshold=threshold,
                 pixel_threshold=pixel_threshold,
                 operating_point=operating_point,
+                prevalence=prevalence,
+                abstain=abstain,
                 region=region.value,
                 fan=fan.value,
                 output=output,

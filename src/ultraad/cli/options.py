@@ -113,6 +113,29 @@ def _checked_point(value: str | None, context: typer.Context) -> str | None:
     return value
 
 
+def _checked_prevalence(value: float | None) -> float | None:
+    from ultraad.errors import ConfigError
+    from ultraad.model.probabilities import check_prevalence
+
+    try:
+        check_prevalence(value)
+    except ConfigError as e:
+        raise typer.BadParameter(str(e)) from e
+    return value
+
+
+def _checked_rule(value: str | None) -> str | None:
+    from ultraad.errors import ConfigError
+    from ultraad.model.abstain import parse
+
+    try:
+        if value is not None:
+            parse(value)
+    except ConfigError as e:
+        raise typer.BadParameter(str(e)) from e
+    return value
+
+
 Threshold = Annotated[
     float | None,
     typer.Option(callback=_checked_threshold, is_eager=True, help="Image threshold in [0, 1]. Default: the model's."),
@@ -126,6 +149,22 @@ OperatingPoint = Annotated[
         callback=_checked_point,
         metavar="POINT",
         help="sens=0.95, spec=0.90 or youden: an image threshold fitted on the held-out scores of the support set.",
+    ),
+]
+
+Prevalence = Annotated[
+    float | None,
+    typer.Option(
+        callback=_checked_prevalence,
+        help="Share of images with a lesion where it is used, such as 0.1: moves class probabilities, not scores.",
+    ),
+]
+Abstain = Annotated[
+    str | None,
+    typer.Option(
+        callback=_checked_rule,
+        metavar="RULE",
+        help="cost=0.2: the class is left open (unsure) where not answering, at 0.2 of an error, is the better choice.",
     ),
 ]
 

@@ -9,11 +9,13 @@ import typer
 
 from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_thresholds, warn
 from ultraad.cli.options import (
+    Abstain,
     BatchSize,
     Fan,
     Fans,
     OperatingPoint,
     PixelThreshold,
+    Prevalence,
     Region,
     Regions,
     Smooth,
@@ -48,6 +50,8 @@ def predict(
     threshold: Threshold = None,
     pixel_threshold: PixelThreshold = None,
     operating_point: OperatingPoint = None,
+    prevalence: Prevalence = None,
+    abstain: Abstain = None,
     region: Regions = Region.auto,
     fan: Fans = Fan.off,
     smooth: Smooth = 0.0,
@@ -101,6 +105,8 @@ def predict(
                 threshold=threshold,
                 pixel_threshold=pixel_threshold,
                 operating_point=operating_point,
+                prevalence=prevalence,
+                abstain=abstain,
                 region=region.value,
                 fan=fan.value,
                 smooth=smooth,
@@ -125,6 +131,8 @@ def predict(
     say(f"{done.predicted} predicted{skipped}, {len(done.failed)} failed{rate}; results in {output}")
     for video in done.videos:
         say(_described(video, output))
+    if done.unsure:
+        warn(f"{done.unsure} of them are unsure at {abstain}: their class is left open")
     if done.out_of_scope:
         left = "counted in the report" if keep_out_of_scope else "not counted in the report (--keep-out-of-scope)"
         warn(f"{done.out_of_scope} of them are out of scope, unlike what the model can judge: flagged, {left}")

@@ -96,6 +96,16 @@ def interval(samples: Array, *, level: float = LEVEL) -> tuple[float, float] | N
     return float(low), float(high)
 
 
+CENTRED = frozenset({"class_ece"})
+"""Metrics whose resamples are moved to the value. A sum of absolute gaps over bins grows with noise, of which resamples
+have more than the images, so its plain interval may lie above the value."""
+
+
+def _centred(samples: Array, value: float) -> Array:
+    """Replicates with their spread, but their median at the value; none below 0."""
+    return np.maximum(samples - np.nanmedian(samples) + value, 0.0)
+
+
 def measure(
     statistics: Statistics, cluster: NDArray[np.intp], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Metric]:
@@ -122,7 +132,7 @@ def measure(
         if not np.isfinite(value[name]):
             out[name] = Metric(None, n=n, reason=reason or "undefined on these images")
             continue
-        ends = interval(drawn[name]) if drawn else None
+        ends = interval(_centred(drawn[name], value[name]) if name in CENTRED else drawn[name]) if drawn else None
         if ends is None and resamples:
             why = "undefined in most resamples" if drawn else "one cluster only, nothing to resample"
             reason = "; ".join(filter(None, [reason, f"no interval: {why}"]))

@@ -114,7 +114,13 @@ _SPECS = (
          _needs("all classes")),
     Spec("macro_f1", "F1, macro", "of the most probable class, mean over classes", "class"),
     Spec("brier", "Brier score", "0 is perfect, 2 the worst", "class", higher_is_better=False),
+    Spec("nll", "Negative log-likelihood", "of the true class, in nats; 0 is perfect", "class", higher_is_better=False),
     Spec("ece", "Expected calibration error", "0 is perfect, 1 the worst", "class", higher_is_better=False),
+    Spec("class_ece", "Calibration error by class", "the same of each class against the rest, mean over classes",
+         "class", higher_is_better=False),
+    Spec("aurc", "Area under risk-coverage",
+         "errors among the surest images, mean over all shares that are kept; 0 is perfect", "class",
+         higher_is_better=False),
 )  # fmt: skip
 
 METRICS: Mapping[str, Spec] = {spec.key: spec for spec in _SPECS}

@@ -11,10 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from ultraad.errors import DataError
 from ultraad.metrics import curves
 from ultraad.metrics.bootstrap import RESAMPLES, Array, Statistics, clusters, measure
-from ultraad.metrics.calibration import expected_calibration_error
+from ultraad.metrics.calibration import (
+    classwise_calibration_error,
+    expected_calibration_error,
+    negative_log_likelihood,
+)
 from ultraad.metrics.catalogue import PAIR, Need
 from ultraad.metrics.curves import Ranking, ratio
 from ultraad.metrics.metric import Metric
+from ultraad.metrics.selective import area_under_risk_coverage
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,10 @@ FORMULAS: Mapping[str, Callable[[Counts], Array]] = {
     "macro_f1": lambda c: _mean(ratio(2 * c.correct, c.true + c.predicted), np.ones_like(c.true)),
     # summed over classes, as Brier 1950 does: 0..2
     "brier": lambda c: ratio(c.weights @ _squared_errors(c.probs, c.labels), c.weights.sum(1)),
+    "nll": lambda c: negative_log_likelihood(c.probs, c.labels, weights=c.weights),
     "ece": lambda c: expected_calibration_error(c.probs, c.labels, weights=c.weights),
+    "class_ece": lambda c: classwise_calibration_error(c.probs, c.labels, weights=c.weights),
+    "aurc": lambda c: area_under_risk_coverage(c.probs, c.labels, weights=c.weights),
 }
 """Each metric (b,) from the counts, NaN where undefined; in the order of metrics.json."""
 

@@ -17,7 +17,8 @@ from ultraad.metrics.bootstrap import RESAMPLES
 from ultraad.metrics.calibration import reliability
 from ultraad.metrics.metric import Metric
 from ultraad.metrics.pixel import PixelMetrics, PixelTable
-from ultraad.types import is_grade
+from ultraad.metrics.selective import risk_coverage
+from ultraad.texts.tags import is_grade
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,7 @@ class Evaluation:
                 "pixel_pr": pixel.get("pr"),
                 "froc": self._pixels.froc(),
                 "reliability": reliability(probs, labels) if labels.size else None,
+                "risk_coverage": risk_coverage(probs, labels) if labels.size else None,
             },
             "confusion": {"classes": list(self.classes), "matrix": matrix.tolist()},
             "n": {

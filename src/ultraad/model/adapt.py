@@ -180,7 +180,14 @@ def with_thresholds(
         return type(method)(method.backbone, method.config, classes=method.classes, normal_class=method.normal_class)
 
     found = cross_validate(make, batch, support.samples, config=folds, seed=model.origin.seed, progress=progress)
-    return Model(method, calibration=found, origin=model.origin, support=model.support, auxiliary=model.auxiliary)
+    return Model(
+        method,
+        calibration=found,
+        origin=model.origin,
+        support=model.support,
+        auxiliary=model.auxiliary,
+        scope=model.scope,
+    )
 
 
 def zero_shot(

@@ -25,6 +25,8 @@ from ultraad.metrics import threshold
 from ultraad.metrics.catalogue import METRICS
 from ultraad.metrics.summary import Evaluation
 from ultraad.metrics.threshold import Threshold
+from ultraad.model.probabilities import Scaling
+from ultraad.model.probabilities import fit as fit_scaling
 from ultraad.rng import seeded
 from ultraad.types import Batch, Prediction, Sample
 
@@ -72,12 +74,17 @@ class HeldOut(Strict):
         score: Anomaly score.
         anomalous: True for lesion.
         group: Patient; None if unknown.
+        label: Class; None in models of earlier versions.
+        probs: {class: probability} as the method gave them; None if it does not grade, and in models of earlier
+            versions.
     """
 
     id: str
     score: float
     anomalous: bool
     group: str | None = None
+    label: str | None = None
+    probs: dict[str, float] | None = None
 
 
 class Calibration(Strict):
@@ -94,6 +101,8 @@ class Calibration(Strict):
         notes: Notes for users.
         held_out: The scores behind all this, so that any other threshold can be judged later
             (:mod:`ultraad.model.operating_point`); empty without folds, and in models of earlier versions.
+        scaling: How class probabilities are scaled (:mod:`ultraad.model.probabilities`); None without folds, if a class
+            has no image, if the method does not grade, and in models of earlier versions.
     """
 
     image_threshold: float
@@ -105,6 +114,7 @@ class Calibration(Strict):
     estimates: dict[str, Estimate] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     held_out: tuple[HeldOut, ...] = ()
+    scaling: Scaling | None = None
 
 
 def fixed(*, has_map: bool, note: str) -> Calibration:
@@ -185,10 +195,29 @@ def cross_validate(
                 score=predictions[i].score,
                 anomalous=truth,
                 group=support.groups[i] if support.groups else None,
+                label=method.classes[labels[i]],
+                probs=predictions[i].probs,
             )
             for i, truth in zip(order, anomalous, strict=True)
         ),
+        scaling=_scaling(method, [predictions[i] for i in order], [labels[i] for i in order], _places(parts, order)),
     )
+
+
+def _places(parts: Sequence[Sequence[int]], order: Sequence[int]) -> list[list[int]]:
+    """Each part as places in ``order``."""
+    at = {i: place for place, i in enumerate(order)}
+    return [[at[i] for i in part] for part in parts]
+
+
+def _scaling(
+    method: Method, predictions: Sequence[Prediction], labels: Sequence[int], parts: Sequence[Sequence[int]]
+) -> Scaling | None:
+    """The scaling of class probabilities; None if the method does not grade."""
+    probs = [p.probs for p in predictions if p.probs is not None]
+    if len(probs) < len(predictions):
+        return None
+    return fit_scaling([[p[c] for c in method.classes] for p in probs], labels, parts, classes=method.classes)
 
 
 def _thresholds(

@@ -130,6 +130,7 @@ class ExportedModel(Predictor):
             grid = geometry.invert(found["map"][i]) if "map" in found else None
             probs = dict(zip(self.classes, found["probs"][i].tolist(), strict=True)) if "probs" in found else None
             method, score = self.config.method, float(found["score"][i])
+            probs = self._scaled(probs)
             out.append(Prediction(id_, score, map=grid, probs=probs, method=method, in_scope=records[i]))
         return out
 

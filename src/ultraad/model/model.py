@@ -36,7 +36,7 @@ from ultraad.model.calibration import Calibration
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import BackboneRecord, Description, Origin, facts_of
 from ultraad.model.scope import NO_RECORD, Scope, shipped
-from ultraad.types import Box, Geometry, InScope, Prediction
+from ultraad.types import Batch, Box, Geometry, InScope, Prediction
 
 _log = logging.getLogger(__name__)
 _SCOPE = "in_scope."  # names of the arrays of a scope among the learned values
@@ -130,16 +130,17 @@ class Model(Predictor):
         return self.preprocess.image(image, region, fan)
 
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
-        batch = input_batch(inputs, ids, self.preprocess)
+        return self.predict_batch(input_batch(inputs, ids, self.preprocess))
+
+    def predict_batch(self, batch: Batch) -> list[Prediction]:
+        """The predictions of images that are loaded for this model's backbone already, in their order."""
         with listening(self.backbone) as batches:
-            found = self.method.predict(batch)
+            found = self.method.predict(batch.unlabelled())
         if not self.scope.arrays:
             records = [InScope(None, None, None, NO_RECORD)] * len(batch)
-        elif (gists := heard(self.backbone, batches, batch.images)) is None:
-            return found
         else:
-            records = self.scope.judge(gists.cpu().numpy())
-        return [replace(p, in_scope=record) for p, record in zip(found, records, strict=True)]
+            records = self.scope.judge(heard(self.backbone, batches, batch.images).cpu().numpy())
+        return [replace(p, probs=self._scaled(p.probs), in_scope=r) for p, r in zip(found, records, strict=True)]
 
     def _state(self) -> dict[str, torch.Tensor]:
         """The learned values, and what :class:`~ultraad.model.scope.Scope` knows under names of their own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -35,6 +35,8 @@ class Predictor(ABC):
         support: (fingerprint, label) of each support image.
         auxiliary: The same of each auxiliary image.
         preprocess: How pixels become the model's input.
+        prevalence: Share of images with a lesion that class probabilities take for granted; None: that of the support
+            set, or equal classes without one.
     """
 
     calibration: Calibration
@@ -42,6 +44,7 @@ class Predictor(ABC):
     support: tuple[tuple[Fingerprint, str], ...]
     auxiliary: tuple[tuple[Fingerprint, str], ...]
     preprocess: Preprocess
+    prevalence: float | None = None
 
     @property
     @abstractmethod
@@ -298,6 +301,40 @@ class Predictor(ABC):
 
         image, name, part = read_any(x, depth=depth)
         return self._predict([self._prepare(image, part, watch.see(image))], [name])[0]
+
+    def at_prevalence(self, prevalence: float | None) -> Self:
+        """The same model for a place where another share of images shows a lesion than in its support set.
+
+        Class probabilities are moved to it (:func:`ultraad.model.probabilities.at_prevalence`); scores, thresholds and
+        maps stay.
+
+        Args:
+            prevalence: In (0, 1); None: as in the support set, or equal classes without one.
+
+        Raises:
+            ConfigError: If it is not in (0, 1).
+        """
+        from copy import copy
+
+        from ultraad.model.probabilities import check_prevalence
+
+        check_prevalence(prevalence)
+        other = copy(self)
+        other.prevalence = prevalence
+        return other
+
+    def _scaled(self, probs: dict[str, float] | None) -> dict[str, float] | None:
+        """Class probabilities of an image as the model gives them, from those of its method."""
+        from ultraad.model.probabilities import at_prevalence
+
+        scaling = self.calibration.scaling
+        if probs is None:
+            return None
+        found = probs if scaling is None else scaling(probs)
+        if self.prevalence is None:
+            return found
+        shares = None if scaling is None else scaling.shares
+        return at_prevalence(found, self.prevalence, normal_class=self.normal_class, shares=shares)
 
     def is_abnormal(self, prediction: Prediction) -> bool:
         """Whether the score reaches the stored threshold."""

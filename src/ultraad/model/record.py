@@ -180,12 +180,19 @@ def read_record(path: Path, kind: type[R], *, wanted: str, what: str, remedy: st
 def facts_of(content: Mapping[str, Any]) -> dict[str, Any]:
     """What decides about predictions, apart from learned values: a description as JSON, without its history.
 
-    Models of earlier versions have no held-out scores; without any, a model keeps the digest that they gave it.
+    Models of earlier versions lack some of it; without that, a model keeps the digest that they gave it.
     """
     facts = {key: content[key] for key in Description.model_fields if key in content and key != "origin"}
-    calibration = facts["calibration"]
-    facts["calibration"] = {key: v for key, v in calibration.items() if key != "held_out" or v}
+    calibration = {key: v for key, v in facts["calibration"].items() if v or key not in _NEWER}
+    if isinstance(held_out := calibration.get("held_out"), (list, tuple)):
+        calibration["held_out"] = [
+            {k: v for k, v in one.items() if v is not None or k not in _NEWER} for one in held_out
+        ]
+    facts["calibration"] = calibration
     return facts
+
+
+_NEWER = frozenset({"held_out", "scaling", "label", "probs"})  # of calibration and of its held-out scores
 
 
 def check_files(folder: Path, files: Mapping[str, str], *, required: Collection[str], what: str) -> None:

@@ -40,10 +40,12 @@ from ultraad.io.files import append_line, ensure_writable, json_lines, remove_le
 from ultraad.io.find import check_output
 from ultraad.io.lock import lock_folder
 from ultraad.io.overlay import overlay
+from ultraad.model.abstain import is_unsure
 from ultraad.results.coco import coco
 from ultraad.results.inputs import input_file, is_replaced, seen_otherwise
 from ultraad.results.overlay_video import Drawn, OverlayVideo
 from ultraad.results.row import ImageRow, Run, ScopeRow, Status, VideoFacts
+from ultraad.results.same import check_same
 from ultraad.results.saving import DICOM, FOLDERS, USUAL, lacks, lesions_of, paths_of, remove_saved, write_pictures
 from ultraad.results.table import csv_of
 from ultraad.types import Result, Sample
@@ -82,6 +84,7 @@ class RunFolder:
         done: Ids that have a line in ``predictions.jsonl``.
         failed: {id: reason} of this run.
         out_of_scope: Number of images and frames of this run that the model cannot judge.
+        unsure: Number of those whose class is left open.
         videos: {name: facts} of the videos that were read to their end.
         overlay_video: Gets the overlays of the frames that are added, in their order; None: nothing does.
     """
@@ -104,7 +107,7 @@ class RunFolder:
         self._measure = measure
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
-        self.out_of_scope = 0
+        self.out_of_scope = self.unsure = 0
         self.videos: dict[str, VideoFacts] = {}
         self.overlay_video: OverlayVideo | None = None
         inputs = (path for s in wanted for path in (s.image, *s.masks) if isinstance(path, Path))
@@ -126,7 +129,7 @@ class RunFolder:
         if earlier is not None and not resume:
             _clear(self.folder)
         elif earlier is not None:
-            self._check_same(earlier)
+            check_same(self.folder, earlier, self._run)
             self.done = {row.id for row in read_rows(self.folder)}
             if missing := earlier.lost(len(self.done)):
                 _log.warning("%d line(s) of %s are damaged or gone; their images are new", missing, PREDICTIONS)
@@ -181,6 +184,7 @@ class RunFolder:
             self.fail(s.id, f"{s.id} could not be written: {brief(e)}")
             return
         self.out_of_scope += row.out_of_scope
+        self.unsure += bool(row.unsure)
         pictures = self._writers.submit(self._draw, result, row)
         self._unwritten.append((result, row, pictures))
         self._write_lines(_WAITING)
@@ -200,6 +204,7 @@ class RunFolder:
             score=p.score,
             abnormal=p.score >= cut,
             probs=p.probs,
+            unsure=is_unsure(p, self._run.thresholds.abstain),
             in_scope=None if p.in_scope is None else ScopeRow(**asdict(p.in_scope)),
             label=s.label,
             anomalous=s.anomalous,
@@ -324,24 +329,6 @@ class RunFolder:
     def _write_run(self, status: Status, **facts: float | None) -> None:
         videos = {"videos": tuple(self.videos.values())} if self.videos else {}
         write_json(self.folder / RUN, self._run.model_copy(update={"status": status, **facts, **videos}).to_dict())
-
-    def _check_same(self, earlier: Run) -> None:
-        digests = [run.model.digest if run.model else None for run in (earlier, self._run)]
-        for what, there, here in (("command", earlier.command, self._run.command), ("model", *digests)):
-            if there != here:
-                msg = (
-                    f"{self.folder} holds results of another {what} ({str(there)[:16]}, now {str(here)[:16]}); "
-                    "choose another output folder, or delete this one"
-                )
-                raise DataError(msg)
-        cuts = [(run.thresholds.image, run.thresholds.pixel, run.thresholds.smooth) for run in (earlier, self._run)]
-        if cuts[0] != cuts[1]:
-            there, here = (", ".join(f"{c}" for c in pair if c is not None) for pair in cuts)
-            msg = (
-                f"{self.folder} holds results at other thresholds ({there}; now {here}); choose another output folder, "
-                "or delete this one"
-            )
-            raise DataError(msg)
 
 
 def read_rows(folder: Path) -> Iterator[ImageRow]:

@@ -95,6 +95,9 @@ class ImageRow(Facts):
     probs: dict[str, float] | None = Field(
         None, description="`{class: probability}`; null if the method does not grade"
     )
+    unsure: bool | None = Field(
+        None, description="with `--abstain`: whether the class is left open; null without, or if it does not grade"
+    )
     in_scope: ScopeRow | None = Field(
         None, description="whether the model can judge the image; null from an older version"
     )
@@ -167,6 +170,12 @@ class Thresholds(Facts):
         None, description="how `image` was found: `given`, or the rule of an operating point; null: stored in the model"
     )
     pixel_rule: str | None = Field(None, description="`given`; null: stored in the model")
+    prevalence: float | None = Field(
+        None,
+        description="share of images with a lesion that class probabilities take for granted; null: that of the "
+        "support set, or equal classes without one",
+    )
+    abstain: str | None = Field(None, description="when an image is `unsure`, such as `cost=0.2`; null: never")
     sensitivity: Estimate | None = Field(
         None,
         description="with `image_rule`: share of the held-out lesion images of the support set that reach `image`, "

@@ -8,23 +8,24 @@ from collections.abc import Callable, Iterable
 
 from ultraad.results.row import ImageRow
 
-_PLAIN = ("id", "image", "frame", "seconds", "score", "abnormal", "label", "group", "map", "overlay")
+_PLAIN = ("id", "image", "frame", "seconds", "score", "abnormal", "unsure", "label", "group", "map", "overlay")
 _SCOPE = ("in_scope", "like_reference", "like_support")
 
 
 def csv_of(rows: Callable[[], Iterable[ImageRow]]) -> str:
-    """One line per row, with a column for each class; columns of seconds and of lesions only if any are known.
+    """One line per row, with a column for each class; columns of seconds, unsure and lesions only if any are known.
 
     Args:
         rows: Called for each of two passes, so that not all rows are in memory at once.
     """
     classes: dict[str, None] = {}
-    counted = timed = False
+    counted = timed = asked = False
     for row in rows():
         classes.update(dict.fromkeys(row.probs or ()))
         counted |= row.lesions is not None
         timed |= row.seconds is not None
-    plain = [key for key in _PLAIN if key != "seconds" or timed]
+        asked |= row.unsure is not None
+    plain = [key for key in _PLAIN if {"seconds": timed, "unsure": asked}.get(key, True)]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     # each name of a column begins with a letter, so none is a formula

@@ -38,6 +38,8 @@ def evaluate(
     threshold: float | None = None,
     pixel_threshold: float | None = None,
     operating_point: str | None = None,
+    prevalence: float | None = None,
+    abstain: str | None = None,
     region: RegionChoice = "auto",
     fan: FanChoice = "off",
     output: str | Path | None = None,
@@ -60,6 +62,8 @@ def evaluate(
         pixel_threshold: Of maps, likewise.
         operating_point: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"`` in place of ``threshold``; see
             :meth:`~ultraad.model.predictor.Predictor.operating_point`.
+        prevalence: As in :func:`ultraad.predict`.
+        abstain: As in :func:`ultraad.predict`.
         region: As in :func:`ultraad.predict`; metrics count the whole picture in both cases.
         fan: As in :func:`ultraad.predict`; metrics count the whole picture in both cases.
         output: Folder for predictions, overlays, ``metrics.json``, ``run.json`` and ``report.html``; the results of an
@@ -90,8 +94,14 @@ def evaluate(
         (6, True)
     """
     thresholds = thresholds_of(
-        model, threshold=threshold, pixel_threshold=pixel_threshold, operating_point=operating_point
+        model,
+        threshold=threshold,
+        pixel_threshold=pixel_threshold,
+        operating_point=operating_point,
+        prevalence=prevalence,
+        abstain=abstain,
     )
+    model = model.at_prevalence(prevalence)
     samples, about = _samples(data, layout=layout, split=split, resize_masks=resize_masks)
     samples = in_fans(in_regions(samples, region), fan)
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
@@ -129,7 +139,7 @@ def evaluate(
                 folder.add(result)
             outcome.predicted += 1
             grades |= result.prediction.probs is not None
-            outside += result.prediction.in_scope is not None and result.prediction.in_scope.ok is False
+            outside += result.prediction.out_of_scope
             if progress is not None:
                 progress(outcome.predicted + len(failed), len(samples))
         if folder is not None:

@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ultraad.errors import ConfigError, DataError, printable
+from ultraad.model.abstain import parse
 from ultraad.model.operating_point import at
 from ultraad.model.predictor import Predictor
+from ultraad.model.probabilities import check_prevalence
 from ultraad.model.record import versions
 from ultraad.results.folder import RunFolder
 from ultraad.results.row import GIVEN, ModelFacts, Run, Status, Thresholds, VideoFacts
@@ -25,6 +27,7 @@ class Outcome:
     Attributes:
         predicted: Images predicted in this run.
         out_of_scope: Those of the predicted images that the model cannot judge.
+        unsure: Those whose class is left open.
         skipped: Images that an earlier run had predicted.
         failed: {id: reason}.
         without_objects: {DICOM image: reason} of those that were predicted, but have no DICOM objects, or not all.
@@ -34,6 +37,7 @@ class Outcome:
 
     predicted: int = 0
     out_of_scope: int = 0
+    unsure: int = 0
     skipped: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     without_objects: dict[str, str] = field(default_factory=dict)
@@ -47,6 +51,8 @@ def thresholds_of(
     threshold: float | None = None,
     pixel_threshold: float | None = None,
     operating_point: str | None = None,
+    prevalence: float | None = None,
+    abstain: str | None = None,
 ) -> Thresholds:
     """The thresholds of a run: those stored in the model, unless others are chosen.
 
@@ -55,12 +61,17 @@ def thresholds_of(
         threshold: Of images, in [0, 1].
         pixel_threshold: Of map values, in [0, 1].
         operating_point: As in :meth:`~ultraad.model.predictor.Predictor.operating_point`, in place of ``threshold``.
+        prevalence: Share of images with a lesion, in (0, 1), for class probabilities.
+        abstain: ``"cost=0.2"``; see :func:`ultraad.model.abstain.parse`.
 
     Raises:
-        ConfigError: If a threshold is out of range, both image thresholds are chosen, there are no maps to apply a
-            pixel threshold to, or no scores to fit an operating point on.
+        ConfigError: If a threshold or the prevalence is out of range, ``abstain`` is no rule, both image thresholds are
+            chosen, there are no maps to apply a pixel threshold to, or no scores to fit an operating point on.
     """
     stored = model.calibration
+    check_prevalence(prevalence)
+    if abstain is not None:
+        parse(abstain)
     for name, value in (("threshold", threshold), ("pixel threshold", pixel_threshold)):
         if value is not None and not 0 <= value <= 1:  # also when NaN
             msg = f"{name} {value}: wanted a number in [0, 1], as scores and maps are"
@@ -72,6 +83,7 @@ def thresholds_of(
         msg = f"{model.describe().method} draws no maps, so there is no pixel threshold to choose; leave it out"
         raise ConfigError(msg)
     chosen: dict[str, Any] = {"image": stored.image_threshold, "pixel": stored.pixel_threshold}
+    chosen |= {"prevalence": prevalence, "abstain": abstain}
     point = None
     if threshold is not None:
         point = at(stored, float(threshold), rule=GIVEN)
@@ -131,7 +143,7 @@ def finishing(folder: RunFolder | None) -> Iterator[Outcome]:
     finally:
         outcome.seconds = time.perf_counter() - started
         if folder is not None:
-            outcome.failed, outcome.out_of_scope = folder.failed, folder.out_of_scope
+            outcome.failed, outcome.out_of_scope, outcome.unsure = folder.failed, folder.out_of_scope, folder.unsure
             outcome.predicted = len(folder.done) - before  # without those that could not be written
             rate = round(outcome.predicted / outcome.seconds, 2) if outcome.seconds else None
             folder.finish(status, seconds=round(outcome.seconds, 2), images_per_second=rate)

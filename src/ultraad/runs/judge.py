@@ -44,7 +44,7 @@ def measure(result: Result, evaluation: Evaluation) -> Mapping[str, float | None
         probs=p.probs,
         label=s.label if s.label in evaluation.classes else None,
         group=s.group,
-        tags={*s.tags, "out_of_scope"} if p.in_scope is not None and p.in_scope.ok is False else s.tags,
+        tags={*s.tags, "out_of_scope"} if p.out_of_scope else s.tags,
     )
 
 

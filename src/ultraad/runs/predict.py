@@ -41,6 +41,8 @@ def predict(
     threshold: float | None = None,
     pixel_threshold: float | None = None,
     operating_point: str | None = None,
+    prevalence: float | None = None,
+    abstain: str | None = None,
     region: RegionChoice = "auto",
     fan: FanChoice = "off",
     smooth: float = 0.0,
@@ -69,6 +71,10 @@ def predict(
         pixel_threshold: Of maps, likewise.
         operating_point: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"`` in place of ``threshold``; see
             :meth:`~ultraad.model.predictor.Predictor.operating_point`.
+        prevalence: Share of images that show a lesion where the model is used, in (0, 1); class probabilities are moved
+            to it (:mod:`ultraad.model.probabilities`). Scores and thresholds stay. None: as in the support set.
+        abstain: ``"cost=0.2"`` leaves the class of an image open if a wrong class would cost more than not answering,
+            which costs 0.2 of an error (:mod:`ultraad.model.abstain`).
         region: ``"auto"`` shows the model only the part of a DICOM picture that its header calls B-mode; maps and
             lesions are on the whole picture. ``"off"`` shows it the whole picture.
         fan: ``"auto"`` looks in the pixels for the fan of a sector or curved array, or the rectangle of a linear one,
@@ -105,8 +111,14 @@ def predict(
         2
     """
     thresholds = thresholds_of(
-        model, threshold=threshold, pixel_threshold=pixel_threshold, operating_point=operating_point
+        model,
+        threshold=threshold,
+        pixel_threshold=pixel_threshold,
+        operating_point=operating_point,
+        prevalence=prevalence,
+        abstain=abstain,
     )
+    model = model.at_prevalence(prevalence)
     _check_numbers(every=every, seconds=seconds)
     if checked_smoothing(smooth):
         thresholds = thresholds.model_copy(update={"smooth": float(smooth)})

@@ -80,6 +80,7 @@ class Said:
     score: float
     probs: Mapping[str, float] | None
     has_map: bool
+    out_of_scope: bool = False
 
 
 class Outcomes:
@@ -174,11 +175,11 @@ class Outcomes:
     def said_by(self, model: int) -> dict[Place, Said]:
         """Everything that one model has predicted."""
         rows = self._project.database.read(
-            "SELECT image, frame, score, probs, map FROM prediction WHERE model = ?", (model,)
+            "SELECT image, frame, score, probs, map, out_of_scope FROM prediction WHERE model = ?", (model,)
         )
         return {
-            (image, frame): Said(model, score, json.loads(probs) if probs else None, bool(map_))
-            for image, frame, score, probs, map_ in rows
+            (image, frame): Said(model, score, json.loads(probs) if probs else None, bool(map_), bool(outside))
+            for image, frame, score, probs, map_, outside in rows
         }
 
     def add(self, model: int, found: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -186,7 +187,8 @@ class Outcomes:
 
         Args:
             model: Its number.
-            found: Each with image, frame, score, probs, map (whether its file is written), backbone and vector (bytes).
+            found: Each with image, frame, score, probs, map (whether its file is written), out_of_scope, backbone and
+                vector (bytes).
 
         Returns:
             Ids of the images that are in the project.
@@ -195,12 +197,9 @@ class Outcomes:
             known = [f for f in found if f["image"] in self._project.pictures]
             with self._project.database.write() as db:
                 db.executemany(
-                    "INSERT OR REPLACE INTO prediction (model, image, frame, score, probs, map) "
-                    "VALUES (?, ?, ?, ?, ?, ?)",
-                    [
-                        (model, f["image"], f["frame"], f["score"], f["probs"] and json.dumps(f["probs"]), f["map"])
-                        for f in known
-                    ],
+                    "INSERT OR REPLACE INTO prediction (model, image, frame, score, probs, map, out_of_scope) "
+                    "VALUES (:model, :image, :frame, :score, :probs, :map, :out_of_scope)",
+                    [{**f, "model": model, "probs": f["probs"] and json.dumps(f["probs"])} for f in known],
                 )
                 db.executemany(
                     "INSERT OR REPLACE INTO embedding (image, frame, backbone, vector) VALUES (?, ?, ?, ?)",
@@ -208,7 +207,8 @@ class Outcomes:
                 )
             if model == self.current:
                 self.newest |= {
-                    (f["image"], f["frame"]): Said(model, f["score"], f["probs"], bool(f["map"])) for f in known
+                    (f["image"], f["frame"]): Said(model, f["score"], f["probs"], bool(f["map"]), f["out_of_scope"])
+                    for f in known
                 }
             return list(dict.fromkeys(f["image"] for f in known))
 
@@ -242,6 +242,7 @@ class Outcomes:
             probs=None if said.probs is None else dict(said.probs),
             uncertainty=uncertainty(said.score, threshold),
             has_map=said.has_map,
+            out_of_scope=said.out_of_scope,
         )
 
     def class_of(self, said: Said) -> str | None:

@@ -148,6 +148,7 @@ class Outcome(Wire):
     probs: dict[str, float] | None = None
     uncertainty: float
     has_map: bool = False
+    out_of_scope: bool = False
 
 
 Role = Literal["support", "held_out"]

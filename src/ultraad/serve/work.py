@@ -239,7 +239,7 @@ class Worker:
             for _, batch in loading:
                 self._check()
                 with self._seen(model.backbone), torch.no_grad():
-                    predictions = model.method.predict(batch.unlabelled())
+                    predictions = model.predict_batch(batch)
                     vectors = model.backbone.encode_image(batch.images).image.cpu().numpy().astype("<f4")
                 found = []
                 for prediction in predictions:
@@ -253,6 +253,7 @@ class Worker:
                             "frame": frame,
                             "score": prediction.score,
                             "probs": prediction.probs,
+                            "out_of_scope": prediction.out_of_scope,
                             "map": prediction.map is not None,
                             "backbone": model.backbone.fingerprint[:16],
                         }

@@ -48,7 +48,7 @@ export function Tile({ id, item: it, tabIndex = 0, overlay, decide = null }: Pro
   const abnormal = it.pred && (decide === null ? it.pred.abnormal : it.pred.score >= decide);
   const old = it.pred && current.value && it.pred.model !== current.value.number ? it.pred.model : null;
   return (
-    <div class={`tile${it.failed ? " failed" : ""}`}>
+    <div class={`tile${it.failed ? " failed" : ""}${it.pred?.out_of_scope ? " outside" : ""}`}>
       <a href={address("mark", it.id, f)} tabIndex={tabIndex}>
         <span class="hidden">{inWords(it)}</span>
         <span class="picture" aria-hidden="true">
@@ -60,6 +60,7 @@ export function Tile({ id, item: it, tabIndex = 0, overlay, decide = null }: Pro
           {overlay && !it.failed && <MapLayer item={it} frame={f} {...overlay} />}
           <span class="badges">
             {it.label !== null && <ClassDot name={it.label} />}
+            {it.pred?.out_of_scope && <span class="badge warn">out of scope</span>}
             {disagrees(it) && <span class="badge warn">model: {it.pred?.class}</span>}
             {it.role === "held_out" && <span class="badge">kept out</span>}
             {it.warnings.length > 0 && (
@@ -128,6 +129,7 @@ export function inWords(it: Item): string {
     parts.push(`${nameOf(it.pred.model)} says ${it.pred.class ?? (it.pred.abnormal ? "abnormal" : "normal")}`);
     parts.push(`score ${it.pred.score.toFixed(2)}`);
   }
+  if (it.pred?.out_of_scope) parts.push("out of scope: unlike what the model can judge");
   if (it.role === "held_out") parts.push("kept out of the support");
   return [...parts, ...it.warnings].join(", ");
 }

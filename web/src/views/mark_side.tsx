@@ -247,6 +247,9 @@ function Model() {
               {t !== undefined && pred.model === current.value?.number && `, threshold ${t.toFixed(2)}`}
             </span>
           </p>
+          {pred.out_of_scope && (
+            <Note kind="warning">Out of scope: unlike what the model can judge. Its answer means nothing here.</Note>
+          )}
           <Bars pred={pred} />
           {current.value && pred.model !== current.value.number && (
             <p class="muted">{capital(nameOf(current.value.number))} comes to this image soon.</p>

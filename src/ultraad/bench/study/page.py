@@ -26,7 +26,7 @@ from ultraad.errors import DataError
 from ultraad.io.files import ensure_writable, write_text
 from ultraad.metrics.catalogue import MAIN, short
 from ultraad.report.kit import tables as kit
-from ultraad.report.kit.charts import PR, ROC
+from ultraad.report.kit.charts import PR, RISK, ROC
 from ultraad.report.kit.page import environment
 from ultraad.report.kit.tables import Table
 
@@ -127,6 +127,7 @@ def _detail(scope: Scope) -> dict[str, Any]:
         "intervals": [(short(m), _intervals(scope, m)) for m in MAIN],
         "curves": _curves(scope),
         "reliability": _reliability(scope),
+        "risk": _risk(scope),
         "confusion": [(x, c) for x in scope.labels if (c := breakdown.confusion(scope, x)) is not None],
         "several_seeds": any(len(scope.rows(x)) > 1 for x in scope.labels),
         "grid": gallery.grid(scope),
@@ -205,6 +206,23 @@ def _reliability(scope: Scope) -> list[Markup]:
         charts.small_reliability(f"Reliability of {label}", found, head=label, below=_below(scope, label, "ece"))
         for label in scope.labels
         if (found := _stored(scope, label, "reliability"))
+    ]
+
+
+def _risk(scope: Scope) -> list[Markup]:
+    stored = {label: _stored(scope, label, RISK.key) for label in scope.labels}
+    bands = {label: charts.average(RISK, found) for label, found in stored.items() if found}
+    behind = bands.get(scope.reference)
+    return [
+        charts.small_curve(
+            RISK,
+            f"{RISK.title}: {label}",
+            own,
+            behind if label != scope.reference else None,
+            head=label,
+            below=_below(scope, label, RISK.metric),
+        )
+        for label, own in bands.items()
     ]
 
 

@@ -18,7 +18,8 @@ from ultraad.data.samples import samples_of
 from ultraad.errors import DataError
 from ultraad.io.faults import one_run
 from ultraad.io.names import stem_of, summary
-from ultraad.types import Sample, is_grade
+from ultraad.texts.tags import is_grade
+from ultraad.types import Sample
 
 _FULL = 0.95  # share of mask pixels above which a mask may be inverted
 _SHORTCUT = 0.1  # distance of a tag's AUROC from chance (0.5) from which it gets a warning

@@ -83,6 +83,9 @@ ROC = CurveType(
     "roc", "auroc", "ROC", "fpr", "tpr", "false positive rate (1 - specificity)", "true positive rate (sensitivity)"
 )
 PR = CurveType("pr", "ap", "Precision-recall", "recall", "precision", "recall (sensitivity)", "precision")
+RISK = CurveType(
+    "risk_coverage", "aurc", "Risk-coverage", "coverage", "risk", "share of images answered", "error rate among them"
+)
 
 
 def large(label_x: str, label_y: str, keys: Sequence[tuple[str, str]]) -> Frame:
@@ -122,6 +125,8 @@ def draw_curves(frame: Frame, title: str, description: str, curves: Sequence[Cur
 def draw_reliability(frame: Frame, title: str, runs: Sequence[Sequence[Mapping[str, Any]]], kind: str) -> Markup | None:
     """Accuracy against confidence, all images together; bars and areas of dots show the images per bin.
 
+    Of one run, whiskers show the 95 % interval of the accuracy in each bin.
+
     Args:
         frame: Where to draw it.
         title: Of the chart.
@@ -135,17 +140,21 @@ def draw_reliability(frame: Frame, title: str, runs: Sequence[Sequence[Mapping[s
     for same in zip(*runs, strict=True):
         if n := sum(b["n"] for b in same):
             confidence, accuracy = (sum(b["n"] * (b[k] or 0) for b in same) / n for k in ("confidence", "accuracy"))
-            bins.append((same[0]["low"], same[0]["high"], n, (confidence, accuracy)))
+            ends = [same[0].get(f"accuracy_{end}") if len(same) == 1 else None for end in ("low", "high")]
+            bins.append((same[0]["low"], same[0]["high"], n, (confidence, accuracy), ends))
     if not bins:
         return None
-    axes, most = frame.axes, max(n for _, _, n, _ in bins)
+    axes, most = frame.axes, max(n for _, _, n, _, _ in bins)
     tallest = 0.13 * (axes.bottom - axes.top)
     parts, told = [frame.parts, axes.path([(0, 0), (1, 1)], "chance")], []
-    for low, high, n, _ in bins:
+    for low, high, n, _, _ in bins:
         tall = tallest * n / most
         parts.append(bar(axes.x(low) + 1, axes.bottom - tall, axes.x(high) - axes.x(low) - 2, tall, "count"))
-    parts.append(axes.path([point for *_, point in bins], f"line {kind} thin"))
-    for _, _, n, point in bins:
+    parts.append(axes.path([point for *_, point, _ in bins], f"line {kind} thin"))
+    for _, _, _, point, (least, greatest) in bins:
+        if least is not None and greatest is not None:
+            parts.append(axes.path([(point[0], least), (point[0], greatest)], "whisker"))
+    for _, _, n, point, _ in bins:
         told.append(f"{count(round(n / len(runs)), 'image')}: confidence {point[0]:.2f}, accuracy {point[1]:.2f}")
         parts.append(axes.dot(point, f"dot {kind}", frame.dot * (3 + 6 * math.sqrt(n / most)), told[-1]))
     return picture(title, f"{'; '.join(told)}.", parts, width=frame.width, height=frame.height)

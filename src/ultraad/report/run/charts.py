@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
+from ultraad.model.abstain import parse
 from ultraad.report.kit.charts import (
     LARGE,
     MARGIN,
+    RISK,
     ROC,
     WIDTH,
     Curve,
@@ -61,6 +63,21 @@ def reliability(data: RunData) -> Markup | None:
     key = "most probable class" + ("" if ece is None else f", ECE {ece:.3f}")
     frame = large("confidence", "accuracy", [(key, "a thin")])
     return draw_reliability(frame, "Reliability diagram", [bins], "a") if bins else None
+
+
+def risk_coverage(data: RunData) -> Markup | None:
+    """Errors of the most probable class among the surest images, against the share of them; None if none was graded."""
+    stored = data.measured and data.measured.curves.get("risk_coverage")
+    if not stored:
+        return None
+    aurc, cost = data.metric("aurc").value, data.thresholds.abstain and parse(data.thresholds.abstain)
+    points = list(zip(stored["coverage"], stored["risk"], strict=True))
+    name = "most probable class" + ("" if aurc is None else f", AURC {aurc:.3f}")
+    answered = [p for p, sure in zip(points, stored["confidence"], strict=True) if cost and 1 - sure <= cost]
+    curve = Curve(points, "a", name, mark=answered[-1] if answered else None)
+    told = f"Error rate among the surest images against their share. {name}; with all images {points[-1][1]:.2f}."
+    frame = large(RISK.label_x, RISK.label_y, [(name, "a")])
+    return draw_curves(frame, f"{RISK.title} curve", told, [curve], diagonal=False)
 
 
 def histograms(groups: Sequence[tuple[str, Sequence[float], bool | None]], threshold: float | None) -> Markup | None:

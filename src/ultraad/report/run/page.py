@@ -83,6 +83,7 @@ def _content(data: RunData) -> dict[str, Any]:
             "roc": charts.curves(data, ROC),
             "pr": charts.curves(data, PR),
             "reliability": charts.reliability(data),
+            "risk": charts.risk_coverage(data),
             "scores": charts.histograms(_scores(data), data.thresholds.image),
         },
         "confusion": confusion(measured.confusion.classes, measured.confusion.matrix) if measured else None,

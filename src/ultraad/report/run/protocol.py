@@ -49,6 +49,8 @@ def protocol(data: RunData) -> Protocol:
                 ("Pixel", decimals(used.pixel, 4)),
                 ("Image from", used.image_rule or (model and model.calibration.rule)),
                 ("Pixel from", used.pixel_rule or (model and model.calibration.rule)),
+                ("Prevalence", None if used.prevalence is None else f"{used.prevalence:g}, for class probabilities"),
+                ("Class left open", used.abstain),
                 ("Sensitivity", _rate(used.sensitivity, "lesion")),
                 ("Specificity", _rate(used.specificity, "normal")),
                 ("Folds", model and _folds(model.calibration)),
@@ -63,6 +65,7 @@ def protocol(data: RunData) -> Protocol:
                 ("Layout", data.data.layout),
                 ("Split", data.data.split),
                 ("Images", f"{len(data.rows)} used, {len(data.errors)} failed"),
+                ("Out of scope", f"{count(len(data.outside), 'image')} not used" if data.outside else None),
                 ("Leakage check", _leakage(data)),
             ],
             "Run": [

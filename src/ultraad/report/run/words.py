@@ -105,6 +105,14 @@ def cautions(data: RunData) -> list[str]:
             f"{count(len(data.outside), 'image')} out of scope: unlike what the model can judge. "
             "Counts, charts and rankings leave them out; they are shown in grey, and are in the tables of this folder."
         )
+    t = data.thresholds
+    if t.prevalence is not None:
+        found.append(f"Class probabilities are for a place where {100 * t.prevalence:g} % of the images show a lesion.")
+    if n_unsure := sum(bool(r.unsure) for r in data.rows):
+        found.append(
+            f"The class of {count(n_unsure, 'image')} is left open ({t.abstain}): a wrong answer would cost more. "
+            "Metrics count them; the risk-coverage curve shows what leaving images open is worth."
+        )
     if n_unknown := sum(r.in_scope is not None and r.in_scope.ok is None for r in data.rows):
         found.append(
             f"Whether the model can judge {count(n_unknown, 'image')} is not known: it carries no record of that for "

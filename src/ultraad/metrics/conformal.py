@@ -1,0 +1,126 @@
+"""Sets of classes that hold the true one with a stated probability.
+
+    split        n calibration images by a model that has not seen them. A class is in the set if its nonconformity is
+                 at most the ceil((n + 1) level)-th smallest of theirs. If the new image is exchangeable with them, the
+                 set holds the true class with at least ``level`` (Vovk et al., 2005; Sadinle et al., JASA 114:223,
+                 2019), on average over draws of the calibration images.
+    Mondrian     the same in each class, with the images of that class alone: the promise holds in each class.
+    CV+          every image is used to fit and to calibrate: each fold's model measures the images held out of it, and
+                 the new image (Barber et al., Annals of Statistics 49:486, 2021; for classes Romano et al., NeurIPS
+                 2020). The promise is 1 - 2 (1 - level), less a term that vanishes with n; in practice it is near
+                 ``level``.
+
+Nonconformity is measured in two ways: ``"rest"``, 1 - p(class), which gives the smallest sets on average if p is true;
+and ``"sum"``, the probability of all classes that are at least as probable (Romano et al., NeurIPS 2020, without
+randomisation), which gives large sets where the classes are unclear.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ultraad.errors import ConfigError, DataError
+
+Array = NDArray[np.float64]
+Score = Literal["rest", "sum"]
+_ROUNDING = 1e-9  # of (n + 1) * level, such as 10 * 0.9
+
+
+def nonconformity(probs: ArrayLike, *, score: Score) -> Array:
+    """How unlike each class an image is: float64 (n c), from class probabilities (n c).
+
+    Args:
+        probs: Rows sum to 1.
+        score: ``"rest"`` or ``"sum"``.
+    """
+    p = np.asarray(probs, dtype=np.float64)
+    if score == "rest":
+        return 1 - p
+    at_least = p[:, None, :] >= p[:, :, None]  # (n c c): whether the last class is at least as probable
+    return np.asarray((at_least * p[:, None, :]).sum(2))
+
+
+def quantile(own: ArrayLike, level: float) -> float:
+    """The ceil((n + 1) level)-th smallest nonconformity of calibration images (n,); infinite if n is too small.
+
+    Raises:
+        ConfigError: If ``level`` is not in (0, 1).
+    """
+    check_level(level)
+    values = np.sort(np.asarray(own, dtype=np.float64))
+    k = math.ceil((values.size + 1) * level - _ROUNDING)
+    return float(values[k - 1]) if k <= values.size else math.inf
+
+
+def split_sets(own: ArrayLike, fresh: Array, *, level: float) -> NDArray[np.bool_]:
+    """Which classes are in the sets of new images: bool (m c).
+
+    Args:
+        own: Nonconformity (n,) of calibration images to their true classes.
+        fresh: Nonconformity (m c) of the new images to each class.
+        level: Wanted coverage in (0, 1).
+    """
+    return np.asarray(fresh <= quantile(own, level))
+
+
+def mondrian_sets(own: ArrayLike, labels: ArrayLike, fresh: Array, *, level: float) -> NDArray[np.bool_]:
+    """The same by class; a class without enough calibration images is in every set.
+
+    Args:
+        own: As in :func:`split_sets`.
+        labels: True classes int (n,).
+        fresh: As in :func:`split_sets`.
+        level: As in :func:`split_sets`.
+    """
+    values, y = np.asarray(own, dtype=np.float64), np.asarray(labels)
+    return np.stack([fresh[:, k] <= quantile(values[y == k], level) for k in range(fresh.shape[1])], axis=1)
+
+
+def cv_plus_sets(
+    own: ArrayLike, folds: Sequence[Sequence[int]], fresh: Sequence[Array], *, level: float
+) -> NDArray[np.bool_]:
+    """The sets of CV+: a class stays if fewer than (n + 1) level of the images are less unlike their own class.
+
+    Args:
+        own: Nonconformity (n,) of each image to its true class, by the model of the fold that held it out.
+        folds: The images of each fold, by position; together 0..n-1.
+        fresh: Nonconformity (m c) of the new images, by each fold's model.
+        level: As in :func:`split_sets`.
+
+    Raises:
+        DataError: If the folds are not a partition.
+    """
+    check_level(level)
+    values = np.asarray(own, dtype=np.float64)
+    if sorted(i for part in folds for i in part) != list(range(values.size)) or len(folds) != len(fresh):
+        msg = f"CV+ needs folds that hold each of {values.size} images once and a measurement by each of their models"
+        raise DataError(msg)
+    less = sum((values[list(part)] < measured[..., None]).sum(-1) for part, measured in zip(folds, fresh, strict=True))
+    return np.asarray(less < (values.size + 1) * level - _ROUNDING)
+
+
+def best_level(n: int) -> float:
+    """The highest level that n calibration images can promise without naming every class: n / (n + 1)."""
+    return n / (n + 1)
+
+
+def check_level(level: float) -> None:
+    """Refuse a level that is none.
+
+    Raises:
+        ConfigError: If it is not in (0, 1).
+    """
+    if not 0 < level < 1:  # also when NaN
+        msg = f"level {level}: wanted the share of sets that hold the true class, above 0 and below 1, such as 0.9"
+        raise ConfigError(msg)
+
+
+def covered(sets: NDArray[np.bool_], labels: ArrayLike) -> tuple[float, float]:
+    """(share of the sets (m c) that hold the true class (m,), mean number of classes in a set)."""
+    y = np.asarray(labels)
+    return float(sets[np.arange(y.size), y].mean()), float(sets.sum(1).mean())
