@@ -22,7 +22,7 @@ from ultraad.model.model import Model
 from ultraad.results.folder import read_errors, read_rows, read_run
 from ultraad.runs.predict import predict
 
-CASES = 4  # of each video; a decoder starts in a third of a second
+CASES = 2  # of each video; a decoder starts in a third of a second
 PART = 60  # of one test under -m slow
 CODECS = {
     "mjpg.avi": "MJPG",
