@@ -138,6 +138,12 @@ def test_damaged_videos(whole, model, tmp_path, name, decoders, capfd, record) -
     assert only_ours("".join(capfd.readouterr()))
 
 
+def test_frames_of_one_time_come_one_after_the_other(whole, model, tmp_path, decoders, record) -> None:
+    tally = attacked(model, tmp_path / "hevc.mp4", whole("hevc.mp4"), range(1039, 1040), decoders)
+    tally.check(record)
+    assert tally.read
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(2))

@@ -31,6 +31,7 @@ LONGEST_GROUP = 300  # frames between key frames; x264, x265 and libvpx put at m
 _ERROR, _WARNING = 16, 24  # levels of FFmpeg
 _REORDER = 4  # frames that may come before the one that was damaged, in streams with B frames
 _BETWEEN = 8  # frames that a damaged B frame can spoil, which only B frames beside it are predicted from
+_SHORTEST = 1e-5  # seconds between two frames; times have six digits
 _LONGEST_VIDEO = 1e7  # seconds, a hundred days
 _TRIES = 64  # of reading on after a fault, in a file; at its end, each costs microseconds
 _LIVE_TRIES = 3
@@ -241,7 +242,7 @@ def _frames(
         seconds = now - began
         fault = damage.of(told, kind, key=capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) == 1)
         passed = round((seconds - last) / step) if (fault or missing) and not live else 1
-        if not last < seconds < _LONGEST_VIDEO or passed > LONGEST_GROUP:
+        if not last + _SHORTEST < seconds < _LONGEST_VIDEO or passed > LONGEST_GROUP:
             seconds = last + step * (1 + missing)  # a time stamp that is missing, damaged or not after the one before
         elif not live:  # decoders leave out damaged frames, with a word or without; which ones, the time says
             missing = max(0, passed - 1)
