@@ -178,7 +178,7 @@ def test_sixty_five_frames_with_three_key_frames(tmp_path: Path) -> None:
 def test_objects_larger_than_the_limit_are_named_and_the_others_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ultraad.dicom.parts._MOST_BYTES", 20_000)
+    monkeypatch.setattr("ultraad.dicom.parts.MOST_BYTES", 20_000)
     cine = write_us(tmp_path / "a.dcm", frames=3)
     run_of(tmp_path / "out", [cine])
     failed = write_objects(tmp_path / "out", ["seg", "sc"])

@@ -38,7 +38,11 @@ ODD = {
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The same six pictures of two classes, with odd names in an odd folder, and with plain names."""
+    """The same pictures of two classes, with odd names in an odd folder, and with plain names in the same order.
+
+    The order decides which pictures are in a batch together, and their places in it the last bit of a probability.
+    """
+    place = {shown: n for n, shown in enumerate(sorted(ODD.values()))}
     root = tmp_path_factory.mktemp("names")
     odd, plain = root / os.fsdecode(b"odd \xfe\n"), root / "plain"
     for c, label in enumerate(("normal", "benign")):
@@ -48,7 +52,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
                 save(odd / label / (os.fsdecode(stem) + ".png"), image)
             except (OSError, UnicodeError):
                 pytest.skip("this file system takes only names that are text")
-            save(plain / label / f"{n}.png", image)
+            save(plain / label / f"{place[ODD[stem]]}.png", image)
     return odd, plain
 
 
