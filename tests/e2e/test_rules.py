@@ -33,10 +33,14 @@ def started(shared_page: tuple[Any, Any]) -> None:
 def along(ring: list[float], hand: Hand) -> list[tuple[float, float]]:
     """Points on the screen along an outline, one for each pixel of the image or more."""
     points = list(zip(ring[::2], ring[1::2], strict=True))
+    (left, top), (right, _) = hand.at(0, 0), hand.at(1, 0)  # the stage is asked for its place once
+    scale = right - left
     found = []
     for (x, y), (u, v) in zip(points, [*points[1:], points[0]], strict=True):
         steps = max(1, 2 * round(max(abs(u - x), abs(v - y))))
-        found += [hand.at(x + (u - x) * n / steps, y + (v - y) * n / steps) for n in range(steps)]
+        found += [
+            (left + scale * (x + (u - x) * n / steps), top + scale * (y + (v - y) * n / steps)) for n in range(steps)
+        ]
     return found
 
 
@@ -55,12 +59,24 @@ def seen_by_model(page: Any) -> dict[str, Any]:
     return hand.until(found)[0]
 
 
-@pytest.mark.slow  # alone it passes; beside tests that adapt, the outline may be the border of the image
+def offered_inside(page: Any, hand: Hand) -> tuple[dict[str, Any], float]:
+    """An unmarked image, and a map threshold at which its first suggestion stays off the border of the image."""
+    for item in hand.items("&state=unmarked&search=drawn"):
+        for threshold in (0.02, 0.1, 0.2, 0.3, 0.4, 0.5):
+            found = ask(page, f"/api/images/{item['id']}/frames/0/suggestions?threshold={threshold}")["suggestions"]
+            xs, ys = (found[0]["outline"][0][::2], found[0]["outline"][0][1::2]) if found else ([0], [0])
+            if min(xs) > 2 and min(ys) > 2 and max(xs) < item["width"] - 2 and max(ys) < item["height"] - 2:
+                return item, threshold
+    raise AssertionError("no suggestion lies inside its image")
+
+
+@pytest.mark.slow  # alone it passes, beside the other files of this folder it does not: to be mended
 def test_a_suggestion_is_dashed_a_mark_is_solid_and_h_hides_what_was_not_accepted(page: Any) -> None:
     hand = Hand(page)
-    item = hand.show(seen_by_model(page)["name"])
-    page.get_by_label("Map threshold").focus()
-    page.keyboard.press("Home")
+    seen_by_model(page)
+    item, threshold = offered_inside(page, hand)
+    hand.show(item["name"])
+    page.get_by_label("Map threshold").fill(str(threshold))
     page.wait_for_selector(".side button:text-is('Accept')")
     place = f"/api/images/{item['id']}/frames/0"
     page.locator("#stage").focus()
@@ -68,7 +84,7 @@ def test_a_suggestion_is_dashed_a_mark_is_solid_and_h_hides_what_was_not_accepte
     page.mouse.move(0, 0)
 
     def dashed() -> list[tuple[float, float]]:  # a model that other tests began to adapt may come and say otherwise
-        (ring, *_) = ask(page, f"{place}/suggestions?threshold=0.02")["suggestions"][0]["outline"]
+        (ring, *_) = ask(page, f"{place}/suggestions?threshold={threshold}")["suggestions"][0]["outline"]
         points = along(ring, hand)
         return points if 0.3 < page.evaluate(DRAWN, points) < 0.85 else []
 
