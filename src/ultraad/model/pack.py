@@ -6,18 +6,17 @@ The same model gives the same bytes. Both kinds of folders can be packed, those 
 
 from __future__ import annotations
 
-import io
 import json
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from ultraad.config import shortened
 from ultraad.errors import BundleError, brief, first_names
 from ultraad.io.files import ensure_room, whole_folder, write_parts
 from ultraad.io.find import is_there
+from ultraad.io.zipped import zipped
 from ultraad.model import exported
 from ultraad.model.record import check_files
 
@@ -49,7 +48,7 @@ def pack(folder: str | Path, file: str | Path) -> Path:
         msg = f"got {file.name} as the file to write, wanted a name that ends in {SUFFIX}"
         raise BundleError(msg)
     names = _names(folder)
-    write_parts(file, _zipped(folder, names))
+    write_parts(file, zipped((_entry(name), folder / name) for name in names))
     return file
 
 
@@ -120,39 +119,11 @@ def _names(folder: Path) -> list[str]:
     return sorted({record, *files, *([_CARD] if (folder / _CARD).is_file() else [])})
 
 
-def _zipped(folder: Path, names: list[str]) -> Iterator[bytes]:
-    """A zip of these files, part by part. They are stored as they are: learned values do not shrink."""
-    done = _Written()
-    with zipfile.ZipFile(done, "w", zipfile.ZIP_STORED) as packed:
-        for name in names:
-            entry = zipfile.ZipInfo(name, _EPOCH)
-            entry.external_attr = (stat.S_IFREG | 0o644) << 16
-            entry.file_size = (folder / name).stat().st_size
-            with (folder / name).open("rb") as source, packed.open(entry, "w") as target:
-                while chunk := source.read(_CHUNK):
-                    target.write(chunk)
-                    yield done.take()
-    yield done.take()
-
-
-class _Written(io.RawIOBase):
-    """Keeps what was written until it is taken; a zip is written to it from front to back."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._parts: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]
-        self._parts.append(bytes(data))
-        return len(data)
-
-    def take(self) -> bytes:
-        """Everything since the last time."""
-        parts, self._parts = self._parts, []
-        return b"".join(parts)
+def _entry(name: str) -> zipfile.ZipInfo:
+    """The same for the same name: no time and no permissions of this machine."""
+    entry = zipfile.ZipInfo(name, _EPOCH)
+    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+    return entry
 
 
 def _members(packed: zipfile.ZipFile, file: Path) -> list[zipfile.ZipInfo]:

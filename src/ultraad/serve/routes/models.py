@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
-from io import RawIOBase
 from pathlib import Path
 
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
+from ultraad.io.zipped import zipped
 from ultraad.serve.routes.deps import TheDesk
 from ultraad.serve.schemas_work import (
     BackboneInfo,
@@ -26,7 +26,6 @@ from ultraad.serve.schemas_work import (
 router = APIRouter(tags=["models"])
 
 _REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
-_CHUNK = 1 << 20
 
 
 @router.get("/methods")
@@ -125,32 +124,6 @@ def report(number: int, desk: TheDesk) -> FileResponse:
     return FileResponse(found[0], media_type="text/html", headers={"content-security-policy": _REPORT_POLICY})
 
 
-class _Pipe(RawIOBase):
-    """A file whose written bytes are taken out as they come."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]
-        self._parts.append(bytes(data))
-        return len(data)
-
-    def take(self) -> bytes:
-        """Everything since the last call."""
-        taken, self._parts = b"".join(self._parts), []
-        return taken
-
-
 def _zipped(folder: Path) -> Iterator[bytes]:
-    pipe = _Pipe()
-    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            info = zipfile.ZipInfo.from_file(path, path.relative_to(folder).as_posix())
-            with path.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
-                while chunk := source.read(_CHUNK):
-                    target.write(chunk)
-                    yield pipe.take()
-    yield pipe.take()
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    return zipped((zipfile.ZipInfo.from_file(path, path.relative_to(folder).as_posix()), path) for path in paths)
