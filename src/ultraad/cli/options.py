@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class DType(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the help
@@ -100,40 +101,42 @@ def _checked_threshold(value: float | None) -> float | None:
 def _checked_point(value: str | None, context: typer.Context) -> str | None:
     if value is None:
         return None
-    from ultraad.errors import ConfigError
     from ultraad.model.operating_point import parse
 
     if context.params.get("threshold") is not None:
         msg = "--threshold and --operating-point both choose the image threshold; give one of them."
         raise typer.BadParameter(msg)
-    try:
+    with _usage_errors():
         parse(value)
-    except ConfigError as e:
-        raise typer.BadParameter(str(e)) from e
     return value
 
 
 def _checked_prevalence(value: float | None) -> float | None:
-    from ultraad.errors import ConfigError
     from ultraad.model.probabilities import check_prevalence
 
-    try:
+    with _usage_errors():
         check_prevalence(value)
-    except ConfigError as e:
-        raise typer.BadParameter(str(e)) from e
     return value
 
 
 def _checked_rule(value: str | None) -> str | None:
-    from ultraad.errors import ConfigError
     from ultraad.model.abstain import parse
 
-    try:
+    with _usage_errors():
         if value is not None:
             parse(value)
+    return value
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """An option that the library refuses is a wrong option: exit code 2."""
+    from ultraad.errors import ConfigError
+
+    try:
+        yield
     except ConfigError as e:
         raise typer.BadParameter(str(e)) from e
-    return value
 
 
 Threshold = Annotated[

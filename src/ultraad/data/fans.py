@@ -30,7 +30,7 @@ def checked_fan(choice: FanChoice) -> FanChoice:
     """The choice.
 
     Raises:
-        ConfigError: If it is none of :data:`ultraad.types.FanChoice`.
+        ConfigError: If it is not one of :data:`ultraad.fan.FanChoice`.
     """
     if choice not in get_args(FanChoice):
         msg = f"fan {choice!r}: choose from {', '.join(get_args(FanChoice))}"
@@ -42,7 +42,7 @@ def in_fans(samples: Sequence[Sample], choice: FanChoice) -> list[Sample]:
     """The samples with their fans to be looked for, unless they are known; or without.
 
     Raises:
-        ConfigError: If the choice is none of :data:`ultraad.types.FanChoice`.
+        ConfigError: If the choice is not one of :data:`ultraad.fan.FanChoice`.
     """
     auto = checked_fan(choice) == "auto"
     return [replace(s, fan=(s.fan or "auto") if auto else None) for s in samples]

@@ -16,7 +16,12 @@ def _confidence(probs: Array, labels: NDArray[np.int64]) -> tuple[Array, Array, 
     """Largest probability, whether its class is right, and the bin (i/15, (i+1)/15] it falls into; each (n,)."""
     top = probs.max(1)
     right = (probs.argmax(1) == labels).astype(np.float64)
-    return top, right, np.clip(np.ceil(top * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    return top, right, _bin(top)
+
+
+def _bin(p: Array) -> NDArray[np.int64]:
+    """The bin (i/15, (i+1)/15] that each probability falls into."""
+    return np.clip(np.ceil(p * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
 def expected_calibration_error(probs: Array, labels: NDArray[np.int64], *, weights: Array | None = None) -> Array:
@@ -57,7 +62,7 @@ def classwise_calibration_error(probs: Array, labels: NDArray[np.int64], *, weig
     w = np.ones((1, labels.size)) if weights is None else weights
     if labels.size == 0:
         return np.full(w.shape[0], np.nan)
-    at = np.clip(np.ceil(probs * BINS).astype(np.int64) - 1, 0, BINS - 1)  # (n c)
+    at = _bin(probs)  # (n c)
     off = np.eye(probs.shape[1])[labels] - probs
     gaps = [np.abs(w @ (off[:, [k]] * np.eye(BINS)[at[:, k]])).sum(1) for k in range(probs.shape[1])]  # c of (b,)
     return ratio(np.mean(gaps, axis=0), w.sum(1))

@@ -3,8 +3,8 @@
 scaling      softmax(slope * ln p + offset), temperature (Guo et al., ICML 2017) with offsets per class (Platt 1999 for
              two classes). A few support images cannot fix four numbers, so a prior pulls the slope to 1 and the
              offsets to 0: it is worth as many images as is best in cross-validation, and the more images there are,
-             the less it weighs. Taken is the simplest scaling that is no worse than the best by more than one
-             standard error of the difference (after Breiman et al., 1984, sec. 3.4.3); often that is none, and then
+             the less it weighs. The simplest scaling that is no worse than the best by more than one standard
+             error of the difference is taken (after Breiman et al., 1984, sec. 3.4.3); often that is none, and then
              the probabilities stay as they were.
 prevalence   p(class) times its share in practice over its share in the support set (Saerens et al., Neural
              Computation 14:21, 2002). A support set of equal classes is not a clinic.

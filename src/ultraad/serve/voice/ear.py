@@ -17,9 +17,7 @@ from ultraad.serve.voice.clip import checked
 from ultraad.serve.voice.hear import MISSING, MODEL, Recogniser, model_folder
 from ultraad.serve.voice.words import Dictionary, Vocabulary, vocabulary
 
-SECONDS = (
-    120.0  # for an answer; a clip takes less than one, the first three; many more on a machine that does other work
-)
+SECONDS = 120.0  # for an answer: the first clip takes three, others less than one, a busy machine many more
 _PATIENCE = 10.0  # seconds to wait while another clip is recognised
 
 

@@ -45,7 +45,7 @@ HOPELESS = WORDLIKE - 2.0
 class Heard:
     """The best word of a clip, and by how much it is better than the rest.
 
-    What is worked out after the first that is too low is minus infinity.
+    The measures are worked out in this order, until one is too low. Those after it are minus infinity.
 
     Attributes:
         name: A command or a class; None if there is no word at all.
