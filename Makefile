@@ -1,6 +1,7 @@
 # make demo            every step on the real images that ship, ending in a report
 # make demo DATA=DIR   the same on your own labelled images
 # make test            format check, lint, types, tests
+# make docs            the documentation as a site, in build/docs/site
 # make speed           speed and memory beside other packages, in one table (DATA=DIR: with real images)
 # Each target sets up .venv itself; PYTHON=python3.12 chooses another interpreter.
 PYTHON ?= python3
@@ -9,10 +10,10 @@ OUT ?= demo-output
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test speed bench lint format clean
+.PHONY: help setup demo test docs speed bench lint format clean
 
 help:
-	@sed -n '1,5p' Makefile
+	@sed -n '1,6p' Makefile
 
 setup: $(VENV)/.installed
 
@@ -38,7 +39,12 @@ web/node_modules/.package-lock.json: web/package-lock.json
 	@cd web && npm ci --silent || echo "npm ci failed: tests that build the page are skipped"
 
 test: lint $(PAGE_TOOLS)
+	@if $(BIN)/python -c 'import zensical' 2>/dev/null; then $(BIN)/python -m docs.site; fi
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m docs.site
 
 bench: speed # the old name, for one version
 

@@ -77,7 +77,7 @@ def resolve(model: type[M], given: Mapping[str, Any] | None = None, *, where: st
     Raises:
         ConfigError: If a key is unknown (the message names similar ones) or given twice, or a value does not fit.
 
-    Example:
+    Examples:
         >>> from pydantic import BaseModel
         >>> from ultraad.config import resolve
         >>> class Score(BaseModel):

@@ -10,7 +10,7 @@ from unicodedata import category
 class UltraadError(Exception):
     """Base class of all errors of ultraad; the command line prints the message and exits with 1.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> try:
         ...     ultraad.load("nowhere")

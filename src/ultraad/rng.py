@@ -52,7 +52,7 @@ def torch_seeded(seed: int, purpose: str) -> torch.Generator:
 def torch_forked(seed: int, purpose: str) -> Iterator[None]:
     """Inside, torch's own initialisers use a separate stream; afterwards the global state is as before.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ultraad.rng import torch_forked
         >>> with torch_forked(0, "init"):

@@ -91,7 +91,7 @@ class Sample:
         resize_masks: True if masks of another size but the same aspect are resized.
         seconds: Of a frame of a video or camera: time since its first frame; None for everything else.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> from pathlib import Path
         >>> sample = ultraad.Sample("a.png", Path("a.png"), label="benign", anomalous=True, group="patient 7")
@@ -143,7 +143,7 @@ class SupportSet:
         source: ``"<layout>:<root>"`` of the folder it was drawn from.
         digest: sha256 over ids and image bytes; support sets with the same digest hold the same images.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> from ultraad.simulate import write_dataset
         >>> folder = write_dataset("simulated", n=6, size=64)
@@ -343,7 +343,7 @@ class Prediction:
         method: Name of the method.
         in_scope: Whether the model can judge this image; None if not asked.
 
-    Example:
+    Examples:
         >>> import numpy as np, ultraad
         >>> prediction = ultraad.zero_shot(backbone="tiny").predict(np.zeros((120, 160), np.uint8))
         >>> prediction.map.shape, list(prediction.probs), prediction.method

@@ -42,7 +42,7 @@ def load_backbone(
         ConfigError: If there is no such backbone, device or size.
         WeightsError: If the weights are missing or do not fit.
 
-    Example:
+    Examples:
         >>> import ultraad, torch
         >>> backbone = ultraad.load_backbone("tiny")
         >>> features = backbone.encode_image(torch.zeros(1, 3, backbone.size, backbone.size), layers=(2, 4))

@@ -172,7 +172,7 @@ def read_recipe(recipe: Path | str, *, changes: dict[str, Any] | None = None) ->
     Raises:
         ConfigError: If there is no such recipe, the file cannot be read, or a key or value is wrong.
 
-    Example:
+    Examples:
         >>> read_recipe("quick").shots
         (0, 4)
     """

@@ -29,7 +29,7 @@ class Preprocess:
     Args:
         config: Size, normalisation, interpolation, and the handling of images that are not square.
 
-    Example:
+    Examples:
         >>> from ultraad.types import PreprocessConfig
         >>> preprocess = Preprocess(PreprocessConfig(size=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), mode="pad"))
         >>> x, geometry = preprocess.image(np.zeros((300, 400, 3), np.uint8))

@@ -67,7 +67,7 @@ def samples() -> Path:
         A folder for every verb that takes a data set. It is part of the installation: copy it before changing it, see
         :func:`copy_samples`.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> images = ultraad.scan(ultraad.samples())
         >>> len(images), len({image.group for image in images}), sorted({image.label for image in images})

@@ -43,7 +43,7 @@ class Evaluation:
     Raises:
         ConfigError: If the normal class is not among the classes.
 
-    Example:
+    Examples:
         >>> e = Evaluation(["normal", "benign", "malignant"], "normal")
         >>> e.add(score=0.2, anomalous=False, id="a")
         >>> e.add(score=0.9, anomalous=True, id="b")

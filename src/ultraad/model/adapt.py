@@ -82,7 +82,7 @@ def adapt(
         DataError: If the support or the auxiliary set lacks something the method needs, or a file cannot be read.
         WeightsError: If the backbone's weights are missing.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> from ultraad.simulate import write_dataset
         >>> folder = write_dataset("simulated", n=6, size=64)
@@ -219,7 +219,7 @@ def zero_shot(
         ConfigError: If a name or an option is unknown, or the method needs images.
         WeightsError: If the backbone's weights are missing.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> model = ultraad.zero_shot(backbone="tiny", classes=["normal", "cyst"])
         >>> model.classes, model.calibration.image_threshold

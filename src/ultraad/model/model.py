@@ -54,7 +54,7 @@ class Model(Predictor):
         auxiliary: The same of the auxiliary images.
         scope: What is known about the images that it can judge; None for models of earlier versions.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> from ultraad.simulate import simulate
         >>> model = ultraad.zero_shot(backbone="tiny")
@@ -181,7 +181,7 @@ def load(
         BundleError: If the folder is incomplete, damaged or was changed, or the backbone is a different one.
         WeightsError: If the backbone's weights are missing.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> model = ultraad.zero_shot(backbone="tiny")
         >>> folder = model.save("my-model")

@@ -102,7 +102,7 @@ class Predictor(ABC):
             ConfigError: If a depth is given for a file, or is no number of bits.
             DataError: If the file or the pixels cannot be used.
 
-        Example:
+        Examples:
             >>> import numpy as np, ultraad
             >>> model = ultraad.zero_shot(backbone="tiny")
             >>> model.predict(np.zeros((120, 160), np.uint8)).map.shape
@@ -269,7 +269,7 @@ class Predictor(ABC):
         Raises:
             ConfigError: If ``prefetch`` is below 1.
 
-        Example:
+        Examples:
             >>> import numpy as np, ultraad
             >>> model = ultraad.zero_shot(backbone="tiny")
             >>> camera = ((np.zeros((120, 160), np.uint8), 0.04 * i) for i in range(3))

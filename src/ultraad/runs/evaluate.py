@@ -84,7 +84,7 @@ def evaluate(
         LeakageError: If ``leaks="refuse"`` and the data holds images or patients that the model has learned from.
         KeyboardInterrupt: If the run is interrupted.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> from ultraad.simulate import write_dataset
         >>> folder = write_dataset("simulated", n=6, size=64)

@@ -102,7 +102,7 @@ def predict(
             read, scored or written is only listed.
         KeyboardInterrupt: If the run is interrupted, unless a camera is; finished images and frames are in the folder.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> from ultraad.simulate import write_dataset
         >>> folder = write_dataset("simulated", n=6, size=64)

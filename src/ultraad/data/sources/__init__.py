@@ -121,7 +121,7 @@ def scan(root: Path | str, *, layout: str = "auto", resize_masks: bool = False) 
         ConfigError: If the layout's name is unknown.
         DataError: If the folder does not exist, has another layout, or contains no images.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> from ultraad.simulate import write_dataset
         >>> folder = write_dataset("simulated", n=6, size=64)

@@ -76,7 +76,7 @@ def draw_support(
         ConfigError: If ``shots`` or ``seed`` is out of range.
         DataError: If the normal class is unknown, a class, tag or patient does not exist, or a class is too small.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> from ultraad.simulate import write_dataset
         >>> folder = write_dataset("simulated", n=6, size=64)

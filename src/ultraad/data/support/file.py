@@ -154,7 +154,7 @@ def load_support(path: Path | str, *, root: Path | str | None = None) -> Support
     Raises:
         DataError: If the file is not a support set, or a picture or mask is missing or changed; names them.
 
-    Example:
+    Examples:
         >>> import ultraad
         >>> from ultraad.data.support import save_support
         >>> from ultraad.simulate import write_dataset
