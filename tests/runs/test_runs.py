@@ -270,3 +270,14 @@ def test_an_interrupted_run_says_so_and_keeps_what_is_done(model: Model, busi_di
     done = predict(model, [busi_dir], out)
     assert (done.predicted, done.skipped) == (7, 5)
     assert json.loads((out / "run.json").read_text())["status"] == "complete"
+
+
+def test_subgroups_are_compared_in_the_metrics_and_on_the_page(model: Model, busi_dir: Path, tmp_path: Path) -> None:
+    samples = [replace(s, device="LOGIQ" if i % 2 else "Aplio <b>") for i, s in enumerate(scan(busi_dir))]
+    found = evaluate(model, samples, leaks="drop", by=["device"], output=tmp_path / "out", bootstrap=20)
+    assert {s["value"] for s in found["subgroups"]["device"]["subgroups"]} == {"LOGIQ", "Aplio <b>"}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Compared by device" in page
+    assert "Aplio &lt;b&gt;" in page
+    with pytest.raises(DataError, match="'scanner' is not known of any of the 12 images"):
+        evaluate(model, samples, leaks="drop", by=["scanner"], bootstrap=0)

@@ -74,6 +74,27 @@ def show_metrics(found: dict[str, Any]) -> None:
     table(("metric", "value [95 % interval]", "#images", "remark"), rows)
 
 
+def show_subgroups(found: dict[str, Any]) -> None:
+    """The subgroups of an evaluation, the worst first; nothing if none were asked for."""
+    from ultraad.metrics.catalogue import short
+    from ultraad.metrics.subgroups import shown
+
+    for fact, part in found.get("subgroups", {}).items():
+        groups = part["subgroups"]
+        keys = shown([{key: m["value"] for key, m in group["metrics"].items()} for group in groups])
+        say(f"by {fact}" + (f", the worst {short(part['ordered_by'])} first" if part["ordered_by"] else ""))
+        rows = []
+        for group in groups:
+            cells = []
+            for key in keys:
+                m, gap = group["metrics"][key], group["differences"].get(key)
+                value = interval(m["value"], m["low"], m["high"])
+                cells.append(value if value is None or gap is None else f"{value} p={gap['p']:.3f}")
+            rows.append((group["value"], group["images"], group["patients"], *cells))
+        table((fact, "#images", "#patients", *map(short, keys)), rows)
+        say("p: against all other images, by dealing patients at random; adjusted for the number of subgroups (Holm)")
+
+
 def show_thresholds(folder: Path) -> None:
     """The thresholds of the run in a folder, if others were chosen than those stored in the model."""
     from ultraad.results.folder import read_run

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_metrics, show_thresholds, warn
+from ultraad.cli.console import (
+    SOME_FAILED,
+    list_failures,
+    progress,
+    say,
+    show_metrics,
+    show_subgroups,
+    show_thresholds,
+    warn,
+)
 from ultraad.cli.options import (
     Abstain,
     BatchSize,
@@ -47,6 +56,17 @@ def evaluate(
     abstain: Abstain = None,
     region: Regions = Region.auto,
     fan: Fans = Fan.off,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by",
+            help="Compare subgroups: device, site, split, class, patient-age, patient-sex, or columns of --by-table; "
+            "several with commas. Cut points make ranges: patient-age:40:60.",
+        ),
+    ] = None,
+    by_table: Annotated[
+        Path | None, typer.Option(help="Table with further facts: one row for each image, its first column names it.")
+    ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
     seed: Seed = 0,
     batch_size: BatchSize = 8,
@@ -78,6 +98,8 @@ def evaluate(
                 abstain=abstain,
                 region=region.value,
                 fan=fan.value,
+                by=[name for names in by or () for name in names.split(",") if name.strip()],
+                by_table=by_table,
                 output=output,
                 bootstrap=bootstrap,
                 seed=seed,
@@ -88,6 +110,7 @@ def evaluate(
             warn("interrupted; metrics need all images, so the next evaluation starts from the first", style="bold")
             raise typer.Exit(130) from None
     show_metrics(found)
+    show_subgroups(found)
     run = read_run(output)
     if run is not None and run.leakage is not None and run.leakage.dropped:
         say(f"{run.leakage.dropped} image(s) left out: in the support set, or of one of its patients")

@@ -47,6 +47,7 @@ from ultraad.types import Box, Spacing, View
 
 _TAGS = (  # only these are read and cached; private tags can be larger than the picture
     *("SOPClassUID", "Modality", "Manufacturer", "ManufacturerModelName", "PatientID", "IssuerOfPatientID"),
+    *("PatientAge", "PatientSex"),
     *("SequenceOfUltrasoundRegions", "PixelSpacing", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel"),
     *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
@@ -98,6 +99,8 @@ class Metadata(TypedDict):
 
     modality: str | None
     patient: str | None
+    age_years: float | None
+    sex: str | None
     frames: int
     frame_ms: float | None
     size: tuple[int, int]
@@ -123,6 +126,8 @@ def metadata(path: Path) -> Metadata:
         return Metadata(
             modality=text_of(ds, "Modality"),
             patient=_patient(ds, path),
+            age_years=_age(ds),
+            sex=text_of(ds, "PatientSex"),
             frames=parsed.frames,
             frame_ms=frame_ms(ds),
             size=_size(ds),
@@ -395,3 +400,10 @@ def _patient(ds: Dataset, path: Path) -> str | None:
         )
         return None
     return hashlib.sha256(f"{text_of(ds, 'IssuerOfPatientID') or ''}\n{patient}".encode()).hexdigest()[:16]
+
+
+def _age(ds: Dataset) -> float | None:
+    """The patient's age in years, from days, weeks, months or years (PS3.5 6.2, AS); None if unknown."""
+    text = text_of(ds, "PatientAge") or ""
+    days = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}.get(text[-1:].upper())
+    return int(text[:-1]) * days / 365.25 if days is not None and text[:-1].isdigit() else None

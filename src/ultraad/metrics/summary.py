@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 from ultraad.errors import ConfigError, DataError
 from ultraad.metrics import classes as grading
 from ultraad.metrics import image as detection
-from ultraad.metrics.bootstrap import RESAMPLES
+from ultraad.metrics.bootstrap import RESAMPLES, Array, Statistics, clusters, measure
 from ultraad.metrics.calibration import reliability
+from ultraad.metrics.catalogue import Over
+from ultraad.metrics.compare import Difference
+from ultraad.metrics.curves import ratio
 from ultraad.metrics.metric import Metric
 from ultraad.metrics.pixel import PixelMetrics, PixelTable
 from ultraad.metrics.selective import risk_coverage
+from ultraad.metrics.subgroups import UNKNOWN, Subgroup, adjusted, differences, worst_first
 from ultraad.texts.tags import is_grade
 
 
@@ -29,6 +33,11 @@ class _Row:
     label: int | None
     group: str | None
     tags: frozenset[str]
+    pixels: Mapping[str, float | None] | None
+
+
+_OF_ONE_IMAGE = {"dice": "dice", "peak_in_lesion": "peak"}
+"""Metrics that are means over lesion images: {key: name among the image's own metrics}."""
 
 
 class Evaluation:
@@ -136,6 +145,7 @@ class Evaluation:
             label=None if label is None else self.classes.index(label),
             group=group,
             tags=frozenset(tags),
+            pixels=own,
         )
         return own
 
@@ -157,16 +167,16 @@ class Evaluation:
         """
         rows, draw = list(self._rows.values()), {"resamples": bootstrap, "seed": seed}
         subsets = {
-            f"without_{tag}": self._image_and_class([r for r in rows if tag not in r.tags], **draw)
+            f"without_{tag}": _measured(self._image_and_class([r for r in rows if tag not in r.tags]), **draw)
             for tag in sorted({t for r in rows for t in r.tags if not is_grade(t)})
         }
-        scores, truth, _ = _known(rows)
+        scores, truth = _known(rows)
         image, pixel = detection.image_curves(scores, truth), self._pixels.curves()
-        probs, labels, _ = self._graded(rows)
+        probs, labels = self._graded(rows)
         matrix = grading.confusion_matrix(probs, labels, classes=len(self.classes))
         groups = {r.group for r in rows if r.group is not None}
         return {
-            "metrics": _plain(self._image_and_class(rows, **draw) | self._pixels.result(**draw)),
+            "metrics": _plain(_measured(self._image_and_class(rows), **draw) | self._pixels.result(**draw)),
             "subsets": {name: _plain(m) for name, m in subsets.items()},
             "curves": {
                 "image_roc": image.get("roc"),
@@ -191,28 +201,96 @@ class Evaluation:
             "bootstrap": {"unit": "patient" if groups else "image", **draw},
         }
 
-    def _image_and_class(self, rows: list[_Row], *, resamples: int, seed: int) -> dict[str, Metric]:
-        scores, truth, groups = _known(rows)
-        image = detection.image_metrics(
-            scores, truth, threshold=self.image_threshold, groups=groups, resamples=resamples, seed=seed
-        )
-        probs, labels, groups = self._graded(rows)
+    def subgroups(
+        self, facts: Mapping[str, Mapping[str, str]], *, bootstrap: int = RESAMPLES, seed: int = 0
+    ) -> dict[str, Any]:
+        """The metrics of subgroups, and whether they differ from all other images.
+
+        Args:
+            facts: {fact: {image id: value}}, such as ``{"device": {"a.png": "LOGIQ"}}``; images without a value form
+                a subgroup of their own.
+            bootstrap: Resamples for intervals and p-values; 0 for none of them.
+            seed: Seed of the bootstrap.
+
+        Returns:
+            {fact: {"ordered_by": key of the metric, "subgroups": [:class:`.Subgroup` as a dict, the worst first]}}.
+            Beside image and class metrics there are ``dice`` and ``peak_in_lesion``.
+        """
+        return {fact: self._by_value(values, bootstrap=bootstrap, seed=seed) for fact, values in facts.items()}
+
+    def _by_value(self, values: Mapping[str, str], *, bootstrap: int, seed: int) -> dict[str, Any]:
+        members: dict[str, list[str]] = {}
+        for id_ in self._rows:
+            members.setdefault(values.get(id_, UNKNOWN), []).append(id_)
+        blocks = self._all_blocks(list(self._rows.values()))
+        gaps: list[dict[str, Difference]] = []
+        for ids in members.values():
+            inside = {id(self._rows[i]) for i in ids}
+            own: dict[str, Difference] = {}
+            for used, statistics in blocks if bootstrap else ():
+                member = np.array([id(r) in inside for r in used], dtype=bool)
+                own |= differences(statistics, [r.group for r in used], member, resamples=bootstrap, seed=seed)
+            gaps.append(own)
+        found = []
+        for (value, ids), gap in zip(members.items(), adjusted(gaps), strict=True):
+            rows = [self._rows[i] for i in ids]
+            metrics = _measured(self._all_blocks(rows), resamples=bootstrap, seed=seed)
+            patients = len(set(clusters([r.group for r in rows]).tolist()))
+            found.append(Subgroup(value, len(rows), patients, metrics, gap))
+        pair = grading.pair_auroc_name(self.classes, self.normal_class)
+        key, ordered = worst_first(found, ("image_auroc", pair, "class_auroc_macro", *_OF_ONE_IMAGE))
+        return {"ordered_by": key, "subgroups": [s.as_dict() for s in ordered]}
+
+    def _image_and_class(self, rows: list[_Row]) -> list[_Block]:
+        known = [r for r in rows if r.anomalous is not None]
+        detecting = detection.statistics(*_known(known), threshold=self.image_threshold)
+        graded = [r for r in rows if r.probs is not None and r.label is not None]
+        probs, labels = self._graded(graded)
         classes, normal = self.classes, self.normal_class
-        return image | grading.class_metrics(
-            probs, labels, classes=classes, normal_class=normal, groups=groups, resamples=resamples, seed=seed
-        )
+        return [(known, detecting), (graded, grading.statistics(probs, labels, classes=classes, normal_class=normal))]
 
-    def _graded(self, rows: list[_Row]) -> tuple[NDArray[np.float64], NDArray[np.int64], list[str | None]]:
-        """Probabilities (n c), labels (n,) and patients of the rows with probabilities and a label."""
-        found = [(r.probs, r.label, r.group) for r in rows if r.probs is not None and r.label is not None]
-        probs = np.array([p for p, _, _ in found], dtype=np.float64).reshape(len(found), len(self.classes))
-        return probs, np.array([y for _, y, _ in found], dtype=np.int64), [g for _, _, g in found]
+    def _all_blocks(self, rows: list[_Row]) -> list[_Block]:
+        """The same, and what each image says about its own map."""
+        mapped = [r for r in rows if r.pixels is not None and r.anomalous]
+        blocks = self._image_and_class(rows)
+        for key, name in _OF_ONE_IMAGE.items():
+            used = [r for r in mapped if r.pixels and r.pixels[name] is not None]
+            blocks.append((used, _mean_of(key, [float((r.pixels or {})[name] or 0) for r in used])))
+        return blocks
+
+    def _graded(self, rows: list[_Row]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Probabilities (n c) and labels (n,) of the rows with both."""
+        found = [(r.probs, r.label) for r in rows if r.probs is not None and r.label is not None]
+        probs = np.array([p for p, _ in found], dtype=np.float64).reshape(len(found), len(self.classes))
+        return probs, np.array([y for _, y in found], dtype=np.int64)
 
 
-def _known(rows: list[_Row]) -> tuple[list[float], list[bool], list[str | None]]:
-    """Scores, truth and patients of the rows whose truth is known."""
-    found = [(r.score, r.anomalous, r.group) for r in rows if r.anomalous is not None]
-    return [s for s, _, _ in found], [y for _, y, _ in found], [g for _, _, g in found]
+_Block = tuple[list[_Row], Statistics]
+"""Images, and metrics as functions of their weights."""
+
+
+def _measured(blocks: Sequence[_Block], *, resamples: int, seed: int) -> dict[str, Metric]:
+    found: dict[str, Metric] = {}
+    for rows, statistics in blocks:
+        found |= measure(statistics, clusters([r.group for r in rows]), resamples=resamples, seed=seed)
+    return found
+
+
+def _mean_of(key: str, values: Sequence[float]) -> Statistics:
+    """The mean of one number of each image (n,) as a function of image weights."""
+    numbers = np.array(values, dtype=np.float64)
+
+    def compute(weights: Array) -> dict[str, Array]:
+        return {key: ratio(weights @ numbers, weights.sum(1))}
+
+    sizes: dict[Over, int] = {"all": numbers.size, "lesion": numbers.size}
+    return Statistics.of(compute, [key], sizes=sizes, unmet={} if values else {"images": "no lesion image with a map"})
+
+
+def _known(rows: list[_Row]) -> tuple[list[float], list[bool]]:
+    """Scores and truth of the rows whose truth is known."""
+    found = [(r.score, r.anomalous) for r in rows if r.anomalous is not None]
+    return [s for s, _ in found], [y for _, y in found]
 
 
 def _plain(metrics: Mapping[str, Metric]) -> dict[str, dict[str, float | int | str | None]]:

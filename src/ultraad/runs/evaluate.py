@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ultraad.data import sources
+from ultraad.data.facts import facts_of
 from ultraad.data.fans import in_fans, telling
 from ultraad.data.regions import RegionChoice, in_regions
 from ultraad.data.support import check_leakage
@@ -42,6 +43,8 @@ def evaluate(
     abstain: str | None = None,
     region: RegionChoice = "auto",
     fan: FanChoice = "off",
+    by: Sequence[str] = (),
+    by_table: str | Path | None = None,
     output: str | Path | None = None,
     bootstrap: int = RESAMPLES,
     seed: int = 0,
@@ -66,6 +69,9 @@ def evaluate(
         abstain: As in :func:`ultraad.predict`.
         region: As in :func:`ultraad.predict`; metrics count the whole picture in both cases.
         fan: As in :func:`ultraad.predict`; metrics count the whole picture in both cases.
+        by: Facts whose subgroups are compared, such as ``("device", "patient-age:40:60")``; see
+            :func:`ultraad.data.facts.facts_of`.
+        by_table: A table with further facts about the images.
         output: Folder for predictions, overlays, ``metrics.json``, ``run.json`` and ``report.html``; the results of an
             earlier run are replaced.
         bootstrap: Resamples behind the 95 % intervals.
@@ -76,11 +82,12 @@ def evaluate(
     Returns:
         :meth:`ultraad.metrics.summary.Evaluation.result` plus ``thresholds``, ``notes`` (what a reader of the numbers
         must know, e.g. that detection was not adapted, or that images are out of scope: they count in every metric)
-        and ``failed`` {id: reason}.
+        and ``failed`` {id: reason}. With ``by``, ``subgroups`` as in
+        :meth:`~ultraad.metrics.summary.Evaluation.subgroups`.
 
     Raises:
         ConfigError: If a threshold is out of range or cannot be found.
-        DataError: If no image can be evaluated, or the folder cannot be used.
+        DataError: If no image can be evaluated, a fact is not known of any image, or the folder cannot be used.
         LeakageError: If ``leaks="refuse"`` and the data holds images or patients that the model has learned from.
         KeyboardInterrupt: If the run is interrupted.
 
@@ -106,6 +113,7 @@ def evaluate(
     samples = in_fans(in_regions(samples, region), fan)
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
     check_sentences(model, about.layout)
+    facts_by = facts_of(samples, by, table=by_table)
     samples = in_classes(samples, model)
     if not any(s.anomalous is not None or s.label in model.classes or s.masks for s in samples):
         msg = (
@@ -151,6 +159,8 @@ def evaluate(
         used = {"image": thresholds.image, "pixel": thresholds.pixel}
         notes = [*model.origin.notes, *(not_graded(samples, model) if grades else ()), *_outside(outside)]
         found = {**evaluation.result(bootstrap=bootstrap, seed=seed), "thresholds": used, "notes": notes}
+        if facts_by:
+            found["subgroups"] = evaluation.subgroups(facts_by, bootstrap=bootstrap, seed=seed)
         if folder is not None:
             write_json(folder.folder / METRICS, found)
     if folder is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ultraad.metrics.catalogue import METRICS, Kind, Spec, of_kind, spec
 from ultraad.metrics.classes import pair_auroc_name
 from ultraad.metrics.metric import Metric
+from ultraad.metrics.subgroups import shown
 from ultraad.report.kit.words import DASH, decimals, public_names
 from ultraad.report.run.read import Measurements
 from ultraad.results.row import ImageRow
@@ -137,6 +138,35 @@ def subsets(data: RunData) -> list[tuple[str, list[Number]]]:
         return []
     parts = {"all images": data.measured.metrics, **data.measured.subsets}
     return [(name.replace("_", " "), [number(m, key) for key in _OF_SUBSETS]) for name, m in parts.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The subgroups of one fact: for each its value, images, patients and, for each metric, number and p-value."""
+
+    fact: str
+    ordered_by: Spec | None
+    specs: tuple[Spec, ...]
+    rows: tuple[tuple[str, int, int, tuple[tuple[Number, float | None], ...]], ...]
+
+
+def subgroups(data: RunData) -> list[Compared]:
+    """The subgroups that were compared, fact by fact; empty if none were."""
+    found = []
+    for fact, part in (data.measured or Measurements()).subgroups.items():
+        keys = shown([{key: m.value for key, m in s.metrics.items()} for s in part.subgroups])
+        rows = tuple(
+            (
+                s.value,
+                s.images,
+                s.patients,
+                tuple((number(s.metrics, k), s.differences[k].p if k in s.differences else None) for k in keys),
+            )
+            for s in part.subgroups
+        )
+        first = None if part.ordered_by is None else spec(part.ordered_by)
+        found.append(Compared(fact, first, tuple(map(spec, keys)), rows))
+    return found
 
 
 def by_class(data: RunData) -> list[Tally]:

@@ -101,6 +101,7 @@ def _content(data: RunData) -> dict[str, Any]:
         "groups": numbers.by_group(data),
         "shown_groups": SHOWN_GROUPS,
         "subsets": numbers.subsets(data),
+        "compared": numbers.subgroups(data),
         "table": numbers.table(measured.metrics) if measured else [],
         "ranked": [] if measured else [_line(r) for r in ranked[:SHOWN_ROWS]],
         "images": len(data.rows),

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from ultraad.config import explain
 from ultraad.errors import DataError, brief
 from ultraad.metrics.metric import Metric
+from ultraad.metrics.subgroups import Subgroup
 from ultraad.model.record import Origin
 from ultraad.results.folder import METRICS, PREDICTIONS, RUN, read_errors, read_rows
 from ultraad.results.row import DataFacts, Facts, ImageRow, ModelFacts, Run, Thresholds
@@ -34,11 +35,19 @@ class Bootstrap(Facts):
     seed: int = 0
 
 
+class Subgroups(Facts):
+    """The subgroups of one fact, the worst first."""
+
+    ordered_by: str | None = None
+    subgroups: tuple[Subgroup, ...] = ()
+
+
 class Measurements(Facts):
     """``metrics.json``; see :meth:`ultraad.metrics.summary.Evaluation.result`."""
 
     metrics: dict[str, Metric] = Field({})
     subsets: dict[str, dict[str, Metric]] = Field({})
+    subgroups: dict[str, Subgroups] = Field({})
     curves: dict[str, Any] = Field({})
     confusion: ConfusionMatrix = ConfusionMatrix()
     n: dict[str, int] = Field({})
