@@ -6,7 +6,6 @@ turns stored values into those that are shown.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -36,18 +35,26 @@ from pydicom.uid import (
 from ultraad.errors import DataError
 from ultraad.io import dicom_codecs
 from ultraad.io.dicom_frames import check_coded, check_inflated, fragments, pixel_bytes, plausible
-from ultraad.io.dicom_header import FUNCTIONAL_GROUPS, complete, for_frame, frame_ms, printable, text_of, value_of
+from ultraad.io.dicom_header import (
+    FUNCTIONAL_GROUPS,
+    age_of,
+    complete,
+    for_frame,
+    frame_ms,
+    patient_of,
+    printable,
+    text_of,
+    value_of,
+)
 from ultraad.io.dicom_pixels import is_open_depth, to_rgb8, used_bits
 from ultraad.io.dicom_regions import regions_of
 from ultraad.io.faults import Faults, Remark, keeping_remarks, warn_of
 from ultraad.io.files import stamp_of
-from ultraad.io.names import is_nobody
 from ultraad.io.raster import MAX_FRAMES, check_size, open_file
 from ultraad.types import Box, Spacing, View
 
 _TAGS = (  # only these are read and cached; private tags can be larger than the picture
     *("SOPClassUID", "Modality", "Manufacturer", "ManufacturerModelName", "PatientID", "IssuerOfPatientID"),
-    *("PatientAge", "PatientSex"),
     *("SequenceOfUltrasoundRegions", "PixelSpacing", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel"),
     *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
@@ -55,7 +62,7 @@ _TAGS = (  # only these are read and cached; private tags can be larger than the
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
     *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
-    *("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate"),
+    *("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate", "PatientAge", "PatientSex"),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
 )
 
@@ -85,6 +92,8 @@ class Metadata(TypedDict):
         modality: e.g. ``"US"``; None if absent.
         patient: First 16 hex digits of sha256 over issuer and PatientID: a stable pseudonym that keeps the ID out of
             results. This is not anonymisation, since short IDs can be guessed. None if the file has no PatientID.
+        age_years: The patient's age; None if unknown.
+        sex: As the header has it, usually ``"F"``, ``"M"`` or ``"O"``; None if absent.
         frames: Number of frames.
         frame_ms: Milliseconds from a frame to the next; None if unknown.
         size: (height, width) in pixels.
@@ -125,8 +134,8 @@ def metadata(path: Path) -> Metadata:
         regions = regions_of(ds, path)
         return Metadata(
             modality=text_of(ds, "Modality"),
-            patient=_patient(ds, path),
-            age_years=_age(ds),
+            patient=patient_of(ds, path),
+            age_years=age_of(ds),
             sex=text_of(ds, "PatientSex"),
             frames=parsed.frames,
             frame_ms=frame_ms(ds),
@@ -388,22 +397,3 @@ def _transfer_syntax(ds: Dataset) -> UID:
 
 def _size(ds: Dataset) -> tuple[int, int]:
     return int(ds.Rows), int(ds.Columns)
-
-
-def _patient(ds: Dataset, path: Path) -> str | None:
-    patient = text_of(ds, "PatientID")
-    if patient is None:
-        return None
-    if is_nobody(patient):
-        warn_of(
-            path, f"the PatientID is {patient!r}, which stands for nobody; the patient is unknown", "stock PatientID"
-        )
-        return None
-    return hashlib.sha256(f"{text_of(ds, 'IssuerOfPatientID') or ''}\n{patient}".encode()).hexdigest()[:16]
-
-
-def _age(ds: Dataset) -> float | None:
-    """The patient's age in years, from days, weeks, months or years (PS3.5 6.2, AS); None if unknown."""
-    text = text_of(ds, "PatientAge") or ""
-    days = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}.get(text[-1:].upper())
-    return int(text[:-1]) * days / 365.25 if days is not None and text[:-1].isdigit() else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
 
 from ultraad.errors import DataError
 from ultraad.io.faults import Faults, warn_of
+from ultraad.io.names import is_nobody
 
 _LONGEST = 64  # characters of a text such as PatientID, PS3.5 6.2; damage can make it as long as the file
 
@@ -53,6 +55,26 @@ def number_of(ds: Header, name: str) -> float | None:
 def text_of(ds: Header, name: str) -> str | None:
     """A text of printable characters without outer spaces, cut at 64 characters; None if there is none."""
     return printable(str(value_of(ds, name) or ""))[:_LONGEST] or None
+
+
+def patient_of(ds: Header, path: Path) -> str | None:
+    """A pseudonym of the patient: 16 hex digits of sha256 over issuer and PatientID; None if the file names nobody."""
+    patient = text_of(ds, "PatientID")
+    if patient is None:
+        return None
+    if is_nobody(patient):
+        warn_of(
+            path, f"the PatientID is {patient!r}, which stands for nobody; the patient is unknown", "stock PatientID"
+        )
+        return None
+    return hashlib.sha256(f"{text_of(ds, 'IssuerOfPatientID') or ''}\n{patient}".encode()).hexdigest()[:16]
+
+
+def age_of(ds: Header) -> float | None:
+    """The patient's age in years, from days, weeks, months or years (PS3.5 6.2, AS); None if unknown."""
+    text = text_of(ds, "PatientAge") or ""
+    days = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}.get(text[-1:].upper())
+    return int(text[:-1]) * days / 365.25 if days is not None and text[:-1].isdecimal() else None
 
 
 def printable(text: str) -> str:

@@ -65,15 +65,18 @@ class Child:
     Args:
         module: Run as ``python -m module``; it calls :func:`parent`.
         arguments: Of that program.
+        nice: How much it leaves the processors to others, 0 to 19; Windows has no such thing.
     """
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    def __init__(self, module: str, *arguments: str, nice: int = 0) -> None:
         command = [sys.executable, "-m", module, *arguments]
         # Threads of OpenMP that wait for others must not spin: beside a browser that took six times the processor time.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
         )
+        if nice and hasattr(os, "setpriority"):
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + nice)
         self._writing = Lock()
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._listener = Thread(target=self._listen, name=f"from {module}", daemon=True)

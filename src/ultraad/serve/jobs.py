@@ -195,7 +195,8 @@ class Jobs:
                 self._changed.wait_for(lambda: self._stopping or bool(self._waiting))
                 self._crashes = 0
             return False
-        self._child = Child("ultraad.serve.work", self._device)
+        # pages and pictures that someone waits for come before images that nobody looks at yet
+        self._child = Child("ultraad.serve.work", self._device, nice=5)
         return self._follow(_Task({"do": "begin", "backbone": self._orders.backbone}))
 
     def _next(self) -> _Task | None:

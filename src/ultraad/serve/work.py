@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -394,8 +393,6 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the server, which then ends this
     quiet()
-    with suppress(AttributeError, OSError):  # Windows has no nice
-        os.nice(5)  # pages and pictures that someone waits for come before the images that nobody looks at yet
     Worker(parent(), device=sys.argv[1] if len(sys.argv) > 1 else "cpu").run()
 
 
