@@ -543,6 +543,8 @@ def test_metadata(path, rgb):
     assert facts.pop("patient") != "HELLO-17"
     assert facts == {
         "modality": "US",
+        "age_years": None,
+        "sex": None,
         "frames": 1,
         "frame_ms": 40.0,
         "size": (H, W),
