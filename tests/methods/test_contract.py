@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -312,7 +312,9 @@ def test_missing_needs_are_refused_before_any_work(idle: Any, name: str, need: s
     assert not unequal(state, method.state_dict())
 
 
-NORMALS_ONLY = frozenset({"april_gan", "medi_clip", "mvfa", "patch_core", "winclip"})
+NORMALS_ONLY = frozenset(
+    {"april_gan", "latent_dissimilarity", "medi_clip", "mvfa", "patch_core", "perceptual_ae", "winclip"}
+)
 LESIONS_ONLY = frozenset(
     {"clip_adapter", "cocoop", "coop", "lp_plus_plus", "patch_probe", "tip_adapter", "ultraad", "vcp_clip"}
 )
@@ -420,6 +422,50 @@ def auxiliary(tower: str) -> Batches:
     return Batches([batch.select([0, 2]), replace(batch, mask_known=unknown).select([1, 3])])
 
 
+class Kept:
+    """A checkpoint in memory, saved after every epoch."""
+
+    state: dict[str, torch.Tensor] | None = None
+
+    def load(self) -> dict[str, torch.Tensor] | None:
+        return self.state
+
+    def due(self) -> bool:
+        return True
+
+    def save(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.state = {key: value.clone() for key, value in state.items()}
+
+
+LONG = [n for n in NAMES if methods.get(n).long]
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_training_says_its_size_and_goes_on_with_the_same_bits(name: str) -> None:
+    method, kept, plans = build(name, "tiny"), Kept(), []
+
+    def stop(done: int, epochs: int) -> None:
+        assert done < epochs
+        raise KeyboardInterrupt
+
+    tower_of("tiny").cache.clear()
+    batch = make_batch(tower_of("tiny"))
+    method.announce, method.checkpoint, method.progress = plans.append, kept, stop
+    with pytest.raises(KeyboardInterrupt):
+        method.fit(batch, seed=0)
+    (plan,) = plans
+    assert plan.images == 2, "the normal ones"
+    assert plan.steps >= 2
+    assert kept.state is not None
+    assert len(kept.state["history"]) == 1
+    method.announce, method.progress = None, None
+    report = method.fit(batch, seed=0)
+    whole = fitted(name, "tiny")
+    assert report.loss == whole.report.loss
+    assert not unequal(method.state_dict(), whole.method.state_dict())
+    assert plan.values == sum(n for key, n in report.learned.items() if key in whole.stepped)
+
+
 ABLE = [n for n in NAMES if methods.get(n).info.auxiliary]
 
 
@@ -449,3 +495,4 @@ def test_some_method_is_in_every_part_of_this_file() -> None:
     kinds = [methods.get(n) for n in NAMES]
     assert any(k.seedless for k in kinds)
     assert any(k.learned_buffers for k in kinds)
+    assert LONG

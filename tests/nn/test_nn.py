@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from ultraad.errors import ConfigError
 from ultraad.nn.augment import ViewParams, apply_view, sample_views
 from ultraad.nn.blocks import MiniNet, PatchFusion
 from ultraad.nn.key_value import cache_logits
-from ultraad.nn.loop import EnoughEpochs, train
+from ultraad.nn.loop import EnoughEpochs, duration, train
 from ultraad.nn.losses import dice, focal
 from ultraad.nn.maps import largest, smooth, to_probability
 from ultraad.nn.prompts import Template, encode_ensemble, word_embeddings
@@ -210,3 +212,78 @@ def test_text_bank_is_complete_and_short(tmp_path):
     bad.write_text("a: [")
     with pytest.raises(ConfigError, match="not valid YAML"):
         load_texts(bad)
+
+
+class Kept:
+    """A checkpoint in memory; it is due after every epoch."""
+
+    state = None
+
+    def load(self):
+        return self.state
+
+    def due(self):
+        return True
+
+    def save(self, state):
+        self.state = {key: value.clone() for key, value in state.items()}
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("after", [1, 4, 5])
+def test_an_interrupted_training_goes_on_with_the_same_bits(optimiser, after):
+    x = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+
+    def run(checkpoint=None, stop=None):
+        layer = nn.Linear(3, 1)
+        with torch.no_grad():
+            layer.weight.fill_(0.5)
+            layer.bias.zero_()
+
+        def progress(done, _):
+            if done == stop:
+                raise Interrupted
+
+        def loss(index, epoch):
+            return (layer(x[index]) - epoch).square().mean()
+
+        groups = [{"params": [layer.weight], "lr": 0.1}, {"params": [layer.bias], "lr": 0.01}]
+        options = {"count": 7, "batch_size": 3, "seed": 0, "epochs": 5, "optimiser": optimiser, "progress": progress}
+        return train(loss, groups, checkpoint=checkpoint, **options), layer.weight.detach(), layer.bias.detach()
+
+    whole, kept = run(), Kept()
+    with pytest.raises(Interrupted):
+        run(kept, stop=after)
+    assert len(kept.state["history"]) == after
+    again = run(kept)
+    assert again[0] == whole[0]
+    assert torch.equal(again[1], whole[1])
+    assert torch.equal(again[2], whole[2])
+
+
+def test_a_plan_counts_what_will_be_trained_and_changes_nothing():
+    layer, plans = nn.Linear(3, 1), []
+    x = torch.randn(7, 3)
+    before = layer.weight.detach().clone()
+
+    def loss(index, _):
+        return layer(x[index]).square().mean()
+
+    def look(plan):
+        plans.append(plan)
+        assert torch.equal(layer.weight, before)
+        assert layer.weight.grad is None
+
+    train(loss, [{"params": [*layer.parameters()], "lr": 0.1}], count=7, batch_size=3, seed=0, epochs=4, announce=look)
+    (plan,) = plans
+    assert (plan.values, plan.images, plan.epochs, plan.steps) == (4, 7, 4, 12)
+    assert plan.seconds > 0
+    assert plan.memory > 16 * 4 + 4 * 3 * 3  # what the optimiser holds, and the batch
+    assert str(replace(plan, seconds=700, memory=2_000_000)) == (
+        "4 values are trained on 7 images, 12 steps: about 12 min and 2 MB"
+    )
+    assert [duration(s) for s in (0.1, 99, 5990, 7200)] == ["1 s", "99 s", "100 min", "2.0 h"]

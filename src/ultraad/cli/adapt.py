@@ -62,14 +62,19 @@ def adapt(
     With --auxiliary, a detector is trained on that data set; the support set, if given, becomes its memory. --classes
     and --normal-class are for models without a support set.
 
+    A method that trains for minutes says first how long, and keeps its state in OUTPUT.checkpoint until the model is
+    written: after an interruption, the same command goes on from there.
+
     Example: ultraad adapt support.json -o model
     """
     from ultraad.data.support import load_support
     from ultraad.model.adapt import adapt as fit
     from ultraad.model.bundle import check_place
+    from ultraad.model.checkpoint import remove
 
     options = method_options(config, settings, texts)
     check_place(output)
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
     with progress() as tell:
         model = fit(
             load_support(support, root=root) if support else None,
@@ -87,8 +92,11 @@ def adapt(
             size=size,
             calibrate=calibrate,
             progress=tell,
+            announce=warn,
+            checkpoint=checkpoint,
         )
     model.save(output)
+    remove(checkpoint)
     c = model.calibration
     for note in (*model.origin.notes, *c.notes):
         warn(f"note: {note}")

@@ -16,6 +16,7 @@ from ultraad.backbones._door import Backbone
 from ultraad.errors import ConfigError, DataError, NotFittedError
 from ultraad.methods._needs import Holding, Needs, missing, notes
 from ultraad.nn.class_tokens import without_normal
+from ultraad.nn.loop import Checkpoint, Plan
 from ultraad.rng import torch_forked
 from ultraad.types import Batch, FitReport, Prediction, Scores
 
@@ -90,6 +91,8 @@ class Method(ABC, nn.Module):
     """Buffers that ``learn`` computes without gradients, for example by a solver; ``FitReport.learned`` counts them."""
     seedless: ClassVar[bool] = False
     """Nothing is random with the default options: every seed gives the same result."""
+    long: ClassVar[bool] = False
+    """Training takes minutes: it passes :attr:`course` on, and thresholds come from fewer folds."""
     untraceable: ClassVar[str] = ""
     """Why ``score`` cannot become a graph for other runtimes (:mod:`ultraad.export`); empty if it can."""
 
@@ -116,10 +119,19 @@ class Method(ABC, nn.Module):
         self.fitted = False
         self.progress: Callable[[int, int], None] | None = None
         """Called during ``fit`` with (epochs done, epochs); for progress bars."""
+        self.announce: Callable[[Plan], None] | None = None
+        """Called by a ``long`` method before it trains."""
+        self.checkpoint: Checkpoint | None = None
+        """Where a ``long`` method keeps its training, to go on after an interruption."""
         self.notes: tuple[str, ...] = ()
         """Sentences for every :class:`~ultraad.types.FitReport`; set in ``prepare``."""
         self.prepare()
         self._rebuild(seed=0)
+
+    @property
+    def course(self) -> dict[str, Any]:
+        """What :func:`ultraad.nn.loop.train` needs to know about a training of minutes."""
+        return {"progress": self.progress, "announce": self.announce, "checkpoint": self.checkpoint}
 
     @property
     def normal_index(self) -> int:

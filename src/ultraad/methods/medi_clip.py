@@ -22,7 +22,7 @@ from torch import nn
 
 from ultraad.backbones._door import Backbone
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
-from ultraad.nn.augment import from_intensity, to_intensity
+from ultraad.nn.augment import from_intensity, grey, to_intensity
 from ultraad.nn.loop import train
 from ultraad.nn.losses import segmentation
 from ultraad.nn.maps import largest, to_probability
@@ -208,7 +208,7 @@ class _SyntheticViews:
         self, backbone: Backbone, normal: Batch, *, layers: Sequence[int], config: MediCLIPConfig, seed: int
     ) -> None:
         self._backbone, self._ids, self._layers, self._seed = backbone, normal.ids, layers, seed
-        self._images = [*_grey(normal.images, backbone)[:, 0].cpu().numpy()]  # m of (s s)
+        self._images = [*grey(normal.images, backbone.preprocess)[:, 0].cpu().numpy()]  # m of (s s)
         weights = np.array([getattr(config.mix, family) for family in FAMILIES])
         self._mix = weights / weights.sum()
         self._features: list[Features] = []
@@ -240,22 +240,16 @@ class _SyntheticViews:
             image, mask = apply(self._images[i], steps, self._images)
             painted.append(torch.from_numpy(image))
             masks.append(torch.from_numpy(mask))
-        grey = torch.stack(painted)[:, None].expand(-1, 3, -1, -1)  # (b 3 s s)
-        return from_intensity(grey, self._backbone.preprocess), torch.stack(masks)
-
-
-def _grey(images: torch.Tensor, backbone: Backbone) -> torch.Tensor:
-    """Luminance f32 (b 1 s s) in 0..1 of normalised images (b 3 s s)."""
-    weights = images.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)  # ITU-R BT.601, as Pillow's "L"
-    return (to_intensity(images, backbone.preprocess) * weights).sum(1, keepdim=True).clamp(0, 1)
+        changed = torch.stack(painted)[:, None].expand(-1, 3, -1, -1)  # (b 3 s s)
+        return from_intensity(changed, self._backbone.preprocess), torch.stack(masks)
 
 
 def _without_colour(images: torch.Tensor, backbone: Backbone) -> torch.Tensor:
     """Images (b 3 s s) made grey; grey images are returned bit for bit, so that cached features remain valid."""
     intensity = to_intensity(images, backbone.preprocess)
     coloured = (intensity.amax(1) - intensity.amin(1)).flatten(1).amax(1) > 0.5 / 255  # (b,), half a grey level
-    grey = from_intensity(_grey(images, backbone).expand_as(images), backbone.preprocess)
-    return torch.where(coloured.view(-1, 1, 1, 1), grey, images)
+    bare = from_intensity(grey(images, backbone.preprocess).expand_as(images), backbone.preprocess)
+    return torch.where(coloured.view(-1, 1, 1, 1), bare, images)
 
 
 METHOD = MediCLIP

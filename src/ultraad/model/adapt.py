@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from ultraad.errors import ConfigError, DataError
 from ultraad.io.faults import one_run
 from ultraad.methods._base import Method, MethodInfo
 from ultraad.methods._needs import Holding
-from ultraad.model.calibration import CalibrationConfig, cross_validate, fixed
+from ultraad.model.calibration import LONG_FOLDS, CalibrationConfig, cross_validate, fixed
+from ultraad.model.checkpoint import Checkpoints
 from ultraad.model.model import Model, scope_of
 from ultraad.model.organ import with_sentences
 from ultraad.model.record import Auxiliary, Origin, Setting
+from ultraad.nn.loop import Plan, duration
 from ultraad.texts.bank import breast_texts
 from ultraad.types import Batch, FitReport, SupportSet
 
@@ -49,6 +52,8 @@ def adapt(
     calibrate: bool = True,
     loaded: Batch | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Model:
     """Adapt a frozen CLIP to a few labelled images, to a larger auxiliary set, or to both.
 
@@ -76,6 +81,9 @@ def adapt(
         loaded: The images of the support set as :func:`ultraad.data.loader.load_batch` gives them for this backbone,
             if they are in memory already; None reads the files.
         progress: Called with (step, done, total).
+        announce: Called before a training of minutes, with a sentence about its size, time and memory.
+        checkpoint: Folder where a method that trains for minutes keeps its state. The same call goes on from there
+            after an interruption, and gives the same bits. It is for you to remove once the model is saved.
 
     Raises:
         ConfigError: If a name or an option is unknown, no images are given, or the method cannot use an auxiliary set.
@@ -121,9 +129,15 @@ def adapt(
             progress(step, done, total)
 
     fitted = make()
+    kept = None
+    if checkpoint is not None and chosen.long:
+        kept = Checkpoints(Path(checkpoint), _run(fitted, batch, seed=seed))
+        fitted.checkpoint = kept.of("fit")
+    if announce is not None:
+        fitted.announce = lambda plan: announce(_in_words(plan, folds.folds if calibrate else 0))
     fitted.progress = lambda done, total: tell("adapt", done, total)
     report = fitted.fit(batch, auxiliary=others, seed=seed)
-    fitted.progress = None
+    fitted.progress = fitted.announce = fitted.checkpoint = None
     if calibrate and others is None:
         found = cross_validate(
             make,
@@ -132,6 +146,7 @@ def adapt(
             config=folds,
             seed=seed,
             progress=lambda done, total: tell("cross-validate", done, total),
+            checkpoints=kept,
         )
     else:
         why = "calibration was turned off" if others is None else "trained on an auxiliary set, so no fold was held out"
@@ -245,6 +260,30 @@ def zero_shot(
     )
 
 
+def _run(method: Method, batch: Batch, *, seed: int) -> dict[str, Any]:
+    """What decides about every bit of a training."""
+    backbone = method.backbone
+    pixels = hashlib.sha256(batch.images.numpy().tobytes()).hexdigest()
+    return {
+        "method": method.info.name,
+        "options": method.config.model_dump(mode="json"),
+        "classes": method.classes,
+        "images": [batch.ids, pixels, [] if batch.labels is None else batch.labels.tolist()],
+        "seed": seed,
+        "backbone": [backbone.fingerprint, backbone.size, str(backbone.dtype), str(backbone.device)],
+    }
+
+
+def _in_words(plan: Plan, folds: int) -> str:
+    """A sentence about a training, and about those of the cross-validation."""
+    if not folds:
+        return str(plan)
+    return (
+        f"{plan}; with {folds} folds of the cross-validation about {duration((1 + folds) * plan.seconds)} "
+        "(--no-calibrate leaves them out)"
+    )
+
+
 def _check_sources(method: type[Method], support: object | None, auxiliary: object | None, *, named: bool) -> None:
     """Check, before any work, that the method can learn from the given data."""
     name = method.info.name
@@ -309,6 +348,8 @@ def _split_options(method: type[Method], given: Mapping[str, Any] | None) -> tup
         else:
             msg = f"option 'calibration' wants a mapping such as {{folds: 4}}, found {value!r}"
             raise ConfigError(msg)
+    if method.long:
+        thresholds = {"folds": LONG_FOLDS, **thresholds}
     return (
         resolve(method.Config, own, where=f"options of {method.info.name}"),
         resolve(CalibrationConfig, thresholds, where="options under calibration"),

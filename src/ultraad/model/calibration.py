@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from ultraad.metrics import threshold
 from ultraad.metrics.catalogue import METRICS
 from ultraad.metrics.summary import Evaluation
 from ultraad.metrics.threshold import Threshold
+from ultraad.model.checkpoint import Checkpoints
 from ultraad.model.probabilities import Scaling
 from ultraad.model.probabilities import fit as fit_scaling
 from ultraad.rng import seeded
@@ -38,13 +40,20 @@ _log = logging.getLogger(__name__)
 FIXED = 0.5
 """Threshold where none could be fitted: scores and maps are probabilities."""
 
+LONG_FOLDS = 2
+"""Folds of a method that trains for minutes, unless the user asks for others."""
+
 _ESTIMATES = (*(s.key for s in METRICS.values() if s.main), "benign_malignant_auroc", "balanced_accuracy")
 
 
 class CalibrationConfig(Strict):
     """How thresholds are fitted. Given as ``calibration.<key>`` with the options of a method."""
 
-    folds: int = Field(default=4, ge=2, description="held-out parts; as many as images per class leaves one out")
+    folds: int = Field(
+        default=4,
+        ge=2,
+        description="held-out parts; as many as images per class leaves one out; 2 for methods that train for minutes",
+    )
     rule: Literal["youden", "f1"] = Field(default="youden", description="what the image threshold maximises")
     quantile: float = Field(
         default=0.95, gt=0, lt=1, description="normal images only: share of held-out images below the threshold (ours)"
@@ -132,6 +141,7 @@ def cross_validate(
     config: CalibrationConfig,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Calibration:
     """Cross-validate on the support set.
 
@@ -141,7 +151,8 @@ def cross_validate(
         samples: Its samples, in the same order; masks are compared on the original pixel grid.
         config: Folds and rule.
         seed: Of the folds and of every fit.
-        progress: Called with (folds done, folds).
+        progress: Called with (folds done, folds); of a method that trains for minutes, with hundredths of a fold.
+        checkpoints: Where such a method keeps its trainings.
 
     Returns:
         Thresholds and estimates; thresholds at 0.5, with a note, if the support is too small to be split.
@@ -155,14 +166,18 @@ def cross_validate(
         return fixed(has_map=has_map, note=note)
 
     predictions: dict[int, Prediction] = {}
+    unit = 100 if method.long else 1
+    tell = progress or (lambda _done, _total: None)
     for done, part in enumerate(parts):
         rest = sorted(set(range(len(support))) - set(part))
         method = make()
+        if method.long:
+            method.progress = partial(_within, tell, done * unit, len(parts) * unit)
+            method.checkpoint = checkpoints.of(f"fold-{done + 1}") if checkpoints else None
         method.fit(support.select(rest), seed=seed)
         held_out = method.predict(support.select(part).unlabelled())
         predictions.update(zip(part, held_out, strict=True))
-        if progress is not None:
-            progress(done + 1, len(parts))
+        tell((done + 1) * unit, len(parts) * unit)
 
     order = sorted(predictions)
     anomalous = [labels[i] != method.normal_index for i in order]
@@ -202,6 +217,11 @@ def cross_validate(
         ),
         scaling=_scaling(method, [predictions[i] for i in order], [labels[i] for i in order], _places(parts, order)),
     )
+
+
+def _within(tell: Callable[[int, int], None], before: int, total: int, done: int, epochs: int) -> None:
+    """Progress inside a fold, in hundredths of it."""
+    tell(before + 100 * done // epochs, total)
 
 
 def _places(parts: Sequence[Sequence[int]], order: Sequence[int]) -> list[list[int]]:

@@ -112,3 +112,9 @@ def from_intensity(images: torch.Tensor, preprocess: PreprocessConfig) -> torch.
     """Intensities (... 3 s s) in 0..1 to normalised images: the inverse of :func:`to_intensity`."""
     mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (preprocess.mean, preprocess.std))
     return (images - mean) / std
+
+
+def grey(images: torch.Tensor, preprocess: PreprocessConfig) -> torch.Tensor:
+    """Luminance f32 (b 1 s s) in 0..1 of normalised images (b 3 s s)."""
+    weights = images.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)  # ITU-R BT.601, as Pillow's "L"
+    return (to_intensity(images, preprocess) * weights).sum(1, keepdim=True).clamp(0, 1)
