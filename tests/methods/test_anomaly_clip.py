@@ -15,6 +15,7 @@ from ultraad.methods.anomaly_clip import AnomalyCLIP, AnomalyCLIPConfig
 from ultraad.nn.labelled import labelled
 from ultraad.nn.losses import segmentation
 from ultraad.nn.prompts import word_embeddings
+from ultraad.nn.seen import see
 from ultraad.texts.bank import TextBank
 
 
@@ -106,10 +107,10 @@ def test_unknown_masks_stay_out_of_the_pixel_loss(tiny):
     want = F.cross_entropy(method.logits(f.image, text), truth.anomalous.long())
     for probs in method.layer_maps(f, text)[:, half.known]:
         want = want + 4 * segmentation(probs, truth.masks[half.known], both=True)
-    torch.testing.assert_close(method.loss(method._see(half)), want)
+    torch.testing.assert_close(method.loss(see(method.encode, half)), want)
     none = replace(truth, known=torch.zeros(6, dtype=torch.bool))
     torch.testing.assert_close(
-        method.loss(method._see(none)), F.cross_entropy(method.logits(f.image, text), truth.anomalous.long())
+        method.loss(see(method.encode, none)), F.cross_entropy(method.logits(f.image, text), truth.anomalous.long())
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -357,6 +358,7 @@ SWITCHES = {
         "text_variants": ["1"],
         "normal_affirmative_only": [True],
         "text_per": ["image"],
+        "text_select": ["support"],
         "keys": ["via_mininet", "frozen"],
         "key_feature": ["fh"],
         "exclude_self": [False],
@@ -597,3 +599,26 @@ def test_shots_and_texts_have_a_share_each_in_detection_and_in_grading(tiny):
     among = [p[:, 1:] / p[:, 1:].sum(1, keepdim=True) for p in (mixed, texts, adapted)]
     torch.testing.assert_close(among[0], among[1])
     assert not torch.allclose(among[0], among[2], atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("keep", [0.01, 0.5, 1.0])
+def test_sentences_are_chosen_by_the_support(tiny, keep):
+    config = UltraADConfig.model_validate({"memory": {"text_select": "support", "text_keep": keep}})
+    zero = UltraAD(tiny, config, classes=CLASSES, normal_class="normal").zero_shot
+    keys = torch.nn.functional.normalize(torch.randn(5, tiny.dim, generator=torch.Generator().manual_seed(0)), dim=1)
+    labels = torch.tensor([0, 1, 1, 0, 1])  # no malignant image
+    got = zero.support_text(keys, labels, seed=0)
+    for i, name in enumerate(CLASSES[:2]):
+        texts = torch.nn.functional.normalize(tiny.encode_text(list(zero.sentences(name))), dim=1)
+        worth = []
+        for text in texts:
+            own = [float(k @ text) for k, y in zip(keys, labels, strict=True) if y == i]
+            others = [float(k @ text) for k, y in zip(keys, labels, strict=True) if y != i]
+            worth.append(sum(own) / len(own) - sum(others) / len(others))
+        best = sorted(range(len(worth)), key=lambda j: -worth[j])[: math.ceil(keep * len(worth))]
+        want = torch.nn.functional.normalize(texts[best].mean(0), dim=0)
+        torch.testing.assert_close(got[i], want, atol=1e-5, rtol=0)
+    torch.testing.assert_close(got[2], zero.text[2], atol=1e-5, rtol=0)
+    if keep == 1:
+        torch.testing.assert_close(got, zero.text, atol=1e-5, rtol=0)

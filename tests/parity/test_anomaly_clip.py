@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from tests.parity import fixtures
-from ultraad.methods.anomaly_clip import AnomalyCLIP, AnomalyCLIPConfig, Seen
+from ultraad.methods.anomaly_clip import AnomalyCLIP, AnomalyCLIPConfig
 from ultraad.nn.labelled import Labelled
 from ultraad.nn.losses import dice, focal
 from ultraad.nn.maps import smooth
+from ultraad.nn.seen import Seen
 from ultraad.nn.value_path import ValuePath
 
 CLOSE = {"atol": 1e-4, "rtol": 0}
@@ -66,7 +67,7 @@ def test_the_reference_taps_and_starts_where_the_tower_does_by_default(method):
 @torch.no_grad()
 def test_text(method, mini, golden, monkeypatch):
     assert_close(method.encode_text(), golden["text_features"], **CLOSE)
-    monkeypatch.setattr("ultraad.methods.anomaly_clip.unit", lambda x: x)
+    monkeypatch.setattr("ultraad.nn.deep_prompts.unit", lambda x: x)
     assert_close(method.encode_text(), golden["text_features_raw"], **CLOSE)
     unrounded = build(mini, golden, rounding="none").encode_text()
     assert_close(unrounded, golden["text_features_raw_without_half_rounding"], atol=1e-5, rtol=0)

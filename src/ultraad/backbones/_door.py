@@ -299,7 +299,9 @@ class Backbone:
         """Position int64 (t,) of the end token, where the text tower reads out its result."""
         return tokens.argmax(dim=-1)  # the end token has the highest id
 
-    def encode_prompts(self, embeds: torch.Tensor, eot: torch.Tensor, *, around: Around | None = None) -> torch.Tensor:
+    def encode_prompts(
+        self, embeds: torch.Tensor, eot: torch.Tensor, *, around: Around | None = None, project: bool = True
+    ) -> torch.Tensor:
         """Word embeddings to raw text features; gradients flow through.
 
         The mask is causal, so tokens after the read-out position cannot change the result. The sequence is cut there,
@@ -309,9 +311,10 @@ class Backbone:
             embeds: f32 (t m text_width), m <= context.
             eot: int64 (t,), read-out position of each sentence.
             around: Wraps each text block.
+            project: Apply the projection into the joint space, or stop after the last norm.
 
         Returns:
-            f32 (t d).
+            f32 (t d), or (t text_width) before the projection.
         """
         length = embeds.shape[1] if torch.compiler.is_compiling() else int(eot.max()) + 1  # a graph has no values
         positions = self._text.positional_embedding[:length]
@@ -325,7 +328,7 @@ class Backbone:
 
             x = run(x) if around is None else around(layer, x, run)
         x = self._text.ln_final(x[torch.arange(x.shape[0], device=x.device), eot])  # (t text_width)
-        projection = self._text.text_projection
+        projection = self._text.text_projection if project else None
         if isinstance(projection, nn.Linear):
             x = projection(x)
         elif projection is not None:

@@ -15,9 +15,7 @@ Deviations see ``INFO.deviations``.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -26,15 +24,15 @@ from pydantic import Field, PositiveFloat, model_validator
 from torch import nn
 
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
-from ultraad.nn.deep_prompts import Replace, text_layers
-from ultraad.nn.labelled import Labelled, TrainingSet, labelled
-from ultraad.nn.loop import minimise, permutations
+from ultraad.nn.deep_prompts import Rounding, encode_sentences, text_layers
+from ultraad.nn.loop import minimise
 from ultraad.nn.losses import segmentation
 from ultraad.nn.maps import smooth, to_probability
-from ultraad.nn.prompts import Template, together, unit
-from ultraad.nn.templates import States
+from ultraad.nn.prompts import unit
+from ultraad.nn.seen import Seen, seen_batches
+from ultraad.nn.templates import States, learned_pair
 from ultraad.nn.value_path import ValuePath
-from ultraad.texts.bank import TextBank, breast_texts
+from ultraad.texts.bank import TextBank
 from ultraad.types import Batch, Features, FitReport, Scores
 
 INFO = MethodInfo(
@@ -65,12 +63,6 @@ INFO = MethodInfo(
     ),
 )
 
-WORDS: dict[States, tuple[str, str]] = {
-    "industrial": ("object.", "damaged object."),
-    "medical": ("normal {}.", "abnormal {}."),
-}
-"""The end of both sentences; ``{}`` is the object of the text bank. The reference names no object."""
-
 
 class AnomalyCLIPConfig(MethodConfig):
     """Every option of AnomalyCLIP."""
@@ -86,7 +78,7 @@ class AnomalyCLIPConfig(MethodConfig):
     words: int = Field(12, ge=1, description="learned words per sentence (paper sec. 4.1: 12)")
     depth: int = Field(9, ge=2, description="text blocks 2..depth get deep tokens, cut to the tower (paper: 9)")
     length: int = Field(4, ge=1, description="deep tokens per block; they replace the first words (paper: 4)")
-    rounding: Literal["none", "float16"] = Field("none", description="of deep tokens (reference: float16)")
+    rounding: Rounding = Field("none", description="of deep tokens (reference: float16)")
     class_token: Literal["raw", "ln_post"] = Field(
         "raw", description="project the class token as it is (reference), or after the last norm as in CLIP"
     )
@@ -110,26 +102,6 @@ class AnomalyCLIPConfig(MethodConfig):
         return self
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """Training images with their frozen features.
-
-    Attributes:
-        features: From :meth:`AnomalyCLIP.encode`.
-        truth: Their labels and masks.
-    """
-
-    features: Features
-    truth: Labelled
-
-    def __len__(self) -> int:
-        return len(self.truth)
-
-    def select(self, index: torch.Tensor) -> Seen:
-        """The images at int64 positions."""
-        return Seen(self.features.select(index), self.truth.select(index))
-
-
 class AnomalyCLIP(Method):
     """AnomalyCLIP; see the module's header for the equations and :class:`AnomalyCLIPConfig` for every option."""
 
@@ -143,8 +115,7 @@ class AnomalyCLIP(Method):
         c, b = self.config, self.backbone
         self.layers = b.check_layers(c.layers or b.default_layers)
         (self.value_from,) = b.check_layers([c.value_from or max(1, round(b.layers / 4))])
-        name = (c.texts or breast_texts()).object
-        self.templates = [Template(b, f"{{}} {text.format(name)}") for text in WORDS[c.states]]
+        self.templates = learned_pair(b, c.texts, c.states)
 
     def build(self, *, seed: int) -> None:
         """Fresh words and deep tokens."""
@@ -168,7 +139,9 @@ class AnomalyCLIP(Method):
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Train on the auxiliary set if there is one, otherwise on the support."""
         c = self.config
-        batches, steps = self._batches(support, auxiliary, seed=seed)
+        batches, steps = seen_batches(
+            support, auxiliary, self.encode, normal_index=self.normal_index, batch_size=c.batch_size, seed=seed
+        )
         history = minimise(
             lambda seen, _: self.loss(seen),
             [{"params": [*self.parameters()], "lr": c.lr}],
@@ -182,31 +155,6 @@ class AnomalyCLIP(Method):
         )
         self._encode()
         return FitReport("last epoch", history)
-
-    def _batches(
-        self, support: Batch, auxiliary: Iterable[Batch] | None, *, seed: int
-    ) -> tuple[Callable[[int], Iterator[Seen]], int]:
-        """The batches of an epoch, and their number; support images are encoded once, here."""
-        size, normal = self.config.batch_size, self.normal_index
-        if auxiliary is not None:
-            data = TrainingSet(support, auxiliary, normal_index=normal, batch_size=size, seed=seed)
-            return lambda epoch: map(self._see, data.epoch(epoch)), data.steps
-        seen = self._see(labelled(support, normal_index=normal))
-        orders = permutations(len(seen), size, seed=seed)
-        return lambda epoch: map(seen.select, orders(epoch)), math.ceil(len(seen) / size)
-
-    @torch.no_grad()
-    def _see(self, truth: Labelled) -> Seen:
-        parts = [
-            self.encode(images) for images in torch.split(truth.images, 16)
-        ]  # 16: bounds the memory, not the result
-        features = Features(
-            image=torch.cat([f.image for f in parts]),
-            patches={layer: torch.cat([f.patches[layer] for f in parts]) for layer in self.layers},
-            cls={},
-            grid=self.backbone.grid,
-        )
-        return Seen(features, truth)
 
     def loss(self, seen: Seen) -> torch.Tensor:
         """The loss of the header, f32 (); an unknown mask is left out of the pixel terms."""
@@ -222,10 +170,7 @@ class AnomalyCLIP(Method):
 
     def encode_text(self) -> torch.Tensor:
         """t_n and t_a, unit f32 (2 d)."""
-        deep = self.deep.to(torch.float16).to(self.deep.dtype) if self.config.rounding == "float16" else self.deep
-        around = Replace(dict(enumerate(deep, start=2)))
-        sides = [template.fill(words[None]) for template, words in zip(self.templates, self.words, strict=True)]
-        return unit(self.backbone.encode_prompts(*together(sides), around=around))
+        return encode_sentences(self.backbone, self.templates, self.words, self.deep, rounding=self.config.rounding)
 
     def encode(self, images: torch.Tensor) -> Features:
         """Class tokens (b d), raw, and patches P_l, unit {layer: (b n d)}, of images f32 (b 3 s s)."""

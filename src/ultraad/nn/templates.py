@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from ultraad.backbones._door import Backbone
-from ultraad.nn.prompts import encode_ensemble, unit
+from ultraad.nn.prompts import Template, encode_ensemble, unit
 from ultraad.texts.bank import TextBank, breast_texts
 
 States = Literal["medical", "industrial"]
@@ -44,6 +44,15 @@ ABNORMAL_STATES: dict[States, tuple[str, ...]] = {
     "medical": ("abnormal {}", "{} of abnormal tissue", "{} with lesion", "{} with mass", "{} with abnormality"),
 }
 """WinCLIP does not use "broken"."""
+
+LEARNED_ENDS: dict[States, tuple[str, str]] = {
+    "industrial": ("object.", "damaged object."),
+    "medical": ("normal {}.", "abnormal {}."),
+}
+"""The end of a normal and an abnormal sentence whose first words are learned; ``{}`` is the object of the text bank.
+
+AnomalyCLIP and Crane; their references name no object.
+"""
 
 TEMPLATES_35: tuple[str, ...] = (
     "a bad photo of a {}.",
@@ -120,6 +129,12 @@ def both_sides(bank: TextBank | None, states: States, templates: Sequence[str]) 
     """Normal and abnormal sentences about the object of a text bank; None: breast ultrasound."""
     name = (bank or breast_texts()).object
     return compose(name, NORMAL_STATES[states], templates), compose(name, ABNORMAL_STATES[states], templates)
+
+
+def learned_pair(backbone: Backbone, bank: TextBank | None, states: States) -> list[Template]:
+    """Normal and abnormal sentence with a slot for learned words at their start; None: about breast ultrasound."""
+    name = (bank or breast_texts()).object
+    return [Template(backbone, f"{{}} {end.format(name)}") for end in LEARNED_ENDS[states]]
 
 
 @torch.no_grad()

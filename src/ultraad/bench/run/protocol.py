@@ -54,8 +54,10 @@ _FUSED = "not reproduced: min-max over the test set of the parts of the image sc
 
 HABITS: Mapping[str, Habit] = MappingProxyType(
     {
+        "aa_clip": Habit(min_max=True),  # forward_utils.py
         "ada_clip": Habit(("pixel_f1_oracle",)),  # train.py: best pixel F1-max on the test set
         "april_gan": Habit(min_max=True, missing=(_FUSED,)),  # few-shot test.py
+        "mad_clip": Habit(("image_auroc", "pixel_auroc"), min_max=True),  # train.py
         "medi_clip": Habit(("image_auroc", "pixel_auroc")),  # train.py
         "mvfa": Habit(("image_auroc", "pixel_auroc"), min_max=True, missing=(_FUSED,)),  # train_few.py
         "tip_adapter": Habit(

@@ -56,6 +56,10 @@ class MemoryConfig(MethodConfig):
     text_variants: Literal["all", "1"] = Field("all", description="all sentences of a class, or its first")
     normal_affirmative_only: bool = Field(default=False, description="normal sentences without negations")
     text_per: Literal["class", "image"] = Field("class", description="A5: one text per class, or one drawn per image")
+    text_select: Literal["all", "support"] = Field(
+        "all", description="all sentences, or those of each class that its support images are nearest to (SD-MAD)"
+    )
+    text_keep: float = Field(0.5, gt=0, le=1, description="share of a class's sentences that 'support' keeps (ours)")
     keys: Literal["param", "via_mininet", "frozen"] = Field(
         "param", description="A4: learned (Tip-Adapter-F), recomputed, or frozen"
     )

@@ -158,7 +158,7 @@ class UltraAD(Method):
         self.values = views.one_hot
         masked = (views.mask_known & (views.labels != self.normal_index)).sum()
         self.lesion_masks.fill_(int(masked) if t.epochs else 0)
-        self.text.copy_(self.zero_shot.support_text(views.labels, seed=seed))
+        self.text.copy_(self.zero_shot.support_text(views.keys, views.labels, seed=seed))
         if self.config.memory.key_feature == "fh":
             with torch.no_grad():
                 self.keys.copy_(self._class_token(self.keys))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -69,17 +70,39 @@ class ZeroShot:
         return found[:1] if self.memory.text_variants == "1" else found
 
     @torch.no_grad()
-    def support_text(self, labels: torch.Tensor, *, seed: int) -> torch.Tensor:
-        """T (c d) for a support: class texts, or with ``text_per=image`` the mean of one drawn sentence per image."""
-        if self.memory.text_per == "class":
+    def support_text(self, keys: torch.Tensor, labels: torch.Tensor, *, seed: int) -> torch.Tensor:
+        """T (c d) for a support: class texts, or with ``text_per=image`` the mean of one drawn sentence per image.
+
+        Args:
+            keys: Class tokens of the support images, unit (m d); only ``text_select=support`` reads them.
+            labels: int64 (m,).
+            seed: Of the drawn sentences.
+        """
+        if self.memory.text_per == "class" and self.memory.text_select == "all":
             return self.text
         rng = seeded(seed, "texts")
         rows = []
         for i, name in enumerate(self.classes):
-            options = unit(self.backbone.encode_text(list(self.sentences(name))))
+            options = self._selected(unit(self.backbone.encode_text(list(self.sentences(name)))), keys, labels == i)
+            if self.memory.text_per == "class":
+                rows.append(unit(options.mean(0)))
+                continue
             count = max(1, int((labels == i).sum()))
             rows.append(options[torch.from_numpy(rng.integers(len(options), size=count))].mean(0))
         return torch.stack(rows)
+
+    def _selected(self, options: torch.Tensor, keys: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """The sentences (t d) of a class that are kept, in order, chosen by the support alone.
+
+        After the sign selection of SD-MAD (arXiv 2505.16659): a sentence is worth its mean cosine with the images of
+        its class, ``own`` (m,), less that with the other images. A class without images, or alone, keeps all.
+        """
+        if self.memory.text_select == "all" or bool(own.all()) or not bool(own.any()):
+            return options
+        cosines = keys @ options.T  # (m t)
+        worth = cosines[own].mean(0) - cosines[~own].mean(0)
+        kept = worth.topk(math.ceil(self.memory.text_keep * len(options))).indices
+        return options[kept.sort().values]
 
     def class_logits(self, f0: torch.Tensor) -> torch.Tensor:
         """Zero-shot class logits (b c) of raw class tokens (b d)."""
