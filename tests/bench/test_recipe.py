@@ -35,6 +35,7 @@ def test_a_word_is_short_for_an_entry_with_that_name(recipe):
         ({"data": {"uclm": {"public": False}, "busi": {"root": "b"}}}, "not public"),
         ({"data": {"uclm": {}, "busi": {"root": "b"}}}, "needs a root"),
         ({"auxiliary": "mvtec"}, "mvtec"),
+        ({"auxiliary": "others"}, "others needs adapt.on: each"),
     ],
 )
 def test_mistakes_are_named(recipe, changes, message):
@@ -97,7 +98,8 @@ def test_shipped_recipes_are_complete(path):
 
 def test_all_recipes_ship():
     names = (
-        "ambiguities another_organ device_shift methods_16shot paper_ablation paper_table1 paper_table2 quick shortcuts"
+        "ambiguities another_organ device_shift mediclip methods_16shot mvfa_bmad paper_ablation paper_table1 "
+        "paper_table2 quick shortcuts"
     )
     assert [p.stem for p in SHIPPED] == names.split()
 

@@ -24,6 +24,10 @@ Protocol = Literal["honest", "published"]
 Transform = Literal["none", "paint_overlays"]
 ALL = "all"
 """Means every method of the package, in a recipe's list."""
+EACH = "each"
+"""As ``adapt.on``: every test set is adapted on its own data set."""
+OTHERS = "others"
+"""As ``auxiliary``: for zero-shot rows, all data sets but the tested one, together."""
 
 
 class _Strict(BaseModel):
@@ -66,9 +70,12 @@ class DataSet(_Strict):
 class Adapt(_Strict):
     """Where support sets are drawn from."""
 
-    on: str | None = Field(None, description="a data set; not with leave_one_out")
+    on: str | None = Field(
+        None, description="a data set, or each: every test set on its own data set; not with leave_one_out"
+    )
     split: str | None = Field("train", description="published split to draw from; null: all images")
     exclude_tags: tuple[str, ...] = Field((), description="images with any of these tags are not drawn")
+    normal_only: bool = Field(default=False, description="draw images of the normal class only")
     per_patient: bool = Field(default=False, description="draw patient by patient instead of image by image")
 
 
@@ -117,7 +124,10 @@ class Recipe(_Strict):
     leave_one_out: bool = Field(
         default=False, description="test on each available data set, adapted on all others together"
     )
-    auxiliary: str | None = Field(None, description="a data set for methods that can be trained on one")
+    auxiliary: str | None = Field(
+        None,
+        description="a data set for methods that can be trained on one, or others: all but the tested one, for 0 shots",
+    )
     backbones: tuple[Annotated[BackboneSpec, BeforeValidator(_short("name"))], ...] = Field(
         (BackboneSpec(),), min_length=1
     )
@@ -137,7 +147,11 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Recipe:
-        used = [t.on for t in self.test] + [n for n in (self.adapt.on, self.auxiliary) if n]
+        if self.auxiliary == OTHERS and self.adapt.on != EACH:
+            msg = f"auxiliary: {OTHERS} needs adapt.on: {EACH}; name one auxiliary data set instead"
+            raise ValueError(msg)
+        named = [n for n in (self.adapt.on, self.auxiliary) if n not in (None, EACH, OTHERS)]
+        used = [t.on for t in self.test] + named
         unknown = sorted(set(used) - set(self.data))
         if unknown:
             msg = f"data does not name {', '.join(unknown)}; it names {', '.join(self.data)}"
@@ -145,7 +159,7 @@ class Recipe(_Strict):
         if self.leave_one_out == bool(self.test) or self.leave_one_out == bool(self.adapt.on):
             msg = "give adapt.on and test, or only leave_one_out: true"
             raise ValueError(msg)
-        private = [n for n in (self.adapt.on, self.auxiliary) if n and not self.data[n].public]
+        private = [n for n in (used if self.adapt.on == EACH else named) if not self.data[n].public]
         if private:
             msg = f"cannot adapt on {', '.join(private)}: not public; name a public data set"
             raise ValueError(msg)

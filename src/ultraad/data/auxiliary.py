@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +33,9 @@ class AuxiliarySet:
 
 
 @one_run()
-def load_auxiliary(root: Path | str, *, layout: str = "auto", resize_masks: bool = False) -> AuxiliarySet:
+def load_auxiliary(
+    root: Path | str, *, layout: str = "auto", resize_masks: bool = False, masks: bool = True
+) -> AuxiliarySet:
     """Every image of a data set that is known to be normal or abnormal.
 
     Masks that do not fit their image are ignored; such an abnormal image is used for detection only.
@@ -42,6 +44,7 @@ def load_auxiliary(root: Path | str, *, layout: str = "auto", resize_masks: bool
         root: Data set in any layout; its class names may differ from those of the support.
         layout: Name of the layout, or ``"auto"``.
         resize_masks: As in :func:`ultraad.scan`.
+        masks: Whether an abnormal image must have a usable mask.
 
     Raises:
         DataError: If nothing is found there, or no abnormal image has a usable mask.
@@ -51,7 +54,7 @@ def load_auxiliary(root: Path | str, *, layout: str = "auto", resize_masks: bool
     known = [s for s in found if s.anomalous is not None]
     misaligned = [s for s in known if s.anomalous and s.masks and not s.mask_aligned]
     usable = [s for s in known if s.anomalous and s.masks and s.mask_aligned]
-    if not usable:
+    if masks and not usable:
         msg = (
             f"{root} cannot be the auxiliary set: of {len(found)} images, {len(known)} are known to be normal or "
             "abnormal, and no abnormal one has a mask of the same size. Give a data set with lesion masks"
@@ -63,6 +66,19 @@ def load_auxiliary(root: Path | str, *, layout: str = "auto", resize_masks: bool
         _log.warning("auxiliary set: ignored %d mask(s) that do not fit their image", len(misaligned))
     samples = tuple(s if s.mask_aligned else replace(s, masks=(), mask_aligned=True) for s in known)
     return AuxiliarySet(samples=samples, source=f"{layout}:{root}")
+
+
+def join_auxiliary(parts: Mapping[str, AuxiliarySet]) -> AuxiliarySet:
+    """Several auxiliary sets as one; the name of each begins the ids of its images.
+
+    Raises:
+        DataError: If no abnormal image of any has a mask.
+    """
+    samples = tuple(replace(s, id=f"{name}/{s.id}") for name, part in parts.items() for s in part.samples)
+    if not any(s.anomalous and s.masks for s in samples):
+        msg = f"{', '.join(parts)} cannot be the auxiliary set: no abnormal image has a mask; add a set with masks"
+        raise DataError(msg)
+    return AuxiliarySet(samples=samples, source="+".join(part.source for part in parts.values()))
 
 
 class AuxiliaryBatches:

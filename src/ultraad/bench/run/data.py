@@ -11,10 +11,10 @@ from itertools import zip_longest
 from pathlib import Path
 
 from ultraad.bench.pictures import painted
-from ultraad.bench.recipe import Adapt, DataSet, Recipe, Test
+from ultraad.bench.recipe import EACH, OTHERS, Adapt, DataSet, Recipe, Test
 from ultraad.bench.row import TestSetFacts, TestSetSummary
 from ultraad.data import sources
-from ultraad.data.auxiliary import load_auxiliary
+from ultraad.data.auxiliary import AuxiliarySet, join_auxiliary, load_auxiliary
 from ultraad.data.fans import in_fans
 from ultraad.data.support import content_hash, digest, draw_support
 from ultraad.errors import ConfigError, DataError
@@ -93,7 +93,7 @@ class Pool:
                 per_patient=per_patient,
                 exclude_tags=self.adapt.exclude_tags,
                 split=self.adapt.split,
-                classes=about.classes,
+                classes=(self.normal_class,) if self.adapt.normal_only else about.classes,
                 normal_class=about.normal_class,
                 resize_masks=about.resize_masks,
                 fan=about.fan,
@@ -128,7 +128,7 @@ class Data:
     Attributes:
         roots: {data set: folder} of the available data sets.
         splits: Pairs of a pool to adapt on and the test sets for it.
-        auxiliary: The auxiliary set; None if the recipe has none.
+        auxiliary: The auxiliary set; None if the recipe has none, or another for each test set.
         images: The files of all data sets.
 
     Raises:
@@ -149,17 +149,36 @@ class Data:
                 root = roots.get(name) or _below(base, about.root, name)
                 if root.exists():
                     self.roots[name] = root.resolve()
+                elif recipe.adapt.on == EACH:
+                    _log.warning("%s is not in %s: it is not tested", name, root)
                 elif not recipe.leave_one_out:
                     msg = f"data set {name!r} is not in {root}; say where it is with --root {name}=DIR or --data DIR"
                     raise DataError(msg)
         self._scanned = {name: self._scan(name) for name in self.roots}
         self.images = {s.image for _, samples in self._scanned.values() for s in samples}
-        self.splits = self._leave_one_out() if recipe.leave_one_out else [self._split()]
-        self.auxiliary = None
-        if recipe.auxiliary:
-            root, layout = self.roots[recipe.auxiliary], self._scanned[recipe.auxiliary][0]
-            resize = recipe.data[recipe.auxiliary].resize_masks
-            self.auxiliary = load_auxiliary(root, layout=layout, resize_masks=resize)
+        self.splits = self._leave_one_out() if recipe.leave_one_out else self._each() or [self._split()]
+        self.auxiliary = self._auxiliary(recipe.auxiliary) if recipe.auxiliary not in (None, OTHERS) else None
+        self._parts: dict[str, AuxiliarySet] = {}
+        if recipe.auxiliary == OTHERS:
+            self._parts = {name: self._auxiliary(name, masks=False) for name in self.roots}
+            if len(self._parts) < 2:
+                msg = f"auxiliary: {OTHERS} needs two data sets that are available; found {', '.join(self.roots)}"
+                raise DataError(msg)
+
+    def _auxiliary(self, name: str | None, *, masks: bool = True) -> AuxiliarySet:
+        assert name is not None  # asked for by name only
+        resize = self._recipe.data[name].resize_masks
+        return load_auxiliary(self.roots[name], layout=self._scanned[name][0], resize_masks=resize, masks=masks)
+
+    def auxiliary_for(self, pool: Pool, shots: int) -> AuxiliarySet | None:
+        """The auxiliary set of a row; with ``auxiliary: others``, rows with shots have none.
+
+        Raises:
+            DataError: If none of the others has a lesion mask.
+        """
+        if shots or not self._parts:
+            return self.auxiliary
+        return join_auxiliary({name: part for name, part in self._parts.items() if name != pool.name})
 
     def _scan(self, name: str) -> tuple[str, list[Sample]]:
         """Layout and samples."""
@@ -171,6 +190,17 @@ class Data:
         on = self._recipe.adapt.on
         assert on is not None  # checked by Recipe
         return self._pool([on]), [self._test(test) for test in self._recipe.test]
+
+    def _each(self) -> list[tuple[Pool, list[TestSet]]]:
+        """Each test set with its own data set; empty if the recipe adapts on one data set."""
+        if self._recipe.adapt.on != EACH:
+            return []
+        tests = [test for test in self._recipe.test if test.on in self.roots]
+        if not tests:
+            names = ", ".join(self._recipe.data)
+            msg = f"none of {names} is available; say where they are with --data DIR or --root NAME=DIR"
+            raise DataError(msg)
+        return [(self._pool([test.on]), [self._test(test)]) for test in tests]
 
     def _leave_one_out(self) -> list[tuple[Pool, list[TestSet]]]:
         with_normals = [name for name in self.roots if self._classes(name)[1] is not None]

@@ -11,7 +11,7 @@ from typing import Any
 
 from ultraad import __version__, methods
 from ultraad.backbones import load_backbone
-from ultraad.bench.recipe import ALL, BackboneSpec, Protocol, Recipe, Variant
+from ultraad.bench.recipe import ALL, OTHERS, BackboneSpec, Protocol, Recipe, Variant
 from ultraad.bench.row import FORMAT, AdaptFacts, AuxiliaryFacts, BackboneFacts, Files, Row, TestedFacts
 from ultraad.bench.run.data import Data, Pool, TestSet, patients
 from ultraad.bench.run.machine import stamp
@@ -115,7 +115,7 @@ class Plan:
             return False
         if protocol == "published" and variant.name not in HABITS:
             return False  # its published result equals the honest one
-        auxiliary = self.data.auxiliary is not None and info.auxiliary
+        auxiliary = self.recipe.auxiliary is not None and info.auxiliary
         if shots == 0 and not (info.zero_shot or auxiliary):
             return False
         return shots > 0 or auxiliary or seed == self.recipe.seeds[0]  # without images nothing depends on the seed
@@ -134,7 +134,7 @@ class Plan:
         spec = backbone.model_copy(update={"size": variant.size or backbone.size})
         per_patient = pool.adapt.per_patient if variant.per_patient is None else variant.per_patient
         support = self._draw(pool, shots, seed, per_patient=per_patient) if shots else None
-        auxiliary = self.data.auxiliary if info.auxiliary else None
+        auxiliary = self.data.auxiliary_for(pool, shots) if info.auxiliary else None
         facts = self._backbone(spec)
         adapt = AdaptFacts(
             name=pool.name,
@@ -164,7 +164,8 @@ class Plan:
             "batch_size": r.batch_size,
             "bootstrap": r.bootstrap,
         }
-        used = [about for _, _, about in pool.roots] + ([r.data[r.auxiliary]] if auxiliary and r.auxiliary else [])
+        second = [about for name, about in r.data.items() if r.auxiliary in (name, OTHERS)] if auxiliary else []
+        used = [about for _, _, about in pool.roots] + second
         if any(about.resize_masks for about in used):  # the digest of a support set says nothing about its masks
             fixed["resize_masks"] = True
         job = _code(fixed)

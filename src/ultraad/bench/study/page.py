@@ -19,7 +19,7 @@ from markupsafe import Markup
 from ultraad.bench.results import BenchFolder
 from ultraad.bench.study import breakdown, charts, gallery, tables, words
 from ultraad.bench.study.charts import Bar, Series
-from ultraad.bench.study.published import paper
+from ultraad.bench.study.published import reading
 from ultraad.bench.study.statistics import RESAMPLES, Study
 from ultraad.bench.study.view import Scope, View, percent, shots_text
 from ultraad.errors import DataError
@@ -61,6 +61,7 @@ def render(folder: Path | str, *, resamples: int = RESAMPLES) -> Path:
 def _page(study: Study, parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Everything the template needs."""
     bench = study.folder.bench
+    source, remarks = reading(bench.recipe.name)
     return {
         "title": words.title(study),
         "date": (bench.finished or bench.started or "")[:10],
@@ -74,8 +75,8 @@ def _page(study: Study, parts: list[dict[str, Any]]) -> dict[str, Any]:
         "ramp": gallery.ramp(),
         "outline": gallery.outline(),
         "low": gallery.LOW,
-        "remarks": paper().remarks,
-        "paper": paper().source,
+        "remarks": remarks,
+        "paper": source,
         "files": [f"{TABLES}/tables.md", f"{TABLES}/tables.tex", f"{TABLES}/results.csv"],
     }
 

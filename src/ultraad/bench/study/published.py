@@ -1,4 +1,4 @@
-"""The numbers printed in the UltraAD paper, for comparison with ours: published.yaml, typed."""
+"""The numbers printed in papers, for comparison with ours: published.yaml, typed."""
 
 from __future__ import annotations
 
@@ -33,6 +33,18 @@ class PaperVariant(_Strict):
     pixel_auroc: float | None
 
 
+class OtherPaper(_Strict):
+    """Numbers of another paper: {test set of the recipe: {metric: {shots: percent}}}."""
+
+    recipe: str
+    source: str
+    backbone: str
+    method: str
+    why_different: str
+    remarks: tuple[str, ...]
+    values: dict[str, dict[str, dict[int, float]]]
+
+
 class Paper(_Strict):
     """The content of published.yaml; a test set is recognised by its layout or by its name in the recipe."""
 
@@ -43,6 +55,7 @@ class Paper(_Strict):
     rows: tuple[PaperRow, ...]
     ablation: tuple[PaperVariant, ...]
     remarks: tuple[str, ...]
+    others: tuple[OtherPaper, ...]
 
 
 @cache
@@ -50,6 +63,11 @@ def paper() -> Paper:
     """What the paper prints."""
     text = resources.files("ultraad.bench.study").joinpath("published.yaml").read_text("utf-8")
     return Paper.model_validate(yaml.safe_load(text))
+
+
+def of_recipe(recipe: str) -> OtherPaper | None:
+    """The other paper that a recipe repeats; None for the UltraAD paper and recipes of one's own."""
+    return next((other for other in paper().others if other.recipe == recipe), None)
 
 
 def test_set(row: Row) -> str | None:
@@ -67,6 +85,10 @@ def value(row: Row, metric: str) -> float | None:
 
     Only rows with the method's defaults or one of its presets are compared with the paper.
     """
+    if other := of_recipe(row.recipe):
+        same = row.method == other.method and not row.given.keys() - {"texts"}
+        percent = other.values.get(row.test.name, {}).get(metric, {}).get(row.shots) if same else None
+        return None if percent is None else percent / 100
     found = test_set(row)
     for printed in paper().rows:
         if printed.method == row.method and row.given.keys() <= {"preset"} and found is not None:
@@ -75,9 +97,21 @@ def value(row: Row, metric: str) -> float | None:
     return None
 
 
-def why_different(backbone: str) -> str:
+def why_different(backbone: str, recipe: str = "") -> str:
     """Why our numbers may differ from the printed ones."""
-    reasons = ["the paper leaves choices open, its code is not public, and its support sets are not known"]
+    other = of_recipe(recipe)
+    theirs = other.backbone if other else paper().backbone
+    reasons = [
+        other.why_different
+        if other
+        else "the paper leaves choices open, its code is not public, and its support sets are not known"
+    ]
     if "ViT-L-14-336" not in backbone:
-        reasons.insert(0, f"the paper uses {paper().backbone}, these rows use {backbone}")
+        reasons.insert(0, f"the paper uses {theirs}, these rows use {backbone}")
     return f"Reasons for differences from the printed numbers: {'; '.join(reasons)}."
+
+
+def reading(recipe: str) -> tuple[str, tuple[str, ...]]:
+    """The source of the printed numbers beside a recipe's, and remarks about them."""
+    other = of_recipe(recipe)
+    return (other.source, other.remarks) if other else (paper().source, paper().remarks)

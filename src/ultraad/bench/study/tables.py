@@ -62,7 +62,8 @@ def paper_tables(view: View) -> list[Table]:
             printed = any(c.value is not None for c in cells)
             rows += [ours, TableRow(f"{ours.name} (paper)", cells, "paper")] if printed else [ours]
         notes = [f"Mean over seeds ± standard deviation. {_MARKS.format(view.study.reference)}"]
-        notes += [published.why_different(view.backbone)] if any(row.kind == "paper" for row in rows) else []
+        why = published.why_different(view.backbone, view.study.folder.bench.recipe.name)
+        notes += [why] if any(row.kind == "paper" for row in rows) else []
         heads = tuple((scope.title, shots_text(scope.shots), metrics[metric]) for scope, metric in columns)
         found.append(Table(f"{name}{view.suffix}", title, about, "Method", heads, tuple(rows), tuple(notes)))
     return found

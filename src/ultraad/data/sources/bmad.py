@@ -12,7 +12,8 @@ _TRUTH = ("label", "anomaly_mask")
 
 
 def _matches(root: Path) -> bool:
-    return (root / "train" / "good").is_dir() and (root / "test" / "Ungood").is_dir()
+    begins = (root / "train" / "good").is_dir() or (root / "valid" / "good").is_dir()
+    return begins and (root / "test" / "Ungood").is_dir()
 
 
 def _read(root: Path) -> Iterator[Sample]:
@@ -30,7 +31,7 @@ SOURCE = Source(
     citation="Bao et al., BMAD: Benchmarks for medical anomaly detection, CVPR Workshops 2024",
     layout="""
 root/
-  train/good/img/1.png              (or train/good/1.png)
+  train/good/img/1.png              (or train/good/1.png; MVFA's copies have no train)
   valid/good/img/2.png   valid/Ungood/img/3.png   valid/Ungood/label/3.png (or anomaly_mask/3.png)
   test/good/img/4.png    test/Ungood/img/5.png    test/Ungood/label/5.png
 """,
