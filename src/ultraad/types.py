@@ -284,7 +284,7 @@ class Features:
     Attributes:
         image: float32 (b d), class token after ln_post and projection.
         patches: {layer: float32 (b n w)}, residual stream after that block, class token cut off.
-        cls: {layer: float32 (b w)}, class token of the residual stream after that block.
+        cls: {layer: float32 (b w)}, its class token.
         grid: (gh, gw) with n == gh * gw, row-major.
     """
 
@@ -342,6 +342,7 @@ class Prediction:
         probs: {class name: probability}, sums to 1; None if the method does not grade.
         method: Name of the method.
         in_scope: Whether the model can judge this image; None if not asked.
+        prediction_set: Every class that it may be (:mod:`ultraad.model.prediction_sets`); None if not asked.
 
     Examples:
         >>> import numpy as np, ultraad
@@ -356,6 +357,7 @@ class Prediction:
     probs: dict[str, float] | None
     method: str
     in_scope: InScope | None = None
+    prediction_set: tuple[str, ...] | None = None
 
     @property
     def out_of_scope(self) -> bool:

@@ -19,8 +19,8 @@ def case(n=200, seed=0):
     return p / p.sum(1, keepdims=True), y
 
 
-def metrics(p, y, classes=CLASSES, resamples=0):
-    return class_metrics(p, y, classes=classes, normal_class="normal", resamples=resamples)
+def metrics(p, y, classes=CLASSES, resamples=0, sets=None):
+    return class_metrics(p, y, classes=classes, normal_class="normal", sets=sets, resamples=resamples)
 
 
 def test_equals_scikit_learn():
@@ -94,7 +94,8 @@ def test_a_lesion_given_no_chance_by_either_class_is_undecided():
 
 
 def test_intervals_hold_the_value():
-    for m in metrics(*case(), resamples=300).values():
+    p, y = case()
+    for m in metrics(p, y, resamples=300, sets=p > 0.3).values():
         assert m.low < m.value < m.high
 
 

@@ -84,7 +84,7 @@ def fitted(x, y):
 
 
 def draw_of(rng, score, n=24, k=4, level=0.9):
-    """(coverage of CV+, of split, of the scores of a model that saw its calibration images) of one draw."""
+    """(coverage, size) of CV+, of split, of a model of all images with held-out scores, and with those of its own."""
     x, y = population(n, rng)
     fresh, truth = population(80, rng)
     folds = [list(range(i, n, k)) for i in range(k)]
@@ -101,11 +101,11 @@ def draw_of(rng, score, n=24, k=4, level=0.9):
         level=level,
     )
     whole = fitted(x, y)
-    seen = split_sets(
-        own(whole.predict_proba(x), y, score), nonconformity(whole.predict_proba(fresh), score=score), level=level
-    )
+    measured_by_whole = nonconformity(whole.predict_proba(fresh), score=score)
+    held_out = split_sets(scores, measured_by_whole, level=level)
+    seen = split_sets(own(whole.predict_proba(x), y, score), measured_by_whole, level=level)
     plus = cv_plus_sets(scores, folds, measured, level=level)
-    return [covered(sets, truth) for sets in (plus, split, seen)]
+    return [covered(sets, truth) for sets in (plus, split, held_out, seen)]
 
 
 @pytest.mark.slow
@@ -113,9 +113,10 @@ def draw_of(rng, score, n=24, k=4, level=0.9):
 def test_coverage_over_a_thousand_draws(score):
     """What is promised holds; calibrating on images that the model was fitted on does not."""
     rng = np.random.default_rng(0)
-    plus, split, seen = np.mean([draw_of(rng, score) for _ in range(1000)], axis=0)
+    plus, split, held_out, seen = np.mean([draw_of(rng, score) for _ in range(1000)], axis=0)
     assert plus[0] > 0.89
     assert split[0] > 0.89
+    assert held_out[0] > 0.89
     assert seen[0] < 0.85
 
 

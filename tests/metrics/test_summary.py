@@ -37,6 +37,7 @@ def samples(n=60):
             "label": CLASSES[y],
             "group": f"patient-{i // 2}",
             "tags": {"marks"} if i % 4 == 0 else frozenset(),
+            "prediction_set": CLASSES[: 1 + i % 3],
         }
 
 
@@ -81,6 +82,7 @@ def test_image_and_class_metrics_are_those_of_their_modules():
         [CLASSES.index(r["label"]) for r in rows],
         classes=CLASSES,
         normal_class="normal",
+        sets=np.array([[c in r["prediction_set"] for c in CLASSES] for r in rows]),
         groups=groups,
         resamples=50,
         seed=1,

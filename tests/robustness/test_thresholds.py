@@ -49,6 +49,7 @@ def test_an_operating_point_decides_and_is_written_down(model: Model, busi_dir: 
         "pixel_rule": "given",
         "prevalence": None,
         "abstain": None,
+        "sets": None,
         "sensitivity": {"value": 1.0, "low": point.sensitivity.low, "high": 1.0, "n": 4},
         "specificity": point.specificity.model_dump(),
         "notes": list(point.notes),

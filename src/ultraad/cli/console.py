@@ -111,10 +111,10 @@ def show_thresholds(folder: Path) -> None:
         ):
             if rate is not None:
                 say(f"  {name} {interval(rate.value, rate.low, rate.high)} on {rate.n} held-out {kind} support images")
-        for note in used.notes:
-            warn(f"note: {note}")
     if used.pixel_rule is not None:
         say(f"pixel threshold {used.pixel:.4f}: {used.pixel_rule}")
+    for note in used.notes:
+        warn(f"note: {note}")
 
 
 def list_failures(

@@ -30,6 +30,7 @@ from ultraad.cli.options import (
     Regions,
     ResizeMasks,
     Seed,
+    Sets,
     Threshold,
 )
 from ultraad.cli.predictor import with_model
@@ -53,6 +54,7 @@ def evaluate(
     pixel_threshold: PixelThreshold = None,
     operating_point: OperatingPoint = None,
     prevalence: Prevalence = None,
+    sets: Sets = None,
     abstain: Abstain = None,
     region: Regions = Region.auto,
     fan: Fans = Fan.off,
@@ -95,6 +97,7 @@ def evaluate(
                 pixel_threshold=pixel_threshold,
                 operating_point=operating_point,
                 prevalence=prevalence,
+                sets=sets,
                 abstain=abstain,
                 region=region.value,
                 fan=fan.value,

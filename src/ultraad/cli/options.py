@@ -101,13 +101,15 @@ def _checked_threshold(value: float | None) -> float | None:
 def _checked_point(value: str | None, context: typer.Context) -> str | None:
     if value is None:
         return None
-    from ultraad.model.operating_point import parse
+    from ultraad.model.operating_point import divided
 
-    if context.params.get("threshold") is not None:
-        msg = "--threshold and --operating-point both choose the image threshold; give one of them."
-        raise typer.BadParameter(msg)
     with _usage_errors():
-        parse(value)
+        points = divided(value)
+    for option, point, kind in zip(("threshold", "pixel_threshold"), points, ("image", "pixel"), strict=True):
+        if point is not None and context.params.get(option) is not None:
+            name = option.replace("_", "-")
+            msg = f"--{name} and --operating-point {point} both choose the {kind} threshold; give one of them."
+            raise typer.BadParameter(msg)
     return value
 
 
@@ -119,8 +121,16 @@ def _checked_prevalence(value: float | None) -> float | None:
     return value
 
 
-def _checked_rule(value: str | None) -> str | None:
-    from ultraad.model.abstain import parse
+def _checked_rule(value: str | None, context: typer.Context) -> str | None:
+    from ultraad.model.abstain import check_abstain
+
+    with _usage_errors():
+        check_abstain(value, context.params.get("sets"))
+    return value
+
+
+def _checked_sets(value: str | None) -> str | None:
+    from ultraad.model.prediction_sets import parse
 
     with _usage_errors():
         if value is not None:
@@ -144,14 +154,16 @@ Threshold = Annotated[
     typer.Option(callback=_checked_threshold, is_eager=True, help="Image threshold in [0, 1]. Default: the model's."),
 ]
 PixelThreshold = Annotated[
-    float | None, typer.Option(callback=_checked_threshold, help="Threshold of maps in [0, 1]. Default: the model's.")
+    float | None,
+    typer.Option(callback=_checked_threshold, is_eager=True, help="Threshold of maps in [0, 1]. Default: the model's."),
 ]
 OperatingPoint = Annotated[
     str | None,
     typer.Option(
         callback=_checked_point,
         metavar="POINT",
-        help="sens=0.95, spec=0.90 or youden: an image threshold fitted on the held-out scores of the support set.",
+        help="sens=0.95, spec=0.90 or youden: an image threshold fitted on the held-out scores of the support set; "
+        "fnr=0.2: a pixel threshold that misses at most this share of a lesion on average; or both, after a comma.",
     ),
 ]
 
@@ -167,7 +179,19 @@ Abstain = Annotated[
     typer.Option(
         callback=_checked_rule,
         metavar="RULE",
-        help="cost=0.2: the class is left open (unsure) where not answering, at 0.2 of an error, is the better choice.",
+        help="cost=0.2: the class is left open (unsure) where not answering, at 0.2 of an error, is the better choice; "
+        "size=1: where the prediction set does not name exactly one class.",
+    ),
+]
+Sets = Annotated[
+    str | None,
+    typer.Option(
+        "--sets",
+        callback=_checked_sets,
+        is_eager=True,
+        metavar="LEVEL",
+        help="0.9: name every class that an image may be, so that 0.9 of these sets hold the true one; class=0.9: in "
+        "each class. Calibrated on the held-out support images.",
     ),
 ]
 

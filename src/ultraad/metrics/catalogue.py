@@ -12,7 +12,7 @@ from typing import Literal
 
 Kind = Literal["image", "pixel", "class"]
 Over = Literal["all", "normal", "lesion", "small lesion", "pair"]
-Need = Literal["images", "normal", "lesion", "small lesion", "threshold", "two classes", "all classes", "pair"]
+Need = Literal["images", "normal", "lesion", "small lesion", "threshold", "two classes", "all classes", "pair", "sets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Spec:
         about: What it measures, in a few words.
         kind: ``"image"`` (detection), ``"pixel"`` (localisation) or ``"class"`` (grading).
         needs: What the data must provide: ``"normal"`` or ``"lesion"`` images, a ``"small lesion"``, a stored
-            ``"threshold"``, ``"two classes"``, an abnormal ``"pair"`` of classes, or ``"all classes"`` (absent ones are
-            left out of the mean).
+            ``"threshold"``, ``"two classes"``, an abnormal ``"pair"`` of classes, ``"all classes"`` (absent ones are
+            left out of the mean), or prediction ``"sets"``.
         over: The images it is computed on: ``"all"``, or only those that are ``"normal"``, show a ``"lesion"`` or a
             ``"small lesion"``, or are of the ``"pair"``.
         higher_is_better: False for errors of probabilities and for counts of false alarms.
@@ -120,6 +120,9 @@ _SPECS = (
          "class", higher_is_better=False),
     Spec("aurc", "Area under risk-coverage",
          "errors among the surest images, mean over all shares that are kept; 0 is perfect", "class",
+         higher_is_better=False),
+    Spec("set_coverage", "Coverage of prediction sets", "sets that hold the true class", "class", _needs("sets")),
+    Spec("set_size", "Size of prediction sets", "classes in a set, on average", "class", _needs("sets"),
          higher_is_better=False),
 )  # fmt: skip
 

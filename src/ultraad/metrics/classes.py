@@ -35,6 +35,7 @@ class Counts:
         true: (b c) images of each class.
         predicted: (b c) images whose most probable class it is.
         correct: (b c) images that are both.
+        sets: bool (n c) classes in the prediction set of each image; None without sets.
     """
 
     probs: Array
@@ -45,6 +46,7 @@ class Counts:
     true: Array
     predicted: Array
     correct: Array
+    sets: NDArray[np.bool_] | None
 
 
 FORMULAS: Mapping[str, Callable[[Counts], Array]] = {
@@ -61,6 +63,8 @@ FORMULAS: Mapping[str, Callable[[Counts], Array]] = {
     "ece": lambda c: expected_calibration_error(c.probs, c.labels, weights=c.weights),
     "class_ece": lambda c: classwise_calibration_error(c.probs, c.labels, weights=c.weights),
     "aurc": lambda c: area_under_risk_coverage(c.probs, c.labels, weights=c.weights),
+    "set_coverage": lambda c: _of_sets(c, lambda sets: sets[np.arange(c.labels.size), c.labels].astype(np.float64)),
+    "set_size": lambda c: _of_sets(c, lambda sets: sets.sum(1)),
 }
 """Each metric (b,) from the counts, NaN where undefined; in the order of metrics.json."""
 
@@ -92,7 +96,14 @@ def pair_auroc_name(classes: Sequence[str], normal_class: str) -> str:
     return "_".join([*abnormal, "auroc"])
 
 
-def statistics(probs: ArrayLike, labels: ArrayLike, *, classes: Sequence[str], normal_class: str) -> Statistics:
+def statistics(
+    probs: ArrayLike,
+    labels: ArrayLike,
+    *,
+    classes: Sequence[str],
+    normal_class: str,
+    sets: NDArray[np.bool_] | None = None,
+) -> Statistics:
     """Grading metrics as functions of image weights.
 
     The AUROC between the two abnormal classes a and b ranks their images by p_b / (p_a + p_b). Malignant is positive;
@@ -104,6 +115,7 @@ def statistics(probs: ArrayLike, labels: ArrayLike, *, classes: Sequence[str], n
         labels: int (n,), index into ``classes``.
         classes: Class names in label order.
         normal_class: The member of ``classes`` that means "no lesion".
+        sets: bool (n c) classes in the prediction set of each image; None leaves its metrics undefined.
 
     Raises:
         DataError: As for :func:`checked`.
@@ -132,10 +144,13 @@ def statistics(probs: ArrayLike, labels: ArrayLike, *, classes: Sequence[str], n
             true=weights @ truth,
             predicted=weights @ predicted,
             correct=weights @ (truth * predicted),
+            sets=sets,
         )
         return {name: formula(counts) for name, formula in zip(names, FORMULAS.values(), strict=True)}
 
     unmet: dict[Need, str] = {}
+    if sets is None:
+        unmet["sets"] = "no prediction sets were asked for"
     absent = [c for k, c in enumerate(classes) if not (y == k).any()]
     if not y.size:
         unmet["images"] = "no image with both a known class and class probabilities"
@@ -148,6 +163,13 @@ def statistics(probs: ArrayLike, labels: ArrayLike, *, classes: Sequence[str], n
     elif missing := [classes[k] for k in abnormal if classes[k] in absent]:
         unmet["pair"] = f"no image of class {' or '.join(missing)}"
     return Statistics.of(compute, names, sizes={"all": y.size, "pair": int(in_pair.sum())}, unmet=unmet)
+
+
+def _of_sets(counts: Counts, value: Callable[[NDArray[np.bool_]], Array]) -> Array:
+    """Mean (b,) of a value (n,) of the prediction sets; NaN without them."""
+    if counts.sets is None:
+        return np.full(len(counts.weights), np.nan)
+    return ratio(counts.weights @ value(counts.sets), counts.weights.sum(1))
 
 
 def _squared_errors(probs: Array, labels: NDArray[np.int64]) -> Array:
@@ -168,6 +190,7 @@ def class_metrics(
     *,
     classes: Sequence[str],
     normal_class: str,
+    sets: NDArray[np.bool_] | None = None,
     groups: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -179,6 +202,7 @@ def class_metrics(
         labels: int (n,), index into ``classes``.
         classes: Class names in label order.
         normal_class: The member of ``classes`` that means "no lesion".
+        sets: As in :func:`statistics`.
         groups: Patient of each image; None resamples images.
         resamples: Bootstrap resamples; 0 for no intervals.
         seed: Seed of the bootstrap.
@@ -187,7 +211,7 @@ def class_metrics(
         DataError: As for :func:`checked`.
     """
     cluster = clusters(groups if groups is not None else [None] * np.size(labels))
-    block = statistics(probs, labels, classes=classes, normal_class=normal_class)
+    block = statistics(probs, labels, classes=classes, normal_class=normal_class, sets=sets)
     return measure(block, cluster, resamples=resamples, seed=seed)
 
 

@@ -10,6 +10,10 @@
                  2020). The promise is 1 - 2 (1 - level), less a term that vanishes with n; in practice it is near
                  ``level``.
 
+    risk         n calibration images, each with a loss in [0, 1] that grows with a threshold. The highest threshold
+                 with (sum of losses + 1) / (n + 1) <= level has an expected loss of at most ``level`` on a new image
+                 that is exchangeable with them (Angelopoulos et al., ICLR 2024, theorem 1).
+
 Nonconformity is measured in two ways: ``"rest"``, 1 - p(class), which gives the smallest sets on average if p is true;
 and ``"sum"``, the probability of all classes that are at least as probable (Romano et al., NeurIPS 2020, without
 randomisation), which gives large sets where the classes are unclear.
@@ -102,6 +106,29 @@ def cv_plus_sets(
         raise DataError(msg)
     less = sum((values[list(part)] < measured[..., None]).sum(-1) for part, measured in zip(folds, fresh, strict=True))
     return np.asarray(less < (values.size + 1) * level - _ROUNDING)
+
+
+def risk_threshold(values: ArrayLike, *, level: float) -> tuple[float, float] | None:
+    """The highest threshold at which on average at most a share ``level`` of the values of a new image is below it.
+
+    Args:
+        values: (n k) of calibration images, rising along k: of image i at most a share j / (k - 1) is below
+            ``values[i, j]``. The loss is rounded up to these shares.
+        level: Wanted expected share in (0, 1).
+
+    Returns:
+        (threshold, mean share of the calibration images that is below it); None if n is too small.
+    """
+    check_level(level)
+    v = np.asarray(values, dtype=np.float64)
+    n, k = v.shape
+    tried = np.unique(v)
+    below = sum(np.minimum(np.searchsorted(row, tried, side="left") / (k - 1), 1.0) for row in v)
+    kept = (below + 1) / (n + 1) <= level + _ROUNDING
+    if not kept.any():
+        return None
+    last = int(np.flatnonzero(kept)[-1])  # the loss grows with the threshold
+    return float(tried[last]), float(below[last]) / n
 
 
 def best_level(n: int) -> float:

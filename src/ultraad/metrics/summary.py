@@ -34,6 +34,7 @@ class _Row:
     group: str | None
     tags: frozenset[str]
     pixels: Mapping[str, float | None] | None
+    named: tuple[bool, ...] | None
 
 
 _OF_ONE_IMAGE = {"dice": "dice", "peak_in_lesion": "peak"}
@@ -89,6 +90,7 @@ class Evaluation:
         label: str | None = None,
         group: str | None = None,
         tags: Collection[str] = frozenset(),
+        prediction_set: Collection[str] | None = None,
     ) -> dict[str, float | None] | None:
         """Add one image.
 
@@ -105,6 +107,7 @@ class Evaluation:
             label: True class; None if unknown.
             group: Patient; None if unknown.
             tags: Facts about the image, which define the subsets of :meth:`result`.
+            prediction_set: Classes that it may be; None if there are no such sets.
 
         Returns:
             The image's own pixel metrics (:meth:`.PixelMetrics.add`); None if pixel metrics do not use it.
@@ -119,7 +122,7 @@ class Evaluation:
         if not math.isfinite(score):
             msg = f"image {id!r} has the score {score}, but metrics need finite scores"
             raise DataError(msg)
-        for name in (*(probs or ()), *([label] if label is not None else ())):
+        for name in (*(probs or ()), *(prediction_set or ()), *([label] if label is not None else ())):
             if name not in self.classes:
                 msg = f"image {id!r}: class {name!r} is not among {list(self.classes)}"
                 raise DataError(msg)
@@ -146,6 +149,7 @@ class Evaluation:
             group=group,
             tags=frozenset(tags),
             pixels=own,
+            named=None if prediction_set is None else tuple(c in prediction_set for c in self.classes),
         )
         return own
 
@@ -246,8 +250,15 @@ class Evaluation:
         detecting = detection.statistics(*_known(known), threshold=self.image_threshold)
         graded = [r for r in rows if r.probs is not None and r.label is not None]
         probs, labels = self._graded(graded)
-        classes, normal = self.classes, self.normal_class
-        return [(known, detecting), (graded, grading.statistics(probs, labels, classes=classes, normal_class=normal))]
+        named = [r.named for r in graded]
+        grades = grading.statistics(
+            probs,
+            labels,
+            classes=self.classes,
+            normal_class=self.normal_class,
+            sets=np.array(named) if named and None not in named else None,
+        )
+        return [(known, detecting), (graded, grades)]
 
     def _all_blocks(self, rows: list[_Row]) -> list[_Block]:
         """The same, and what each image says about its own map."""

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from ultraad.config import Strict
 from ultraad.data.loader import lesion_of
+from ultraad.errors import ConfigError
 from ultraad.metrics import threshold
 from ultraad.metrics.catalogue import METRICS
 from ultraad.metrics.summary import Evaluation
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+SHARES = tuple(k / 32 for k in range(33))
+"""Of the pixels of a lesion: the quantiles of its map values that are stored."""
 FIXED = 0.5
 """Threshold where none could be fitted: scores and maps are probabilities."""
 
@@ -86,6 +89,8 @@ class HeldOut(Strict):
         label: Class; None in models of earlier versions.
         probs: {class: probability} as the method gave them; None if it does not grade, and in models of earlier
             versions.
+        lesion_map: Quantiles of the map inside the lesion at :data:`SHARES`; None without map or mask, and in models of
+            earlier versions.
     """
 
     id: str
@@ -94,6 +99,7 @@ class HeldOut(Strict):
     group: str | None = None
     label: str | None = None
     probs: dict[str, float] | None = None
+    lesion_map: tuple[float, ...] | None = None
 
 
 class Calibration(Strict):
@@ -124,6 +130,28 @@ class Calibration(Strict):
     notes: tuple[str, ...] = ()
     held_out: tuple[HeldOut, ...] = ()
     scaling: Scaling | None = None
+
+
+def held_out_of(calibration: Calibration, what: str, *, instead: str) -> tuple[HeldOut, ...]:
+    """The held-out support images of a model.
+
+    Args:
+        calibration: Of any model.
+        what: What needs them, for messages.
+        instead: What to do without them, for messages.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    if calibration.held_out:
+        return calibration.held_out
+    if calibration.folds:
+        why = "this model was saved by an earlier version, without its held-out scores"
+        msg = f"{what}: {why}. Adapt again, or {instead}"
+        raise ConfigError(msg)
+    why = calibration.notes[0] if calibration.notes else "no image was held out"
+    msg = f"{what}: there are no held-out scores to fit it on ({why}). {instead[:1].upper()}{instead[1:]}"
+    raise ConfigError(msg)
 
 
 def fixed(*, has_map: bool, note: str) -> Calibration:
@@ -212,6 +240,7 @@ def cross_validate(
                 group=support.groups[i] if support.groups else None,
                 label=method.classes[labels[i]],
                 probs=predictions[i].probs,
+                lesion_map=_quantiles(maps.get(i), masks.get(i)),
             )
             for i, truth in zip(order, anomalous, strict=True)
         ),
@@ -222,6 +251,14 @@ def cross_validate(
 def _within(tell: Callable[[int, int], None], before: int, total: int, done: int, epochs: int) -> None:
     """Progress inside a fold, in hundredths of it."""
     tell(before + 100 * done // epochs, total)
+
+
+def _quantiles(found: NDArray[np.float32] | None, mask: NDArray[np.bool_] | None) -> tuple[float, ...] | None:
+    """Map values inside a lesion: less than each of :data:`SHARES` of its pixels are below; None without them."""
+    if found is None or mask is None or not mask.any():
+        return None
+    values = np.quantile(found[mask], SHARES, method="inverted_cdf").astype(np.float64)
+    return tuple((np.floor(values * 1e6) / 1e6).tolist())
 
 
 def _places(parts: Sequence[Sequence[int]], order: Sequence[int]) -> list[list[int]]:

@@ -130,8 +130,17 @@ class ExportedModel(Predictor):
             grid = geometry.invert(found["map"][i]) if "map" in found else None
             probs = dict(zip(self.classes, found["probs"][i].tolist(), strict=True)) if "probs" in found else None
             method, score = self.config.method, float(found["score"][i])
-            probs = self._scaled(probs)
-            out.append(Prediction(id_, score, map=grid, probs=probs, method=method, in_scope=records[i]))
+            out.append(
+                Prediction(
+                    id_,
+                    score,
+                    map=grid,
+                    probs=self._scaled(probs),
+                    method=method,
+                    in_scope=records[i],
+                    prediction_set=self._set_of(probs),
+                )
+            )
         return out
 
     def run(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:

@@ -140,7 +140,10 @@ class Model(Predictor):
             records = [InScope(None, None, None, NO_RECORD)] * len(batch)
         else:
             records = self.scope.judge(heard(self.backbone, batches, batch.images).cpu().numpy())
-        return [replace(p, probs=self._scaled(p.probs), in_scope=r) for p, r in zip(found, records, strict=True)]
+        return [
+            replace(p, probs=self._scaled(p.probs), in_scope=r, prediction_set=self._set_of(p.probs))
+            for p, r in zip(found, records, strict=True)
+        ]
 
     def _state(self) -> dict[str, torch.Tensor]:
         """The learned values, and what :class:`~ultraad.model.scope.Scope` knows under names of their own."""

@@ -14,7 +14,8 @@ from ultraad.config import Strict, shortened
 from ultraad.errors import ConfigError
 from ultraad.metrics import threshold
 from ultraad.metrics.threshold import rate_interval
-from ultraad.model.calibration import Calibration, Estimate, HeldOut
+from ultraad.model import pixel_risk
+from ultraad.model.calibration import Calibration, Estimate, HeldOut, held_out_of
 
 
 class OperatingPoint(Strict):
@@ -35,6 +36,28 @@ class OperatingPoint(Strict):
     notes: tuple[str, ...] = ()
 
 
+def divided(text: str | None) -> tuple[str | None, str | None]:
+    """(the operating point of images, that of pixels) of ``sens=0.95,fnr=0.2``, or of either alone.
+
+    Raises:
+        ConfigError: If one of them is none, or there are two of a kind.
+    """
+    parts = [] if text is None else [part.strip() for part in text.split(",")]
+    pixel = [part for part in parts if part.startswith("fnr")]
+    image = [part for part in parts if part not in pixel]
+    for point in image:
+        parse(point)
+    for point in pixel:
+        pixel_risk.parse(point)
+    if len(image) > 1 or len(pixel) > 1:
+        msg = (
+            f"operating point {shortened(repr(text))}: wanted at most one for images and one for pixels, such as "
+            "sens=0.95,fnr=0.2"
+        )
+        raise ConfigError(msg)
+    return next(iter(image), None), next(iter(pixel), None)
+
+
 def parse(text: str) -> tuple[str, float | None]:
     """(``"sens"``, ``"spec"`` or ``"youden"``, the rate to keep) from ``sens=0.95``, ``spec=0.90`` or ``youden``.
 
@@ -48,7 +71,7 @@ def parse(text: str) -> tuple[str, float | None]:
     if found is None or not 0 < rate <= 1:
         msg = (
             f"operating point {shortened(repr(text))}: wanted sens=RATE or spec=RATE with a rate in (0, 1], such as "
-            "sens=0.95, or youden"
+            "sens=0.95, or youden; for pixels fnr=SHARE"
         )
         raise ConfigError(msg)
     return found[1], rate
@@ -66,7 +89,7 @@ def operating_point(calibration: Calibration, wanted: str) -> OperatingPoint:
         ConfigError: If ``wanted`` is none of these, or there are no scores to fit it on.
     """
     kind, rate = parse(wanted)
-    held_out = _scores(calibration, wanted)
+    held_out = held_out_of(calibration, f"operating point {wanted}", instead="give a threshold instead")
     scores, anomalous = [s.score for s in held_out], [s.anomalous for s in held_out]
     if rate is None:
         fitted = threshold.youden(scores, anomalous)
@@ -107,20 +130,6 @@ def at(calibration: Calibration, value: float, *, rule: str) -> OperatingPoint:
 
 _OPTIMISTIC = "the threshold maximises both rates on these images, so expect lower ones on new images"
 _NOUNS = {"sens": "lesion", "spec": "normal"}
-
-
-def _scores(calibration: Calibration, wanted: str) -> tuple[HeldOut, ...]:
-    if calibration.held_out:
-        return calibration.held_out
-    if calibration.folds:
-        msg = (
-            f"operating point {wanted}: this model was saved by an earlier version, without its held-out scores. Adapt "
-            "again, or give a threshold"
-        )
-        raise ConfigError(msg)
-    why = calibration.notes[0] if calibration.notes else "no image was held out"
-    msg = f"operating point {wanted}: there are no held-out scores to fit it on ({why}). Give a threshold instead"
-    raise ConfigError(msg)
 
 
 def _rate(hits: Sequence[bool]) -> Estimate | None:

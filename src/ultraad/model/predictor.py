@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ultraad.fan import Fan, FanChoice
     from ultraad.model.calibration import Calibration
     from ultraad.model.operating_point import OperatingPoint
+    from ultraad.model.prediction_sets import PredictionSets
     from ultraad.model.record import Description, Origin
     from ultraad.model.stream import Live
     from ultraad.types import Box, Geometry, Prediction, Result, Sample
@@ -37,6 +38,7 @@ class Predictor(ABC):
         preprocess: How pixels become the model's input.
         prevalence: Share of images with a lesion that class probabilities take for granted; None: that of the support
             set, or equal classes without one.
+        sets: How prediction sets are made; None: not at all.
     """
 
     calibration: Calibration
@@ -45,6 +47,7 @@ class Predictor(ABC):
     auxiliary: tuple[tuple[Fingerprint, str], ...]
     preprocess: Preprocess
     prevalence: float | None = None
+    sets: PredictionSets | None = None
 
     @property
     @abstractmethod
@@ -322,6 +325,28 @@ class Predictor(ABC):
         other = copy(self)
         other.prevalence = prevalence
         return other
+
+    def with_sets(self, wanted: str | None) -> Self:
+        """The same model, whose predictions have a set of classes that holds the true one with a stated probability.
+
+        Args:
+            wanted: ``"0.9"`` of all images or ``"class=0.9"`` of those of each class; see
+                :mod:`ultraad.model.prediction_sets`. None: no sets.
+
+        Raises:
+            ConfigError: If it is no level, or the held-out support images cannot promise it.
+        """
+        from copy import copy
+
+        from ultraad.model.prediction_sets import sets_of
+
+        other = copy(self)
+        other.sets = None if wanted is None else sets_of(self.calibration, wanted, classes=self.classes)
+        return other
+
+    def _set_of(self, probs: dict[str, float] | None) -> tuple[str, ...] | None:
+        """The prediction set of an image, from the class probabilities of the method."""
+        return None if probs is None or self.sets is None else self.sets(probs)
 
     def _scaled(self, probs: dict[str, float] | None) -> dict[str, float] | None:
         """Class probabilities of an image as the model gives them, from those of its method."""

@@ -205,6 +205,7 @@ class RunFolder:
             abnormal=p.score >= cut,
             probs=p.probs,
             unsure=is_unsure(p, self._run.thresholds.abstain),
+            **({} if p.prediction_set is None else {"prediction_set": p.prediction_set}),
             in_scope=None if p.in_scope is None else ScopeRow(**asdict(p.in_scope)),
             label=s.label,
             anomalous=s.anomalous,

@@ -98,6 +98,9 @@ class ImageRow(Facts):
     unsure: bool | None = Field(
         None, description="with `--abstain`: whether the class is left open; null without, or if it does not grade"
     )
+    prediction_set: tuple[str, ...] | None = Field(
+        None, description="with `--sets`: every class that the image may be, possibly none; null without"
+    )
     in_scope: ScopeRow | None = Field(
         None, description="whether the model can judge the image; null from an older version"
     )
@@ -169,20 +172,29 @@ class Thresholds(Facts):
     image_rule: str | None = Field(
         None, description="how `image` was found: `given`, or the rule of an operating point; null: stored in the model"
     )
-    pixel_rule: str | None = Field(None, description="`given`; null: stored in the model")
+    pixel_rule: str | None = Field(
+        None, description="`given`, or the rule of an operating point of pixels; null: stored in the model"
+    )
     prevalence: float | None = Field(
         None,
         description="share of images with a lesion that class probabilities take for granted; null: that of the "
         "support set, or equal classes without one",
     )
-    abstain: str | None = Field(None, description="when an image is `unsure`, such as `cost=0.2`; null: never")
+    abstain: str | None = Field(
+        None, description="when an image is `unsure`, such as `cost=0.2` or `size=1`; null: never"
+    )
+    sets: str | None = Field(
+        None,
+        description="wanted share of prediction sets that hold the true class: `0.9` of all images, `class=0.9` of "
+        "those of each class; null: no sets",
+    )
     sensitivity: Estimate | None = Field(
         None,
         description="with `image_rule`: share of the held-out lesion images of the support set that reach `image`, "
         "with its 95 % interval and `n`; null if unknown",
     )
     specificity: Estimate | None = Field(None, description="the same for normal images that do not reach it")
-    notes: tuple[str, ...] = Field((), description="what the support set cannot show about `image`")
+    notes: tuple[str, ...] = Field((), description="what the support set cannot show about `image`, `pixel` and `sets`")
 
 
 class _Digest(Strict):

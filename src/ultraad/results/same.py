@@ -7,7 +7,7 @@ from pathlib import Path
 from ultraad.errors import DataError
 from ultraad.results.row import Run
 
-_SETTINGS = ("image", "pixel", "smooth", "prevalence", "abstain")  # of the thresholds; they decide about rows
+_SETTINGS = ("image", "pixel", "smooth", "prevalence", "abstain", "sets")  # of the thresholds; they decide about rows
 
 
 def check_same(folder: Path, earlier: Run, now: Run) -> None:

@@ -41,6 +41,7 @@ def evaluate(
     operating_point: str | None = None,
     prevalence: float | None = None,
     abstain: str | None = None,
+    sets: str | None = None,
     region: RegionChoice = "auto",
     fan: FanChoice = "off",
     by: Sequence[str] = (),
@@ -64,9 +65,11 @@ def evaluate(
         threshold: Image threshold in [0, 1]; None takes the one stored in the model.
         pixel_threshold: Of maps, likewise.
         operating_point: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"`` in place of ``threshold``; see
-            :meth:`~ultraad.model.predictor.Predictor.operating_point`.
+            :meth:`~ultraad.model.predictor.Predictor.operating_point`. ``"fnr=0.2"`` in place of ``pixel_threshold``
+            (:mod:`ultraad.model.pixel_risk`). Or both, after a comma.
         prevalence: As in :func:`ultraad.predict`.
         abstain: As in :func:`ultraad.predict`.
+        sets: As in :func:`ultraad.predict`; coverage and size of the sets are measured.
         region: As in :func:`ultraad.predict`; metrics count the whole picture in both cases.
         fan: As in :func:`ultraad.predict`; metrics count the whole picture in both cases.
         by: Facts whose subgroups are compared, such as ``("device", "patient-age:40:60")``; see
@@ -107,8 +110,9 @@ def evaluate(
         operating_point=operating_point,
         prevalence=prevalence,
         abstain=abstain,
+        sets=sets,
     )
-    model = model.at_prevalence(prevalence)
+    model = model.at_prevalence(prevalence).with_sets(sets)
     samples, about = _samples(data, layout=layout, split=split, resize_masks=resize_masks)
     samples = in_fans(in_regions(samples, region), fan)
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ultraad.errors import ConfigError, DataError, printable
-from ultraad.model.abstain import parse
-from ultraad.model.operating_point import at
+from ultraad.model.abstain import check_abstain
+from ultraad.model.operating_point import at, divided
+from ultraad.model.pixel_risk import pixel_point
 from ultraad.model.predictor import Predictor
 from ultraad.model.probabilities import check_prevalence
 from ultraad.model.record import versions
@@ -53,6 +54,7 @@ def thresholds_of(
     operating_point: str | None = None,
     prevalence: float | None = None,
     abstain: str | None = None,
+    sets: str | None = None,
 ) -> Thresholds:
     """The thresholds of a run: those stored in the model, unless others are chosen.
 
@@ -60,40 +62,53 @@ def thresholds_of(
         model: Any model.
         threshold: Of images, in [0, 1].
         pixel_threshold: Of map values, in [0, 1].
-        operating_point: As in :meth:`~ultraad.model.predictor.Predictor.operating_point`, in place of ``threshold``.
+        operating_point: As in :meth:`~ultraad.model.predictor.Predictor.operating_point`, in place of ``threshold``;
+            ``"fnr=0.2"`` in place of ``pixel_threshold`` (:mod:`ultraad.model.pixel_risk`); or both, after a comma.
         prevalence: Share of images with a lesion, in (0, 1), for class probabilities.
-        abstain: ``"cost=0.2"``; see :func:`ultraad.model.abstain.parse`.
+        abstain: ``"cost=0.2"`` or ``"size=1"``; see :mod:`ultraad.model.abstain`.
+        sets: ``"0.9"`` or ``"class=0.9"``; see :mod:`ultraad.model.prediction_sets`.
 
     Raises:
         ConfigError: If a threshold or the prevalence is out of range, ``abstain`` is no rule, both image thresholds are
-            chosen, there are no maps to apply a pixel threshold to, or no scores to fit an operating point on.
+            chosen, there are no maps to apply a pixel threshold to, no scores to fit an operating point on, or too few
+            to promise what ``sets`` asks for.
     """
     stored = model.calibration
     check_prevalence(prevalence)
-    if abstain is not None:
-        parse(abstain)
+    check_abstain(abstain, sets)
     for name, value in (("threshold", threshold), ("pixel threshold", pixel_threshold)):
         if value is not None and not 0 <= value <= 1:  # also when NaN
             msg = f"{name} {value}: wanted a number in [0, 1], as scores and maps are"
             raise ConfigError(msg)
-    if threshold is not None and operating_point is not None:
-        msg = "threshold and operating point both choose the image threshold; give one of them"
-        raise ConfigError(msg)
-    if pixel_threshold is not None and stored.pixel_threshold is None:
+    of_images, of_pixels = divided(operating_point)
+    for kind, value, wanted in (("image", threshold, of_images), ("pixel", pixel_threshold, of_pixels)):
+        if value is not None and wanted is not None:
+            msg = f"{kind} threshold {value} and operating point {wanted} choose the same threshold; give one of them"
+            raise ConfigError(msg)
+    if (pixel_threshold is not None or of_pixels) and stored.pixel_threshold is None:
         msg = f"{model.describe().method} draws no maps, so there is no pixel threshold to choose; leave it out"
         raise ConfigError(msg)
     chosen: dict[str, Any] = {"image": stored.image_threshold, "pixel": stored.pixel_threshold}
-    chosen |= {"prevalence": prevalence, "abstain": abstain}
+    chosen |= {"prevalence": prevalence, "abstain": abstain, "sets": sets}
     point = None
     if threshold is not None:
         point = at(stored, float(threshold), rule=GIVEN)
-    elif operating_point is not None:
-        point = model.operating_point(operating_point)
+    elif of_images is not None:
+        point = model.operating_point(of_images)
     if point is not None:
-        rest = {"sensitivity": point.sensitivity, "specificity": point.specificity, "notes": point.notes}
+        rest = {"sensitivity": point.sensitivity, "specificity": point.specificity}
         chosen |= {"image": point.threshold, "image_rule": point.rule, **rest}
+    notes = list(point.notes) if point is not None else []
+    if (promised := model.with_sets(sets).sets) is not None:
+        notes.append(promised.note)
     if pixel_threshold is not None:
         chosen |= {"pixel": float(pixel_threshold), "pixel_rule": GIVEN}
+    elif of_pixels is not None:
+        pixels = pixel_point(stored, of_pixels)
+        chosen |= {"pixel": pixels.threshold, "pixel_rule": pixels.rule}
+        notes.append(pixels.note)
+    if notes:
+        chosen["notes"] = tuple(notes)
     return Thresholds(**chosen)
 
 

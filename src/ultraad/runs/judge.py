@@ -42,6 +42,7 @@ def measure(result: Result, evaluation: Evaluation) -> Mapping[str, float | None
         map=p.map,
         mask=result.mask,
         probs=p.probs,
+        prediction_set=p.prediction_set,
         label=s.label if s.label in evaluation.classes else None,
         group=s.group,
         tags={*s.tags, "out_of_scope"} if p.out_of_scope else s.tags,

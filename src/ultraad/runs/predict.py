@@ -43,6 +43,7 @@ def predict(
     operating_point: str | None = None,
     prevalence: float | None = None,
     abstain: str | None = None,
+    sets: str | None = None,
     region: RegionChoice = "auto",
     fan: FanChoice = "off",
     smooth: float = 0.0,
@@ -70,11 +71,15 @@ def predict(
         threshold: Image threshold in [0, 1]; None takes the one stored in the model.
         pixel_threshold: Of maps, likewise.
         operating_point: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"`` in place of ``threshold``; see
-            :meth:`~ultraad.model.predictor.Predictor.operating_point`.
+            :meth:`~ultraad.model.predictor.Predictor.operating_point`. ``"fnr=0.2"`` in place of ``pixel_threshold``
+            (:mod:`ultraad.model.pixel_risk`). Or both, after a comma.
         prevalence: Share of images that show a lesion where the model is used, in (0, 1); class probabilities are moved
             to it (:mod:`ultraad.model.probabilities`). Scores and thresholds stay. None: as in the support set.
         abstain: ``"cost=0.2"`` leaves the class of an image open if a wrong class would cost more than not answering,
-            which costs 0.2 of an error (:mod:`ultraad.model.abstain`).
+            which costs 0.2 of an error; ``"size=1"`` if its prediction set does not name exactly one class
+            (:mod:`ultraad.model.abstain`).
+        sets: ``"0.9"`` adds the prediction set of each image, or frame alone: classes that hold the true one with this
+            probability, ``"class=0.9"`` in each class (:mod:`ultraad.model.prediction_sets`).
         region: ``"auto"`` shows the model only the part of a DICOM picture that its header calls B-mode; maps and
             lesions are on the whole picture. ``"off"`` shows it the whole picture.
         fan: ``"auto"`` looks in the pixels for the fan of a sector or curved array, or the rectangle of a linear one,
@@ -94,8 +99,8 @@ def predict(
         progress: Called with (images and frames done, all of them; 0 if that is unknown).
 
     Raises:
-        ConfigError: If an option is out of range, a threshold cannot be found, something cannot be saved, or a camera
-            is not alone.
+        ConfigError: If an option is out of range, a threshold or a level of sets cannot be had, something cannot be
+            saved, or a camera is not alone.
         MissingExtraError: If DICOM objects are wanted and the extra is not installed.
         DataError: If no image or video is found, DICOM objects are wanted and none is DICOM, the folder cannot be used,
             holds results at other thresholds or of the same camera, or another run is writing to it. What cannot be
@@ -117,8 +122,9 @@ def predict(
         operating_point=operating_point,
         prevalence=prevalence,
         abstain=abstain,
+        sets=sets,
     )
-    model = model.at_prevalence(prevalence)
+    model = model.at_prevalence(prevalence).with_sets(sets)
     _check_numbers(every=every, seconds=seconds)
     if checked_smoothing(smooth):
         thresholds = thresholds.model_copy(update={"smooth": float(smooth)})

@@ -26,6 +26,7 @@ _KINDS: tuple[Kind, ...] = ("image", "class", "pixel")
 _LEFT_OUT = {
     "sensitivity_at_95", "image_f1_oracle", "image_accuracy", "image_sensitivity", "image_specificity",
     "class_auroc_weighted", "brier", "nll", "class_ece", "dice_pooled", "pixel_f1_oracle",
+    "set_coverage", "set_size",
 }  # fmt: skip
 """Metrics close to another column of the full table, which would not fit with them; results.csv has every metric."""
 _MARKS = "▲ better, ▼ worse than {} by the corrected paired test (see How to read the numbers)."

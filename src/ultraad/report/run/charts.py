@@ -70,10 +70,11 @@ def risk_coverage(data: RunData) -> Markup | None:
     stored = data.measured and data.measured.curves.get("risk_coverage")
     if not stored:
         return None
-    aurc, cost = data.metric("aurc").value, data.thresholds.abstain and parse(data.thresholds.abstain)
+    aurc = data.metric("aurc").value
+    kind, most = parse(data.thresholds.abstain) if data.thresholds.abstain else (None, 0.0)
     points = list(zip(stored["coverage"], stored["risk"], strict=True))
     name = "most probable class" + ("" if aurc is None else f", AURC {aurc:.3f}")
-    answered = [p for p, sure in zip(points, stored["confidence"], strict=True) if cost and 1 - sure <= cost]
+    answered = [p for p, sure in zip(points, stored["confidence"], strict=True) if kind == "cost" and 1 - sure <= most]
     curve = Curve(points, "a", name, mark=answered[-1] if answered else None)
     told = f"Error rate among the surest images against their share. {name}; with all images {points[-1][1]:.2f}."
     frame = large(RISK.label_x, RISK.label_y, [(name, "a")])

@@ -49,6 +49,7 @@ class Album:
     def _example(self, row: ImageRow) -> Example:
         graded = f"graded {row.guess} {row.probs[row.guess]:.2f}" if row.probs and row.guess else ""
         graded += ", unsure" if row.unsure else ""
+        graded += "" if row.prediction_set is None else f", set: {' or '.join(row.prediction_set) or 'none'}"
         lines = (_verdict(row), ", ".join(filter(None, (row.label, graded))), _scope(row))
         if self._left <= 0:
             self.left_out += 1

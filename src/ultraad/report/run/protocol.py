@@ -51,6 +51,7 @@ def protocol(data: RunData) -> Protocol:
                 ("Pixel from", used.pixel_rule or (model and model.calibration.rule)),
                 ("Prevalence", None if used.prevalence is None else f"{used.prevalence:g}, for class probabilities"),
                 ("Class left open", used.abstain),
+                ("Prediction sets", used.sets),
                 ("Sensitivity", _rate(used.sensitivity, "lesion")),
                 ("Specificity", _rate(used.specificity, "normal")),
                 ("Folds", model and _folds(model.calibration)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from ultraad.model.record import Auxiliary
@@ -109,10 +110,14 @@ def cautions(data: RunData) -> list[str]:
     if t.prevalence is not None:
         found.append(f"Class probabilities are for a place where {100 * t.prevalence:g} % of the images show a lesion.")
     if n_unsure := sum(bool(r.unsure) for r in data.rows):
+        why = "a wrong answer would cost more" if "cost" in (t.abstain or "") else "the prediction set is no answer"
         found.append(
-            f"The class of {count(n_unsure, 'image')} is left open ({t.abstain}): a wrong answer would cost more. "
+            f"The class of {count(n_unsure, 'image')} is left open ({t.abstain}): {why}. "
             "Metrics count them; the risk-coverage curve shows what leaving images open is worth."
         )
+    if sizes := Counter(len(r.prediction_set) for r in data.rows if r.prediction_set is not None):
+        parts = [f"{count(n, 'image')} with {size or 'none'}" for size, n in sorted(sizes.items())]
+        found.append(f"Classes in the prediction set (level {t.sets}): {', '.join(parts)}.")
     if n_unknown := sum(r.in_scope is not None and r.in_scope.ok is None for r in data.rows):
         found.append(
             f"Whether the model can judge {count(n_unknown, 'image')} is not known: it carries no record of that for "
