@@ -80,8 +80,7 @@ class Sample:
         spacing_mm: Pixel spacing (row, col) in mm; None if unknown, or if it differs between the views.
         views: The B-mode regions of the frame; empty if the file describes none that can be trusted.
         region: The part of the image that a model gets to see; None for the whole. Its map is 0 elsewhere.
-        fan: The pixels of the region that show tissue: the model sees the others black, and its map is 0 there.
-            ``"auto"``: looked for when the image is read. None: all.
+        fan: Its pixels that show tissue: the others are black for the model. ``"auto"``: looked for later. None: all.
         site: Hospital; None if unknown.
         device: Scanner; None if unknown.
         tags: Facts that evaluation can filter by, e.g. ``"doppler"``, ``"marks"``, ``"combined"``.

@@ -137,7 +137,7 @@ def test_a_run_with_sets_writes_and_measures_them(folder_dir, tmp_path, capsys):
     assert metrics["set_size"]["value"] == pytest.approx(np.mean([len(r["prediction_set"]) for r in rows]))
     assert metrics["set_coverage"]["value"] == pytest.approx(np.mean([r["label"] in r["prediction_set"] for r in rows]))
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Classes in the prediction set (level 0.8)" in page
+    assert "Prediction sets (level 0.8): " in page
     told = capsys.readouterr().err
     assert "prediction sets at 80 % rest on 6 held-out support images" in told
     for wrong in (["--sets", "2"], ["--abstain", "size=1"], ["--abstain", "size=0", "--sets", "0.8"]):

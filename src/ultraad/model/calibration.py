@@ -102,6 +102,28 @@ class HeldOut(Strict):
     lesion_map: tuple[float, ...] | None = None
 
 
+class Transfer(Strict):
+    """How the image threshold was moved to another scanner (:mod:`ultraad.model.retune`).
+
+    Attributes:
+        way: As in :mod:`ultraad.model.transfer`.
+        rule: Which threshold was moved: the stored one, or that of an operating point.
+        before: That threshold.
+        low: Lower end of the 95 % bootstrap interval of the moved threshold.
+        high: Its upper end.
+        images: Unlabelled images of the new scanner.
+        prevalence: Share of them that was said to show a lesion; None: that of the support set.
+    """
+
+    way: str
+    rule: str
+    before: float
+    low: float
+    high: float
+    images: int
+    prevalence: float | None = None
+
+
 class Calibration(Strict):
     """The result of calibration, stored in every saved model.
 
@@ -118,6 +140,7 @@ class Calibration(Strict):
             (:mod:`ultraad.model.operating_point`); empty without folds, and in models of earlier versions.
         scaling: How class probabilities are scaled (:mod:`ultraad.model.probabilities`); None without folds, if a class
             has no image, if the method does not grade, and in models of earlier versions.
+        transfer: How the image threshold was moved to another scanner; None: it was not.
     """
 
     image_threshold: float
@@ -130,6 +153,7 @@ class Calibration(Strict):
     notes: tuple[str, ...] = ()
     held_out: tuple[HeldOut, ...] = ()
     scaling: Scaling | None = None
+    transfer: Transfer | None = None
 
 
 def held_out_of(calibration: Calibration, what: str, *, instead: str) -> tuple[HeldOut, ...]:

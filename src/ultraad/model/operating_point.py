@@ -86,9 +86,15 @@ def operating_point(calibration: Calibration, wanted: str) -> OperatingPoint:
             lowest one that passes this share of the normal images. ``youden``: the highest sensitivity + specificity.
 
     Raises:
-        ConfigError: If ``wanted`` is none of these, or there are no scores to fit it on.
+        ConfigError: If ``wanted`` is none of these, there are no scores to fit it on, or they are of another scanner.
     """
     kind, rate = parse(wanted)
+    if calibration.transfer is not None:
+        msg = (
+            f"operating point {wanted}: the threshold of this model was moved to another scanner, and its held-out "
+            "scores are those of the first scanner; retune the model it came from with this operating point"
+        )
+        raise ConfigError(msg)
     held_out = held_out_of(calibration, f"operating point {wanted}", instead="give a threshold instead")
     scores, anomalous = [s.score for s in held_out], [s.anomalous for s in held_out]
     if rate is None:
@@ -110,15 +116,16 @@ def operating_point(calibration: Calibration, wanted: str) -> OperatingPoint:
 
 
 def at(calibration: Calibration, value: float, *, rule: str) -> OperatingPoint:
-    """What the held-out support images say about any threshold; nothing if there are none.
+    """What the held-out support images say about any threshold; nothing without them, or for another scanner.
 
     Args:
         calibration: Of any model.
         value: The threshold.
         rule: How it was found.
     """
-    lesions = [s for s in calibration.held_out if s.anomalous]
-    normals = [s for s in calibration.held_out if not s.anomalous]
+    known = calibration.held_out if calibration.transfer is None else ()
+    lesions = [s for s in known if s.anomalous]
+    normals = [s for s in known if not s.anomalous]
     return OperatingPoint(
         threshold=value,
         rule=rule,

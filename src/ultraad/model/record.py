@@ -192,7 +192,9 @@ def facts_of(content: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-_NEWER = frozenset({"held_out", "scaling", "label", "probs", "lesion_map"})  # of calibration and of its held-out scores
+_NEWER = frozenset(
+    {"held_out", "scaling", "label", "probs", "lesion_map", "transfer"}
+)  # of calibration and of its held-out scores
 
 
 def check_files(folder: Path, files: Mapping[str, str], *, required: Collection[str], what: str) -> None:

@@ -22,6 +22,7 @@ from ultraad.model.predictor import Predictor
 from ultraad.report.run.page import render
 from ultraad.results.folder import METRICS, RunFolder
 from ultraad.results.row import DataFacts, LeakageFacts
+from ultraad.runs.gap import transfer_gap
 from ultraad.runs.job import facts, failing, finishing, thresholds_of
 from ultraad.runs.judge import by_mask, evaluation_of, in_classes, judged, measure, not_graded, unseen
 from ultraad.types import Sample
@@ -83,10 +84,10 @@ def evaluate(
         progress: Called with (images done, images).
 
     Returns:
-        :meth:`ultraad.metrics.summary.Evaluation.result` plus ``thresholds``, ``notes`` (what a reader of the numbers
-        must know, e.g. that detection was not adapted, or that images are out of scope: they count in every metric)
-        and ``failed`` {id: reason}. With ``by``, ``subgroups`` as in
-        :meth:`~ultraad.metrics.summary.Evaluation.subgroups`.
+        :meth:`ultraad.metrics.summary.Evaluation.result` plus ``thresholds``, ``transfer_gap``
+        (:func:`ultraad.runs.gap.transfer_gap`), ``notes`` (what a reader of the numbers must know, e.g. that detection
+        was not adapted, or that images are out of scope: they count in every metric) and ``failed`` {id: reason}. With
+        ``by``, ``subgroups`` as in :meth:`~ultraad.metrics.summary.Evaluation.subgroups`.
 
     Raises:
         ConfigError: If a threshold is out of range or cannot be found.
@@ -161,8 +162,10 @@ def evaluate(
             msg = f"none of the {len(samples)} images could be evaluated; the first: {first}"
             raise DataError(msg)
         used = {"image": thresholds.image, "pixel": thresholds.pixel}
-        notes = [*model.origin.notes, *(not_graded(samples, model) if grades else ()), *_outside(outside)]
-        found = {**evaluation.result(bootstrap=bootstrap, seed=seed), "thresholds": used, "notes": notes}
+        found = evaluation.result(bootstrap=bootstrap, seed=seed)
+        gap, told = transfer_gap(model, thresholds, found["metrics"])
+        notes = [*model.origin.notes, *(not_graded(samples, model) if grades else ()), *_outside(outside), *told]
+        found |= {"thresholds": used, "transfer_gap": gap, "notes": notes}
         if facts_by:
             found["subgroups"] = evaluation.subgroups(facts_by, bootstrap=bootstrap, seed=seed)
         if folder is not None:

@@ -116,8 +116,8 @@ def cautions(data: RunData) -> list[str]:
             "Metrics count them; the risk-coverage curve shows what leaving images open is worth."
         )
     if sizes := Counter(len(r.prediction_set) for r in data.rows if r.prediction_set is not None):
-        parts = [f"{count(n, 'image')} with {size or 'none'}" for size, n in sorted(sizes.items())]
-        found.append(f"Classes in the prediction set (level {t.sets}): {', '.join(parts)}.")
+        parts = [f"{count(n, 'image')} with {size} class{'es' * (size != 1)}" for size, n in sorted(sizes.items())]
+        found.append(f"Prediction sets (level {t.sets}): {', '.join(parts)}.")
     if n_unknown := sum(r.in_scope is not None and r.in_scope.ok is None for r in data.rows):
         found.append(
             f"Whether the model can judge {count(n_unknown, 'image')} is not known: it carries no record of that for "

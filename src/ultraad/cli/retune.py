@@ -1,0 +1,77 @@
+"""``ultraad retune``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, warn
+from ultraad.cli.options import BatchSize, Device, Devices, Fan, Fans, OperatingPoint, Seed
+
+
+class Way(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the help
+    """How a threshold is moved."""
+
+    mixture = "mixture"
+    quantile = "quantile"
+    moments = "moments"
+
+
+def retune(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of an adapted model.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Unlabelled images of the new scanner: files, folders, patterns.")
+    ],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new model.")],
+    way: Annotated[Way, typer.Option(help="How the threshold is moved; see docs/trust.md.")] = Way.mixture,
+    operating_point: OperatingPoint = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=0.999, help="Share of these images with a lesion. Default: as in the support set."),
+    ] = None,
+    fan: Fans = Fan.off,
+    seed: Seed = 0,
+    device: Devices = Device.auto,
+    batch_size: BatchSize = 8,
+) -> None:
+    """Move the image threshold of a model to another scanner, by the scores of unlabelled images of it.
+
+    The new model predicts the same scores and maps; only its threshold is another one. No label is looked at, so nobody
+    knows whether the threshold is better there: evaluate both models on labelled images if there are any.
+
+    Example: ultraad retune model new-scanner/ -o model-new-scanner
+    """
+    from ultraad.model.model import load
+    from ultraad.model.retune import retune as move
+
+    failed: dict[str, str] = {}
+    with progress() as tell:
+        other = move(
+            load(model, device=device.value),
+            images,
+            way=way.value,
+            operating_point=operating_point,
+            prevalence=prevalence,
+            fan=fan.value,
+            seed=seed,
+            batch_size=batch_size,
+            on_error=lambda sample, error: failed.update({sample.id: str(error)}),
+            progress=lambda k, n: tell("score", k, n),
+        )
+    record = other.calibration.transfer
+    assert record is not None  # it was just made
+    list_failures(failed)
+    say(
+        f"image threshold {record.before:.4f} -> {other.calibration.image_threshold:.4f} "
+        f"({record.low:.4f} to {record.high:.4f}), by {record.images} unlabelled images ({record.way})"
+    )
+    warn(
+        "note: no label was looked at, so nobody knows whether the threshold is better there; evaluate both if you can"
+    )
+    say(f"saved as {other.save(output)}; next: ultraad predict {output} IMAGES -o results")
+    if failed:
+        raise typer.Exit(SOME_FAILED)
