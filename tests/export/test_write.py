@@ -28,7 +28,7 @@ from ultraad.model.model import Model
 from ultraad.model.record import Origin
 from ultraad.types import Scores
 
-UNTRACEABLE = {"ada_clip", "winclip"}
+UNTRACEABLE = {"ada_clip", "anodode", "winclip"}
 
 
 def untold(method: methods.base.Method) -> Model:

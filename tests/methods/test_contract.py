@@ -313,7 +313,18 @@ def test_missing_needs_are_refused_before_any_work(idle: Any, name: str, need: s
 
 
 NORMALS_ONLY = frozenset(
-    {"april_gan", "latent_dissimilarity", "medi_clip", "mvfa", "patch_core", "perceptual_ae", "winclip"}
+    {
+        "anodode",
+        "april_gan",
+        "ccd",
+        "latent_dissimilarity",
+        "medi_clip",
+        "mvfa",
+        "patch_core",
+        "perceptual_ae",
+        "sagan",
+        "winclip",
+    }
 )
 LESIONS_ONLY = frozenset(
     {"clip_adapter", "cocoop", "coop", "lp_plus_plus", "patch_probe", "tip_adapter", "ultraad", "vcp_clip"}

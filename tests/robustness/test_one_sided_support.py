@@ -18,15 +18,29 @@ from ultraad.model.adapt import adapt, zero_shot
 from ultraad.model.model import Model, load
 from ultraad.results.folder import read_rows
 
-NORMALS_ONLY = ("april_gan", "latent_dissimilarity", "medi_clip", "mvfa", "patch_core", "perceptual_ae", "winclip")
+NORMALS_ONLY = (
+    "anodode",
+    "april_gan",
+    "ccd",
+    "latent_dissimilarity",
+    "medi_clip",
+    "mvfa",
+    "patch_core",
+    "perceptual_ae",
+    "sagan",
+    "winclip",
+)
 GRADERS = ("clip_adapter", "cocoop", "coop", "lp_plus_plus", "tip_adapter")
 QUICK = {
+    "anodode": {"steps": 1, "solver_steps": 2, "calibration.folds": 4},
     "april_gan": {},
+    "ccd": {"steps": 1, "side": 32, "calibration.folds": 4},
     "latent_dissimilarity": {"steps": 1, "side": 32, "calibration.folds": 4},
     "medi_clip": {"epochs": 1, "views": 1},
     "mvfa": {"augment": False},
     "patch_core": {},
     "perceptual_ae": {"steps": 1, "side": 32, "calibration.folds": 4},
+    "sagan": {"steps": 1, "side": 32, "calibration.folds": 4},
     "winclip": {},
 }
 ULTRAAD = {"train.epochs": 1, "train.views": 1, "calibration.folds": 2}
