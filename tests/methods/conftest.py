@@ -51,7 +51,7 @@ def empty_batch(backbone, classes=CLASSES):
     return Batch(ids=(), images=torch.zeros(0, 3, s, s), geometry=(), classes=tuple(classes))
 
 
-QUICK = {"epochs": 2, "views": 2, "warmup_epochs": 0, "steps": 4}
+QUICK = {"epochs": 2, "views": 2, "warmup_epochs": 0, "steps": 4, "side": 32, "solver_steps": 2}
 """Options by the last part of their name; any method's training is over in a moment with these."""
 
 

@@ -71,8 +71,14 @@ def test_another_run_or_a_damaged_file_starts_at_the_beginning(
     (tmp_path / "fit.safetensors").write_bytes(b"x" * 20)
     assert one.of("fit").load() is None
     assert "cannot be read; this training starts at the beginning" in caplog.messages[1]
+    other = tmp_path / "notes.txt"
+    other.touch()
+    remove(tmp_path)
+    assert list(tmp_path.iterdir()) == [other], "what is not a checkpoint stays"
+    other.unlink()
     remove(tmp_path)
     assert not tmp_path.exists()
+    remove(tmp_path)
 
 
 def test_files_are_written_at_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

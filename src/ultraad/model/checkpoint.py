@@ -11,9 +11,9 @@ import hashlib
 import json
 import logging
 import platform
-import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,5 +81,8 @@ class File:
 
 
 def remove(folder: Path) -> None:
-    """Remove the checkpoints in a folder, after the model was saved."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove the checkpoints in a folder, after the model was saved; and the folder, if nothing else is in it."""
+    for path in [folder / "fit.safetensors", *folder.glob("fold-*.safetensors")]:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
