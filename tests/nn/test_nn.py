@@ -284,6 +284,6 @@ def test_a_plan_counts_what_will_be_trained_and_changes_nothing():
     assert plan.seconds > 0
     assert plan.memory > 16 * 4 + 4 * 3 * 3  # what the optimiser holds, and the batch
     assert str(replace(plan, seconds=700, memory=2_000_000)) == (
-        "4 values are trained on 7 images, 12 steps: about 12 min and 2 MB"
+        "4 values are trained on 7 images, 12 steps: about 12 min, and 2 MB beside the backbone and the images"
     )
     assert [duration(s) for s in (0.1, 99, 5990, 7200)] == ["1 s", "99 s", "100 min", "2.0 h"]

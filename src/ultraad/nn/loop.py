@@ -57,7 +57,7 @@ class Plan:
     def __str__(self) -> str:
         return (
             f"{self.values:,} values are trained on {self.images} images, {self.steps:,} steps: "
-            f"about {duration(self.seconds)} and {self.memory / 1e6:,.0f} MB"
+            f"about {duration(self.seconds)}, and {self.memory / 1e6:,.0f} MB beside the backbone and the images"
         )
 
 
