@@ -232,7 +232,8 @@ class AnoDODE(Method):
     def misfit(self, x: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """The loss for x_0 (b d gh gw), times (b,) and noise e: a scalar."""
         a, s = (v.view(-1, 1, 1, 1) for v in scales_at(t))
-        return (noise - self.network(a * x + s * noise, t)).square().mean()
+        guess: torch.Tensor = self.network(a * x + s * noise, t)
+        return (noise - guess).square().mean()
 
     def drift(self, x: torch.Tensor, t: torch.Tensor, *, divergence: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """dx/dt (b d gh gw) at one time, and its divergence (b,); 0 if that is not wanted."""

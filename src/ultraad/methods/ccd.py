@@ -100,7 +100,8 @@ def weak_views(pictures: torch.Tensor, *, generator: torch.Generator) -> torch.T
     x = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
     gain, contrast = (1 + JITTER * (2 * d - 1).view(-1, 1, 1, 1) for d in draws[4:])
     mean = x.mean((2, 3), keepdim=True)
-    return (((x - mean) * contrast + mean) * gain).clamp(0, 1)
+    views: torch.Tensor = ((x - mean) * contrast + mean) * gain
+    return views.clamp(0, 1)
 
 
 def neighbours(
