@@ -18,7 +18,7 @@ LAYERS = (
     {"types", "fan", "errors", "rng", "config", "registry", "texts"},
     {"io", "metrics", "simulate", "backbones"},
     {"data", "nn"},
-    {"methods"},
+    {"methods", "translate"},
     {"model"},
     {"results"},
     {"report", "dicom"},
@@ -33,6 +33,7 @@ NARROWER = {
     "data": {"io", "simulate", "data"},
     "nn": {"backbones", "nn"},
     "methods": {"backbones", "nn", "methods"},
+    "translate": {"io", "data", "translate"},
 }
 """Parts that may import less than all below them: the ground floor, and these."""
 

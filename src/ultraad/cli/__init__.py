@@ -32,6 +32,7 @@ from ultraad.cli import (
     serve,
     start,
     support,
+    translate,
 )
 from ultraad.cli.console import complain, warnings_to_stderr
 from ultraad.cli.help import Command, Commands
@@ -45,7 +46,12 @@ __all__ = ["app", "as_click", "main"]
 _GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Try it": {"demo": start.demo, "simulate": start.simulate},
     "Mark and adapt in the browser": {"serve": serve.serve},
-    "Prepare": {"data": data.app, "deidentify": deidentify.deidentify, "support": support.app},
+    "Prepare": {
+        "data": data.app,
+        "deidentify": deidentify.deidentify,
+        "translate": translate.translate,
+        "support": support.app,
+    },
     "Adapt and use": {
         "adapt": adapt.adapt,
         "predict": predict.predict,
