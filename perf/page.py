@@ -1,7 +1,7 @@
 """``ultraad serve``: seconds from Adapt to the first map, and what boxes and scribbles are worth.
 
     python -m perf.page                                  # simulated images, the whole server over HTTP
-    python -m perf.page --cycles 100                     # memory of server and worker while a user corrects and adapts
+    python -m perf.page --cycles 100                     # memory of server, worker and tab over 100 adaptations
     python -m perf.page --data ROOT --rules --boxes      # a labelled data set with masks: Dice of the rules, and
                                                          # adaptation to boxes and scribbles instead of masks
 
@@ -24,7 +24,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from perf.timing import Row, arguments, finish
+from tests.e2e.serving import browsing, chromium
 
 import ultraad
 from ultraad.data.support import digest
@@ -204,19 +205,50 @@ def speed(folder: Path, shots: int) -> list[Row]:
     ]
 
 
+@contextmanager
+def tab(client: Client) -> Iterator[Callable[[], float]]:
+    """Gives the megabytes of a page that shows the results meanwhile: scripts and elements, after a collection.
+
+    Not a number where there is no Chromium.
+    """
+    executable = chromium()
+    if executable is None:
+        yield lambda: float("nan")
+        return
+    name, _, value = client.cookie.partition("=")
+    with browsing(executable) as browser:
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        context.add_cookies([{"name": name, "value": value, "url": f"http://{client.host}"}])
+        page = context.new_page()
+        page.goto(f"http://{client.host}/#/look")
+        page.wait_for_selector(".tile img")
+        session = context.new_cdp_session(page)
+        session.send("Performance.enable")
+
+        def megabytes() -> float:
+            page.wait_for_timeout(500)  # answers to the news arrive
+            session.send("HeapProfiler.collectGarbage")
+            metrics = {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}
+            return float(metrics["JSHeapUsedSize"] / 1e6)
+
+        yield megabytes
+
+
 def memory(folder: Path, cycles: int) -> list[Row]:
     """Megabytes after as many cycles of a mark and an adaptation, against those after the tenth part of them."""
     data = folder / "data"
     data.parent.mkdir(parents=True)
     write_dataset(data, n=30, size=256, shares=(1, 1, 1))
-    found: dict[int, tuple[float, float]] = {}
-    with server(data, folder / "project") as client:
+    found: dict[int, tuple[float, float, float]] = {}
+    with ExitStack() as stack:
+        client = stack.enter_context(server(data, folder / "project"))
         client.wait(lambda: client.ask("GET", "/api/project")[2]["images"] >= 30)
         client.wait(lambda: (client.ask("GET", "/api/models")[2] or [{"predicted": 0}])[0]["predicted"] >= 30)
         items = client.ask("GET", "/api/images?limit=1000")[2]["items"]
         rows = rows_of(items, data, shots=4)
         client.ask("POST", "/api/marks", {"rater": "perf", "rows": rows})
         options = {"train.epochs": 2, "train.views": 2, "calibration.folds": 2}
+        page = stack.enter_context(tab(client))
         for cycle in range(1, cycles + 1):
             dot = {"id": str(uuid.uuid4()), "tool": "brush", "points": [cycle, cycle], "radius": 3, "kind": "stroke"}
             stroke = {**rows[-1], **dot}
@@ -226,8 +258,8 @@ def memory(folder: Path, cycles: int) -> list[Row]:
             for path in ("queue", "images?limit=200", f"models/{job['model']}", f"models/{job['model']}/changes"):
                 client.ask("GET", f"/api/{path}")
             client.events.clear()
-            found[cycle] = resident(client.server), resident(client.worker)
-            print(cycle, *(round(mb) for mb in found[cycle]), flush=True)
+            found[cycle] = resident(client.server), resident(client.worker), page()
+            print(cycle, *(round(mb, 1) for mb in found[cycle]), flush=True)
     early = max(1, cycles // 10)
     return [
         Row(
@@ -236,9 +268,9 @@ def memory(folder: Path, cycles: int) -> list[Row]:
             "overhead",
             found[cycles][i] / found[early][i],
             must=1.1,
-            detail={f"mb_{n}": round(found[n][i]) for n in (1, early, cycles // 2, cycles) if n in found},
+            detail={f"mb_{n}": round(found[n][i], 1) for n in (1, early, cycles // 2, cycles) if n in found},
         )
-        for i, name in enumerate(("server", "worker"))
+        for i, name in enumerate(("server", "worker", "tab"))
     ]
 
 
