@@ -27,7 +27,6 @@ from ultraad.metrics import threshold
 from ultraad.metrics.catalogue import METRICS
 from ultraad.metrics.summary import Evaluation
 from ultraad.metrics.threshold import Threshold
-from ultraad.model.checkpoint import Checkpoints
 from ultraad.model.probabilities import Scaling
 from ultraad.model.probabilities import fit as fit_scaling
 from ultraad.rng import seeded
@@ -35,6 +34,7 @@ from ultraad.types import Batch, Prediction, Sample
 
 if TYPE_CHECKING:
     from ultraad.methods._base import Method
+    from ultraad.model.checkpoint import Checkpoints
 
 _log = logging.getLogger(__name__)
 
