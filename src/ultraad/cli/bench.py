@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 
 from ultraad.cli.console import progress, say, table, warn
 from ultraad.cli.help import Command, Commands
-from ultraad.cli.options import Device, Devices
+from ultraad.cli.options import Device, Devices, EngineName, engine_of
 from ultraad.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,13 +27,6 @@ app = typer.Typer(
 )
 
 _Folder = Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder from 'ultraad bench run'.")]
-
-
-class EngineName(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the help
-    """What runs the jobs."""
-
-    local = "local"
-    ray = "ray"
 
 
 @app.command(cls=Command)
@@ -155,10 +147,8 @@ def compare(
 
 def _engine(name: EngineName, recipe: Recipe, *, address: str | None, gpus: float) -> AbstractContextManager[Any]:
     if name is EngineName.local:
-        return nullcontext()
-    from ultraad.bench.run.ray import Ray
-
-    return Ray(address=address, threads=recipe.threads, gpus=gpus)
+        return nullcontext()  # the driver's own, which is as many processes as the recipe wants
+    return engine_of(name, processes=1, threads=recipe.threads, address=address, gpus=gpus)
 
 
 def _pair(word: str) -> tuple[str, Path]:

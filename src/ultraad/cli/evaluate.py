@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,7 @@ from ultraad.model.predictor import Predictor
 
 @with_model
 def evaluate(
-    model: Predictor,
+    load: Callable[[], Predictor],
     folder: Annotated[Path, typer.Argument(help="Root of a labelled data set.")],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
@@ -84,6 +85,7 @@ def evaluate(
     from ultraad.results.folder import REPORT, read_run
     from ultraad.runs.evaluate import evaluate as measure
 
+    model = load()
     with progress() as tell:
         try:
             found = measure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ from ultraad.model.predictor import Predictor
 
 @with_model
 def node(
-    model: Predictor,
+    load: Callable[[], Predictor],
     *,
     folder: Annotated[Path, typer.Option("--folder", help="Folder of the queue: what came, and what has to go.")],
     aet: Annotated[str, typer.Option(help="AE title of this node.")] = "ULTRAAD",
@@ -80,6 +81,7 @@ def node(
     from ultraad.errors import ConfigError
     from ultraad.model.runtimes import require
 
+    model = load()
     require("pynetdicom", extra="dicom")
     require("dicomweb_client", extra="dicom")
     require("highdicom", extra="dicom")

@@ -12,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ultraad.runs.engines.local import Engine
+
 
 class DType(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the help
     """Number types of the image tower."""
@@ -34,6 +36,13 @@ class Fan(str, Enum):  # noqa: UP042
 
     auto = "auto"
     off = "off"
+
+
+class EngineName(str, Enum):  # noqa: UP042
+    """What runs independent tasks."""
+
+    local = "local"
+    ray = "ray"
 
 
 class Device(str, Enum):  # noqa: UP042
@@ -229,3 +238,23 @@ def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+@contextmanager
+def engine_of(
+    name: EngineName, *, processes: int, threads: int, address: str | None = None, gpus: float = 0.0
+) -> Iterator[Engine]:
+    """The engine that the words of a command line name, until the end of the block."""
+    if name is EngineName.ray:
+        from ultraad.runs.engines.ray import Ray
+
+        with Ray(address=address, threads=threads, gpus=gpus) as cluster:
+            yield cluster
+        return
+    from ultraad.runs.engines.local import Processes, Serial
+
+    own = Serial() if processes == 1 else Processes(processes)
+    try:
+        yield own
+    finally:
+        own.close()

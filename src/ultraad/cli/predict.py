@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +13,7 @@ from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_
 from ultraad.cli.options import (
     Abstain,
     BatchSize,
+    EngineName,
     Fan,
     Fans,
     OperatingPoint,
@@ -21,6 +24,7 @@ from ultraad.cli.options import (
     Sets,
     Smooth,
     Threshold,
+    engine_of,
     split_names,
 )
 from ultraad.cli.predictor import with_model
@@ -32,9 +36,13 @@ if TYPE_CHECKING:
 
 @with_model
 def predict(
-    model: Predictor,
+    load: Callable[[], Predictor],
     paths: Annotated[
-        list[str], typer.Argument(help="Images, DICOM files, videos, folders and patterns; or one camera.")
+        list[str],
+        typer.Argument(
+            help="Images, DICOM files, videos, folders and patterns; or one camera. With --engine one folder or list: "
+            ".txt with a path a line, or .csv, .tsv or .parquet with a column image."
+        ),
     ],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
@@ -77,6 +85,22 @@ def predict(
     ] = False,
     overlays: Annotated[bool | None, typer.Option(hidden=True)] = None,
     maps: Annotated[bool | None, typer.Option(hidden=True)] = None,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option(
+            help="In shards, for more images than one process should predict. local: processes of this machine; ray: a "
+            "Ray cluster (extra 'ray')."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="With --engine local: processes. Default: one for each processor.")
+    ] = None,
+    shard: Annotated[int, typer.Option(min=1, help="With --engine: images of a shard.")] = 1024,
+    address: Annotated[
+        str | None,
+        typer.Option(help="With --engine ray: address of the cluster, or 'auto'. Default: start one on this machine."),
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="With --engine ray: GPUs for each shard, e.g. 0.25.")] = 0.0,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 instead of 3 if any image failed.")] = False,
     batch_size: BatchSize = 8,
 ) -> None:
@@ -93,31 +117,43 @@ def predict(
 
     Example: ultraad predict model scans/ -o predictions
     """
+    options: dict[str, Any] = {
+        "frame": frame,
+        "every": every,
+        "threshold": threshold,
+        "pixel_threshold": pixel_threshold,
+        "operating_point": operating_point,
+        "prevalence": prevalence,
+        "sets": sets,
+        "abstain": abstain,
+        "region": region.value,
+        "fan": fan.value,
+        "save": _names(save, overlays=overlays, maps=maps),
+        "objects": split_names(objects),
+        "keep_out_of_scope": keep_out_of_scope,
+        "batch_size": batch_size,
+    }
+    if engine is not None:
+        if seconds is not None or smooth or len(paths) != 1:
+            msg = "--engine takes one folder or list of images, without --seconds and --smooth"
+            raise typer.BadParameter(msg)
+        jobs = jobs or os.cpu_count() or 1
+        with engine_of(engine, processes=jobs, threads=1, address=address, gpus=gpus) as chosen:
+            _in_shards(load, paths[0], output, engine=chosen, shard=shard, strict=strict, **options)
+        return
+
     from ultraad.runs.predict import predict
 
     with progress() as tell:
         try:
             done = predict(
-                model,
+                load(),
                 paths,
                 output,
-                frame=frame,
-                every=every,
                 seconds=seconds,
-                threshold=threshold,
-                pixel_threshold=pixel_threshold,
-                operating_point=operating_point,
-                prevalence=prevalence,
-                sets=sets,
-                abstain=abstain,
-                region=region.value,
-                fan=fan.value,
                 smooth=smooth,
-                save=_names(save, overlays=overlays, maps=maps),
-                objects=split_names(objects),
-                keep_out_of_scope=keep_out_of_scope,
-                batch_size=batch_size,
                 progress=lambda k, n: tell("predict", k, n or None),
+                **options,
             )
         except KeyboardInterrupt:
             warn(
@@ -141,6 +177,33 @@ def predict(
         warn(f"{done.out_of_scope} of them are out of scope, unlike what the model can judge: flagged, {left}")
     if done.failed or done.without_objects:
         raise typer.Exit(1 if strict or not done.predicted + done.skipped else SOME_FAILED)
+
+
+def _in_shards(
+    load: Callable[[], Predictor],
+    source: str,
+    output: Path,
+    *,
+    strict: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Predict a list of images on an engine."""
+    from ultraad.runs.shards import predict_shards
+
+    with progress() as tell:
+        try:
+            done = predict_shards(load, source, output, progress=lambda k, n: tell("predict", k, n or None), **options)
+        except KeyboardInterrupt:
+            warn(f"interrupted; finished shards are in {output}. Run the same command again to resume", style="bold")
+            raise typer.Exit(130) from None
+    skipped = f", {done.skipped} of them were there already" if done.skipped else ""
+    rate = f", {(done.predicted - done.skipped) / done.seconds:.1f} images/s" if done.predicted > done.skipped else ""
+    list_failures({f"shard {number}": why for number, why in done.lost.items()}, what="shard(s) were not predicted")
+    if done.failed:
+        warn(f"{done.failed} image(s) could not be used: see errors.jsonl")
+    say(f"{done.predicted} predicted{skipped}, {done.failed} failed{rate}; results in {output}")
+    if done.failed or done.lost:
+        raise typer.Exit(1 if strict or not done.predicted else SOME_FAILED)
 
 
 def _names(save: str | None, *, overlays: bool | None, maps: bool | None) -> list[str] | None:

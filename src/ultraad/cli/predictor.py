@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,7 +33,8 @@ def with_model(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the argument MODEL and the options of :func:`load`, so that all commands have the same.
 
     Args:
-        command: Takes the loaded model first, then its own arguments and options.
+        command: Takes a function that loads the model first, then its own arguments and options. The function is
+            picklable, for commands that load the model in several processes.
 
     Returns:
         The command for typer: MODEL first, its own arguments and options, then those of :func:`load`.
@@ -44,7 +45,7 @@ def with_model(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**given: Any) -> None:  # noqa: ANN401
-        command(load(**{name: given.pop(name) for name in of_load}), **given)
+        command(partial(load, **{name: given.pop(name) for name in of_load}), **given)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -24,9 +24,9 @@ from ultraad.bench.results import BenchFolder
 from ultraad.bench.run import jobs as jobs_module
 from ultraad.bench.run import work as work_module
 from ultraad.bench.run.driver import run
-from ultraad.bench.run.local import Processes
 from ultraad.bench.run.protocol import Habit
 from ultraad.errors import DataError
+from ultraad.runs.engines.local import Processes
 
 TWO = [{"name": TOY, "label": "toy"}, {"name": TOY, "label": "far", "options": {"jump": 3}}]
 REAL = {"name": "ultraad", "label": "ultraad", "options": {"train.epochs": 1, "train.views": 1}}

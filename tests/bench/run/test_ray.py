@@ -41,7 +41,7 @@ def grid(recipe):
 
 
 def test_ray_gives_the_same_results_to_the_last_bit(cluster, grid, data, tmp_path):
-    from ultraad.bench.run.ray import Ray
+    from ultraad.runs.engines.ray import Ray
 
     run(grid, tmp_path / "local", base=data, jobs=1)
     with Ray(address=None, threads=1) as engine:
@@ -53,7 +53,7 @@ def test_ray_gives_the_same_results_to_the_last_bit(cluster, grid, data, tmp_pat
 
 def test_a_killed_worker_loses_no_row(cluster, grid, data, tmp_path):
     """Workers are killed from outside while the grid runs; Ray starts their tasks again."""
-    from ultraad.bench.run.ray import Ray
+    from ultraad.runs.engines.ray import Ray
 
     killed: list[int] = []
     done = threading.Event()
@@ -98,7 +98,7 @@ def _busy() -> list[int]:
 def test_without_ray_the_message_says_what_to_install(monkeypatch):
     import builtins
 
-    from ultraad.bench.run.ray import Ray
+    from ultraad.runs.engines.ray import Ray
 
     real = builtins.__import__
 

@@ -20,7 +20,6 @@ from ultraad.bench.results import BENCH, FEATURES, NAMES, PAINTED, PICTURES, SUP
 from ultraad.bench.row import Bench, MachineFacts, MethodSummary, PlannedRows, Row, Status, SupportSummary
 from ultraad.bench.run.data import Data, TestSet, duplicates, patients
 from ultraad.bench.run.jobs import Job, Plan
-from ultraad.bench.run.local import Engine, Lost, Processes, Serial
 from ultraad.bench.run.machine import now
 from ultraad.bench.run.work import Encode, encode, forget, run_job, without_result
 from ultraad.config import dump
@@ -31,6 +30,7 @@ from ultraad.io.files import ensure_writable, remove_leftovers, write_bytes
 from ultraad.io.find import check_output
 from ultraad.io.lock import lock_folder
 from ultraad.model.record import versions
+from ultraad.runs.engines.local import Engine, Lost, Processes, Serial
 from ultraad.types import Sample, SupportSet
 
 _CHUNK = 32  # images that one process encodes at a time
@@ -79,7 +79,7 @@ def run(
         base: Folder for the recipe's relative data roots.
         roots: {data set: folder}, instead of the recipe's roots.
         jobs: Processes at a time; None: processors / threads of the recipe. Not used with ``engine``.
-        engine: Runs the tasks instead, such as :class:`ultraad.bench.run.ray.Ray`.
+        engine: Runs the tasks instead, such as :class:`ultraad.runs.engines.ray.Ray`.
         device: ``"cpu"``, ``"cuda"`` ...; all jobs share a GPU.
         retry_errors: Run failed rows again.
         share: Encode each image once for all jobs, on disk; otherwise every job runs the tower itself.

@@ -6,11 +6,12 @@ Every machine needs ultraad, and the data and output folders under the same path
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ultraad.bench.run.local import Lost
 from ultraad.errors import MissingExtraError
+from ultraad.runs.engines.local import Lost
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -53,15 +54,23 @@ class Ray:
         if self._own:
             self._ray.shutdown()
 
+    def _room(self) -> int:
+        """Tasks that the cluster is given at a time: twice what it can run, however many machines it has now."""
+        return max(4, 2 * int(self._ray.cluster_resources().get("CPU", 1) / self._needs["num_cpus"]))
+
     def map(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
-        """See :class:`ultraad.bench.run.local.Engine`."""
+        """See :class:`ultraad.runs.engines.local.Engine`."""
 
         def ultraad_task(task: T) -> R:  # Ray shows the name of this function
             return work(task)
 
         remote = self._ray.remote(**self._needs)(ultraad_task)
-        running = {remote.remote(task): task for task in tasks}
-        while running:
+        waiting, running = iter(tasks), dict[Any, T]()
+        while True:
+            for task in islice(waiting, self._room() - len(running)):
+                running[remote.remote(task)] = task
+            if not running:
+                return
             (done, *_), _ = self._ray.wait(list(running), num_returns=1)
             task = running.pop(done)
             try:

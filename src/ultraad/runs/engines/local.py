@@ -35,7 +35,7 @@ class Engine(Protocol):
 
         Args:
             work: Picklable; raises nothing but KeyboardInterrupt.
-            tasks: Independent of each other.
+            tasks: Independent of each other; asked for when there is room for them, so that there may be any number.
         """
         ...  # pragma: no cover
 
@@ -68,20 +68,23 @@ class Processes:
 
     def map(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Lost]]:
         """See :class:`Engine`."""
-        waiting = deque((task, 1) for task in tasks)  # with the number of the try
+        fresh = ((task, 1) for task in tasks)  # with the number of the try
+        again: deque[tuple[T, int]] = deque()
         busy: dict[Connection, tuple[_Worker, T, int]] = {}
         try:
-            while waiting or busy:
-                while waiting and len(busy) < self.count:
+            while True:
+                while len(busy) < self.count and (turn := again.popleft() if again else next(fresh, None)) is not None:
                     worker = self._idle.pop() if self._idle else self._start()
-                    task, number = waiting.popleft()
+                    task, number = turn
                     try:
                         worker.connection.send((work, task))
                     except OSError:  # it died while idle
                         worker.end()
-                        waiting.appendleft((task, number))
+                        again.appendleft(turn)
                         continue
                     busy[worker.connection] = (worker, task, number)
+                if not busy:
+                    return
                 ready = wait(list(busy))
                 for connection in [c for c in busy if c in ready]:
                     worker, task, number = busy.pop(connection)
@@ -90,7 +93,7 @@ class Processes:
                     except (EOFError, OSError):
                         worker.end()
                         if number < _TRIES:
-                            waiting.append((task, number + 1))
+                            again.append((task, number + 1))
                         else:
                             yield task, Lost(f"its process died, {_TRIES} times (killed, or out of memory?)")
                     else:

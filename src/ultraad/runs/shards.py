@@ -1,0 +1,290 @@
+"""Predict more images than one machine should: a list in shards, each a run of its own, on any engine.
+
+    run.json            as of one run: model, thresholds, counts
+    shards.jsonl        one line for each shard that is done
+    shards/00000000/    what :func:`ultraad.predict` leaves of it: tables, pictures, report
+    predictions.jsonl   the lines of all shards, in the order of the list; pictures are named below this folder
+    predictions.parquet the same as a table (extra ``[ray]``)
+    errors.jsonl        images that could not be used
+    report.html         of at most 20,000 images; beyond that each shard has one
+
+A shard holds a multiple of the batch size, so its images share batches as in one long run, and their numbers are the
+same to the last digit. The exception: where a file cannot be read, the last images of its shard are in a smaller batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import pickle
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from ultraad.data.lists import parts_of
+from ultraad.data.samples import samples_of
+from ultraad.errors import Caught, ConfigError, DataError, brief
+from ultraad.io.files import append_line, ensure_writable, json_lines, write_json, write_parts
+from ultraad.io.find import check_output, find_images
+from ultraad.io.lock import lock_folder
+from ultraad.model.predictor import Predictor
+from ultraad.report.run.page import render
+from ultraad.results.folder import ERRORS, PREDICTIONS, REPORT, RUN, read_rows, read_run
+from ultraad.results.parquet import write_parquet
+from ultraad.results.row import DataFacts, Facts, Status
+from ultraad.results.same import check_same
+from ultraad.results.saving import FOLDERS
+from ultraad.runs.engines.local import Engine, Lost
+from ultraad.runs.job import facts, thresholds_of
+from ultraad.runs.predict import predict
+from ultraad.types import Sample
+
+_log = logging.getLogger(__name__)
+
+SHARD = 1024  # images: minutes of work on one core, so that a lost machine costs little
+SHARDS, RECORD, PARQUET = "shards", "shards.jsonl", "predictions.parquet"
+_IN_A_REPORT = 20_000
+_THRESHOLDS = ("threshold", "pixel_threshold", "operating_point", "prevalence", "abstain")
+
+
+class ShardRow(Facts):
+    """A line of ``shards.jsonl``."""
+
+    shard: int = Field(description="its number; its folder is `shards/<number>`, eight digits")
+    digest: str = Field(description="sha256 of its paths")
+    images: int = Field(description="images in the list")
+    predicted: int = Field(0, description="images and frames with a line")
+    failed: int = Field(0, description="images that could not be used")
+    depths: tuple[int, ...] = Field((), description="bits that its 16-bit pictures use")
+    seconds: float = Field(0.0, description="wall time")
+    lost: str | None = Field(None, description="why it was not predicted; null if it was")
+
+
+@dataclass(slots=True)
+class ShardedOutcome:
+    """What happened to the images of a sharded run.
+
+    Attributes:
+        predicted: Images and frames with a line, those of earlier runs among them.
+        skipped: Those of earlier runs.
+        failed: Images that could not be used.
+        lost: {shard: reason} of shards that were not predicted; the same command tries them again.
+        seconds: Wall time.
+    """
+
+    predicted: int = 0
+    skipped: int = 0
+    failed: int = 0
+    lost: dict[int, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    number: int
+    images: tuple[str, ...]
+    folder: str
+    digest: str
+
+
+_MODELS: dict[bytes, Predictor] = {}
+"""The model of this process, by how it is loaded: the next shard uses it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Predict:
+    """The work on one shard; runs in any process."""
+
+    load: Callable[[], Predictor]
+    options: Mapping[str, Any]
+    threads: int
+
+    def __call__(self, shard: _Shard) -> ShardRow:
+        about: dict[str, Any] = {"shard": shard.number, "digest": shard.digest, "images": len(shard.images)}
+        with Caught() as caught:
+            key = pickle.dumps(self.load)
+            if key not in _MODELS:
+                _MODELS.clear()
+                _MODELS[key] = self.load()
+            if "torch" in sys.modules:  # exported models do without
+                sys.modules["torch"].set_num_threads(self.threads)
+            samples = _samples(shard.images)
+            done = predict(_MODELS[key], samples, shard.folder, **self.options)
+            depths = tuple(sorted({s.depth for s in samples if s.depth is not None}))
+            counts = {"predicted": done.predicted + done.skipped, "failed": len(done.failed), "depths": depths}
+            return ShardRow(**about, **counts, seconds=round(done.seconds, 2))
+        assert caught.error is not None
+        return ShardRow(**about, lost=brief(caught.error))
+
+
+def _samples(images: tuple[str, ...]) -> list[Sample]:
+    """The samples of a shard. A path that is no image stays one, so that reading it records why."""
+    good: list[object] = []
+    for name in images:
+        try:
+            find_images([name])
+        except DataError:
+            good.append(Sample(name, Path(name)))
+        else:
+            good.append(Path(name))
+    return samples_of(good)
+
+
+def predict_shards(
+    load: Callable[[], Predictor],
+    source: str | Path,
+    output: str | Path,
+    *,
+    engine: Engine,
+    shard: int = SHARD,
+    batch_size: int = 8,
+    threads: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,  # noqa: ANN401
+) -> ShardedOutcome:
+    """Predict the images of a long list, shard by shard, and put the results together.
+
+    Run the same again to resume: shards without a failure are not looked at again, others continue where they stopped.
+
+    Args:
+        load: Gives the model; picklable. Called once in each process.
+        source: A list (``.txt``, ``.csv``, ``.tsv``, ``.parquet``) or a folder, as in
+            :func:`ultraad.data.lists.parts_of`.
+        output: Folder for the results. With machines of a cluster, a folder that all of them share, as the images are.
+        engine: Where shards run: :mod:`ultraad.runs.engines`.
+        shard: Images of a shard, a multiple of ``batch_size``.
+        batch_size: Images per forward pass.
+        threads: Of PyTorch for each shard. The numbers of runs with different threads differ in the last digits.
+        progress: Called with (images done, 0): how many there are is not known.
+        options: Further options of :func:`ultraad.predict`: thresholds, ``save``, ``region``, ``fan``,
+            ``keep_out_of_scope``, ``frame``, ``every``.
+
+    Raises:
+        ConfigError: If ``shard`` is no multiple of ``batch_size``, or an option does not fit.
+        DataError: If the list cannot be read, or the folder cannot be used.
+        KeyboardInterrupt: If the run is interrupted; finished shards are in the folder.
+    """
+    if shard < 1 or shard % batch_size:
+        msg = f"shard={shard}: wanted a multiple of the batch size, {batch_size}, so that batches are those of one run"
+        raise ConfigError(msg)
+    model = load()
+    thresholds = thresholds_of(model, **{key: options.get(key) for key in _THRESHOLDS})
+    keep = bool(options.get("keep_out_of_scope", False))
+    run = facts(model, "predict", thresholds=thresholds, data=DataFacts(paths=(str(source),)), keep_out_of_scope=keep)
+    folder = ensure_writable(Path(output).absolute())  # workers may have another working directory
+    check_output(folder, record=RUN, names=(PREDICTIONS, ERRORS, SHARDS, RECORD), inputs=())
+    lock = lock_folder(folder)
+    started, outcome, status = time.perf_counter(), ShardedOutcome(), "failed"
+
+    def write_run(status: Status) -> None:
+        counts = {"images": outcome.predicted, "failed": outcome.failed, "seconds": round(outcome.seconds, 2)}
+        write_json(folder / RUN, run.model_copy(update={"status": status, **counts}).to_dict())
+
+    try:
+        if (earlier := read_run(folder)) is not None:
+            check_same(folder, earlier, run)
+        write_run("running")
+        known = {row.shard: row for row in _records(folder)}
+        work = _Predict(load, {**options, "batch_size": batch_size}, threads)
+        try:
+            for row in _done(engine, work, _shards(source, folder, shard), known):
+                if row.shard in known and row is known[row.shard]:
+                    outcome.skipped += row.predicted
+                else:
+                    append_line(folder / RECORD, row.to_json())
+                    known[row.shard] = row
+                _count(outcome, row)
+                if progress is not None:
+                    progress(outcome.predicted + outcome.failed, 0)
+            status = "complete"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        _put_together(folder, sorted(known), images=outcome.predicted)
+        _tell_of_depths(known.values())
+    finally:
+        outcome.seconds = time.perf_counter() - started
+        write_run(status)  # type: ignore[arg-type]
+        lock.release()
+    return outcome
+
+
+def _count(outcome: ShardedOutcome, row: ShardRow) -> None:
+    outcome.predicted += row.predicted
+    outcome.failed += row.failed
+    if row.lost is not None:
+        outcome.lost[row.shard] = row.lost
+
+
+def _shards(source: str | Path, folder: Path, size: int) -> Iterator[_Shard]:
+    for number, images in enumerate(parts_of(source, size)):
+        digest = hashlib.sha256("\n".join(images).encode(errors="surrogateescape")).hexdigest()
+        yield _Shard(number, images, str(folder / SHARDS / f"{number:08d}"), digest)
+
+
+def _done(
+    engine: Engine, work: _Predict, shards: Iterator[_Shard], known: Mapping[int, ShardRow]
+) -> Iterator[ShardRow]:
+    """The rows of all shards, as they come; those that are done already come without work."""
+    earlier: list[ShardRow] = []
+
+    def todo() -> Iterator[_Shard]:
+        for shard in shards:
+            row = known.get(shard.number)
+            if row is not None and row.digest == shard.digest and row.lost is None and not row.failed:
+                earlier.append(row)
+            else:
+                yield shard
+
+    for shard, result in engine.map(work, todo()):
+        yield from earlier
+        earlier.clear()
+        if isinstance(result, Lost):
+            images = len(shard.images)
+            yield ShardRow(shard=shard.number, digest=shard.digest, images=images, lost=result.reason)
+        else:
+            yield result
+    yield from earlier
+
+
+def _records(folder: Path) -> Iterator[ShardRow]:
+    for _, found in json_lines(folder / RECORD):
+        yield ShardRow.model_validate(found)
+
+
+def _put_together(folder: Path, numbers: list[int], *, images: int) -> None:
+    """The tables of all shards as those of one run, in the order of the list."""
+    places = [f"{SHARDS}/{number:08d}" for number in numbers]
+
+    def lines(name: str) -> Iterator[bytes]:
+        for place in places:
+            for _, row in json_lines(folder / place / name):
+                moved = {key: f"{place}/{row[key]}" for key in FOLDERS.values() if row.get(key)}
+                yield (json.dumps({**row, **moved}, ensure_ascii=False) + "\n").encode(errors="surrogateescape")
+
+    for name in (PREDICTIONS, ERRORS):
+        write_parts(folder / name, lines(name))
+    write_parquet(folder / PARQUET, read_rows(folder))
+    if 0 < images <= _IN_A_REPORT:
+        render(folder)
+    else:
+        with suppress(FileNotFoundError):
+            (folder / REPORT).unlink()
+
+
+def _tell_of_depths(rows: Any) -> None:  # noqa: ANN401
+    depths = sorted({depth for row in rows for depth in row.depths})
+    if len(depths) > 1:
+        _log.warning(
+            "16-bit pictures of different shards use %s bits: in one run all would be read with %d. Predict each "
+            "scanner's pictures by themselves",
+            " and ".join(map(str, depths)),
+            depths[-1],
+        )
