@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -94,7 +93,7 @@ class _Shard:
     digest: str
 
 
-_MODELS: dict[bytes, Predictor] = {}
+_MODELS: dict[str, Predictor] = {}
 """The model of this process, by how it is loaded: the next shard uses it again."""
 
 
@@ -109,7 +108,7 @@ class _Predict:
     def __call__(self, shard: _Shard) -> ShardRow:
         about: dict[str, Any] = {"shard": shard.number, "digest": shard.digest, "images": len(shard.images)}
         with Caught() as caught:
-            key = pickle.dumps(self.load)
+            key = repr(self.load)
             if key not in _MODELS:
                 _MODELS.clear()
                 _MODELS[key] = self.load()
