@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 SHARD = 1024  # images: minutes of work on one core, so that a lost machine costs little
 SHARDS, RECORD, PARQUET = "shards", "shards.jsonl", "predictions.parquet"
 _IN_A_REPORT = 20_000
-_THRESHOLDS = ("threshold", "pixel_threshold", "operating_point", "prevalence", "abstain")
+_THRESHOLDS = ("threshold", "pixel_threshold", "operating_point", "prevalence", "sets", "abstain")
 
 
 class ShardRow(Facts):
