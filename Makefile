@@ -2,6 +2,7 @@
 # make demo DATA=DIR   the same on your own labelled images
 # make test            format check, lint, types, tests
 # make docs            the documentation as a site, in build/docs/site
+# make release         wheel and sdist into dist/, tried in clean environments, with SBOM and digests (KEY=FILE signs)
 # make speed           speed and memory beside other packages, in one table (DATA=DIR: with real images)
 # Each target sets up .venv itself; PYTHON=python3.12 chooses another interpreter.
 PYTHON ?= python3
@@ -10,10 +11,10 @@ OUT ?= demo-output
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test docs speed bench lint format clean
+.PHONY: help setup demo test docs release speed bench lint format clean
 
 help:
-	@sed -n '1,6p' Makefile
+	@sed -n '1,7p' Makefile
 
 setup: $(VENV)/.installed
 
@@ -45,6 +46,10 @@ test: lint $(PAGE_TOOLS)
 docs: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python -m docs.site
+
+release: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
+	$(BIN)/python -m release $(if $(KEY),--key "$(KEY)")
 
 bench: speed # the old name, for one version
 

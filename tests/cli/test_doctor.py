@@ -37,3 +37,17 @@ def test_missing_weights_and_packages_break_it(
 def test_a_full_disk_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_DISK", 1 << 62)
     assert {c.name: c.status for c in doctor.checks()}["disk"] == "warning"
+
+
+def test_a_build_of_torch_for_gpus_without_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def devices() -> str:
+        return {c.name: c.detail for c in doctor.checks()}["devices"]
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "pip install" not in devices()
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert doctor.CPU_TORCH in devices()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Status = Literal["ok", "warning", "broken"]
 
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "pillow", "pydicom", "safetensors")
+CPU_TORCH = "pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cpu"
 _DISK = 2 << 30  # bytes: the paper's backbone and a few thousand overlays
 
 
@@ -73,7 +74,10 @@ def _devices() -> tuple[Status, str]:
         found += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         found.append("mps")
-    return "ok", f"cpu ({os.cpu_count()} cores, {torch.get_num_threads()} threads){''.join(f', {f}' for f in found)}"
+    detail = f"cpu ({os.cpu_count()} cores, {torch.get_num_threads()} threads){''.join(f', {f}' for f in found)}"
+    if torch.version.cuda and not found:
+        detail += f"; torch is the build for GPUs, which is 5 GB larger than the one for the CPU: {CPU_TORCH}"
+    return "ok", detail
 
 
 def _weights() -> tuple[Status, str]:
