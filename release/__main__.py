@@ -94,6 +94,17 @@ def try_wheel(wheel: Path, folder: Path) -> Path:
     return scripts
 
 
+def try_light(wheel: Path, folder: Path) -> None:
+    """Install without torch, and predict with what the package holds."""
+    scripts = environment(folder / "light")
+    call(scripts / "python", "-m", "pip", "install", "--quiet", "--no-deps", wheel)
+    needs = ROOT / "requirements-edge.txt"
+    install(scripts, "-r", needs, "onnxruntime")
+    call(scripts / "ultraad", "data", "samples", "-o", "samples", cwd=folder)
+    say(call(scripts / "ultraad", "doctor", cwd=folder))
+    say(call(scripts / "ultraad", "predict", "zero-shot", "samples/Images", "-o", "light", cwd=folder))
+
+
 def describe(scripts: Path, bill: Path) -> list[Package]:
     """Write the SBOM of an environment; its packages and their licences.
 
@@ -140,8 +151,10 @@ def main() -> None:
         call(sys.executable, "-m", "twine", "check", "--strict", *pair)
         check_wheel(pair[0])
         scripts = try_wheel(pair[0], tried)
+        try_light(pair[0], tried)
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(first, out)
+        shutil.copy(ROOT / "requirements-edge.txt", out)
         describe(scripts, out / "sbom.cdx.json")
         install(scripts, f"{pair[0]}[{EXTRAS}]")
         packages = describe(scripts, out / "sbom-extras.cdx.json")

@@ -256,11 +256,34 @@ def test_it_evaluates_without_torch(onnx: Path, bus_uclm_dir: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
 
 
-def test_what_needs_torch_says_so(tmp_path: Path, busi_dir: Path) -> None:
-    done = without_torch(["predict", "zero-shot", str(busi_dir), "-o", str(tmp_path / "out")])
+@pytest.mark.parametrize("words", [["predict", "zero-shot", "x.png", "-o", "y", "--method", "winclip"], ["demo"]])
+def test_what_needs_torch_says_so(words: list[str]) -> None:
+    done = without_torch(words)
     assert done.returncode == 1
     assert "torch is not installed here" in done.stderr
+    assert "pip install ultraad" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_zero_shot_runs_without_torch_and_predicts_the_same(tmp_path: Path) -> None:
+    """The graph that ships is the embedded backbone's; if this fails after a change: pretraining/zero_shot_graph.py."""
+    images = sorted((ultraad.samples() / "Images").glob("*.png"))[::16]
+    done = without_torch(["predict", "zero-shot", *map(str, images), "-o", str(tmp_path / "a")])
+    assert done.returncode == 0, done.stderr
+    model = ultraad.zero_shot()
+    for row, image in zip(table(tmp_path / "a"), images, strict=True):
+        p = model.predict(image)
+        assert p.probs is not None
+        assert [float(row["score"]), *(float(row[f"p_{name}"]) for name in p.probs)] == pytest.approx(
+            [p.score, *p.probs.values()], abs=1e-3
+        )
+
+
+def test_doctor_says_what_works_without_torch() -> None:
+    done = without_torch(["doctor"])
+    assert done.returncode == 0, done.stderr
+    assert "zero-shot on ONNX Runtime predicted an image" in done.stdout
+    assert "devices" not in done.stdout
 
 
 def test_the_edge_list_is_the_package_without_torch() -> None:

@@ -24,6 +24,7 @@ from ultraad.cli import (
     dicom,
     evaluate,
     export,
+    hub,
     methods,
     node,
     pack,
@@ -60,6 +61,8 @@ _GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "export": export.export,
         "pack": pack.pack,
         "unpack": pack.unpack,
+        "push": hub.push,
+        "pull": hub.pull,
         "dicom": dicom.app,
         "node": node.node,
     },
@@ -158,6 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as e:
         if e.name != "torch" or os.environ.get("ULTRAAD_DEBUG") == "1":
             raise
-        msg = "torch is not installed here; without it only 'predict' and 'evaluate' with an exported model work"
-        complain(MissingExtraError(f"{msg}. Install ultraad with its dependencies, or see docs/export.md"))
+        msg = (
+            "torch is not installed here; without it, 'predict' and 'evaluate' work with an exported model or zero-shot"
+        )
+        complain(MissingExtraError(f"{msg} as it ships, and nothing else does. To get it: pip install ultraad"))
         sys.exit(1)

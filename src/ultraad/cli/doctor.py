@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 
+from ultraad.cli.predictor import torch_is_missing
 from ultraad.errors import UltraadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ultraad.model.predictor import Predictor
+
 Status = Literal["ok", "warning", "broken"]
 
-_PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "pillow", "pydicom", "safetensors")
+_OF_TORCH = ("torch", "torchvision", "open_clip_torch", "timm", "safetensors")
+_PACKAGES = (*_OF_TORCH, "numpy", "scipy", "pillow", "pydicom")
 CPU_TORCH = "pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cpu"
 _DISK = 2 << 30  # bytes: the paper's backbone and a few thousand overlays
 
@@ -41,7 +45,10 @@ class Check:
 
 def checks() -> Iterator[Check]:
     """All checks in turn. A check that raises is reported as broken."""
+    of_torch = {"devices", "weights"} if torch_is_missing() else set()
     for name, check in _CHECKS.items():
+        if name in of_torch:
+            continue
         try:
             status, detail = check()
         except (UltraadError, ImportError, OSError, RuntimeError) as e:
@@ -61,6 +68,12 @@ def _packages() -> tuple[Status, str]:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             missing.append(name)
+    if "torch" in missing and set(missing) <= set(_OF_TORCH):
+        able = "'predict' and 'evaluate' work, with an exported model or zero-shot as it ships"
+        return (
+            "warning",
+            f"{', '.join(found)}; without {', '.join(missing)} only {able}. For the rest: pip install ultraad",
+        )
     if missing:
         return "broken", f"missing: {', '.join(missing)}; install ultraad again with pip"
     return "ok", ", ".join(found)
@@ -105,16 +118,27 @@ def _disk() -> tuple[Status, str]:
 def _self_test() -> tuple[Status, str]:
     import numpy as np
 
-    from ultraad.model.adapt import zero_shot
     from ultraad.rng import seeded
 
     started = time.perf_counter()
     image = seeded(0, "doctor").integers(0, 255, size=(48, 64), dtype=np.uint8)
-    prediction = zero_shot(backbone="tiny").predict(image)
+    what, model = _tested()
+    prediction = model.predict(image)
     found = prediction.map
     if found is None or found.shape != image.shape or not np.isfinite(found).all() or not 0 <= prediction.score <= 1:
-        return "broken", "a backbone with random weights gave no valid map for a test image; install ultraad again"
-    return "ok", f"a backbone with random weights predicted an image in {time.perf_counter() - started:.1f} s"
+        return "broken", f"{what} gave no valid map for a test image; install ultraad again"
+    return "ok", f"{what} predicted an image in {time.perf_counter() - started:.1f} s"
+
+
+def _tested() -> tuple[str, Predictor]:
+    """The smallest model that this installation can run, and what to call it."""
+    if torch_is_missing():
+        from ultraad.model import exported
+
+        return "zero-shot on ONNX Runtime", exported.zero_shot()
+    from ultraad.model.adapt import zero_shot
+
+    return "a backbone with random weights", zero_shot(backbone="tiny")
 
 
 _CHECKS: dict[str, Callable[[], tuple[Status, str]]] = {

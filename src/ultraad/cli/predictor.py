@@ -52,6 +52,15 @@ def with_model(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def torch_is_missing() -> bool:
+    """Whether this is an installation that only predicts, on ONNX Runtime or OpenVINO."""
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as e:
+        return e.name == "torch"
+    return False
+
+
 def load(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a model, exported or not; or 'zero-shot'.")],
     *,
@@ -102,6 +111,13 @@ def load(
             msg = f"{model} is an exported model and runs on the CPU only. Leave out --backbone, --dtype and --device"
             raise ConfigError(msg)
         return load_exported(model)
+    plain = (
+        not (options or names or normal_class) and backbone in (None, DEFAULT_BACKBONE) and method in (None, "ultraad")
+    )
+    if model == ZERO_SHOT and plain and not dtype and device in (Device.auto, Device.cpu) and torch_is_missing():
+        from ultraad.model.exported import zero_shot as shipped
+
+        return shipped()
     from ultraad.model import model as models
     from ultraad.model.adapt import zero_shot
 

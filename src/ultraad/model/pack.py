@@ -21,8 +21,8 @@ from ultraad.model import exported
 from ultraad.model.record import check_files
 
 SUFFIX = ".ultraad"
-_CARD = "README.md"
-_RECORDS = (exported.CONFIG, "config.json")  # the first that a folder has says what it is
+CARD = "README.md"
+RECORDS = (exported.CONFIG, "config.json")  # the first that a folder has says what it is
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 _CHUNK = 1 << 20
 _MOST_RECORD = 16 << 20  # bytes
@@ -47,7 +47,7 @@ def pack(folder: str | Path, file: str | Path) -> Path:
     if file.suffix != SUFFIX:
         msg = f"got {file.name} as the file to write, wanted a name that ends in {SUFFIX}"
         raise BundleError(msg)
-    names = _names(folder)
+    names = files_of(folder)
     write_parts(file, zipped((_entry(name), folder / name) for name in names))
     return file
 
@@ -83,7 +83,7 @@ def unpack(file: str | Path, folder: str | Path) -> Path:
                     with packed.open(member) as source, (fresh / member.filename).open("xb") as target:
                         while chunk := source.read(_CHUNK):
                             target.write(chunk)
-                named = _names(fresh)
+                named = files_of(fresh)
                 if extra := sorted({member.filename for member in members} - set(named)):
                     msg = f"{file} holds {first_names(extra)}, which its record does not name; do not use it"
                     raise BundleError(msg)
@@ -96,27 +96,40 @@ def unpack(file: str | Path, folder: str | Path) -> Path:
     return folder
 
 
-def _names(folder: Path) -> list[str]:
-    """The files of a model, checked against its record."""
-    record = next((name for name in _RECORDS if (folder / name).is_file()), None)
+def files_of(folder: Path) -> list[str]:
+    """The files of a model and its card, checked against its record.
+
+    Raises:
+        BundleError: If the folder is not a model, or a file is missing or damaged.
+    """
+    record = next((name for name in RECORDS if (folder / name).is_file()), None)
     if record is None:
-        msg = f"{folder} is not a model: it has no {' and no '.join(_RECORDS)}. Wanted what 'ultraad adapt' wrote"
+        msg = f"{folder} is not a model: it has no {' and no '.join(RECORDS)}. Wanted what 'ultraad adapt' wrote"
         raise BundleError(msg)
-    path = folder / record
+    files = listed(folder / record)
+    check_files(folder, files, required=(), what="model")
+    return sorted({record, *files, *([CARD] if (folder / CARD).is_file() else [])})
+
+
+def listed(record: Path) -> dict[str, str]:
+    """{name: sha256} of the files that the record of a model names; they are not checked.
+
+    Raises:
+        BundleError: If the record cannot be read.
+    """
     try:
-        if path.stat().st_size > _MOST_RECORD:
-            msg = f"{path} has {path.stat().st_size / 1e6:.0f} MB, a record has less than {_MOST_RECORD / 1e6:.0f}"
+        if record.stat().st_size > _MOST_RECORD:
+            msg = f"{record} has {record.stat().st_size / 1e6:.0f} MB, a record has less than {_MOST_RECORD / 1e6:.0f}"
             raise BundleError(msg)
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        files = json.loads(record.read_text(encoding="utf-8"))["files"]
         plain = isinstance(files, dict) and all(isinstance(value, str) for value in files.values())
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-        msg = f"{path} is damaged: {brief(e)}; copy the model again"
+        msg = f"{record} is damaged: {brief(e)}; copy the model again"
         raise BundleError(msg) from e
     if not plain:
-        msg = f"{path} is damaged: it does not name its files; copy the model again"
+        msg = f"{record} is damaged: it does not name its files; copy the model again"
         raise BundleError(msg)
-    check_files(folder, files, required=(), what="model")
-    return sorted({record, *files, *([_CARD] if (folder / _CARD).is_file() else [])})
+    return dict(files)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -97,7 +97,7 @@ def require(package: str, *, extra: str) -> Any:  # noqa: ANN401  a module
     try:
         return import_module(package)
     except ImportError as e:
-        msg = f"{package} is not installed; it comes with: pip install 'ultraad[{extra}]'"
+        msg = f"{package} is not installed; get it with: pip install {package} (or 'ultraad[{extra}]')"
         raise MissingExtraError(msg) from e
 
 
