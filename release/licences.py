@@ -8,7 +8,7 @@ from typing import Any
 Package = tuple[str, str, str]
 """Name, version, licences."""
 
-SEEN = {"torchvision": "BSD-3-Clause"}
+SEEN = {"protobuf": "BSD-3-Clause", "ray": "Apache-2.0", "torchvision": "BSD-3-Clause"}
 """Looked up by hand, where a package does not say it in a form that can be read."""
 
 _REFUSED = re.compile(r"\bA?GPL|GNU (Affero )?General Public", re.IGNORECASE)  # \b: the LGPL may be used
