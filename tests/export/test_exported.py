@@ -165,7 +165,7 @@ def test_a_graph_that_its_runtime_cannot_read(folder: Path, tmp_path: Path) -> N
 def test_a_missing_runtime_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = "onnxruntime" if (folder / "model.onnx").exists() else "openvino"
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=rf"{package} is not installed; .*pip install {package} \(or 'ultraad\["):
+    with pytest.raises(MissingExtraError, match=rf"{package} is not installed; .*install {package} \(or 'ultraad\["):
         load(folder)
 
 
