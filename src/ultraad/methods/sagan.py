@@ -143,7 +143,7 @@ class Generator(nn.Module):
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """The healthy picture."""
-        b, half = len(pictures), pictures.shape[-1] // 2
+        b, half = pictures.shape[0], pictures.shape[-1] // 2  # len() would fix the batch of an exported graph
         x = self.enter(quarters(pictures))  # (4b c r/2 r/2), the four of an image side by side
         place = self.place.repeat(b, 1)[..., None, None]
         across = [x]
