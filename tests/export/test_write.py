@@ -13,7 +13,7 @@ import torch
 
 import ultraad
 from tests.export.conftest import traced
-from tests.methods.conftest import CLASSES, make_batch, quick
+from tests.methods.conftest import CLASSES, make_batch, model_around, quick
 from ultraad import methods
 from ultraad.backbones import load_backbone
 from ultraad.data.support import draw_support
@@ -22,18 +22,11 @@ from ultraad.export import write
 from ultraad.export.write import export
 from ultraad.methods.linear_probe import LinearProbe
 from ultraad.model.adapt import adapt, zero_shot
-from ultraad.model.calibration import fixed
 from ultraad.model.exported import is_exported, load
 from ultraad.model.model import Model
-from ultraad.model.record import Origin
 from ultraad.types import Scores
 
 UNTRACEABLE = {"ada_clip", "anodode", "winclip"}
-
-
-def untold(method: methods.base.Method) -> Model:
-    """A model around a fitted method, without a history."""
-    return Model(method, calibration=fixed(has_map=True, note=""), origin=Origin(protocol="few-shot", seed=0))
 
 
 @pytest.mark.slow
@@ -46,10 +39,10 @@ def test_every_method_exports_or_says_why_not(name: str, tmp_path: Path) -> None
     assert bool(kind.untraceable) == (name in UNTRACEABLE)
     if kind.untraceable:
         with pytest.raises(ConfigError, match=rf"{name} cannot be exported: .+"):
-            export(untold(method), tmp_path / "exported")
+            export(model_around(method), tmp_path / "exported")
         assert not any(tmp_path.iterdir())
         return
-    made = export(untold(method), tmp_path / "exported")
+    made = export(model_around(method), tmp_path / "exported")
     parity = made.config.exported.parity
     assert max(parity[key] for key in ("score", "map", "probs") if key in parity) < 1e-4  # must: 1e-3
     outputs = {"score", "map", "probs"} if kind.info.outputs == {"score", "map", "classes"} else None

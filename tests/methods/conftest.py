@@ -6,6 +6,10 @@ import torch
 
 from ultraad.backbones import load_backbone
 from ultraad.config import options, resolve
+from ultraad.data.support import Fingerprint, digest
+from ultraad.model.calibration import fixed
+from ultraad.model.model import Model
+from ultraad.model.record import Origin
 from ultraad.types import Batch, Geometry
 
 CLASSES = ("normal", "benign", "malignant")
@@ -69,3 +73,14 @@ def backbone(request):
 @pytest.fixture(scope="session")
 def tiny():
     return load_backbone("tiny")
+
+
+def model_around(method, *, learned=None):
+    """A model around a fitted method, with one support image of which nothing else is known."""
+    image = Fingerprint("a.png", None, "0" * 64, "folder:x")
+    code = digest([image.id], [image.sha256])
+    origin = Origin(
+        protocol="few-shot", seed=0, shots=2, source="folder:x", support_digest=code, learned=dict(learned or {})
+    )
+    has_map = "map" in method.info.outputs
+    return Model(method, calibration=fixed(has_map=has_map, note="a test"), origin=origin, support=[(image, "")])

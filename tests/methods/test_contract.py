@@ -16,17 +16,14 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from tests.methods.conftest import CLASSES, empty_batch, make_batch, quick
+from tests.methods.conftest import CLASSES, empty_batch, make_batch, model_around, quick
 from ultraad import methods
 from ultraad.backbones import load_backbone
 from ultraad.backbones._door import Backbone, _fingerprint
 from ultraad.config import options
-from ultraad.data.support import Fingerprint, digest
 from ultraad.errors import DataError
 from ultraad.methods._base import Holding, Method, Needs
-from ultraad.model.calibration import fixed
-from ultraad.model.model import Model, load
-from ultraad.model.record import Origin
+from ultraad.model.model import load
 from ultraad.types import Batch, FitReport, Scores
 
 NAMES = methods.available()
@@ -249,12 +246,7 @@ def test_a_state_brings_everything_back(name: str, tower: str) -> None:
 @EACH
 def test_a_bundle_brings_everything_back(name: str, tmp_path: Path) -> None:
     f = fitted(name, "tiny")
-    image = Fingerprint("a.png", None, "0" * 64, "folder:x")
-    code = digest([image.id], [image.sha256])
-    origin = Origin(protocol="few-shot", seed=0, shots=2, source="folder:x", support_digest=code)
-    origin = origin.model_copy(update={"learned": dict(f.report.learned)})
-    has_map = "map" in f.method.info.outputs
-    model = Model(f.method, calibration=fixed(has_map=has_map, note="a test"), origin=origin, support=[(image, "")])
+    model = model_around(f.method, learned=f.report.learned)
     found = load(model.save(tmp_path / "model"), backbone=tower_of("tiny"))
     assert found.digest == model.digest
     batch = make_batch(tower_of("tiny"), per_class=1, seed=9).unlabelled()
