@@ -145,6 +145,6 @@ def test_without_the_extra_objects_are_refused_with_the_command(
 ) -> None:
     image = write_us(tmp_path / "a.dcm")
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(MissingExtraError, match=r"highdicom is not installed; .* pip install 'ultraad\[dicom\]'"):
+    with pytest.raises(MissingExtraError, match=r"highdicom is not installed; get it with: .*'ultraad\[dicom\]'"):
         predict(zero_shot(backbone="tiny"), image, tmp_path / "out", save=["dicom"])
     assert not (tmp_path / "out").exists()

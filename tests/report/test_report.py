@@ -177,9 +177,10 @@ def test_every_metric_is_shown_as_stored(page: Page, evaluated: Path) -> None:
     assert len(metrics) > 20
     for key, metric in metrics.items():
         shown = page.row(spec(key).title + spec(key).about)
-        assert shown[1:4] == [
-            f"{metric['value']:.3f}", f"{metric['low']:.3f} to {metric['high']:.3f}", str(metric["n"])
-        ]  # fmt: skip
+        known = metric["value"] is not None
+        value = f"{metric['value']:.3f}" if known else DASH
+        interval = f"{metric['low']:.3f} to {metric['high']:.3f}" if known else DASH
+        assert shown[1:4] == [value, interval, str(metric["n"])]
 
 
 def test_headline_names_model_data_and_baseline(page: Page, evaluated: Path) -> None:

@@ -109,7 +109,7 @@ def test_the_shell_says_what_normal_images_are_enough_for(shell: Shell, tmp_path
     code, out, _ = shell("support", "draw", root, "-o", file, "--shots", 3)
     assert code == 0
     assert f"Normal images only: enough for {', '.join(NORMALS_ONLY)}." in out
-    assert "Images with a lesion are needed for ada_clip, " in out
+    assert "Images with a lesion are needed for aa_clip, ada_clip, " in out
     assert out.rstrip().endswith(f"next: ultraad adapt {file} -o MODEL --method NAME")
     code, _, err = shell("adapt", file, "-o", tmp_path / "m", "--backbone", "tiny")
     assert (code, "ultraad needs images with a lesion" in err) == (1, True)
@@ -203,7 +203,7 @@ def test_the_shell_says_what_lesions_are_enough_for(shell: Shell, lesions: Path,
     assert code == 0
     assert "Lesions only: 'normal' has no image and is known by its sentences, so detection" in out
     assert "maps with patch_probe, ultraad, vcp_clip." in out
-    assert "Normal images are needed for ada_clip, " in out
+    assert "Normal images are needed for aa_clip, ada_clip, " in out
     shown = shell("support", "show", tmp_path / "s.json")[1]
     assert "Lesions only" in shown
     assert "--method" not in out
