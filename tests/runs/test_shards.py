@@ -129,6 +129,20 @@ def test_a_shard_whose_model_cannot_be_loaded_is_named_and_tried_again(images: P
     assert predict_shards(TINY, images, tmp_path / "out", engine=Serial(), shard=4, batch_size=4).predicted == 18
 
 
+def test_a_list_that_changed_leaves_nothing_of_the_former(
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [(images.parent / n).as_posix() for n in images.read_text(encoding="utf-8").splitlines()[:10]]
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(names), encoding="utf-8")
+    predict_shards(TINY, listed, tmp_path / "out", engine=Serial(), shard=4, batch_size=4)
+    listed.write_text("\n".join([*names[:4], *names[8:]]), encoding="utf-8")
+    outcome = predict_shards(TINY, listed, tmp_path / "out", engine=Serial(), shard=4, batch_size=4)
+    assert (outcome.predicted, outcome.skipped) == (6, 4)
+    assert [row.id for row in read_rows(tmp_path / "out")] == [*names[:4], *names[8:]]
+    assert "shard 1: the list names other images now" in caplog.text
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_two_nodes_with_killed_workers_give_the_same_rows(images: Path, done: Path, tmp_path: Path) -> None:

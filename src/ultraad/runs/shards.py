@@ -19,9 +19,9 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ class _Shard:
     images: tuple[str, ...]
     folder: str
     digest: str
+    resume: bool = True
 
 
 _MODELS: dict[str, Predictor] = {}
@@ -115,7 +116,7 @@ class _Predict:
             if "torch" in sys.modules:  # exported models do without
                 sys.modules["torch"].set_num_threads(self.threads)
             samples = _samples(shard.images)
-            done = predict(_MODELS[key], samples, shard.folder, **self.options)
+            done = predict(_MODELS[key], samples, shard.folder, resume=shard.resume, **self.options)
             depths = tuple(sorted({s.depth for s in samples if s.depth is not None}))
             counts = {"predicted": done.predicted + done.skipped, "failed": len(done.failed), "depths": depths}
             return ShardRow(**about, **counts, seconds=round(done.seconds, 2))
@@ -151,6 +152,7 @@ def predict_shards(
     """Predict the images of a long list, shard by shard, and put the results together.
 
     Run the same again to resume: shards without a failure are not looked at again, others continue where they stopped.
+    A shard of which the list names other images now is predicted from its first, and one beyond its end does not count.
 
     Args:
         load: Gives the model; picklable. Called once in each process.
@@ -180,7 +182,8 @@ def predict_shards(
     folder = ensure_writable(Path(output).absolute())  # workers may have another working directory
     check_output(folder, record=RUN, names=(PREDICTIONS, ERRORS, SHARDS, RECORD), inputs=())
     lock = lock_folder(folder)
-    started, outcome, status = time.perf_counter(), ShardedOutcome(), "failed"
+    started, outcome = time.perf_counter(), ShardedOutcome()
+    status: Status = "failed"
 
     def write_run(status: Status) -> None:
         counts = {"images": outcome.predicted, "failed": outcome.failed, "seconds": round(outcome.seconds, 2)}
@@ -191,14 +194,15 @@ def predict_shards(
             check_same(folder, earlier, run)
         write_run("running")
         known = {row.shard: row for row in _records(folder)}
+        rows: dict[int, ShardRow] = {}
         work = _Predict(load, {**options, "batch_size": batch_size}, threads)
         try:
             for row in _done(engine, work, _shards(source, folder, shard), known):
-                if row.shard in known and row is known[row.shard]:
+                if row is known.get(row.shard):
                     outcome.skipped += row.predicted
                 else:
                     append_line(folder / RECORD, row.to_json())
-                    known[row.shard] = row
+                rows[row.shard] = row
                 _count(outcome, row)
                 if progress is not None:
                     progress(outcome.predicted + outcome.failed, 0)
@@ -206,11 +210,11 @@ def predict_shards(
         except KeyboardInterrupt:
             status = "interrupted"
             raise
-        _put_together(folder, sorted(known), images=outcome.predicted)
-        _tell_of_depths(known.values())
+        _put_together(folder, sorted(rows), images=outcome.predicted)
+        _tell_of_depths(rows.values())
     finally:
         outcome.seconds = time.perf_counter() - started
-        write_run(status)  # type: ignore[arg-type]
+        write_run(status)
         lock.release()
     return outcome
 
@@ -237,7 +241,10 @@ def _done(
     def todo() -> Iterator[_Shard]:
         for shard in shards:
             row = known.get(shard.number)
-            if row is not None and row.digest == shard.digest and row.lost is None and not row.failed:
+            if row is not None and row.digest != shard.digest:
+                _log.warning("shard %d: the list names other images now; it is predicted from its first", shard.number)
+                yield replace(shard, resume=False)
+            elif row is not None and row.lost is None and not row.failed:
                 earlier.append(row)
             else:
                 yield shard
@@ -278,7 +285,7 @@ def _put_together(folder: Path, numbers: list[int], *, images: int) -> None:
             (folder / REPORT).unlink()
 
 
-def _tell_of_depths(rows: Any) -> None:  # noqa: ANN401
+def _tell_of_depths(rows: Iterable[ShardRow]) -> None:
     depths = sorted({depth for row in rows for depth in row.depths})
     if len(depths) > 1:
         _log.warning(
