@@ -4,12 +4,12 @@ Paper      Tian et al., MICCAI 2021, arXiv 2103.03423; its detector stage is PaD
 Equations  A_k(x)  strong augmentation, k = 0..3: the halves of x exchanged up-down (k >= 2) and left-right (k odd)
            T(x)    weak augmentation: crop and resize, mirror, brightness, contrast
            con     contrast        -log exp(z z'/tau) / sum of exp(z z''/tau) over the other views z'' of the batch;
-                                   z, z' are unit projections of two weak views of one A_k(x), sec. 2.1
-           cls     augmentation    cross-entropy of k from the features of both views, sec. 2.2
-           pos     place           cross-entropy of the direction (one of 8) from a patch to its neighbour, sec. 2.2
+                                   z, z' are unit projections of two weak views of one A_k(x)
+           cls     augmentation    cross-entropy of k from the features of both views
+           pos     place           cross-entropy of the direction (one of 8) from a patch to its neighbour
            loss                    con + cls + pos
            d(p)    distance        sqrt((f(p) - m(p))' S(p)^-1 (f(p) - m(p))), f the features at place p; m(p) and
-                                   S(p) = cov + 0.01 1 over the normal support images (PaDiM, sec. III-B, Eq. 1 and 2)
+                                   S(p) = cov + 0.01 1 over the normal support images (PaDiM)
            map     d, upsampled and smoothed;  score = the largest of the map
            Both are given as e / (e + u), u the mean over the normal support images.
 Reference  tianyu0207/CCD 046ecc9 (no licence file): configs, simclr.py, lag_loader.py, train_utils.py; facts only.

@@ -2,12 +2,12 @@
 
 Paper      Shvetsova et al., IEEE Access 2021, arXiv 2006.13265.
 Equations  f(x)   features          tokens of the tapped layers of the frozen backbone
-           f~(x)  normalised        (f(x) - mu) / sigma, mu and sigma of each channel (sec. III-B)
+           f~(x)  normalised        (f(x) - mu) / sigma, mu and sigma of each channel
            x'     redrawn           g(e(x)), a convolutional autoencoder
            L      relative          |f~(x) - f~(x')|_1 / |f~(x)|_1 of each layer, averaged over the layers: the loss of
-                  perceptual L1     training and the score (sec. III-B, Eq. 2 and 3)
+                  perceptual L1     training and the score
            growth progressive       training begins at a quarter of the side, which is doubled twice; the first half of
-                                    each stage fades the new layers in (sec. III-C)
+                                    each stage fades the new layers in
            map    per patch         mean_c |f~(x) - f~(x')| / |f~(x)|_1
            Score and map are given as e / (e + u), u the mean over the normal support images.
 Reference  ninatu/anomaly_detection 6fa35f3 (Apache-2.0): dpa/rec_losses.py, dpa/pg_*.py, configs/dpa.
@@ -72,7 +72,7 @@ class PerceptualAEConfig(MethodConfig):
     side: int = Field(64, ge=32, multiple_of=16, description="of the grey pictures, in pixels (reference: 64)")
     width: int = Field(8, ge=4, multiple_of=4, description="channels at the full side; x 2, x 4 below (ours)")
     codes: int = Field(16, ge=1, description="channels of the code, side / 16 squared (reference: 4 on side / 8)")
-    progressive: bool = Field(default=True, description="grow from a quarter of the side (paper sec. III-C)")
+    progressive: bool = Field(default=True, description="grow from a quarter of the side (paper)")
     mirror: bool = Field(default=True, description="mirror half of the pictures left-right (reference: random flips)")
     steps: int = Field(200, ge=1, description="of the optimiser; epochs follow from the number of images (ours)")
     batch_size: int = Field(8, ge=1, description="images per step (ours; reference: 128)")

@@ -2,9 +2,9 @@
 
 Paper      Zhang et al., MICCAI 2024, arXiv 2405.12872.
 Equations  G(x)    generator       tanh(x + g(x)); each quarter of the image goes through g by itself, beside the binary
-                                   code of its place; attention gates weight the skip connections (sec. 2.2)
+                                   code of its place; attention gates weight the skip connections
            p(x)    pseudo-anomaly  a normal image with a synthetic anomaly
-           gen     generator loss  -D(G(p(x))) + |x - G(x)|_1 + |x - G(p(x))|^2: healthy, identical, restored (sec. 2.3)
+           gen     generator loss  -D(G(p(x))) + |x - G(x)|_1 + |x - G(p(x))|^2: healthy, identical, restored
            dis     critic loss     D(G(p(x))) - D(x) + 10 (|grad D(m)| - 1)^2, m between x and G(p(x))
            score                   mean |x - G(x)|;  map |x - G(x)|, smoothed; pixels in -1..1
            Both are given as e / (e + u), u the mean over the normal support images.
