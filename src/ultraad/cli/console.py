@@ -92,7 +92,7 @@ def show_subgroups(found: dict[str, Any]) -> None:
                 cells.append(value if value is None or gap is None else f"{value} p={gap['p']:.3f}")
             rows.append((group["value"], group["images"], group["patients"], *cells))
         table((fact, "#images", "#patients", *map(short, keys)), rows)
-        say("p: against all other images, by dealing patients at random; adjusted for the number of subgroups (Holm)")
+        say("p: permutation test of patients against all other images, adjusted for the number of subgroups (Holm)")
 
 
 def show_thresholds(folder: Path) -> None:

@@ -55,8 +55,8 @@ def differences(
 ) -> dict[str, Difference]:
     """Every metric of some images minus that of all others, with a 95 % interval and a two-sided p-value.
 
-    The interval is that of resampled patients. The p-value is that of a permutation test: patients are dealt into the
-    subgroup at random, as many as it has. Three patients without an error say little, and
+    The interval is that of resampled patients. The p-value is that of a permutation test: patients are
+    exchanged at random between the subgroup and the others. Three patients without an error say little, and
     resampling these three could not tell. A patient on both sides counts as one on each.
 
     Args:
@@ -83,8 +83,8 @@ def differences(
     of_unit = np.zeros(int(unit.max()) + 1, dtype=bool)
     of_unit[unit] = member
     rng = seeded(seed, "permutations")
-    dealt = np.stack([rng.permutation(of_unit)[unit] for _ in range(resamples)])  # (resamples n)
-    chance = compute(np.ones_like(dealt, dtype=np.float64), dealt)
+    permuted = np.stack([rng.permutation(of_unit)[unit] for _ in range(resamples)])  # (resamples n)
+    chance = compute(np.ones_like(permuted, dtype=np.float64), permuted)
     found = {}
     for key in statistics.n:
         value, ends = float(observed[key][0]), interval(drawn[key])
