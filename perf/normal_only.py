@@ -128,7 +128,7 @@ def main() -> None:
         print(json.dumps(cell(*given.data, method, shots, int(draw))))
         return
     done = {(r["method"], r["shots"], r["draw"]) for _, r in json_lines(given.output)}
-    wanted = [(m, k, d) for k in given.shots for d in range(given.draws) for m in given.methods]
+    wanted = [(m, k, d) for d in range(given.draws) for k in given.shots for m in given.methods]
     for number, key in enumerate(wanted, start=1):
         if key in done:
             continue
