@@ -4,26 +4,31 @@
 
 The first data set gives the support sets; the others are measured whole (of BUS-BRA only the fifth that the backbone
 was not trained on), and of the first the other patients. For each draw: the probabilities of the method, those scaled
-on the held-out support images (:mod:`ultraad.model.probabilities`), and the scaled ones moved to the share of lesions
-of the measured set, as ``--prevalence`` moves them. BUSI is only reported: nothing was chosen on it.
+on the held-out support images (:mod:`ultraad.model.probabilities`), and both moved to the share of lesions, or of the
+classes, of the measured set, as ``--prevalence`` moves them. Beside each class ECE stands the one that true
+probabilities would have: the mean over labels that are drawn from the probabilities. A finite set shows at least that.
+BUSI is only reported: nothing was chosen on it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from perf.scope import measurable
 
 import ultraad
 from ultraad.io.files import write_json
+from ultraad.metrics.calibration import classwise_calibration_error
 from ultraad.metrics.classes import class_metrics
 from ultraad.model.model import Model
-from ultraad.model.probabilities import at_prevalence
+from ultraad.model.probabilities import Prevalence, at_prevalence
 from ultraad.runs.judge import in_classes, unseen
 
 KEYS = ("class_ece", "ece", "nll", "brier", "class_auroc_macro", "balanced_accuracy", "aurc")
@@ -38,7 +43,15 @@ def numbers(probs: list[dict[str, float]], labels: list[str], model: Model) -> d
         normal_class=model.normal_class,
         resamples=0,
     )
-    return {key: None if (value := found[key].value) is None else round(value, 4) for key in KEYS}
+    told = {key: None if (value := found[key].value) is None else round(value, 4) for key in KEYS}
+    return told | {"class_ece_if_true": round(if_true(np.array([[p[c] for c in model.classes] for p in probs])), 4)}
+
+
+def if_true(probs: NDArray[np.float64], draws: int = 200) -> float:
+    """Class ECE that these probabilities (n c) have on average if they are true."""
+    ends = probs.cumsum(1)[:, :-1]
+    labels = [(u[:, None] > ends).sum(1) for u in np.random.default_rng(0).random((draws, len(probs)))]
+    return float(np.mean([classwise_calibration_error(probs, y) for y in labels]))
 
 
 def measured(model: Model, root: Path, every: int) -> dict[str, Any]:
@@ -54,10 +67,13 @@ def measured(model: Model, root: Path, every: int) -> dict[str, Any]:
     share = float(np.mean([label != model.normal_class for label in labels]))
     found = {"n": len(labels), "lesions": round(share, 3), "raw": numbers(raw, labels, model)}
     found["scaled"] = numbers(scaled, labels, model)
+    places: dict[str, Prevalence] = {"class shares": {c: labels.count(c) / len(labels) for c in model.classes}}
     if 0 < share < 1:
-        shares = None if scaling is None else scaling.shares
-        moved = [at_prevalence(p, share, normal_class=model.normal_class, shares=shares) for p in scaled]
-        found["at its prevalence"] = numbers(moved, labels, model)
+        places["prevalence"] = share
+    shares = None if scaling is None else scaling.shares
+    for (way, given), (name, place) in product((("raw", raw), ("scaled", scaled)), places.items()):
+        moved = [at_prevalence(p, place, normal_class=model.normal_class, shares=shares) for p in given]
+        found[f"{way}, at its {name}"] = numbers(moved, labels, model)
     return found
 
 

@@ -20,7 +20,7 @@ from ultraad.errors import ConfigError
 from ultraad.metrics.calibration import classwise_calibration_error, negative_log_likelihood
 from ultraad.model import probabilities
 from ultraad.model.abstain import is_unsure, parse
-from ultraad.model.probabilities import Scaling, at_prevalence, fit
+from ultraad.model.probabilities import Scaling, at_prevalence, fit, read_prevalence, told
 from ultraad.model.record import facts_of
 from ultraad.types import InScope, Prediction
 
@@ -108,6 +108,56 @@ def test_lesion_classes_keep_their_proportion():
     assert moved["benign"] / moved["malignant"] == pytest.approx(3)
     assert moved["normal"] > 0.7
     assert at_prevalence(probs, 2 / 3, normal_class="normal", shares=None) == pytest.approx(probs)
+
+
+def test_shares_of_classes_are_bayes_rule():
+    probs, shares = {"normal": 0.2, "benign": 0.5, "malignant": 0.3}, {"normal": 0.5, "benign": 0.3, "malignant": 0.2}
+    moved = at_prevalence(probs, {"benign": 0.1, "malignant": 0.05}, normal_class="normal", shares=shares)
+    odds = np.array([0.2 * 0.85 / 0.5, 0.5 * 0.1 / 0.3, 0.3 * 0.05 / 0.2])
+    assert [*moved.values()] == pytest.approx(odds / odds.sum())
+    none_normal = at_prevalence(probs, {"benign": 0.6, "malignant": 0.4}, normal_class="normal", shares=shares)
+    assert none_normal["normal"] == pytest.approx(0)
+    sure = at_prevalence({"normal": 1.0, "lesion": 0.0}, {"lesion": 1.0}, normal_class="normal", shares=None)
+    assert sure == {"normal": 0.0, "lesion": 1.0}  # what was said to be impossible is, and the rest sums to 1
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("0.1", 0.1), ("benign=0.2, malignant=0.05", {"benign": 0.2, "malignant": 0.05}), ("lesion=1", {"lesion": 1.0})],
+)
+def test_a_prevalence_is_read_as_it_is_written(text, wanted):
+    assert read_prevalence(text) == wanted
+    assert read_prevalence(told(wanted)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("few", "wanted a share such as 0.1"),
+        ("0.1,0.2", "wanted one share of lesions, or each class once"),
+        ("benign=0.1,0.2", "wanted one share of lesions, or each class once"),
+        ("benign=0.1,benign=0.2", "wanted one share of lesions, or each class once"),
+        ("benign=0.7,malignant=0.7", "that sum to 1, or to at most 1"),
+        ("benign=-0.1", "wanted shares in"),
+        ("benign=nan", "wanted shares in"),
+    ],
+)
+def test_a_prevalence_that_cannot_be_read_is_refused(text, said):
+    with pytest.raises(ConfigError, match=said):
+        read_prevalence(text)
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ({"benign": 0.1, "cyst": 0.1}, "the model has no class 'cyst'; it has normal, benign, malignant"),
+        ({"benign": 0.1}, "normal, malignant are left out"),
+        ({"normal": 0.1, "benign": 0.1, "malignant": 0.1}, "wanted shares in"),
+    ],
+)
+def test_shares_must_fit_the_classes(shares, said):
+    with pytest.raises(ConfigError, match=said):
+        ultraad.zero_shot(backbone="tiny").at_prevalence(shares)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0, float("nan")])
@@ -201,8 +251,14 @@ def test_a_run_at_a_prevalence_with_open_classes(folder_dir, tmp_path, capsys):
     run = json.loads((tmp_path / "out" / "run.json").read_text())["thresholds"]
     assert (run["prevalence"], run["abstain"]) == (0.05, "cost=0.01")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "where 5 % of the images show a lesion" in page
+    assert "where, of the images, 5 % show a lesion" in page
     assert "is left open (cost=0.01)" in page or "are left open (cost=0.01)" in page or "left open (cost=0.01)" in page
+    with pytest.raises(SystemExit) as end:
+        main([*words[:4], str(tmp_path / "classes"), *words[5:], "--prevalence", "benign=0.2,malignant=0.05"])
+    assert not end.value.code
+    run = json.loads((tmp_path / "classes" / "run.json").read_text())["thresholds"]
+    assert run["prevalence"] == {"benign": 0.2, "malignant": 0.05}
+    assert "20 % are benign, 5 % are malignant" in (tmp_path / "classes" / "report.html").read_text()
     for wrong in (["--prevalence", "1"], ["--abstain", "never"]):
         with pytest.raises(SystemExit) as end:
             main([*words, *wrong])

@@ -33,6 +33,7 @@ from ultraad.cli.options import (
     Seed,
     Sets,
     Threshold,
+    prevalence_of,
 )
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
@@ -98,7 +99,7 @@ def evaluate(
                 threshold=threshold,
                 pixel_threshold=pixel_threshold,
                 operating_point=operating_point,
-                prevalence=prevalence,
+                prevalence=prevalence_of(prevalence),
                 sets=sets,
                 abstain=abstain,
                 region=region.value,

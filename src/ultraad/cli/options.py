@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ultraad.runs.engines.local import Engine
 
@@ -122,12 +122,17 @@ def _checked_point(value: str | None, context: typer.Context) -> str | None:
     return value
 
 
-def _checked_prevalence(value: float | None) -> float | None:
-    from ultraad.model.probabilities import check_prevalence
-
+def _checked_prevalence(value: str | None) -> str | None:
     with _usage_errors():
-        check_prevalence(value)
+        prevalence_of(value)
     return value
+
+
+def prevalence_of(value: str | None) -> float | Mapping[str, float] | None:
+    """The prevalence that ``--prevalence`` names."""
+    from ultraad.model.probabilities import read_prevalence
+
+    return None if value is None else read_prevalence(value)
 
 
 def _checked_rule(value: str | None, context: typer.Context) -> str | None:
@@ -177,10 +182,12 @@ OperatingPoint = Annotated[
 ]
 
 Prevalence = Annotated[
-    float | None,
+    str | None,
     typer.Option(
         callback=_checked_prevalence,
-        help="Share of images with a lesion where it is used, such as 0.1: moves class probabilities, not scores.",
+        metavar="SHARE",
+        help="Share of images with a lesion where it is used, such as 0.1, or of classes, such as "
+        "benign=0.2,malignant=0.05: moves class probabilities, not scores.",
     ),
 ]
 Abstain = Annotated[

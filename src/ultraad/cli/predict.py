@@ -25,6 +25,7 @@ from ultraad.cli.options import (
     Smooth,
     Threshold,
     engine_of,
+    prevalence_of,
     split_names,
 )
 from ultraad.cli.predictor import with_model
@@ -123,7 +124,7 @@ def predict(
         "threshold": threshold,
         "pixel_threshold": pixel_threshold,
         "operating_point": operating_point,
-        "prevalence": prevalence,
+        "prevalence": prevalence_of(prevalence),
         "sets": sets,
         "abstain": abstain,
         "region": region.value,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ultraad.model.calibration import Calibration
     from ultraad.model.operating_point import OperatingPoint
     from ultraad.model.prediction_sets import PredictionSets
+    from ultraad.model.probabilities import Prevalence
     from ultraad.model.record import Description, Origin
     from ultraad.model.stream import Live
     from ultraad.types import Box, Geometry, Prediction, Result, Sample
@@ -36,8 +37,8 @@ class Predictor(ABC):
         support: (fingerprint, label) of each support image.
         auxiliary: The same of each auxiliary image.
         preprocess: How pixels become the model's input.
-        prevalence: Share of images with a lesion that class probabilities take for granted; None: that of the support
-            set, or equal classes without one.
+        prevalence: Share of images with a lesion, or of each class, that class probabilities take for granted; None:
+            that of the support set, or equal classes without one.
         sets: How prediction sets are made; None: not at all.
     """
 
@@ -46,7 +47,7 @@ class Predictor(ABC):
     support: tuple[tuple[Fingerprint, str], ...]
     auxiliary: tuple[tuple[Fingerprint, str], ...]
     preprocess: Preprocess
-    prevalence: float | None = None
+    prevalence: Prevalence | None = None
     sets: PredictionSets | None = None
 
     @property
@@ -305,23 +306,24 @@ class Predictor(ABC):
         image, name, part = read_any(x, depth=depth)
         return self._predict([self._prepare(image, part, watch.see(image))], [name])[0]
 
-    def at_prevalence(self, prevalence: float | None) -> Self:
-        """The same model for a place where another share of images shows a lesion than in its support set.
+    def at_prevalence(self, prevalence: Prevalence | None) -> Self:
+        """The same model for a place where lesions, or classes, are more or less frequent than in its support set.
 
         Class probabilities are moved to it (:func:`ultraad.model.probabilities.at_prevalence`); scores, thresholds and
         maps stay.
 
         Args:
-            prevalence: In (0, 1); None: as in the support set, or equal classes without one.
+            prevalence: Share of images that show a lesion, in (0, 1), or {class: share}, of which one may be left out;
+                None: as in the support set, or equal classes without one.
 
         Raises:
-            ConfigError: If it is not in (0, 1).
+            ConfigError: If it is no share, or shares do not fit the classes.
         """
         from copy import copy
 
         from ultraad.model.probabilities import check_prevalence
 
-        check_prevalence(prevalence)
+        check_prevalence(prevalence, self.classes)
         other = copy(self)
         other.prevalence = prevalence
         return other

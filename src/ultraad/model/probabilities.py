@@ -24,11 +24,14 @@ from ultraad.metrics.calibration import negative_log_likelihood
 
 Array = NDArray[np.float64]
 Kind = Literal["none", "temperature", "offsets"]
+Prevalence = float | Mapping[str, float]
+"""Share of images that show a lesion, or share of each class."""
 
 PRIORS = (100.0, 30.0, 10.0, 3.0, 1.0)
 """Strengths that are tried, the strongest first: a squared distance of 1 of ln(slope) or an offset costs half of that
 many nats, of which each image brings its own."""
 LEAST = 1e-6  # probability whose logarithm is still taken
+NEAR = 1e-3  # shares of all classes may miss 1 by so much, since they are written with few digits
 
 
 class Scaling(Strict):
@@ -96,37 +99,88 @@ def fit(
 
 
 def at_prevalence(
-    probs: Mapping[str, float], prevalence: float, *, normal_class: str, shares: Mapping[str, float] | None
+    probs: Mapping[str, float], prevalence: Prevalence, *, normal_class: str, shares: Mapping[str, float] | None
 ) -> dict[str, float]:
-    """Class probabilities of an image where lesions are as frequent as they are said to be.
+    """Class probabilities of an image where lesions, or classes, are as frequent as they are said to be.
 
-    Lesion classes keep their proportions to each other.
+    With a share of lesions alone, lesion classes keep their proportions to each other.
 
     Args:
         probs: {class: probability}.
-        prevalence: Share of images that show a lesion, in (0, 1).
+        prevalence: Share of images that show a lesion, in (0, 1), or {class: share of the images}; one class may be
+            left out, which has the rest.
         normal_class: The class that means "no lesion".
         shares: {class: share} that the probabilities take for granted; None for equal classes.
     """
     known = dict.fromkeys(probs, 1 / len(probs)) if shares is None else dict(shares)
-    lesions = sum(share for name, share in known.items() if name != normal_class)
-    odds = {
-        name: p * ((1 - prevalence) / known[name] if name == normal_class else prevalence / lesions)
-        for name, p in probs.items()
-    }
+    if isinstance(prevalence, Mapping):
+        rest = max(1 - sum(prevalence.values()), 0.0)
+        wanted = {name: prevalence.get(name, rest) for name in probs}
+    else:
+        lesions = sum(share for name, share in known.items() if name != normal_class)
+        wanted = {name: prevalence * share / lesions for name, share in known.items()} | {normal_class: 1 - prevalence}
+    odds = {name: max(p, LEAST**2) * wanted[name] / known[name] for name, p in probs.items()}
     total = sum(odds.values())
     return {name: value / total for name, value in odds.items()}
 
 
-def check_prevalence(value: float | None) -> None:
-    """Refuse a prevalence that is none.
+def read_prevalence(text: str) -> Prevalence:
+    """A prevalence as it is written: ``"0.1"``, or ``"benign=0.2,malignant=0.05"``.
 
     Raises:
-        ConfigError: If it is not in (0, 1).
+        ConfigError: If it is neither, or out of range (:func:`check_prevalence`, without the names of the classes).
     """
-    if value is not None and not 0 < value < 1:  # also when NaN
-        msg = f"prevalence {value}: wanted the share of images that show a lesion, above 0 and below 1, such as 0.1"
+    pairs = [part.partition("=") for part in text.split(",")]
+    try:
+        numbers = [float(value if equals else name) for name, equals, value in pairs]
+    except ValueError:
+        msg = f"prevalence {text!r}: wanted a share such as 0.1, or shares of classes such as benign=0.2,malignant=0.05"
+        raise ConfigError(msg) from None
+    names = [name.strip() for name, equals, _ in pairs if equals]
+    found: Prevalence = dict(zip(names, numbers, strict=True)) if len(names) == len(pairs) else numbers[0]
+    if len(numbers) != (len(found) if isinstance(found, Mapping) else 1):
+        msg = f"prevalence {text!r}: wanted one share of lesions, or each class once, as in benign=0.2,malignant=0.05"
         raise ConfigError(msg)
+    check_prevalence(found)
+    return found
+
+
+def check_prevalence(value: Prevalence | None, classes: Sequence[str] | None = None) -> None:
+    """Refuse a prevalence that is none.
+
+    Args:
+        value: Share of lesions, or shares of classes.
+        classes: Classes of the model; None: not known yet.
+
+    Raises:
+        ConfigError: If the share of lesions is not in (0, 1), or shares of classes are not in [0, 1], sum to more than
+            1, name other classes than those of the model, or leave out more than one of them.
+    """
+    if not isinstance(value, Mapping):
+        if value is not None and not 0 < value < 1:  # also when NaN
+            msg = f"prevalence {value}: wanted the share of images that show a lesion, above 0 and below 1, such as 0.1"
+            raise ConfigError(msg)
+        return
+    total = sum(value.values())
+    whole = classes is not None and len(value) == len(classes)
+    if not all(0 <= share <= 1 for share in value.values()) or total > 1 + NEAR or (whole and total < 1 - NEAR):
+        msg = f"prevalence {told(value)}: wanted shares in [0, 1] that sum to 1, or to at most 1 if a class is left out"
+        raise ConfigError(msg)
+    if classes is None:
+        return
+    if unknown := [name for name in value if name not in classes]:
+        msg = f"prevalence: the model has no class {', '.join(map(repr, unknown))}; it has {', '.join(classes)}"
+        raise ConfigError(msg)
+    if len(left := [name for name in classes if name not in value]) > 1:
+        msg = f"prevalence {told(value)}: wanted the shares of all classes but one; {', '.join(left)} are left out"
+        raise ConfigError(msg)
+
+
+def told(value: Prevalence) -> str:
+    """A prevalence as :func:`read_prevalence` reads it."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={share:g}" for name, share in value.items())
+    return f"{value:g}"
 
 
 def _logs(probs: ArrayLike) -> Array:

@@ -175,10 +175,10 @@ class Thresholds(Facts):
     pixel_rule: str | None = Field(
         None, description="`given`, or the rule of an operating point of pixels; null: stored in the model"
     )
-    prevalence: float | None = Field(
+    prevalence: float | dict[str, float] | None = Field(
         None,
-        description="share of images with a lesion that class probabilities take for granted; null: that of the "
-        "support set, or equal classes without one",
+        description="share of images with a lesion, or of each class, that class probabilities take for granted; "
+        "null: that of the support set, or equal classes without one",
     )
     abstain: str | None = Field(
         None, description="when an image is `unsure`, such as `cost=0.2` or `size=1`; null: never"

@@ -19,6 +19,7 @@ from ultraad.io.files import write_json
 from ultraad.metrics.bootstrap import RESAMPLES
 from ultraad.model.organ import check_sentences
 from ultraad.model.predictor import Predictor
+from ultraad.model.probabilities import Prevalence
 from ultraad.report.run.page import render
 from ultraad.results.folder import METRICS, RunFolder
 from ultraad.results.row import DataFacts, LeakageFacts
@@ -40,7 +41,7 @@ def evaluate(
     threshold: float | None = None,
     pixel_threshold: float | None = None,
     operating_point: str | None = None,
-    prevalence: float | None = None,
+    prevalence: Prevalence | None = None,
     abstain: str | None = None,
     sets: str | None = None,
     region: RegionChoice = "auto",

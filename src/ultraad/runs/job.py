@@ -14,7 +14,7 @@ from ultraad.model.abstain import check_abstain
 from ultraad.model.operating_point import at, divided
 from ultraad.model.pixel_risk import pixel_point
 from ultraad.model.predictor import Predictor
-from ultraad.model.probabilities import check_prevalence
+from ultraad.model.probabilities import Prevalence, check_prevalence
 from ultraad.model.record import versions
 from ultraad.results.folder import RunFolder
 from ultraad.results.row import GIVEN, ModelFacts, Run, Status, Thresholds, VideoFacts
@@ -52,7 +52,7 @@ def thresholds_of(
     threshold: float | None = None,
     pixel_threshold: float | None = None,
     operating_point: str | None = None,
-    prevalence: float | None = None,
+    prevalence: Prevalence | None = None,
     abstain: str | None = None,
     sets: str | None = None,
 ) -> Thresholds:
@@ -64,7 +64,7 @@ def thresholds_of(
         pixel_threshold: Of map values, in [0, 1].
         operating_point: As in :meth:`~ultraad.model.predictor.Predictor.operating_point`, in place of ``threshold``;
             ``"fnr=0.2"`` in place of ``pixel_threshold`` (:mod:`ultraad.model.pixel_risk`); or both, after a comma.
-        prevalence: Share of images with a lesion, in (0, 1), for class probabilities.
+        prevalence: Share of images with a lesion, in (0, 1), or {class: share}, for class probabilities.
         abstain: ``"cost=0.2"`` or ``"size=1"``; see :mod:`ultraad.model.abstain`.
         sets: ``"0.9"`` or ``"class=0.9"``; see :mod:`ultraad.model.prediction_sets`.
 
@@ -74,7 +74,7 @@ def thresholds_of(
             to promise what ``sets`` asks for.
     """
     stored = model.calibration
-    check_prevalence(prevalence)
+    check_prevalence(prevalence, model.classes)
     check_abstain(abstain, sets)
     for name, value in (("threshold", threshold), ("pixel threshold", pixel_threshold)):
         if value is not None and not 0 <= value <= 1:  # also when NaN

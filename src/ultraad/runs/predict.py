@@ -18,6 +18,7 @@ from ultraad.io.faults import one_run
 from ultraad.io.find import find_media
 from ultraad.io.video import Choice, is_camera, public_name
 from ultraad.model.predictor import Predictor
+from ultraad.model.probabilities import Prevalence
 from ultraad.model.runtimes import require
 from ultraad.report.run.page import render
 from ultraad.results.folder import RunFolder
@@ -41,7 +42,7 @@ def predict(
     threshold: float | None = None,
     pixel_threshold: float | None = None,
     operating_point: str | None = None,
-    prevalence: float | None = None,
+    prevalence: Prevalence | None = None,
     abstain: str | None = None,
     sets: str | None = None,
     region: RegionChoice = "auto",
@@ -73,8 +74,9 @@ def predict(
         operating_point: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"`` in place of ``threshold``; see
             :meth:`~ultraad.model.predictor.Predictor.operating_point`. ``"fnr=0.2"`` in place of ``pixel_threshold``
             (:mod:`ultraad.model.pixel_risk`). Or both, after a comma.
-        prevalence: Share of images that show a lesion where the model is used, in (0, 1); class probabilities are moved
-            to it (:mod:`ultraad.model.probabilities`). Scores and thresholds stay. None: as in the support set.
+        prevalence: Share of images that show a lesion where the model is used, in (0, 1), or ``{class: share}``, of
+            which one may be left out; class probabilities are moved to it (:mod:`ultraad.model.probabilities`). Scores
+            and thresholds stay. None: as in the support set.
         abstain: ``"cost=0.2"`` leaves the class of an image open if a wrong class would cost more than not answering,
             which costs 0.2 of an error; ``"size=1"`` if its prediction set does not name exactly one class
             (:mod:`ultraad.model.abstain`).

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ultraad.model.calibration import Calibration, Estimate
+from ultraad.model.probabilities import told
 from ultraad.report.kit.words import Protocol, count, decimals, known
 from ultraad.report.run.words import data_name, intervals, shots, source_name
 from ultraad.results.row import GIVEN, Run, Thresholds
@@ -49,7 +50,10 @@ def protocol(data: RunData) -> Protocol:
                 ("Pixel", decimals(used.pixel, 4)),
                 ("Image from", used.image_rule or (model and model.calibration.rule)),
                 ("Pixel from", used.pixel_rule or (model and model.calibration.rule)),
-                ("Prevalence", None if used.prevalence is None else f"{used.prevalence:g}, for class probabilities"),
+                (
+                    "Prevalence",
+                    None if used.prevalence is None else f"{told(used.prevalence)}, for class probabilities",
+                ),
                 ("Class left open", used.abstain),
                 ("Prediction sets", used.sets),
                 ("Sensitivity", _rate(used.sensitivity, "lesion")),

@@ -108,7 +108,11 @@ def cautions(data: RunData) -> list[str]:
         )
     t = data.thresholds
     if t.prevalence is not None:
-        found.append(f"Class probabilities are for a place where {100 * t.prevalence:g} % of the images show a lesion.")
+        if isinstance(t.prevalence, dict):
+            shares = ", ".join(f"{100 * share:g} % are {name}" for name, share in t.prevalence.items())
+        else:
+            shares = f"{100 * t.prevalence:g} % show a lesion"
+        found.append(f"Class probabilities are for a place where, of the images, {shares}.")
     if n_unsure := sum(bool(r.unsure) for r in data.rows):
         why = "a wrong answer would cost more" if "cost" in (t.abstain or "") else "the prediction set is no answer"
         found.append(
