@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tests import helpers
-from ultraad.bench.pictures import pack_maps, paint_overlays, painted, small_map, small_pictures, unpack_maps
+from ultraad.bench.pictures import pack_maps, painted, small_map, small_pictures, unpack_maps
 from ultraad.data import sources
 from ultraad.io import read_image
+from ultraad.io.marks import paint_overlays
 
 
 def marked(seed=3):

@@ -192,6 +192,21 @@ def test_a_map_covers_the_image_on_the_grid_of_the_model(
     assert client.ask("GET", f"/api/images/{started[0]['id']}/frames/0/map?model=7").status == 404
 
 
+def test_the_page_is_told_why_without_paths(
+    client: Client, server: Running, adapted: dict[str, Any], started: list[dict[str, Any]]
+) -> None:
+    address = f"/api/images/{started[0]['id']}/frames/0/why"
+    why = wait_for(lambda: (told := client.post(address, {}))["state"] != "waiting" and told)
+    assert (why["state"], why["model"], why["error"]) == ("done", 1, "")
+    assert any("score does not rest" in line or "no coloured marks" in line for line in why["lines"])
+    images = {i["id"] for i in started}
+    assert len(why["support"]) == 5
+    assert all(one["image"] in images and one["share"] is not None for one in why["support"])
+    assert len(why["sentences"]) == 5
+    assert str(server.desk.project.folder) not in json.dumps(why)
+    assert client.ask("POST", "/api/images/0000000000000000/frames/0/why").status == 404
+
+
 def test_a_persons_mark_overrules_the_model(client: Client, adapted: dict[str, Any]) -> None:
     for item in client.get("/api/images?state=marked")["items"]:
         assert item["decision"] == item["label"]

@@ -117,6 +117,27 @@ export const preview = (stroke: object) => json<T.Preview>("POST", "/preview", s
 export const suggestions = (id: string, f: number, threshold?: number) =>
   json<T.Suggestions>("GET", `${frame(id, f)}/suggestions${search({ threshold })}`);
 
+export interface NearImage {
+  image: string | null;
+  frame: number;
+  label: string;
+  similarity: number;
+  share: number | null;
+  score: number | null;
+}
+
+export interface Reasons {
+  state: "waiting" | "done" | "failed";
+  model: number;
+  error: string;
+  on_marks: boolean | null;
+  lines: string[];
+  support: NearImage[];
+  sentences: { label: string; text: string; share: number | null }[];
+}
+
+export const why = (id: string, f: number) => json<Reasons>("POST", `${frame(id, f)}/why`);
+
 export const methods = () => json<T.MethodInfo[]>("GET", "/methods");
 export const backbones = () => json<{ name: string; about: string }[]>("GET", "/backbones");
 export const startJob = (job: object) => json<T.Job>("POST", "/jobs", job);

@@ -16,14 +16,11 @@ from ultraad.data.support import content_hash
 from ultraad.errors import DataError
 from ultraad.io import read_image
 from ultraad.io.files import write_image
+from ultraad.io.marks import paint_overlays
 from ultraad.types import Sample
 
 SIDE = 96
 """Of small maps and pictures, in pixels."""
-_COLOUR = 40  # difference between the colour channels that tissue, which is grey, does not have
-_MARGIN = 2  # pixels around an overlay that its antialiasing has touched
-_RADIUS = 3.0  # of Telea's inpainting, in pixels
-_MOST = 0.1  # a larger coloured share means Doppler or a photograph, not an image with marks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,25 +48,6 @@ class Pictures:
     masks: NDArray[np.bool_]
     known: NDArray[np.bool_]
     sizes: NDArray[np.int64]
-
-
-def paint_overlays(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Fill coloured overlays (calipers, text, body marks) from the pixels around them.
-
-    Tissue is grey, so colour is overlay; white or grey letters look like tissue and stay. An image with more than a
-    tenth of coloured pixels (Doppler) is left as it is. The inpainting is Telea's (J. Graphics Tools 2004).
-
-    Args:
-        image: uint8 (h w 3).
-
-    Returns:
-        uint8 (h w 3).
-    """
-    overlay = (image.max(-1).astype(np.int16) - image.min(-1) > _COLOUR).astype(np.uint8)
-    if not overlay.any() or overlay.mean() > _MOST:
-        return image
-    grown = cv2.dilate(overlay, np.ones((2 * _MARGIN + 1, 2 * _MARGIN + 1), np.uint8))
-    return np.asarray(cv2.inpaint(image, grown, _RADIUS, cv2.INPAINT_TELEA), dtype=np.uint8)
 
 
 def painted(samples: Sequence[Sample], folder: Path) -> tuple[Sample, ...]:

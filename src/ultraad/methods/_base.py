@@ -16,6 +16,7 @@ from ultraad.backbones._door import Backbone
 from ultraad.errors import ConfigError, DataError, NotFittedError
 from ultraad.methods._needs import Holding, Needs, missing, notes
 from ultraad.nn.class_tokens import without_normal
+from ultraad.nn.evidence import Evidence
 from ultraad.nn.loop import Checkpoint, Plan
 from ultraad.rng import torch_forked
 from ultraad.types import Batch, FitReport, Prediction, Scores
@@ -238,6 +239,10 @@ class Method(ABC, nn.Module):
     @abstractmethod
     def score(self, images: torch.Tensor) -> Scores:
         """Scores of images (b 3 s s); depends on these images and the fitted state only."""
+
+    def evidence(self, images: torch.Tensor) -> Evidence | None:
+        """What the class logits of images (b 3 s s) are made of; None if the method cannot tell."""
+        return None
 
     @final
     @torch.no_grad()

@@ -13,6 +13,7 @@ Deviations see ``INFO.deviations``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -21,12 +22,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
-from ultraad.nn.class_texts import TextSource, class_texts
-from ultraad.nn.class_tokens import ClassTokens, grade
+from ultraad.nn.class_texts import TextSource, class_sentences, class_texts
+from ultraad.nn.class_tokens import ClassTokens, beside_texts, grade
+from ultraad.nn.evidence import Evidence, Sentences, beside, votes_of
 from ultraad.nn.key_value import cache_logits
 from ultraad.nn.loop import train
 from ultraad.nn.prompts import unit
-from ultraad.texts.bank import TextBank
+from ultraad.texts.bank import TextBank, breast_texts
 from ultraad.types import Batch, FitReport, Scores
 
 INFO = MethodInfo(
@@ -200,6 +202,38 @@ class TipAdapter(Method):
         f = self.backbone.encode_image(images).image
         texts = None if self.normal_seen else self.zero_shot_logits(unit(f))
         return grade(self.logits(f), normal_index=self.normal_index, texts=texts)
+
+    @cached_property
+    def _sentences(self) -> Sentences:
+        bank = self.config.texts or breast_texts()
+        of = [class_sentences(bank, name, source=self.config.text) for name in self.classes]
+        return Sentences(self.backbone, self.classes, of)
+
+    @torch.no_grad()
+    def evidence(self, images: torch.Tensor) -> Evidence:
+        """S(x) as the sum that it is: one part for each sentence and one for each key."""
+        query = unit(self.backbone.encode_image(images).image)
+        votes = self.blend[0] * votes_of(query, self.keys, self.values, beta=self.blend[1])  # (b m c)
+        texts = self.zero_shot_logits(query)
+        logits = texts + votes.sum(1)
+        less = (logits[:, None] - votes).flatten(0, 1)  # (b*m c), without each key
+        sentences = self._sentences.parts(query, self.backbone.logit_scale)
+        if not self.normal_seen:
+            i, repeated = self.normal_index, texts.repeat_interleave(votes.shape[1], 0)
+            less = beside_texts(less, repeated, normal_index=i)
+            votes = beside(votes, torch.zeros_like(votes), logits, texts, normal_index=i)
+            sentences = beside(sentences, sentences, logits, texts, normal_index=i)
+            logits = beside_texts(logits, texts, normal_index=i)
+        return Evidence(
+            logits=logits,
+            sentences=sentences,
+            support=votes,
+            map=torch.zeros_like(logits),
+            without=less.view(votes.shape),
+            similarity=query @ unit(self.keys).T,
+            likeness=query @ self._sentences.units.T,
+            names=self._sentences.names,
+        )
 
 
 METHOD = TipAdapter

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ultraad.model.operating_point import OperatingPoint
     from ultraad.model.prediction_sets import PredictionSets
     from ultraad.model.probabilities import Prevalence
+    from ultraad.model.reasons import Why
     from ultraad.model.record import Description, Origin
     from ultraad.model.stream import Live
     from ultraad.types import Box, Geometry, Prediction, Result, Sample
@@ -362,6 +363,17 @@ class Predictor(ABC):
             return found
         shares = None if scaling is None else scaling.shares
         return at_prevalence(found, self.prevalence, normal_class=self.normal_class, shares=shares)
+
+    def explain(self, image: NDArray[np.uint8], region: Box | None = None, fan: Fan | None = None) -> Why:  # noqa: ARG002
+        """Why pixels uint8 (h w 3), or a region and a fan of them, get their prediction; see :meth:`Model.why`.
+
+        Raises:
+            ConfigError: If this is an exported model.
+        """
+        from ultraad.errors import ConfigError
+        from ultraad.model.reasons import EXPORTED
+
+        raise ConfigError(EXPORTED)
 
     def is_abnormal(self, prediction: Prediction) -> bool:
         """Whether the score reaches the stored threshold."""

@@ -41,6 +41,7 @@ from ultraad.io.find import check_output
 from ultraad.io.lock import lock_folder
 from ultraad.io.overlay import overlay
 from ultraad.model.abstain import is_unsure
+from ultraad.model.reasons import Why
 from ultraad.results.coco import coco
 from ultraad.results.inputs import input_file, is_replaced, seen_otherwise
 from ultraad.results.overlay_video import Drawn, OverlayVideo
@@ -71,7 +72,7 @@ class RunFolder:
             they are removed.
         wanted: The images of this run, and its videos by name. If the file of one was replaced since it was predicted,
             the model saw another region of it, or less was saved then, its result is removed, with a warning.
-        save: What to save, of :data:`.saving.SAVES`.
+        save: What to save, of :data:`.saving.SAVES`, and :data:`.saving.WHY` if results come with their reasons.
         save_of_videos: The same of the frames of videos; None: the same.
         measure: Called with each result when its pictures are written, before its line; a DataError makes the result a
             failure.
@@ -152,7 +153,7 @@ class RunFolder:
                 replaced.append(row.id)
             elif seen_otherwise(row, wanted):
                 cropped.append(row.id)
-            elif has_maps and lacks(row, self._saved_of(row.seconds)):
+            elif lacks(row, self._saved_of(row.seconds), maps=has_maps):
                 poorer.append(row.id)
         for ids, why in (
             (replaced, "file(s) were replaced since they were predicted"),
@@ -167,7 +168,7 @@ class RunFolder:
             write_text(self.folder / PREDICTIONS, "".join(f"{line}\n" for line in kept))
             self.done -= gone
 
-    def add(self, result: Result) -> None:
+    def add(self, result: Result, *, why: Why | None = None) -> None:
         """Write one prediction, now or a little later: at most 16 wait for their pictures at any time.
 
         Of one that has a line already, only the overlay is drawn, for :attr:`overlay_video`.
@@ -178,7 +179,7 @@ class RunFolder:
         """
         s = result.sample
         try:
-            row = self._row(result)
+            row = self._row(result, why)
             row.to_json()
         except ValueError as e:  # a value that JSON does not have, such as NaN; pydantic's error is a ValueError
             self.fail(s.id, f"{s.id} could not be written: {brief(e)}")
@@ -189,7 +190,7 @@ class RunFolder:
         self._unwritten.append((result, row, pictures))
         self._write_lines(_WAITING)
 
-    def _row(self, result: Result) -> ImageRow:
+    def _row(self, result: Result, why: Why | None) -> ImageRow:
         """The row of a prediction, without the facts about its file."""
         s, p, cut = result.sample, result.prediction, self._run.thresholds.image
         assert cut is not None  # known to every run that predicts
@@ -206,6 +207,7 @@ class RunFolder:
             probs=p.probs,
             unsure=is_unsure(p, self._run.thresholds.abstain),
             **({} if p.prediction_set is None else {"prediction_set": p.prediction_set}),
+            **({} if why is None else {"why": why}),
             in_scope=None if p.in_scope is None else ScopeRow(**asdict(p.in_scope)),
             label=s.label,
             anomalous=s.anomalous,

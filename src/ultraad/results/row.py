@@ -14,6 +14,7 @@ from ultraad.config import Strict
 from ultraad.fan import Fan
 from ultraad.model.calibration import Estimate
 from ultraad.model.exported import ExportFacts
+from ultraad.model.reasons import Why
 from ultraad.model.record import Description, Setting
 from ultraad.types import Box
 
@@ -104,6 +105,7 @@ class ImageRow(Facts):
     in_scope: ScopeRow | None = Field(
         None, description="whether the model can judge the image; null from an older version"
     )
+    why: Why | None = Field(None, description="with `--why`: why it gets this prediction; null without")
     label: str | None = Field(None, description="true class; null if unknown")
     anomalous: bool | None = Field(None, description="true for lesion, false for normal, null if unknown")
     group: str | None = Field(None, description="patient; null if unknown")

@@ -28,6 +28,8 @@ SAVES: Mapping[str, str] = {
     "dicom": "segmentation, report and more as DICOM objects of each DICOM image, with maps and boxes",
 }
 """Everything that ``--save`` can name, with what it is."""
+WHY = "why"
+"""The reasons of a prediction (:mod:`ultraad.model.reasons`), which are no file of their own."""
 USUAL = ("overlays", "maps")
 DICOM, OBJECTS_LIST = "dicom", "objects.json"
 """The name, and the folder, of DICOM objects; and their list. :mod:`ultraad.dicom.saving` writes both after a run."""
@@ -63,8 +65,12 @@ def _folders(save: Collection[str], *, frame: bool) -> dict[str, str]:
     return {f: field for f, field in FOLDERS.items() if f in save and not (frame and f == "overlays")}
 
 
-def lacks(row: ImageRow, save: Collection[str]) -> bool:
-    """Whether an earlier run saved less of an image that has a map."""
+def lacks(row: ImageRow, save: Collection[str], *, maps: bool) -> bool:
+    """Whether an earlier run saved less of an image; ``maps``: whether the model draws any."""
+    if WHY in save and row.why is None:
+        return True
+    if not maps:
+        return False
     fields = _folders(save, frame=row.video is not None).values()
     return any(getattr(row, field) is None for field in fields) or ("boxes" in save and row.lesions is None)
 

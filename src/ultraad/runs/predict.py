@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from ultraad.data.fans import in_fans, telling
+from ultraad.data.fans import fan_of, in_fans, telling
 from ultraad.data.regions import RegionChoice, in_regions
 from ultraad.data.samples import samples_of
 from ultraad.dicom.objects import USUAL as USUAL_OBJECTS
@@ -17,17 +17,19 @@ from ultraad.fan import FanChoice
 from ultraad.io.faults import one_run
 from ultraad.io.find import find_media
 from ultraad.io.video import Choice, is_camera, public_name
+from ultraad.model.exported import ExportedModel
 from ultraad.model.predictor import Predictor
 from ultraad.model.probabilities import Prevalence
+from ultraad.model.reasons import EXPORTED, Why
 from ultraad.model.runtimes import require
 from ultraad.report.run.page import render
 from ultraad.results.folder import RunFolder
 from ultraad.results.row import DataFacts
-from ultraad.results.saving import DICOM, USUAL, USUAL_OF_VIDEOS, checked
+from ultraad.results.saving import DICOM, USUAL, USUAL_OF_VIDEOS, WHY, checked
 from ultraad.runs.job import Outcome, facts, failing, finishing, thresholds_of
 from ultraad.runs.smoothing import checked_smoothing, smoothed
 from ultraad.runs.video import predict_video, refuse_second_recording
-from ultraad.types import Sample
+from ultraad.types import Result, Sample
 
 
 @one_run()
@@ -52,6 +54,7 @@ def predict(
     save: Iterable[str] | None = None,
     objects: Iterable[str] = USUAL_OBJECTS,
     keep_out_of_scope: bool = False,
+    why: bool = False,
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
@@ -97,12 +100,14 @@ def predict(
         objects: With ``"dicom"``, the kinds of objects: any of :data:`ultraad.dicom.saving.OBJECTS`.
         keep_out_of_scope: Count images that the model cannot judge (:mod:`ultraad.model.scope`) in the report like any
             other. They are predicted, flagged and in the tables in both cases.
+        why: Write why each image gets its prediction (:mod:`ultraad.model.reasons`), which takes about nine times as
+            long; frames of videos have no reasons.
         batch_size: Images per forward pass.
         progress: Called with (images and frames done, all of them; 0 if that is unknown).
 
     Raises:
         ConfigError: If an option is out of range, a threshold or a level of sets cannot be had, something cannot be
-            saved, or a camera is not alone.
+            saved, a camera is not alone, or reasons are wanted of an exported model or of videos alone.
         MissingExtraError: If DICOM objects are wanted and the extra is not installed.
         DataError: If no image or video is found, DICOM objects are wanted and none is DICOM, the folder cannot be used,
             holds results at other thresholds or of the same camera, or another run is writing to it. What cannot be
@@ -142,6 +147,8 @@ def predict(
         raise ConfigError(msg)
     wanted: list[str | Path | Sample] = [paths] if isinstance(paths, (str, Path)) else list(paths)
     images, videos = _found(wanted)
+    if why:
+        _check_why(model, images)
     samples = in_fans(in_regions(samples_of(images, frame=frame, every=every), region), fan)
     if DICOM in saved:
         check_some(samples)
@@ -150,7 +157,7 @@ def predict(
     )
     run = facts(model, "predict", thresholds=thresholds, data=about, keep_out_of_scope=keep_out_of_scope)
     films = in_fans([Sample(public_name(name), Path(name)) for name in videos if not is_camera(name)], fan)
-    save_here = saved if samples else saved_of_videos
+    save_here = saved | ({WHY} if why else set()) if samples else saved_of_videos
     folder = RunFolder(
         output, run, resume=resume, wanted=[*samples, *films], save=save_here, save_of_videos=saved_of_videos
     )
@@ -164,7 +171,7 @@ def predict(
             todo = [s for s in samples if s.image in begun]
         results = model.predict_many(todo, batch_size=batch_size, on_error=failing(folder))
         for number, result in enumerate(smoothed(telling(results), smooth), start=1):
-            folder.add(result)
+            folder.add(result, why=_why(model, result) if why else None)
             if progress is not None:
                 progress(len(samples) - len(todo) + number + len(folder.failed), len(samples))
         before = len(samples)
@@ -193,6 +200,20 @@ def predict(
     if folder.done or outcome.predicted:
         render(folder.folder)
     return outcome
+
+
+def _why(model: Predictor, result: Result) -> Why:
+    """Why a result is as it is."""
+    return model.explain(result.image, result.sample.region, fan_of(result.sample))
+
+
+def _check_why(model: Predictor, images: Sequence[Path | Sample]) -> None:
+    """Refuse reasons that nothing can have."""
+    if not images:
+        msg = "why: reasons are for images, and there are only videos; leave it out, or give single frames as images"
+        raise ConfigError(msg)
+    if isinstance(model, ExportedModel):
+        raise ConfigError(EXPORTED)
 
 
 def _named(item: str | Path | Sample) -> str:

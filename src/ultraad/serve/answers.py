@@ -30,6 +30,7 @@ class Answers:
         backbones: The same.
         checked: Findings of the last data check, and the state of the data then (``at``); None before the first.
         unreadable: {(model, place): why} of frames that could not be predicted.
+        reasons: {(model, digest, place): answer} to questions why a model says what it says of a frame.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Answers:
         self.backbones: list[BackboneInfo] = []
         self.checked: dict[str, Any] | None = project.database.setting("checked")
         self.unreadable: dict[tuple[int, Place], str] = {}
+        self.reasons: dict[tuple[int, str, Place], Mapping[str, Any]] = {}
 
     def method(self, name: str) -> MethodInfo | None:
         """What is known of a method."""
@@ -60,6 +62,7 @@ class Answers:
             "digest": lambda: self._digest(what["number"], what["digest"]),
             "catalogue": lambda: self._catalogue(what),
             "checked": lambda: self._checked(what, order),
+            "why": lambda: self._why(what),
             "exported": lambda: self._exported(what, order),
         }
         if what["say"] in taking:
@@ -91,6 +94,9 @@ class Answers:
 
     def _digest(self, model: int, digest: str) -> None:
         self._outcomes.put(self._outcomes.models[model].model_copy(update={"digest": digest}))
+
+    def _why(self, what: Mapping[str, Any]) -> None:
+        self.reasons[what["number"], what["digest"], (what["image"], what["frame"])] = what
 
     def _catalogue(self, what: Mapping[str, Any]) -> None:
         self.methods = [MethodInfo.model_validate(m) for m in what["methods"]]

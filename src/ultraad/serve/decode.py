@@ -7,7 +7,7 @@ parent one of time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,6 +192,16 @@ def without_path(text: str, path: Path) -> str:
     """A message about a file without the file's place and name."""
     for name in (str(path), str(path.resolve()), path.name):
         text = text.replace(name, "the file")
+    return text
+
+
+def without_paths(text: str, order: Mapping[str, Any]) -> str:
+    """A message without the places of files: those of the support by their ids, folders by a word."""
+    samples = SAMPLES.validate_python(order["support"]["samples"]) if "support" in order else []
+    for sample in samples:
+        text = text.replace(str(sample.image), sample.id)
+    for key, word in (("folder", "the model"), ("maps", "the maps"), ("support_file", "the support set")):
+        text = text.replace(str(order.get(key, "\0")), word)
     return text
 
 

@@ -22,6 +22,7 @@ from ultraad.serve.marking import Marking
 from ultraad.serve.orders import Orders
 from ultraad.serve.outcomes import Outcomes
 from ultraad.serve.project import LIMITS, Picture, Place, Project, Summary
+from ultraad.serve.reasons import Reasons
 from ultraad.serve.schemas import Import, Layout, PreviewRequest, ProjectChange, Row, Rows, Saved, Suggestions
 from ultraad.serve.schemas_work import BackboneInfo, Check, CheckFinding, Job, JobRequest, MethodInfo, ProjectInfo
 from ultraad.serve.shapes import Mask
@@ -60,6 +61,7 @@ class Desk:
         self.listing = Listing(self.project, self.outcomes, warnings=self.warnings)
         self.history = History(self.project, self.outcomes, self.marking, self.jobs, tell=self.hub.tell)
         self.upcoming = Upcoming(self.project, self.outcomes, self.orders, self.jobs)
+        self.reasons = Reasons(self.project, self.outcomes, self.orders, self.jobs)
         self.exports = Exports(self.project, self.marking, self.orders)
         self.voice = Voice(self.project)
 

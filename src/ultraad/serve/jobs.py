@@ -66,6 +66,7 @@ class Jobs:
         self._nudged = True  # there may be work between jobs
         self._busy = False  # the worker has an order
         self._ahead_now: Order | None = None  # the adaptation that it makes ahead
+        self._asked: Order | None = None  # the question that it answers
         self._cancel_by = float("inf")  # time at which the child is killed
         self.jobs: dict[int, Job] = {n: Job.model_validate(f) for n, f in project.database.facts("job").items()}
         self.answers = Answers(project, outcomes, tell=tell, resave=self.set_thresholds)
@@ -169,12 +170,22 @@ class Jobs:
             self._changed.wait_for(lambda: not self._busy, timeout=_PATIENCE)
             delete()
             self.jobs, self._waiting, self._warmed = {}, [], ""
-            self.answers.checked, self.answers.unreadable = None, {}
+            self.answers.checked, self.answers.unreadable, self.answers.reasons = None, {}, {}
 
     def set_thresholds(self, facts: ModelFacts) -> None:
         """Have a model saved with new thresholds when the worker is free."""
         with self._changed:
             self._waiting.append(_Task(self._orders.thresholds(facts)))
+            self._changed.notify_all()
+
+    def ask(self, order: Order) -> None:
+        """Ask the worker something that the page waits for, once; work between jobs gives way to it."""
+        with self._changed:
+            if order == self._asked or any(task.order == order for task in self._waiting):
+                return
+            self._waiting.append(_Task(order))
+            if self._busy and self.running is None and self._asked is None and self._child is not None:
+                self._child.send(Message({"do": "cancel"}))
             self._changed.notify_all()
 
     def _loop(self) -> None:
@@ -251,13 +262,14 @@ class Jobs:
         assert self._child is not None
         child, started = self._child, time.monotonic()
         with self._changed:  # so that a cancellation comes either before or after the order
-            if task.job is None and self._waiting:
+            if task.job is None and self._waiting and task.order["do"] != "why":
                 return True
             if task.job is not None and not self.jobs[task.job].cancellable:
                 self._update(task.job, state="cancelled", text="cancelled")
                 return True
             self._busy, self._cancel_by = True, float("inf")
             self._ahead_now = task.order if task.order["do"] == "warm" else None
+            self._asked = task.order if task.order["do"] == "why" else None
             child.send(Message(task.order))
         if task.job is not None:
             self._update(task.job, state="fitting" if task.order["do"] == "adapt" else "predicting", text="starting")
@@ -277,7 +289,7 @@ class Jobs:
                     return True
         finally:
             with self._changed:
-                self._busy = False
+                self._busy, self._asked = False, None
                 self._changed.notify_all()
 
     def _died(self, task: _Task) -> None:
@@ -290,6 +302,14 @@ class Jobs:
         _log.warning("the worker ended with exit code %s", code)
         if task.order["do"] in ("warm", "check", "predict"):  # not again the same
             self._skip(task.order)
+        if task.order["do"] == "why":
+            image, frame, _ = task.order["unit"]
+            about = {key: task.order[key] for key in ("number", "digest")}
+            self.answers.take(
+                {"say": "why", "image": image, "frame": frame, "error": "the worker crashed on it", **about},
+                b"",
+                task.order,
+            )
         if task.job is None:
             return
         if self._cancel_by < float("inf"):

@@ -209,6 +209,11 @@ class Orders:
             **self._where(facts.number),
         }
 
+    def why(self, facts: ModelFacts, place: Place) -> Order:
+        """Say why a model says what it says of a frame."""
+        about = {"number": facts.number, "digest": facts.digest, "backbone": facts.backbone}
+        return {"do": "why", "unit": self.units([place])[0], **about, **self._where(facts.number)}
+
     def thresholds(self, facts: ModelFacts) -> Order:
         """Save a model with its present thresholds."""
         values = {"image_threshold": facts.image_threshold, "pixel_threshold": facts.pixel_threshold}

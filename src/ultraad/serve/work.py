@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from ultraad.errors import Caught, DataError, UltraadError, brief
 from ultraad.serve.child import Message, Parent, parent, quiet, where
-from ultraad.serve.decode import SAMPLES
+from ultraad.serve.decode import SAMPLES, without_paths
 from ultraad.serve.orders import FIT
 from ultraad.serve.outcomes import ModelFacts
+from ultraad.serve.reasons import explained
 from ultraad.types import Sample, SupportSet
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Worker:
             "thresholds": self._thresholds,
             "check": self._check_data,
             "export": self._export,
+            "why": self._why,
         }
         while (message := self._orders.get()) is not None:
             order = message.what
@@ -92,10 +94,10 @@ class Worker:
             if isinstance(e, Stopped):
                 self._tell({"say": "stopped"})
             elif isinstance(e, UltraadError):
-                self._tell({"say": "failed", "error": _without_paths(str(e), order)})
+                self._tell({"say": "failed", "error": without_paths(str(e), order)})
             elif e is not None:
                 _log.error("an order of kind %s failed: %s", order["do"], where(e))
-                self._tell({"say": "failed", "error": f"something went wrong: {_without_paths(brief(e), order)}"})
+                self._tell({"say": "failed", "error": f"something went wrong: {without_paths(brief(e), order)}"})
             else:
                 self._tell({"say": "finished"})
 
@@ -328,6 +330,11 @@ class Worker:
             files, size = export(model, order, progress=lambda done, total: self._progress("writing", done, total))
         self._tell({"say": "exported", "files": files, "bytes": size})
 
+    def _why(self, order: Mapping[str, Any]) -> None:
+        model = self._model(order["number"], order["folder"], order["backbone"])
+        with self._seen(model.backbone):
+            self._tell(explained(model, order))
+
 
 def support_of(found: Mapping[str, Any]) -> SupportSet:
     """A support set from its JSON: samples, classes, normal class and source."""
@@ -374,16 +381,6 @@ def _facts(
         used_held_out=bool(order.get("use_held_out")),
         estimates={k: (e.value, e.low, e.high, e.n) for k, e in calibration.estimates.items()},
     )
-
-
-def _without_paths(text: str, order: Mapping[str, Any]) -> str:
-    """A message without the places of files: those of the support by their ids, folders by a word."""
-    samples = SAMPLES.validate_python(order["support"]["samples"]) if "support" in order else []
-    for sample in samples:
-        text = text.replace(str(sample.image), sample.id)
-    for key, word in (("folder", "the model"), ("maps", "the maps"), ("support_file", "the support set")):
-        text = text.replace(str(order.get(key, "\0")), word)
-    return text
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import type { Lesion, Suggestion } from "../types";
 import { Icon } from "../ui/icons";
 import { backToStage } from "../ui/keyboard";
 import { Bars, ClassDot, Key, Note, OpacitySlider, Section, Slider, Small, Switch, Tool } from "../ui/parts";
+import { Why } from "./mark_why";
 
 export function Side() {
   return (
@@ -24,6 +25,7 @@ export function Side() {
       <Marks />
       <Suggestions />
       <Model />
+      <Why />
       <Display />
       <NextUp />
       <About />

@@ -16,19 +16,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from ultraad.errors import ConfigError
-from ultraad.methods import Holding, Method, MethodInfo, Needs
+from ultraad.methods import Holding, Method
 from ultraad.methods.ultraad.config import CLASS_WORTH, GRADE_WORTH, MAP_WORTH, BinaryConfig, UltraADConfig
-from ultraad.methods.ultraad.readout import image_score, pixel_map, prior_weight, refine
+from ultraad.methods.ultraad.head import Head
+from ultraad.methods.ultraad.info import INFO
+from ultraad.methods.ultraad.readout import image_score, pair_logits, pixel_map, prior_weight
 from ultraad.methods.ultraad.zero_shot import ZeroShot
 from ultraad.nn.blocks import MiniNet, PatchFusion
-from ultraad.nn.class_tokens import beside_texts
-from ultraad.nn.key_value import cache_logits
+from ultraad.nn.evidence import Evidence, Sentences
 from ultraad.nn.loop import train
 from ultraad.nn.losses import dice, focal
 from ultraad.nn.maps import to_probability
@@ -36,26 +38,6 @@ from ultraad.nn.prompts import starting_words, together, unit
 from ultraad.nn.views import SupportViews
 from ultraad.texts.bank import breast_texts
 from ultraad.types import Batch, Features, FitReport, Scores
-
-INFO = MethodInfo(
-    name="ultraad",
-    title="UltraAD: fine-grained ultrasound anomaly classification via few-shot CLIP adaptation",
-    paper="Zhou et al., MICCAI 2025",
-    url="https://arxiv.org/abs/2506.19694",
-    reference="none released; written from the paper",
-    licence="Apache-2.0",
-    outputs=frozenset({"score", "map", "classes"}),
-    needs=Needs(abnormal_images=True, class_labels=True),
-    zero_shot=True,
-    idea="compares image and patches with normal and abnormal prompts and with a memory of texts and images",
-    learned="prompt words, a small network after the class token, patch adapters, their fusion, and image keys",
-    deviations=(
-        "adapters start as the projection of the tower instead of random (adapter.*)",
-        "fusion adds to the prototypes what they attend to (pif.residual=add)",
-        "adapted and zero-shot logits are averaged (prior.*); the paper has no zero-shot share",
-        "segmentation losses at four pixels per patch, the Dice of the lesion only in images with one (loss.*)",
-    ),
-)
 
 
 class UltraAD(Method):
@@ -264,16 +246,30 @@ class UltraAD(Method):
         token = (self.mininet if self.instance is None else self.instance)(source)
         return torch.as_tensor(token)[:, None]
 
+    def _head(self) -> Head:
+        """The class head with the present weights."""
+        c, prior = self.config.cls, self.config.prior
+        alpha, beta = (c.alpha, c.beta) if self.log_ab is None else self.log_ab.exp()
+        shots = len(self.keys) / (len(self.classes) - (0 if self.normal_seen else 1))
+        weight = prior_weight(prior.cls, shots, CLASS_WORTH)
+        return Head(
+            scale=self.backbone.logit_scale if c.scale == "backbone" else c.scale,
+            text=self.text,
+            keys=self._class_token(self.keys) if self.config.memory.keys == "via_mininet" else unit(self.keys),
+            values=self.values,
+            alpha=alpha,
+            beta=beta,
+            norm=c.cache_norm,
+            weight=weight,
+            grade_weight=weight if prior.grade == "cls" else prior_weight(prior.grade, shots, GRADE_WORTH),
+            normal_index=self.normal_index,
+            normal_seen=bool(self.normal_seen),
+            post=self.config.post if self.lesion_masks else None,
+        )
+
     def _class_logits(self, fh: torch.Tensor, *, own: torch.Tensor | None = None) -> torch.Tensor:
         """S(x) (b c): Eq. 2."""
-        c = self.config.cls
-        scale = self.backbone.logit_scale if c.scale == "backbone" else c.scale
-        keys = self._class_token(self.keys) if self.config.memory.keys == "via_mininet" else unit(self.keys)
-        alpha, beta = (c.alpha, c.beta) if self.log_ab is None else self.log_ab.exp()
-        own = None if own is None else own.to(keys.device)
-        return scale * fh @ self.text.T + alpha * cache_logits(
-            fh, keys, self.values, beta=beta, norm=c.cache_norm, own=own
-        )
+        return self._head().logits(fh, own=own)
 
     def _prototypes(self, f0: torch.Tensor) -> torch.Tensor:
         """Pi (b rows d) with the learned prompts; see :meth:`ZeroShot.prototypes`."""
@@ -294,9 +290,9 @@ class UltraAD(Method):
             patches = unit(torch.cat(adapted))  # n(P_l), (l*b n d)
             rows = protos.repeat(len(layers), 1, 1)  # (l*b rows d)
             fused, against = self._fuse(net, rows, patches, tokens.flatten(0, 1))
-            logits = self._pair_logits(against @ fused.mT) / tau
+            logits = pair_logits(against @ fused.mT, c.proto.reduce) / tau
             if c.map.raw_weight:
-                plain = self._pair_logits(patches @ unit(rows).mT) / tau
+                plain = pair_logits(patches @ unit(rows).mT, c.proto.reduce) / tau
                 logits = (1 - c.map.raw_weight) * logits + c.map.raw_weight * plain
             out |= zip(layers, logits.view(len(layers), -1, *logits.shape[1:]), strict=True)  # (l b n 2)
         return out
@@ -326,14 +322,6 @@ class UltraAD(Method):
         attended = net(protos, patches)
         return unit(protos + attended if c.residual == "add" else attended), patches
 
-    def _pair_logits(self, cosines: torch.Tensor) -> torch.Tensor:
-        """(b n rows) to (b n 2); ``concat_rows`` has several rows per side, which are reduced."""
-        if cosines.shape[-1] == 2:
-            return cosines
-        sides = cosines[..., :2], cosines[..., 2:]
-        best = self.config.proto.reduce == "max"
-        return torch.stack([s.amax(-1) if best else s.mean(-1) for s in sides], -1)
-
     def _tau(self) -> float | torch.Tensor:
         tau = self.config.score.tau
         if self.log_tau is not None:
@@ -346,15 +334,18 @@ class UltraAD(Method):
 
     def score_features(self, f: Features) -> Scores:
         """:meth:`score` from encoded features."""
-        c = self.config
-        mixed, size = self._mixed_patch_logits(f), self.backbone.size
-        stacked = torch.stack([mixed[layer] for layer in self.layers])  # (l b n 2)
-        maps, a = pixel_map(stacked, f.grid, size=size, tau=self._tau(), c=c.map, post=c.post)
-        if not c.cls.enabled:
+        maps, a = self._map(f)
+        if not self.config.cls.enabled:
             return Scores(score=a, map=maps)
         logits = self._mixed_class_logits(f.image, a)
         p0 = logits.softmax(-1)[:, self.normal_index]
         return Scores(score=self._binary(1 - p0, a, f.image), map=maps, logits=logits)
+
+    def _map(self, f: Features) -> tuple[torch.Tensor, torch.Tensor]:
+        """The map and its image statistic a(x)."""
+        c, mixed = self.config, self._mixed_patch_logits(f)
+        stacked = torch.stack([mixed[layer] for layer in self.layers])  # (l b n 2)
+        return pixel_map(stacked, f.grid, size=self.backbone.size, tau=self._tau(), c=c.map, post=c.post)
 
     @property
     def adapted(self) -> bool:
@@ -366,35 +357,42 @@ class UltraAD(Method):
         w = prior_weight(self.config.prior.map, int(self.lesion_masks) / (len(self.classes) - 1), MAP_WORTH)
         if w == 1:
             return self._patch_logits(f)
-        scale = self._zero_scale()
-        zero = {layer: self._pair_logits(x) * scale for layer, x in self.zero_shot.patch_cosines(f).items()}
+        tau, reduce = self.config.score.tau, self.config.proto.reduce
+        scale = 1 / tau if isinstance(tau, float) else self.backbone.logit_scale
+        zero = {layer: pair_logits(x, reduce) * scale for layer, x in self.zero_shot.patch_cosines(f).items()}
         if w == 0:
             return zero
         return {layer: (1 - w) * zero[layer] + w * x for layer, x in self._patch_logits(f).items()}
 
-    def _zero_scale(self) -> float:
-        tau = self.config.score.tau
-        return 1 / tau if isinstance(tau, float) else self.backbone.logit_scale
-
     def _mixed_class_logits(self, f0: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities (b c) from p(normal), refined by a trained map, and p(class | lesion); see ``prior``."""
-        prior, i = self.config.prior, self.normal_index
-        shots = len(self.keys) / (len(self.classes) - (0 if self.normal_seen else 1))
+        """Log-probabilities (b c); see :meth:`Head.mixed`."""
         zero = self.zero_shot.class_logits(f0)
-        if not shots:
-            return zero.log_softmax(-1)
-        own, w = self._class_logits(self._class_token(f0)), prior_weight(prior.cls, shots, CLASS_WORTH)
-        graded = torch.lerp(zero, own, w if prior.grade == "cls" else prior_weight(prior.grade, shots, GRADE_WORTH))
-        if self.normal_seen:  # else the texts alone say whether there is a lesion
-            refined = refine(own, a, normal_index=i, post=self.config.post) if self.lesion_masks else own
-            zero = torch.lerp(zero, refined, w)
-        return beside_texts(graded, zero, normal_index=i)
+        return self._head().mixed(zero, self._class_token(f0), a) if self.adapted else zero.log_softmax(-1)
+
+    @torch.no_grad()
+    def evidence(self, images: torch.Tensor) -> Evidence | None:
+        """The parts of the class logits; None without classes (``cls.enabled=false``)."""
+        if not self.config.cls.enabled:
+            return None
+        f = self.backbone.encode_image(images, layers=self.layers)
+        return self._head().evidence(
+            self._sentences,
+            query=unit(f.image),
+            fh=self._class_token(f.image),
+            a=self._map(f)[1],
+            zero=self.zero_shot.class_logits(f.image),
+            zero_scale=self.backbone.logit_scale,
+        )
+
+    @cached_property
+    def _sentences(self) -> Sentences:
+        return Sentences(self.backbone, self.classes, [self.zero_shot.sentences(name) for name in self.classes])
 
     def _binary(self, cls: torch.Tensor, a: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
         """Image-level score (b,) in [0, 1] from 1 - p(normal) and the statistic of the map, (b,) each."""
         c = self.config.bin
         if c.cls != "memory":
             cosines = torch.einsum("bd,brd->br", self._class_token(f0), unit(self._prototypes(f0)))
-            pair = (self._pair_logits(cosines[:, None])[:, 0] / self._tau()).softmax(-1)[:, 1]
+            pair = (pair_logits(cosines[:, None], self.config.proto.reduce)[:, 0] / self._tau()).softmax(-1)[:, 1]
             cls = pair if c.cls == "clip_pair" else (cls + pair) / 2
         return image_score(cls, a, c)

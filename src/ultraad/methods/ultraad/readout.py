@@ -17,6 +17,14 @@ def prior_weight(prior: float | Literal["shots"], shots: float, worth: int) -> f
     return shots / (shots + worth) if prior == "shots" else prior
 
 
+def pair_logits(cosines: torch.Tensor, reduce: Literal["max", "mean"]) -> torch.Tensor:
+    """(b n rows) to (b n 2); ``concat_rows`` has several rows per side, which are reduced."""
+    if cosines.shape[-1] == 2:
+        return cosines
+    sides = cosines[..., :2], cosines[..., 2:]
+    return torch.stack([s.amax(-1) if reduce == "max" else s.mean(-1) for s in sides], -1)
+
+
 def pixel_map(
     logits: torch.Tensor, grid: tuple[int, int], *, size: int, tau: float | torch.Tensor, c: MapConfig, post: PostConfig
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -55,12 +55,13 @@ class Album:
             self.left_out += 1
             return Example(row.name, None, None, lines, grey=row.out_of_scope)
         alt = f"Image {', '.join(filter(None, (row.name, row.label)))}."
-        plain = self._picture(Path(row.image), alt, frame=row.frame, depth=row.depth)
+        plain = self.picture(Path(row.image), alt, frame=row.frame, depth=row.depth)
         alt = f"Anomaly map over {row.name}, score {decimals(row.score)}, with outlines."
-        over = self._picture(self._folder / row.overlay, alt) if row.overlay else None
+        over = self.picture(self._folder / row.overlay, alt) if row.overlay else None
         return Example(row.name, plain, over, lines, grey=row.out_of_scope)
 
-    def _picture(self, path: Path, alt: str, *, frame: int = 0, depth: int | None = None) -> Picture | None:
+    def picture(self, path: Path, alt: str, *, frame: int = 0, depth: int | None = None) -> Picture | None:
+        """A small copy of a file; None, and counted as missing, if it cannot be read."""
         try:
             picture = inline(read_image(path, frame=frame, depth=depth), side=SIDE, alt=alt)
         except DataError as e:

@@ -11,7 +11,7 @@ from ultraad.report.kit.charts import PR, ROC
 from ultraad.report.kit.page import environment
 from ultraad.report.kit.tables import confusion
 from ultraad.report.kit.words import DASH, decimals, short_id
-from ultraad.report.run import charts, gallery, numbers, videos, words
+from ultraad.report.run import charts, gallery, numbers, videos, why, words
 from ultraad.report.run.protocol import options, protocol
 from ultraad.report.run.read import read
 from ultraad.results.folder import COCO, ERRORS, METRICS, PREDICTIONS, REPORT, RUN, TABLE
@@ -88,6 +88,8 @@ def _content(data: RunData) -> dict[str, Any]:
         },
         "confusion": confusion(measured.confusion.classes, measured.confusion.matrix) if measured else None,
         "examples": examples,
+        "why": why.reasons(data.rows, album),
+        "with_why": sum(row.why is not None for row in data.rows),
         "outside": outside,
         "images_outside": len(data.outside),
         "each": gallery.EACH,

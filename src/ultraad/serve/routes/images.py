@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from ultraad.serve.desk import Desk
 from ultraad.serve.listing import Sort, State
+from ultraad.serve.reasons import ReasonsNow
 from ultraad.serve.routes.deps import Frame, Image, TheDesk
 from ultraad.serve.schemas import Group, ItemDetail, Items, Share, Suggestions
 from ultraad.serve.schemas_work import Queue
@@ -111,6 +112,12 @@ def map_of(request: Request, image: Image, frame: Frame, desk: TheDesk, model: i
         body = gzip.compress(body, 1)
         headers["Content-Encoding"] = "gzip"
     return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+@router.post("/images/{image}/frames/{frame}/why")
+def why(image: Image, frame: Frame, desk: TheDesk) -> ReasonsNow:
+    """Why the model in use says what it says of a frame; ask again each second while it is ``waiting``."""
+    return desk.reasons.of((image, frame))
 
 
 @router.get("/images/{image}/frames/{frame}/suggestions")
