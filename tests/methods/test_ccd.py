@@ -110,3 +110,65 @@ def test_distances_are_those_of_the_gaussians(backbone, per_class):
     wanted = smoothed.amax((1, 2)).numpy()
     np.testing.assert_allclose(score.numpy(), wanted)
     np.testing.assert_allclose(scores.score.numpy(), wanted / (wanted + float(method.usual_score)), rtol=1e-5)
+
+
+class Kept:
+    """A checkpoint in memory, saved after every epoch."""
+
+    state = None
+
+    def load(self):
+        return self.state
+
+    def due(self):
+        return True
+
+    def save(self, state):
+        self.state = {key: value.clone() for key, value in state.items()}
+
+
+IGD = {"side": 32, "width": 4, "steps": 2, "projection": 8, "detector": "igd", "codes": 5, "igd_steps": 3}
+
+
+def test_igd_judges_with_the_encoder_that_contrast_learned(backbone):
+    method = fitted(backbone, **IGD)
+    plain = fitted(backbone, **{**IGD, "detector": "padim"})
+    assert not any(name.startswith("igd.") for name in plain.state_dict())
+    images = make_batch(backbone, 1, seed=7).images
+    x = small(images, backbone.preprocess, 32)
+    with torch.no_grad():
+        features = method.encode(x)[-1].mean((2, 3))
+        wanted, _ = method.igd.errors(x, features)
+        normal = small(make_batch(backbone, 2).images[:2], backbone.preprocess, 32)
+        z = method.igd.code(method.encode(normal)[-1].mean((2, 3)))
+        found = method.score(images)
+    torch.testing.assert_close(method.igd.centre, z.mean(0))
+    torch.testing.assert_close(found.score, wanted / (wanted + method.usual_score))
+    assert found.map.shape == images.shape[::2][:1] + (backbone.size,) * 2
+    assert 0 <= float(found.map.min()) <= float(found.map.max()) < 1
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 4])
+def test_igd_goes_on_with_the_same_bits_in_either_stage(backbone, stop_at):
+    config = CCDConfig(**IGD)
+    batch, kept, said = make_batch(backbone, 2), Kept(), []
+
+    def stop(done, epochs):
+        if done == stop_at:
+            raise KeyboardInterrupt
+
+    def build():
+        return METHOD(backbone, config, classes=CLASSES, normal_class="normal")
+
+    method = build()
+    method.announce, method.checkpoint, method.progress = said.append, kept, stop
+    with pytest.raises(KeyboardInterrupt):
+        method.fit(batch, seed=0)
+    again = build()
+    again.announce, again.checkpoint = said.append, kept
+    again.fit(batch, seed=0)
+    whole = build()
+    whole.fit(batch, seed=0)
+    assert said[0].epochs == 5
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name

@@ -1,6 +1,7 @@
 """CCD: features learned by contrasting normal images with permuted ones, and Gaussians of them at every place.
 
-Paper      Tian et al., MICCAI 2021, arXiv 2103.03423; its detector stage is PaDiM, Defard et al., ICPR 2020.
+Paper      Tian et al., MICCAI 2021, arXiv 2103.03423; its two detectors are PaDiM (Defard et al., ICPR 2020) and IGD
+           (Chen et al., AAAI 2022, arXiv 2101.10043), whose equations are in ``nn/igd.py``.
 Equations  A_k(x)  strong augmentation, k = 0..3: the halves of x exchanged up-down (k >= 2) and left-right (k odd)
            T(x)    weak augmentation: crop and resize, mirror, brightness, contrast
            con     contrast        -log exp(z z'/tau) / sum of exp(z z''/tau) over the other views z'' of the batch;
@@ -10,10 +11,10 @@ Equations  A_k(x)  strong augmentation, k = 0..3: the halves of x exchanged up-d
            loss                    con + cls + pos
            d(p)    distance        sqrt((f(p) - m(p))' S(p)^-1 (f(p) - m(p))), f the features at place p; m(p) and
                                    S(p) = cov + 0.01 1 over the normal support images (PaDiM)
-           map     d, upsampled and smoothed;  score = the largest of the map
+           map     d, upsampled and smoothed;  score = the largest of the map  (detector=padim)
            Both are given as e / (e + u), u the mean over the normal support images.
 Reference  tianyu0207/CCD 046ecc9 (no licence file): configs, simclr.py, lag_loader.py, train_utils.py; facts only.
-Learned    the encoder and its three heads; the backbone is not used.
+Learned    the encoder and its three heads, then the descriptor of IGD; the backbone is not used.
 Deviations see ``INFO.deviations``.
 """
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +31,7 @@ from torch import nn
 
 from ultraad.methods import Method, MethodConfig, MethodInfo, Needs
 from ultraad.nn.autoencoder import convolution, epochs_of, relative, small
+from ultraad.nn.igd import Descriptor
 from ultraad.nn.labelled import normals
 from ultraad.nn.loop import train
 from ultraad.nn.maps import largest, resize, smooth
@@ -46,10 +49,13 @@ INFO = MethodInfo(
     outputs=frozenset({"score", "map"}),
     needs=Needs(normal_images=True),
     idea="learns features by telling apart permuted pictures, and measures how unusual those of a place are",
-    learned="an encoder with three heads; a mean and a covariance for every place",
+    learned="an encoder with three heads; a mean and a covariance for every place, or a Gaussian of codes",
     baseline=True,
     deviations=(
-        "the detector stage is PaDiM, one of the two of the paper; the other one, IGD, is not built",
+        "PaDiM is the default of the paper's two detectors; IGD (detector=igd) judges the whole picture with the "
+        "frozen encoder, where IGD's reference has a second model for patches",
+        "windows and scales of IGD's reference at 32 pixels; centre and spread are taken anew before every pass, there "
+        "before every tenth",
         "both the global and the local constraint train one encoder, as in the local half of the reference",
         "a small encoder on grey pictures of 64 x 64 pixels instead of a ResNet-18 on 224 x 224 (side, width)",
         "a few hundred steps instead of 2000 epochs, and Adam instead of SGD (steps)",
@@ -76,7 +82,12 @@ class CCDConfig(MethodConfig):
     steps: int = Field(600, ge=1, description="of the optimiser; epochs follow from the number of images (ours)")
     batch_size: int = Field(32, ge=2, description="images per step (reference simclr_global.yml)")
     lr: float = Field(1e-3, gt=0, description="of Adam, cosine to 0 (ours)")
-    features: int = Field(64, ge=1, description="feature channels drawn for the Gaussians (PaDiM: 100)")
+    detector: Literal["padim", "igd"] = Field("padim", description="which of the paper's two judges the features")
+    features: int = Field(64, ge=1, description="padim: feature channels drawn for the Gaussians (PaDiM: 100)")
+    codes: int = Field(128, ge=1, description="igd: dimensions of the code (IGD reference: 128)")
+    igd_steps: int = Field(
+        600, ge=1, description="igd: of the optimiser, after the others (ours; reference: 256 epochs)"
+    )
     sigma: float = Field(4.0, ge=0, description="smoothing of the map in pixels at 224 (PaDiM), scaled")
 
 
@@ -155,9 +166,12 @@ class CCD(Method):
         every = sum(widths[2:])
         chosen = torch.randperm(every, generator=torch_seeded(seed, "features"))[: c.features].sort().values
         places = (c.side // 4) ** 2
-        self.register_buffer("drawn", chosen)
-        self.register_buffer("centre", torch.zeros(places, len(chosen)))  # m
-        self.register_buffer("whitening", torch.zeros(places, len(chosen), len(chosen)))  # W with W' W = S^-1
+        if c.detector == "igd":
+            self.igd = Descriptor(features=d, side=c.side, width=c.width, codes=c.codes)
+        else:
+            self.register_buffer("drawn", chosen)
+            self.register_buffer("centre", torch.zeros(places, len(chosen)))  # m
+            self.register_buffer("whitening", torch.zeros(places, len(chosen), len(chosen)))  # W with W' W = S^-1
         self.register_buffer("usual_score", torch.zeros(()))
         self.register_buffer("usual_map", torch.zeros(()))
 
@@ -166,10 +180,21 @@ class CCD(Method):
         c, device = self.config, self.backbone.device
         images = normals(support, normal_index=self.normal_index).to(device)
         pictures = small(images, self.backbone.preprocess, c.side)
+        first = epochs_of(c.steps, count=len(pictures), batch_size=c.batch_size)
+        more = epochs_of(c.igd_steps, count=len(pictures), batch_size=c.batch_size) if c.detector == "igd" else 0
+        settled: list[float] = []  # the pass and the encoder that centre and spread are of
 
         def loss(index: torch.Tensor, epoch: int) -> torch.Tensor:
             generator = torch_seeded(seed, f"views/{epoch}/{index.tolist()}")
             x = pictures[index.to(device)]
+            if epoch >= first:
+                with torch.no_grad():
+                    now = [float(epoch), *(float(p.sum()) for p in self.levels.parameters())]
+                    if settled != now:
+                        settled[:] = now
+                        self._settle(pictures)
+                alpha = torch.rand(len(x), generator=generator).to(device) / 2
+                return self.igd.losses(x, self._pooled(x), alpha)
             kinds = torch.randint(KINDS, (len(x),), generator=generator).to(device)
             strong = permute(x, kinds)
             one, other = (weak_views(strong, generator=generator) for _ in range(2))
@@ -181,13 +206,16 @@ class CCD(Method):
             count=len(pictures),
             batch_size=c.batch_size,
             seed=seed,
-            epochs=epochs_of(c.steps, count=len(pictures), batch_size=c.batch_size),
+            epochs=first + more,
             optimiser="adam",
             **self.course,
         )
         with torch.no_grad():
             parts = torch.split(pictures, c.batch_size)
-            self._fit_gaussians(torch.cat([self.places(part) for part in parts]))
+            if c.detector == "igd":
+                self._settle(pictures)
+            else:
+                self._fit_gaussians(torch.cat([self.places(part) for part in parts]))
             found = [self.errors(part) for part in parts]
             self.usual_score.copy_(torch.cat([score for score, _ in found]).mean())
             self.usual_map.copy_(torch.cat([maps for _, maps in found]).mean())
@@ -216,6 +244,15 @@ class CCD(Method):
             levels.append(x)
         return levels
 
+    @torch.no_grad()
+    def _pooled(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Features (b d) of the last level of the frozen encoder, of pictures (b 1 r r)."""
+        return self.encode(pictures)[-1].mean((2, 3))
+
+    def _settle(self, pictures: torch.Tensor) -> None:
+        parts = torch.split(pictures, self.config.batch_size)
+        self.igd.settle(torch.cat([self._pooled(part) for part in parts]))
+
     def places(self, pictures: torch.Tensor) -> torch.Tensor:
         """Features f (b p d): the drawn channels of all levels but the first, on the grid of the second."""
         levels = self.encode(pictures)[1:]
@@ -235,10 +272,13 @@ class CCD(Method):
         self.whitening.copy_(torch.linalg.solve_triangular(lower, eye, upper=False))
 
     def errors(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Largest values (b,) of the smoothed maps of d, and these (b s s), of pictures (b 1 side side)."""
+        """Scores (b,) and smoothed maps (b s s) of pictures (b 1 side side): of d, or of IGD."""
+        size, grid = self.backbone.size, self.config.side // 4
+        if self.config.detector == "igd":
+            score, maps = self.igd.errors(pictures, self._pooled(pictures))
+            return score, smooth(resize(maps, size, align_corners=False), self.config.sigma * size / 224)
         off = (self.places(pictures) - self.centre).transpose(0, 1)  # (p b d)
         distance = (off @ self.whitening.mT).square().sum(-1).sqrt().T  # (b p)
-        size, grid = self.backbone.size, self.config.side // 4
         maps = resize(distance.reshape(-1, grid, grid), size, align_corners=False)
         maps = smooth(maps, self.config.sigma * size / 224)
         return largest(maps), maps
