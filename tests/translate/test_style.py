@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ultraad.translate import WAYS, Style, restyle
+from ultraad.translate import STYLES, Style, restyle
 
 RNG = np.random.default_rng(0)
 
@@ -39,7 +39,7 @@ def test_the_look_counts_tissue_only_and_every_picture_the_same():
         Style.of([np.zeros((80, 80), np.uint8)])
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", STYLES)
 def test_black_stays_black_tissue_stays_tissue_and_colours_stay(way):
     grey = DARK[0]
     got = restyle(grey, STYLE, way, beta=0.05)

@@ -53,7 +53,7 @@ def load_backbone(
         from ultraad.backbones._dtype import fastest
 
         return fastest(load_backbone(name, device=device, size=size))
-    chosen = _device(device)
+    chosen = pick_device(device)
     head, _, rest = name.partition(":")
     known = available()
     if head not in known and name and Path(name).exists():
@@ -75,7 +75,12 @@ def load_backbone(
     return backbone
 
 
-def _device(device: str) -> str:
+def pick_device(device: str) -> str:
+    """A device that is there; ``"auto"`` takes the best.
+
+    Raises:
+        ConfigError: If it is not there.
+    """
     import torch
 
     has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

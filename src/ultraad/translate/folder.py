@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ultraad.config import resolve
 from ultraad.data import sources
 from ultraad.errors import ConfigError, DataError
 from ultraad.io import read_image
 from ultraad.io.files import ensure_writable, write_bytes, write_json
 from ultraad.rng import seeded
-from ultraad.translate.style import Style, Way, restyle
+from ultraad.translate.style import STYLES, Style, StyleWay, restyle
+from ultraad.types import Sample
 
+Way = Literal[StyleWay, "cycle"]
+WAYS: tuple[Way, ...] = (*STYLES, "cycle")
 RECORD = "translate.json"
 _WRITTEN = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 _JPEG_QUALITY = 95
@@ -52,44 +56,91 @@ def translate(
     beta: float = 0.01,
     most: int = 200,
     seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Translated:
     """Write the data set ``source`` in the look of ``target``; a second call goes on where the first was stopped.
 
     The layout stays: every picture keeps its name, every other file is copied. Pictures with more than eight bits
     become pictures of eight bits; JPEG is written with quality 95.
 
+    ``"cycle"`` trains a small network first (:mod:`ultraad.translate.cycle`). Beside ``output``, the folder
+    ``NAME-cycle`` then holds the network, how far to trust it, and a map and a certainty for each picture
+    (docs/translation.md); a training that was stopped goes on with the same bits.
+
     Args:
         source: Data set in any layout.
         target: Data set whose look is wanted; its masks and labels are not read.
         output: Folder for the result, new or of the same call.
-        way: See :func:`ultraad.translate.restyle`.
+        way: See :func:`ultraad.translate.restyle`; or ``"cycle"``.
         beta: See :func:`ultraad.translate.restyle`.
         most: Pictures of ``target`` that are looked at, drawn by ``seed``.
-        seed: Of the draw.
+        seed: Of the draw, and of the training.
+        options: Of ``"cycle"``, see :class:`ultraad.translate.cycle.CycleConfig`.
+        device: Of ``"cycle"``, as in :func:`ultraad.load_backbone`.
         progress: Called with (what, done, total).
+        announce: Called before a training, with a sentence about its size, time and memory.
 
     Raises:
-        ConfigError: If ``output`` is inside ``source``, or holds something else than the same translation.
+        ConfigError: If ``output`` is inside ``source``, or holds something else than the same translation; or if an
+            option is unknown, or given for another way than ``"cycle"``.
         DataError: If a data set is not found, a picture is DICOM or a video, or no picture of ``target`` can be used.
     """
     source, output = Path(source).resolve(), Path(output).resolve()
     tell = progress or _silent
-    pictures = _pictures(source)
-    looked_at = _drawn(_pictures(Path(target).resolve()), most, seed)
-    about = {
+    samples = _samples(source)
+    pictures = [s.image for s in samples]
+    looked_at = _drawn([s.image for s in _samples(Path(target).resolve())], most, seed)
+    about: dict[str, Any] = {
         "from": str(source), "to": str(Path(target).resolve()), "way": way, "beta": beta, "most": most, "seed": seed
     }  # fmt: skip
+    if way == "cycle":
+        from ultraad.backbones import pick_device
+        from ultraad.translate.cycle import CycleConfig
+        from ultraad.translate.trained import prepare
+
+        config = resolve(CycleConfig, options)
+        _claim(output, source, about | {"options": config.model_dump()})
+        trained = prepare(
+            output.with_name(f"{output.name}-cycle"),
+            samples,
+            looked_at,
+            config=config,
+            seed=seed,
+            device=pick_device(device),
+            progress=tell,
+            announce=announce,
+        )
+        found = _write_all(pictures, source, output, trained.restyle, tell)
+        trained.write_table()
+        return found
+    if options:
+        msg = f"got options ({', '.join(options)}) for {way!r}, which has none; they are for 'cycle'"
+        raise ConfigError(msg)
     _claim(output, source, about)
     try:
         style = Style.of(_read(looked_at, tell))
     except ValueError as e:
         msg = f"{target} has no look to take over: {e}"
         raise DataError(msg) from e
+    return _write_all(pictures, source, output, lambda picture, _: restyle(picture, style, way, beta=beta), tell)
+
+
+def _write_all(
+    pictures: list[Path],
+    source: Path,
+    output: Path,
+    change: Callable[[NDArray[np.uint8], str], NDArray[np.uint8]],
+    tell: Progress,
+) -> Translated:
+    """Change every picture that is not there, by itself and its name in the data set, and copy all other files."""
     done = kept = 0
     failed: dict[str, str] = {}
     for i, path in enumerate(pictures, start=1):
-        to = output / path.relative_to(source)
+        name = path.relative_to(source)
+        to = output / name
         if to.is_file():
             kept += 1
         else:
@@ -99,7 +150,7 @@ def translate(
                 failed[str(path)] = str(e)
             else:
                 to.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(to, _encoded(restyle(picture, style, way, beta=beta), to.suffix))
+                write_bytes(to, _encoded(change(picture, name.as_posix()), to.suffix))
                 done += 1
         tell("translate", i, len(pictures))
     return Translated(done, kept, _copy_rest(source, output, set(pictures)), failed)
@@ -109,10 +160,11 @@ def _silent(what: str, done: int, total: int | None) -> None:
     """No progress."""
 
 
-def _pictures(root: Path) -> list[Path]:
-    """The picture of every sample, sorted."""
-    found = sorted({s.image for s in sources.scan(root)})
-    other = [p for p in found if p.suffix.lower() not in _WRITTEN]
+def _samples(root: Path) -> list[Sample]:
+    """A sample of every picture, sorted by the picture."""
+    by_picture = {s.image: s for s in sources.scan(root)}
+    found = [by_picture[image] for image in sorted(by_picture)]
+    other = [s.image for s in found if s.image.suffix.lower() not in _WRITTEN]
     if other:
         msg = (
             f"{other[0]} is not a PNG, JPEG, BMP or TIFF picture, and neither are {len(other) - 1} others: only such "

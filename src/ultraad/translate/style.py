@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-Way = Literal["histogram", "fourier", "moments"]
-WAYS: tuple[Way, ...] = get_args(Way)
+StyleWay = Literal["histogram", "fourier", "moments"]
+STYLES: tuple[StyleWay, ...] = get_args(StyleWay)
 CYCLES = 32  # highest frequency whose amplitude is kept, in cycles per side
 
 
@@ -43,7 +43,7 @@ class Style:
         """
         shares, means, deviations, amplitudes = np.zeros(256), [], [], []
         for picture in pictures:
-            grey = _grey(picture)
+            grey = grey_of(picture)
             tissue = grey[grey > 0]
             if not len(tissue) or min(grey.shape) <= 2 * CYCLES:
                 continue
@@ -64,7 +64,7 @@ class Style:
         )
 
 
-def restyle(picture: NDArray[np.uint8], style: Style, way: Way, *, beta: float = 0.01) -> NDArray[np.uint8]:
+def restyle(picture: NDArray[np.uint8], style: Style, way: StyleWay, *, beta: float = 0.01) -> NDArray[np.uint8]:
     """A picture in another look.
 
     Args:
@@ -79,7 +79,7 @@ def restyle(picture: NDArray[np.uint8], style: Style, way: Way, *, beta: float =
     Returns:
         u8, the same shape.
     """
-    grey = _grey(picture)
+    grey = grey_of(picture)
     tissue = grey > 0
     if not tissue.any():
         return picture.copy()
@@ -90,14 +90,19 @@ def restyle(picture: NDArray[np.uint8], style: Style, way: Way, *, beta: float =
         new = (grey - own.mean()) / max(float(own.std()), 1e-6) * style.deviation + style.mean
     else:
         new = _exchanged(grey, style, min(int(beta * min(grey.shape)), CYCLES, (min(grey.shape) - 1) // 2))
-    change = new - grey
+    return moved(picture, new - grey)
+
+
+def moved(picture: NDArray[np.uint8], change: NDArray[Any]) -> NDArray[np.uint8]:
+    """A picture u8 (h w) or (h w 3) with a change (h w) in grey values; black stays black, and tissue tissue."""
+    tissue = grey_of(picture) > 0
     if picture.ndim == 3:
         change, tissue = change[..., None], tissue[..., None]
-    moved = np.clip((picture + change).round(), 1, 255)  # at least 1: tissue stays tissue
-    return np.where(tissue, moved, picture).astype(np.uint8)
+    found = np.clip((picture + change).round(), 1, 255)  # at least 1: tissue stays tissue
+    return np.where(tissue, found, picture).astype(np.uint8)
 
 
-def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+def grey_of(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Mean of the channels, f64 (h w)."""
     return picture.astype(np.float64) if picture.ndim == 2 else picture.mean(axis=2, dtype=np.float64)
 
