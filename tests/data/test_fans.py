@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +20,20 @@ from ultraad.data.support import draw_support, load_support, save_support
 from ultraad.dicom.saving import write_objects
 from ultraad.errors import ConfigError
 from ultraad.io import read_image
-from ultraad.model.adapt import zero_shot
-from ultraad.model.model import Model
+from ultraad.io.files import read_map
+from ultraad.model.adapt import adapt, with_thresholds, zero_shot
+from ultraad.model.model import Model, load
+from ultraad.model.record import facts_of
+from ultraad.node.intake import Watch
+from ultraad.node.node import Node, Setup
+from ultraad.node.send import Sender
 from ultraad.results.folder import read_rows
 from ultraad.runs.evaluate import evaluate
 from ultraad.runs.predict import predict
 from ultraad.types import PreprocessConfig, Sample
 
 FAN = sector()
+QUICK = {"train.epochs": 1, "train.views": 1}
 HALF = (0.5, 0.5, 0.5)
 
 
@@ -164,6 +172,99 @@ def test_support_sets_keep_the_choice_and_evaluation_counts_the_whole_picture(tm
     for fan in ("auto", "off"):
         evaluate(model, tmp_path / "set", fan=fan, bootstrap=0, output=tmp_path / fan)
         assert {row.fan is None for row in read_rows(tmp_path / fan)} == {fan == "off"}
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of pictures in which a fan stands on black with text around it."""
+    root = tmp_path_factory.mktemp("marked")
+    for n, kind in enumerate(("normal", "benign")):
+        for m in range(2):
+            save(root / kind / f"{m}.png", with_text(shown(FAN, seed=2 * n + m)))
+    return root
+
+
+@pytest.fixture(scope="module")
+def adapted(marked: Path) -> Model:
+    return adapt(draw_support(marked, shots=2, fan="auto"), backbone="tiny", options=QUICK, calibrate=False)
+
+
+def test_a_model_sees_new_images_as_it_saw_its_support_set_and_its_record_says_so(
+    tmp_path: Path, adapted: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = with_text(shown(FAN, seed=9))
+    outside = ~find_in(picture, None).mask(SIZE)
+    save(tmp_path / "in" / "a.png", picture)
+    assert adapted.describe().fan == "auto"
+    folder = adapted.save(tmp_path / "model")
+    assert '"fan": "auto"' in (folder / "config.json").read_text()
+    assert "only its pixels were seen" in (folder / "README.md").read_text()
+    model = load(folder, backbone=adapted.backbone)
+    assert model.digest == adapted.digest
+    assert with_thresholds(model, draw_support(tmp_path_of(adapted), shots=2, fan="auto")).fan == "auto"
+    wanted, whole = model.predict(picture, fan="auto"), model.predict(picture, fan="off")
+    assert wanted.score != whole.score
+    (many,) = model.predict_many([tmp_path / "in" / "a.png"])
+    (live,) = model.stream(iter([picture]))
+    for found in (model.predict(picture), many.prediction, live.prediction):
+        assert found.score == wanted.score
+        assert not found.map[outside].any()
+    predict(model, tmp_path / "in", tmp_path / "out")
+    (row,) = read_rows(tmp_path / "out")
+    assert (row.fan.kind, row.score) == ("curved array", wanted.score)
+    assert not read_map(tmp_path / "out" / row.map)[outside].any()
+    assert "--fan" not in caplog.text
+    predict(model, tmp_path / "in", tmp_path / "out", fan="off")
+    (row,) = read_rows(tmp_path / "out")
+    assert (row.fan, row.score) == (None, whole.score)
+    assert "saw the images it learned from with --fan auto, and these are seen with --fan off" in caplog.text
+
+
+def tmp_path_of(model: Model) -> Path:
+    """The data set that a model learned from."""
+    return Path(model.origin.source.partition(":")[2])
+
+
+def test_models_that_see_whole_pictures_keep_the_digest_of_earlier_versions(marked: Path, adapted: Model) -> None:
+    off = adapt(draw_support(marked, shots=2), backbone=adapted.backbone, options=QUICK, calibrate=False)
+    assert off.describe().fan == "off"
+    described = off.describe().model_dump(mode="json")
+    earlier = {key: value for key, value in described.items() if key != "fan"}
+    assert facts_of(described) == facts_of(earlier)
+    off.fan = "auto"
+    assert facts_of(off.describe().model_dump(mode="json")) != facts_of(described)
+
+
+def test_evaluation_and_zero_shot_follow_the_record(marked: Path, tmp_path: Path, model: Model) -> None:
+    told = zero_shot(backbone=model.backbone, fan="auto")
+    for fan, name in ((None, "own"), ("auto", "auto"), ("off", "off")):
+        evaluate(told, marked, fan=fan, bootstrap=0, output=tmp_path / name)
+    scores = {n: {row.id: row.score for row in read_rows(tmp_path / n)} for n in ("own", "auto", "off")}
+    assert scores["own"] == scores["auto"] != scores["off"]
+
+
+def test_a_support_set_that_is_seen_in_two_ways_is_told(marked: Path, adapted: Model) -> None:
+    support = draw_support(marked, shots=2, fan="auto")
+    first, *rest = support.samples
+    mixed = replace(support, samples=(replace(first, fan=None), *rest))
+    model = adapt(mixed, backbone=adapted.backbone, options=QUICK, calibrate=False)
+    assert model.fan == "off"
+    assert any(note.startswith("3 of 4 support images were seen in the fan") for note in model.origin.notes)
+
+
+def test_a_node_sees_images_as_the_model_does(adapted: Model, tmp_path: Path) -> None:
+    cine(tmp_path / "in" / "a.dcm", np.stack([shown(FAN)] * 2))
+    setup = Setup(
+        tmp_path / "node", None, Sender("ULTRAAD", 5, None, keep=True), watch=(Watch(tmp_path / "in"),),
+        options={"objects": ["sr"], "fan": None},
+    )  # fmt: skip
+    with Node(adapted, setup) as node:
+        end = time.monotonic() + 120
+        while not node.queue.counts().get("images done") and time.monotonic() < end:
+            time.sleep(0.05)
+    (report,) = (tmp_path / "node").rglob("*-sr.dcm")
+    text = "\n".join(str(element.value) for element in pydicom.dcmread(report).iterall() if element.VR != "SQ")
+    assert "fan of a curved array, no lesion outside of it" in text
 
 
 def test_objects_of_runs_without_fans_keep_their_uids(tmp_path: Path) -> None:

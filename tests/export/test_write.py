@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import torch
 
 import ultraad
 from tests.export.conftest import traced
+from tests.fans import SIZE, sector, shown, with_text
 from tests.methods.conftest import CLASSES, make_batch, model_around, quick
 from ultraad import methods
 from ultraad.backbones import load_backbone
+from ultraad.data.fans import find_in
 from ultraad.data.support import draw_support
 from ultraad.errors import BundleError, ConfigError, DataError, ExportError, MissingExtraError
 from ultraad.export import write
@@ -205,3 +208,17 @@ def test_int8_is_held_to_labelled_images(
     with pytest.raises(ExportError, match=r"it loses points of: .*pixel_auroc by -?[\d.e-]+ \(at most -100\)"):
         export(model, tmp_path / "new", int8=True, check=bus_uclm_dir)
     assert [p.name for p in tmp_path.iterdir()] == ["exported"]
+
+
+def test_an_exported_model_sees_pictures_as_its_record_says(onnx: Path, tmp_path: Path, model: Model) -> None:
+    seen = copy(model)
+    seen.fan = "auto"
+    with pytest.MonkeyPatch.context() as patch:
+        traced(patch, onnx)
+        exported = export(seen, tmp_path / "graph", runtime="onnx")
+    picture = with_text(shown(sector()))
+    assert exported.describe().fan == "auto"
+    assert load(onnx).describe().fan == "off"
+    assert exported.predict(picture).score == exported.predict(picture, fan="auto").score
+    assert not exported.predict(picture).map[~find_in(picture, None).mask(SIZE)].any()
+    assert load(onnx).predict(picture).map[~sector().mask(SIZE)].any()

@@ -21,8 +21,7 @@ from ultraad.cli.console import (
 from ultraad.cli.options import (
     Abstain,
     BatchSize,
-    Fan,
-    Fans,
+    FanOf,
     Layout,
     OperatingPoint,
     PixelThreshold,
@@ -59,7 +58,7 @@ def evaluate(
     sets: Sets = None,
     abstain: Abstain = None,
     region: Regions = Region.auto,
-    fan: Fans = Fan.off,
+    fan: FanOf = None,
     by: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,7 +102,7 @@ def evaluate(
                 sets=sets,
                 abstain=abstain,
                 region=region.value,
-                fan=fan.value,
+                fan=None if fan is None else fan.value,
                 by=[name for names in by or () for name in names.split(",") if name.strip()],
                 by_table=by_table,
                 output=output,

@@ -69,6 +69,14 @@ Fans = Annotated[
         help="auto: of a picture in which the fan of the probe stands on black, only the fan is tissue; off: all.",
     ),
 ]
+FanOf = Annotated[
+    Fan | None,
+    typer.Option(
+        "--fan",
+        help="auto: of a picture in which the fan of the probe stands on black, only the fan is tissue; off: all. "
+        "Default: as the model saw its support images; zero-shot off.",
+    ),
+]
 Smooth = Annotated[
     float,
     typer.Option(

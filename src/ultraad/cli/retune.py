@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, warn
-from ultraad.cli.options import BatchSize, Device, Devices, Fan, Fans, OperatingPoint, Seed
+from ultraad.cli.options import BatchSize, Device, Devices, FanOf, OperatingPoint, Seed
 
 
 class Way(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the help
@@ -33,7 +33,7 @@ def retune(
         float | None,
         typer.Option(min=0.001, max=0.999, help="Share of these images with a lesion. Default: as in the support set."),
     ] = None,
-    fan: Fans = Fan.off,
+    fan: FanOf = None,
     seed: Seed = 0,
     device: Devices = Device.auto,
     batch_size: BatchSize = 8,
@@ -56,7 +56,7 @@ def retune(
             way=way.value,
             operating_point=operating_point,
             prevalence=prevalence,
-            fan=fan.value,
+            fan=None if fan is None else fan.value,
             seed=seed,
             batch_size=batch_size,
             on_error=lambda sample, error: failed.update({sample.id: str(error)}),

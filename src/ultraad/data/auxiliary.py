@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ultraad.data import sources
+from ultraad.data.fans import in_fans
 from ultraad.data.loader import iterate
 from ultraad.data.preprocess import Preprocess
 from ultraad.errors import DataError
+from ultraad.fan import FanChoice
 from ultraad.io.faults import one_run
 from ultraad.rng import seeded
 from ultraad.types import Batch, Sample
@@ -34,7 +36,12 @@ class AuxiliarySet:
 
 @one_run()
 def load_auxiliary(
-    root: Path | str, *, layout: str = "auto", resize_masks: bool = False, masks: bool = True
+    root: Path | str,
+    *,
+    layout: str = "auto",
+    resize_masks: bool = False,
+    masks: bool = True,
+    fan: FanChoice = "off",
 ) -> AuxiliarySet:
     """Every image of a data set that is known to be normal or abnormal.
 
@@ -45,6 +52,7 @@ def load_auxiliary(
         layout: Name of the layout, or ``"auto"``.
         resize_masks: As in :func:`ultraad.scan`.
         masks: Whether an abnormal image must have a usable mask.
+        fan: As in :func:`ultraad.predict`.
 
     Raises:
         DataError: If nothing is found there, or no abnormal image has a usable mask.
@@ -65,7 +73,7 @@ def load_auxiliary(
     if misaligned:
         _log.warning("auxiliary set: ignored %d mask(s) that do not fit their image", len(misaligned))
     samples = tuple(s if s.mask_aligned else replace(s, masks=(), mask_aligned=True) for s in known)
-    return AuxiliarySet(samples=samples, source=f"{layout}:{root}")
+    return AuxiliarySet(samples=tuple(in_fans(samples, fan)), source=f"{layout}:{root}")
 
 
 def join_auxiliary(parts: Mapping[str, AuxiliarySet]) -> AuxiliarySet:

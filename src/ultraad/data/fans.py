@@ -48,6 +48,44 @@ def in_fans(samples: Sequence[Sample], choice: FanChoice) -> list[Sample]:
     return [replace(s, fan=(s.fan or "auto") if auto else None) for s in samples]
 
 
+def chosen(wanted: FanChoice | None, own: FanChoice, *, learned: bool) -> FanChoice:
+    """How a model sees new images; the log says if it learned from images that were seen otherwise.
+
+    Args:
+        wanted: What is asked for; None: as the model does by itself.
+        own: How it does by itself.
+        learned: Whether it learned from images.
+
+    Raises:
+        ConfigError: If it is no choice.
+    """
+    found = checked_fan(own if wanted is None else wanted)
+    if found != own and learned:
+        _log.warning(
+            "the model saw the images it learned from with --fan %s, and these are seen with --fan %s: its thresholds "
+            "and probabilities belong to the former",
+            own,
+            found,
+        )
+    return found
+
+
+def fan_choice(samples: Sequence[Sample]) -> tuple[FanChoice, tuple[str, ...]]:
+    """(how a model that learns from them sees pictures, notes for users): ``"auto"`` if all have a fan or none certain.
+
+    Args:
+        samples: Of a support set; there may be none.
+    """
+    fans = sum(sample.fan is not None for sample in samples)
+    if fans in (0, len(samples)):
+        return ("auto" if fans else "off"), ()
+    note = (
+        f"{fans} of {len(samples)} support images were seen in the fan of the probe, the others whole; new images are "
+        "seen whole, unless --fan auto asks for their fans"
+    )
+    return "off", (note,)
+
+
 def fan_of(sample: Sample) -> Fan | None:
     """The fan of a sample that was read; None for all pixels."""
     return sample.fan if isinstance(sample.fan, Fan) else None

@@ -12,11 +12,13 @@ from ultraad.backbones import DEFAULT, load_backbone
 from ultraad.backbones._door import Backbone, DTypeChoice
 from ultraad.config import resolve
 from ultraad.data.auxiliary import AuxiliaryBatches, AuxiliarySet, load_auxiliary
+from ultraad.data.fans import checked_fan, fan_choice
 from ultraad.data.loader import load_batch
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.sources import is_normal
 from ultraad.data.support import Fingerprint, digest, fingerprints, fingerprints_of, load_support
 from ultraad.errors import ConfigError, DataError
+from ultraad.fan import FanChoice
 from ultraad.io.faults import one_run
 from ultraad.methods._base import Method, MethodInfo
 from ultraad.methods._needs import Holding
@@ -60,7 +62,8 @@ def adapt(
     Args:
         support: A support set, or its JSON file. None for methods that need only an auxiliary set.
         auxiliary: A second data set with lesion masks, or its folder, for methods that train on one; see
-            ``ultraad methods``. Its images are never evaluated.
+            ``ultraad methods``. Its images are never evaluated. Those of a folder are seen in their fans if those of
+            the support set are.
         auxiliary_layout: Layout of that folder.
         resize_masks: For the masks of that folder, as in :func:`ultraad.scan`.
         method: A name from ``ultraad methods``, or ``"package.module:NAME"``.
@@ -106,8 +109,9 @@ def adapt(
         support = load_support(support)
     if support is not None:
         _check_needs(chosen, config, support, auxiliary=auxiliary is not None)
+    fan, mixed = fan_choice(support.samples if support else ())
     if isinstance(auxiliary, (str, Path)):
-        auxiliary = load_auxiliary(auxiliary, layout=auxiliary_layout, resize_masks=resize_masks)
+        auxiliary = load_auxiliary(auxiliary, layout=auxiliary_layout, resize_masks=resize_masks, fan=fan)
     if images := support or auxiliary:
         config = with_sentences(config, images.source)
     names, normal = (support.classes, support.normal_class) if support else _class_names(config, classes, normal_class)
@@ -157,10 +161,11 @@ def adapt(
     return Model(
         fitted,
         calibration=found,
-        origin=_origin(report, "few-shot" if support else "auxiliary", seed=seed, support=support, others=learned_from),
+        origin=_origin(report, seed=seed, support=support, others=learned_from, notes=mixed),
         support=[(p, s.label or "") for p, s in zip(fingerprints(support), samples, strict=True)] if support else (),
         auxiliary=[(p, s.label or "") for p, s in zip(learned_from, others.samples if others else (), strict=True)],
         scope=scope_of(used, batch.images),
+        fan=fan,
     )
 
 
@@ -202,6 +207,7 @@ def with_thresholds(
         support=model.support,
         auxiliary=model.auxiliary,
         scope=model.scope,
+        fan=model.fan,
     )
 
 
@@ -216,6 +222,7 @@ def zero_shot(
     device: str = "cpu",
     dtype: DTypeChoice = "float32",
     size: int | None = None,
+    fan: FanChoice = "off",
 ) -> Model:
     """Make a model from text alone: no image is used, and thresholds are 0.5.
 
@@ -229,6 +236,7 @@ def zero_shot(
         device: As in :func:`adapt`.
         dtype: As in :func:`adapt`.
         size: As in :func:`adapt`.
+        fan: How it sees pictures unless it is told otherwise, as in :func:`ultraad.predict`.
 
     Raises:
         ConfigError: If a name or an option is unknown, or the method needs images.
@@ -255,8 +263,9 @@ def zero_shot(
     return Model(
         fitted,
         calibration=fixed(has_map="map" in chosen.info.outputs, note=note),
-        origin=_origin(report, "zero-shot", seed=seed),
+        origin=_origin(report, seed=seed),
         scope=scope_of(used, empty.images),
+        fan=checked_fan(fan),
     )
 
 
@@ -364,12 +373,13 @@ def _loaded(backbone: str | Backbone, *, device: str, dtype: DTypeChoice, size: 
 
 def _origin(
     report: FitReport,
-    setting: Setting,
     *,
     seed: int,
     support: SupportSet | None = None,
     others: Sequence[Fingerprint] = (),
+    notes: Sequence[str] = (),
 ) -> Origin:
+    setting: Setting = "few-shot" if support else "auxiliary" if others else "zero-shot"
     auxiliary = None
     if others:
         code = digest((p.id for p in others), (p.sha256 for p in others))
@@ -386,5 +396,5 @@ def _origin(
         loss=report.loss,
         seconds=round(report.seconds, 2),
         learned=dict(report.learned),
-        notes=report.notes,
+        notes=(*report.notes, *notes),
     )

@@ -92,6 +92,7 @@ class ExportedModel(Predictor):
         self.config = config
         self.calibration = config.calibration
         self.origin = config.origin
+        self.fan = config.fan
         self.support, self.auxiliary = learned_from(
             folder, config.origin, support=SUPPORT, auxiliary=AUXILIARY, what=_WHAT
         )
@@ -131,17 +132,18 @@ class ExportedModel(Predictor):
         out = []
         for i, (id_, (_, geometry)) in enumerate(zip(ids, inputs, strict=True)):
             grid = geometry.invert(found["map"][i]) if "map" in found else None
-            probs = dict(zip(self.classes, found["probs"][i].tolist(), strict=True)) if "probs" in found else None
+            own = dict(zip(self.classes, found["probs"][i].tolist(), strict=True)) if "probs" in found else None
+            probs, classes = self.graded(own)
             method, score = self.config.method, float(found["score"][i])
             out.append(
                 Prediction(
                     id_,
                     score,
                     map=grid,
-                    probs=self._scaled(probs),
+                    probs=probs,
                     method=method,
                     in_scope=records[i],
-                    prediction_set=self._set_of(probs),
+                    prediction_set=classes,
                 )
             )
         return out

@@ -61,6 +61,7 @@ class Model(Predictor):
         support: Fingerprints and labels of the support images, to detect leakage without the images.
         auxiliary: The same of the auxiliary images.
         scope: What is known about the images that it can judge; None for models of earlier versions.
+        fan: How it sees pictures, as :class:`~ultraad.model.record.Description` says.
 
     Examples:
         >>> import ultraad
@@ -80,6 +81,7 @@ class Model(Predictor):
         support: Sequence[tuple[Fingerprint, str]] = (),
         auxiliary: Sequence[tuple[Fingerprint, str]] = (),
         scope: Scope | None = None,
+        fan: FanChoice = "off",
     ) -> None:
         self.method = method
         self.calibration = calibration
@@ -87,6 +89,7 @@ class Model(Predictor):
         self.support = tuple(support)
         self.auxiliary = tuple(auxiliary)
         self.scope = scope or Scope({})
+        self.fan = fan
         self.preprocess = Preprocess(method.backbone.preprocess)
 
     def __repr__(self) -> str:
@@ -125,6 +128,7 @@ class Model(Predictor):
                 dtype=dtype,
                 preprocess=self.preprocess.config,
             ),
+            fan=self.fan,
             calibration=self.calibration,
             origin=self.origin,
         )
@@ -148,12 +152,13 @@ class Model(Predictor):
             records = [InScope(None, None, None, NO_RECORD)] * len(batch)
         else:
             records = self.scope.judge(heard(self.backbone, batches, batch.images).cpu().numpy())
+        graded = [self.graded(p.probs) for p in found]
         return [
-            replace(p, probs=self._scaled(p.probs), in_scope=r, prediction_set=self._set_of(p.probs))
-            for p, r in zip(found, records, strict=True)
+            replace(p, probs=probs, in_scope=r, prediction_set=classes)
+            for p, (probs, classes), r in zip(found, graded, records, strict=True)
         ]
 
-    def why(self, x: Readable, *, frame: int = 0, region: RegionChoice = "auto", fan: FanChoice = "off") -> Why:
+    def why(self, x: Readable, *, frame: int = 0, region: RegionChoice = "auto", fan: FanChoice | None = None) -> Why:
         """Why an image gets its prediction; takes about nine times as long as the prediction.
 
         Args:
@@ -177,7 +182,7 @@ class Model(Predictor):
         """
         image, _, part = read_any(x, frame=frame)
         part = part if region == "auto" else None
-        return self.explain(image, part, find_in(image, part) if checked_fan(fan) == "auto" else None)
+        return self.explain(image, part, find_in(image, part) if checked_fan(fan or self.fan) == "auto" else None)
 
     def explain(self, image: NDArray[np.uint8], region: Box | None = None, fan: Fan | None = None) -> Why:
         """Why pixels uint8 (h w 3), or a region and a fan of them, get their prediction; see :meth:`why`."""
@@ -190,8 +195,9 @@ class Model(Predictor):
             self.preprocess,
             self.support,
             predict=lambda inputs: self._predict(inputs, ["image"] * len(inputs)),
-            scaled=lambda probs: self._scaled(dict(probs)) or probs,
+            scaled=lambda probs: self.graded(dict(probs))[0] or probs,
             seconds=self.origin.seconds,
+            fan=self.fan,
         )
 
     def _state(self) -> dict[str, torch.Tensor]:
@@ -274,6 +280,7 @@ def load(
         scope=Scope(
             {name.removeprefix(_SCOPE): x.numpy() for name, x in parts.state.items() if name.startswith(_SCOPE)}
         ),
+        fan=saved.fan,
     )
 
 

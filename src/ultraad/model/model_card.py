@@ -90,7 +90,7 @@ def _data(model: Description) -> str:
     if origin.source is not None:
         parts.append(
             f"Listed in `support.csv`: {origin.shots_of(model.normal_class)}. The folder holds no images.\n\n"
-            f"- support digest: {(origin.support_digest or '')[:16]}\n{_source(origin.source)}"
+            f"- support digest: {(origin.support_digest or '')[:16]}\n{_fan(model)}{_source(origin.source)}"
         )
     if origin.auxiliary is not None:
         parts.append(
@@ -98,6 +98,12 @@ def _data(model: Description) -> str:
             f"- auxiliary digest: {origin.auxiliary.digest[:16]}\n{_source(origin.auxiliary.source)}"
         )
     return "\n".join(parts)
+
+
+def _fan(model: Description) -> str:
+    if model.fan == "off":
+        return ""
+    return "- fan of the probe: looked for, and only its pixels were seen; so are new images (`--fan off` shows all)\n"
 
 
 def _source(source: str) -> str:

@@ -41,6 +41,7 @@ class Predictor(ABC):
         prevalence: Share of images with a lesion, or of each class, that class probabilities take for granted; None:
             that of the support set, or equal classes without one.
         sets: How prediction sets are made; None: not at all.
+        fan: How it sees a picture unless it is told otherwise, as :class:`~ultraad.model.record.Description` says.
     """
 
     calibration: Calibration
@@ -50,6 +51,7 @@ class Predictor(ABC):
     preprocess: Preprocess
     prevalence: Prevalence | None = None
     sets: PredictionSets | None = None
+    fan: FanChoice = "off"
 
     @property
     @abstractmethod
@@ -85,7 +87,7 @@ class Predictor(ABC):
         frame: int = 0,
         depth: int | None = None,
         region: RegionChoice = "auto",
-        fan: FanChoice = "off",
+        fan: FanChoice | None = None,
     ) -> Prediction:
         """Predict one image.
 
@@ -98,7 +100,7 @@ class Predictor(ABC):
                 the pixels, which differ from frame to frame.
             region: ``"auto"`` shows the model only the part of a DICOM picture that its header calls B-mode, or the
                 ``region`` of a sample; ``"off"`` shows it the whole picture.
-            fan: As in :func:`ultraad.predict`.
+            fan: As in :func:`ultraad.predict`; None: as the model saw its support images.
 
         Returns:
             Score, map on the original pixel grid, and class probabilities.
@@ -118,7 +120,7 @@ class Predictor(ABC):
 
         image, name, part = read_any(x, frame=frame, depth=depth)
         part = part if region == "auto" else None
-        tissue = find_in(image, part) if checked_fan(fan) == "auto" else None
+        tissue = find_in(image, part) if checked_fan(fan or self.fan) == "auto" else None
         return self._predict([self._prepare(image, part, tissue)], [name])[0]
 
     def predict_many(
@@ -137,7 +139,7 @@ class Predictor(ABC):
             items: Samples, or files, folders and patterns (see :func:`~ultraad.data.samples.samples_of`).
             frame: Only this 0-based frame of multi-frame files; None takes all.
             region: As in :meth:`predict`.
-            fan: As in :meth:`predict`; None: as each sample says, which for a path is ``"off"``.
+            fan: As in :meth:`predict`. With ``"auto"``, a fan that a sample names is taken; with ``"off"``, none is.
             batch_size: Images per forward pass; changes speed, not results.
             on_error: Called for each sample that cannot be read or scored, which is then skipped. If None, the error is
                 raised.
@@ -157,7 +159,7 @@ class Predictor(ABC):
 
         read = partial(decode, normal_class=self.normal_class)
         found = in_regions(samples_of(items, frame=frame), region)
-        samples = ((sample, read) for sample in (found if fan is None else in_fans(found, fan)))
+        samples = ((sample, read) for sample in in_fans(found, fan or self.fan))
         yield from self._many(samples, batch_size=batch_size, on_error=on_error)
 
     def predict_frames(
@@ -242,7 +244,7 @@ class Predictor(ABC):
         frames: Iterable[Readable | tuple[Readable, Any]],
         *,
         depth: int | None = None,
-        fan: FanChoice | FanWatch = "off",
+        fan: FanChoice | FanWatch | None = None,
         newest: bool = False,
         prefetch: int = 1,
         on_error: Callable[[int, DataError], None] | None = None,
@@ -288,8 +290,7 @@ class Predictor(ABC):
         from ultraad.io.faults import in_this_run
         from ultraad.model.stream import stream
 
-        watch = fan if isinstance(fan, FanWatch) else FanWatch(fan)
-
+        watch = fan if isinstance(fan, FanWatch) else FanWatch(fan or self.fan)
         if ahead is not None:
             warnings.warn("stream(ahead=) is now called prefetch=", DeprecationWarning, stacklevel=2)
         return stream(
@@ -306,6 +307,12 @@ class Predictor(ABC):
 
         image, name, part = read_any(x, depth=depth)
         return self._predict([self._prepare(image, part, watch.see(image))], [name])[0]
+
+    def chosen_fan(self, fan: FanChoice | None) -> FanChoice:
+        """How many images are seen: as asked for, or as the support images were (:func:`ultraad.data.fans.chosen`)."""
+        from ultraad.data.fans import chosen
+
+        return chosen(fan, self.fan, learned=self.origin.setting != "zero-shot")
 
     def at_prevalence(self, prevalence: Prevalence | None) -> Self:
         """The same model for a place where lesions, or classes, are more or less frequent than in its support set.
@@ -347,22 +354,18 @@ class Predictor(ABC):
         other.sets = None if wanted is None else sets_of(self.calibration, wanted, classes=self.classes)
         return other
 
-    def _set_of(self, probs: dict[str, float] | None) -> tuple[str, ...] | None:
-        """The prediction set of an image, from the class probabilities of the method."""
-        return None if probs is None or self.sets is None else self.sets(probs)
-
-    def _scaled(self, probs: dict[str, float] | None) -> dict[str, float] | None:
-        """Class probabilities of an image as the model gives them, from those of its method."""
+    def graded(self, probs: dict[str, float] | None) -> tuple[dict[str, float] | None, tuple[str, ...] | None]:
+        """(class probabilities, prediction set) of an image as the model gives them, from those of its method."""
         from ultraad.model.probabilities import at_prevalence
 
         scaling = self.calibration.scaling
         if probs is None:
-            return None
+            return None, None
         found = probs if scaling is None else scaling(probs)
-        if self.prevalence is None:
-            return found
-        shares = None if scaling is None else scaling.shares
-        return at_prevalence(found, self.prevalence, normal_class=self.normal_class, shares=shares)
+        if self.prevalence is not None:
+            shares = None if scaling is None else scaling.shares
+            found = at_prevalence(found, self.prevalence, normal_class=self.normal_class, shares=shares)
+        return found, None if self.sets is None else self.sets(probs)
 
     def explain(self, image: NDArray[np.uint8], region: Box | None = None, fan: Fan | None = None) -> Why:  # noqa: ARG002
         """Why pixels uint8 (h w 3), or a region and a fan of them, get their prediction; see :meth:`Model.why`.

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from ultraad.config import Strict, explain, shortened
 from ultraad.data.support import Fingerprint, digest, read_fingerprints
 from ultraad.errors import BundleError, brief
+from ultraad.fan import FanChoice
 from ultraad.io.files import sha256
 from ultraad.model.calibration import Calibration
 from ultraad.types import PreprocessConfig
@@ -95,13 +96,19 @@ class Origin(Strict):
 
 
 class Description(Strict):
-    """What a model is and where it comes from; :meth:`ultraad.model.model.Model.describe`."""
+    """What a model is and where it comes from; :meth:`ultraad.model.model.Model.describe`.
+
+    Attributes:
+        fan: How the model sees a picture unless it is told otherwise, which is how it saw its support images:
+            ``"auto"``: only the fan that is found in it; ``"off"``, and models of earlier versions: all of it.
+    """
 
     method: str
     options: dict[str, Any]
     classes: tuple[str, ...]
     normal_class: str
     backbone: BackboneRecord
+    fan: FanChoice = "off"
     calibration: Calibration
     origin: Origin
 
@@ -183,6 +190,8 @@ def facts_of(content: Mapping[str, Any]) -> dict[str, Any]:
     Models of earlier versions lack some of it; without that, a model keeps the digest that they gave it.
     """
     facts = {key: content[key] for key in Description.model_fields if key in content and key != "origin"}
+    if facts.get("fan") == "off":
+        del facts["fan"]
     calibration = {key: v for key, v in facts["calibration"].items() if v or key not in _NEWER}
     if isinstance(held_out := calibration.get("held_out"), (list, tuple)):
         calibration["held_out"] = [

@@ -28,7 +28,7 @@ def retune(
     way: Way = "mixture",
     operating_point: str | None = None,
     prevalence: float | None = None,
-    fan: FanChoice = "off",
+    fan: FanChoice | None = None,
     seed: int = 0,
     batch_size: int = 8,
     on_error: Callable[[Sample, DataError], None] | None = None,
@@ -69,9 +69,11 @@ def retune(
         point = fitted(calibration, operating_point)
         before, rule = point.threshold, point.rule
     wanted = [images] if isinstance(images, (str, Path)) else list(images)
+    fan = model.chosen_fan(fan)
     samples = in_fans(samples_of(wanted), fan)
     scores, outside = list[float](), 0
-    for done, result in enumerate(model.predict_many(samples, batch_size=batch_size, on_error=on_error), start=1):
+    found = model.predict_many(samples, fan=fan, batch_size=batch_size, on_error=on_error)
+    for done, result in enumerate(found, start=1):
         outside += result.prediction.out_of_scope
         if not result.prediction.out_of_scope:
             scores.append(result.prediction.score)

@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from ultraad.data import sources
+from ultraad.data.fans import fan_of, in_fans, with_fan
 from ultraad.data.loader import input_batch
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.samples import samples_of
 from ultraad.data.support import Fingerprint, content_hash
 from ultraad.data.support.file import folder_of, source_root
 from ultraad.errors import DataError, UltraadError
-from ultraad.fan import Fan
+from ultraad.fan import Fan, FanChoice
 from ultraad.io import read_image
 from ultraad.io.marks import are_marks, coloured, paint_overlays
 from ultraad.methods._base import Method
@@ -59,6 +60,7 @@ class Explainer:
         predict: Predictions of the model for inputs that were prepared.
         scaled: Class probabilities as the model gives them, from those of the method.
         seconds: Of the fit, to say what leaving images out would cost.
+        fan: How the model sees its support images (:class:`ultraad.model.record.Description`).
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Explainer:
         predict: Callable[[Sequence[Any]], Sequence[Prediction]],
         scaled: Callable[[Probs], Probs],
         seconds: float = 0.0,
+        fan: FanChoice = "off",
     ) -> None:
         self._method = method
         self._preprocess = preprocess
@@ -77,6 +80,7 @@ class Explainer:
         self._predict = predict
         self._scaled = scaled
         self._seconds = seconds
+        self._fan = fan
 
     def __call__(self, image: NDArray[np.uint8], region: Box | None = None, fan: Fan | None = None) -> Why:
         """Why the model predicts what it does of an image uint8 (h w 3), or of a region and a fan of it."""
@@ -217,9 +221,9 @@ class Explainer:
 
     @torch.no_grad()
     def _token(self, sample: Sample) -> torch.Tensor:
-        prepared = self._preprocess.image(
-            read_image(sample.image, frame=sample.frame, depth=sample.depth), sample.region, _fan(sample)
-        )
+        image = read_image(sample.image, frame=sample.frame, depth=sample.depth)
+        (seen,) = in_fans([sample], self._fan)
+        prepared = self._preprocess.image(image, sample.region, fan_of(with_fan(seen, image)))
         batch = input_batch([prepared], [sample.id], self._preprocess)
         return unit(self._method.backbone.encode_image(batch.images.to(self._method.backbone.device)).image)[0]
 
@@ -233,10 +237,6 @@ def _inside(image: NDArray[np.uint8], region: Box | None, crop: float) -> Box:
 
 def _guess(probs: Probs | None) -> str | None:
     return max(probs, key=probs.__getitem__) if probs else None
-
-
-def _fan(sample: Sample) -> Fan | None:
-    return sample.fan if isinstance(sample.fan, Fan) else None
 
 
 def _found(prints: Sequence[Fingerprint]) -> list[Sample | None]:

@@ -45,7 +45,7 @@ def evaluate(
     abstain: str | None = None,
     sets: str | None = None,
     region: RegionChoice = "auto",
-    fan: FanChoice = "off",
+    fan: FanChoice | None = None,
     by: Sequence[str] = (),
     by_table: str | Path | None = None,
     output: str | Path | None = None,
@@ -116,6 +116,7 @@ def evaluate(
     )
     model = model.at_prevalence(prevalence).with_sets(sets)
     samples, about = _samples(data, layout=layout, split=split, resize_masks=resize_masks)
+    fan = model.chosen_fan(fan)
     samples = in_fans(in_regions(samples, region), fan)
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
     check_sentences(model, about.layout)
@@ -144,7 +145,7 @@ def evaluate(
     grades, outside = False, 0
     with finishing(folder) as outcome:
         note = failing(folder, failed)
-        predicted = model.predict_many(samples, batch_size=batch_size, on_error=note)
+        predicted = model.predict_many(samples, fan=fan, batch_size=batch_size, on_error=note)
         results = (by_mask(result, model) for result in telling(predicted))
         if folder is None:
             results = (result for result, _ in judged(results, evaluation, on_error=note))

@@ -48,7 +48,7 @@ def predict(
     abstain: str | None = None,
     sets: str | None = None,
     region: RegionChoice = "auto",
-    fan: FanChoice = "off",
+    fan: FanChoice | None = None,
     smooth: float = 0.0,
     resume: bool = True,
     save: Iterable[str] | None = None,
@@ -89,7 +89,8 @@ def predict(
             lesions are on the whole picture. ``"off"`` shows it the whole picture.
         fan: ``"auto"`` looks in the pixels for the fan of a sector or curved array, or the rectangle of a linear one,
             that the picture shows between black (:mod:`ultraad.io.fan`): the rest is no tissue, so the model sees it
-            black, and its map is 0 there. Where none is certain, and with ``"off"``, the whole picture counts.
+            black, and its map is 0 there. Where none is certain, and with ``"off"``, the whole picture counts. None: as
+            the model saw its support images; zero-shot models, and those of earlier versions, ``"off"``.
         smooth: Time constant in seconds by which the scores, maps and probabilities of a cine, video or camera are
             smoothed, each frame over those before it (:mod:`ultraad.runs.smoothing`); 0 for none.
         resume: Skip images that have results in the folder, unless their files were replaced since; otherwise the
@@ -147,6 +148,7 @@ def predict(
         raise ConfigError(msg)
     wanted: list[str | Path | Sample] = [paths] if isinstance(paths, (str, Path)) else list(paths)
     images, videos = _found(wanted)
+    fan = model.chosen_fan(fan)
     if why:
         _check_why(model, images)
     samples = in_fans(in_regions(samples_of(images, frame=frame, every=every), region), fan)
@@ -169,7 +171,7 @@ def predict(
         if smooth:  # from its first frame: what was there before is predicted again, but not written
             begun = {s.image for s in todo}
             todo = [s for s in samples if s.image in begun]
-        results = model.predict_many(todo, batch_size=batch_size, on_error=failing(folder))
+        results = model.predict_many(todo, fan=fan, batch_size=batch_size, on_error=failing(folder))
         for number, result in enumerate(smoothed(telling(results), smooth), start=1):
             folder.add(result, why=_why(model, result) if why else None)
             if progress is not None:
