@@ -54,9 +54,13 @@ class Ran:
         """The image, without pixels."""
         return pydicom.dcmread(self.images[name], stop_before_pixels=True)
 
+    @cached_property
+    def _rows(self) -> list[ImageRow]:
+        return list(read_rows(self.folder))
+
     def rows(self, name: str) -> list[ImageRow]:
         """The rows of an image, by frame."""
-        return [row for row in read_rows(self.folder) if row.image == self.images[name].as_posix()]
+        return [row for row in self._rows if row.image == self.images[name].as_posix()]
 
     def masks(self, name: str) -> np.ndarray:
         """bool (n h w), where the map reaches the threshold."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from ultraad.data.samples import samples_of
 from ultraad.io import read_image
 from ultraad.model.adapt import zero_shot
+from ultraad.model.model import Model
 from ultraad.results.folder import RunFolder
 from ultraad.results.saving import checked
 from ultraad.runs.job import facts
@@ -101,7 +103,7 @@ def write_us(
 
 def ellipse(shape: tuple[int, int], centre: tuple[float, float], axes: tuple[float, float]) -> np.ndarray:
     """bool (h w): the pixels whose centres lie in the ellipse of this centre (x, y) and half axes (x, y)."""
-    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    y, x = np.ogrid[0.5 : shape[0], 0.5 : shape[1]]
     return ((x - centre[0]) / axes[0]) ** 2 + ((y - centre[1]) / axes[1]) ** 2 < 1
 
 
@@ -117,21 +119,36 @@ def made_map(shape: tuple[int, int], frame: int) -> np.ndarray:
     return scores
 
 
+SETS: dict[str, tuple[str, ...]] = {"rgb": ("benign", "malignant"), "deep": ()}
+"""{image: its prediction set}; of the others, ``("malignant",)``."""
+
+
 def image_score(frame: int) -> float:
     return 0.8 - 0.01 * abs(frame - 9)
 
 
-def run_of(out: Path, images: Iterable[Path], *, maps=made_map, score=image_score, threshold: float = 0.5) -> Path:
+@cache
+def _model() -> Model:
+    return zero_shot(backbone="tiny")
+
+
+def run_of(
+    out: Path, images: Iterable[Path], *, maps=made_map, score=image_score, threshold: float = 0.5, sets: str = "0.9"
+) -> Path:
     """A run over these files with maps that are known; the folder."""
-    run = facts(zero_shot(backbone="tiny"), "predict")
-    cuts = run.thresholds.model_copy(update={"pixel": threshold, "image": 0.6})
+    run = facts(_model(), "predict")
+    chosen = {"pixel": threshold, "image": 0.6, "sets": sets, "abstain": "size=1"}
+    cuts = run.thresholds.model_copy(update=chosen)
     folder = RunFolder(out, run.model_copy(update={"thresholds": cuts}), resume=False, save=checked(["dicom"]))
     for sample in samples_of(images):
         image = read_image(sample.image, frame=sample.frame, depth=sample.depth)
         probs = {"normal": 0.2, "benign": 0.3, "malignant": 0.5}
         judged = InScope(sample.image.stem != "grey", reference=0.3, support=None, words="")
         grid = maps(image.shape[:2], sample.frame)
-        found = Prediction(sample.id, score(sample.frame), grid, probs, "ultraad", in_scope=judged)
+        classes = SETS.get(sample.image.stem, ("malignant",))
+        found = Prediction(
+            sample.id, score(sample.frame), grid, probs, "ultraad", in_scope=judged, prediction_set=classes
+        )
         folder.add(Result(sample, image, found, None))
     folder.finish("complete")
     return out

@@ -190,6 +190,26 @@ def test_the_report_says_whether_the_model_can_judge_the_image(ran: Ran) -> None
         assert not any(item.name.value == "scope" for group in lesions for item in group.get_qualitative_evaluations())
 
 
+def test_the_report_has_the_prediction_set_and_leaves_a_class_open_where_the_run_does(ran: Ran) -> None:
+    for name, classes, grade in (
+        ("palette", ["Malignant"], "Malignant"),
+        ("grey", ["Malignant"], "Class left open"),  # it is out of scope
+        ("rgb", ["Benign", "Malignant"], "Class left open"),
+        ("deep", ["None of the classes"], "Class left open"),
+    ):
+        *lesions, whole = groups_of(ran, name)
+        said = [(item.name.value, item.value.meaning) for item in whole.get_qualitative_evaluations()]
+        assert [meaning for key, meaning in said if key == "prediction-set"] == classes
+        assert dict(said)["grade"] == grade
+        for group in lesions:  # the set is that of the whole image
+            items = {item.name.value: item.value.meaning for item in group.get_qualitative_evaluations()}
+            assert items == {"grade": grade}
+    words = "prediction sets that hold the true class of 90 % of all images like the support set"
+    text = "\n".join(str(element.value) for element in ran.read("rgb", "sr").iterall() if element.VR != "SQ")
+    assert words in text
+    assert "class left open by the rule size=1" in text
+
+
 def test_two_views_of_different_scale_measure_each_lesion_by_its_own(ran: Ran) -> None:
     left, right, _ = groups_of(ran, "two_views")
     first, second = ran.rows("two_views")[0].lesions

@@ -10,12 +10,12 @@ import typer
 
 from ultraad.cli.console import say, warn
 from ultraad.cli.options import (
-    Fan,
-    Fans,
+    FanOf,
     OperatingPoint,
     PixelThreshold,
     Region,
     Regions,
+    Sets,
     Smooth,
     Threshold,
     split_names,
@@ -53,8 +53,9 @@ def node(
     threshold: Threshold = None,
     pixel_threshold: PixelThreshold = None,
     operating_point: OperatingPoint = None,
+    sets: Sets = None,
     region: Regions = Region.auto,
-    fan: Fans = Fan.off,
+    fan: FanOf = None,
     smooth: Smooth = 0.0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep images and runs after everything was sent.")] = False,
     log_patients: Annotated[
@@ -119,8 +120,9 @@ def node(
         "threshold": threshold,
         "pixel_threshold": pixel_threshold,
         "operating_point": operating_point,
+        "sets": sets,
         "region": region.value,
-        "fan": fan.value,
+        "fan": None if fan is None else fan.value,
         "smooth": smooth,
         "objects": split_names(objects),
     }

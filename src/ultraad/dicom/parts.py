@@ -105,6 +105,7 @@ def uid(found: Findings, *what: object) -> str:
             sorted({row.file.sha256 for row in rows if row.file is not None}),
         ),
         *([_seen(row) for row in rows], *what),
+        *((("sets", cuts.sets, cuts.abstain),) if what[0] == "sr" and (cuts.sets or cuts.abstain) else ()),
     ]
     return _uid_of(parts)
 

@@ -49,6 +49,7 @@ from ultraad.dicom.parts import (
 from ultraad.dicom.segmentation import tracking_uid
 from ultraad.dicom.source import OURS
 from ultraad.metrics.key_frames import KEY_RULE
+from ultraad.model.prediction_sets import parse
 from ultraad.results.row import ImageRow
 
 KIND = Kind("sr", "1.2.840.10008.5.1.4.1.1.88.33", "SR", 101, "measurements")
@@ -66,6 +67,8 @@ _GRADE, _STATE = (
 )
 _SCOPE = Code("scope", PRIVATE, "Image that ultraad can judge, research only")
 _IN_SCOPE, _OUT_OF_SCOPE = Code("in-scope", PRIVATE, "In scope"), Code("out-of-scope", PRIVATE, "Out of scope")
+_SET = Code("prediction-set", PRIVATE, "Class in the prediction set of ultraad, research only")
+_NO_CLASS, _OPEN = Code("no-class", PRIVATE, "None of the classes"), Code("class-open", PRIVATE, "Class left open")
 _ABNORMAL, _NORMAL = Code("263654008", "SCT", "Abnormal"), Code("17621005", "SCT", "Normal")
 _PROCEDURES = {"breast": Code("47079000", "SCT", "Ultrasonography of breast")}
 _RECTANGLE = 4  # corners
@@ -135,7 +138,7 @@ def _whole(found: Findings) -> PlanarROIMeasurementsAndQualitativeEvaluations:
         finding=None,
         points=np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], dtype=np.float64),
         measured=[(_CERTAINTY, 100 * row.score, _PERCENT)],
-        states=[(_STATE, _ABNORMAL if row.abnormal else _NORMAL), *_scope(row)],
+        states=[(_STATE, _ABNORMAL if row.abnormal else _NORMAL), *_scope(row), *_set(row)],
     )
 
 
@@ -144,6 +147,13 @@ def _scope(row: ImageRow) -> list[tuple[Code, Code]]:
     if row.in_scope is None or row.in_scope.ok is None:
         return []
     return [(_SCOPE, _IN_SCOPE if row.in_scope.ok else _OUT_OF_SCOPE)]
+
+
+def _set(row: ImageRow) -> list[tuple[Code, Code]]:
+    """The prediction set of the frame, one item for each class; empty if none was asked for."""
+    if row.prediction_set is None:
+        return []
+    return [(_SET, grade_code(name)) for name in row.prediction_set] or [(_SET, _NO_CLASS)]
 
 
 def _group(
@@ -164,6 +174,7 @@ def _group(
         referenced_frame_numbers=[frame + 1] if source.multi_frame else None,
     )
     grade, organ = found.grade(frame), organ_code(found.organ)
+    graded = [] if grade is None else [(_GRADE, _OPEN if found.rows[frame].unsure else grade_code(grade))]
     side = SIDES.get(source.laterality or "")
     site = organ and FindingSite(anatomic_location=_concept(organ), laterality=side and _concept(side))
     return PlanarROIMeasurementsAndQualitativeEvaluations(
@@ -179,8 +190,7 @@ def _group(
             for what, value, unit in measured
         ],
         qualitative_evaluations=[
-            QualitativeEvaluation(name=_concept(what), value=_concept(value))
-            for what, value in [*states, *([(_GRADE, grade_code(grade))] if grade else [])]
+            QualitativeEvaluation(name=_concept(what), value=_concept(value)) for what, value in [*states, *graded]
         ],
     )
 
@@ -209,6 +219,12 @@ def _algorithm(found: Findings) -> AlgorithmIdentification:
         parameters.append("region x {}, y {}, width {}, height {}".format(*region))
     if (fan := found.rows[found.best].fan) is not None and fan.masks:
         parameters.append(f"fan of a {fan.kind}, no lesion outside of it")
+    if run.thresholds.sets is not None:
+        level, by_class = parse(run.thresholds.sets)
+        whose = "of each class" if by_class else "of all images"
+        parameters.append(f"prediction sets that hold the true class of {100 * level:g} % {whose} like the support set")
+    if run.thresholds.abstain is not None:
+        parameters.append(f"class left open by the rule {run.thresholds.abstain}")
     if run.thresholds.smooth is not None:
         parameters.append(f"smoothed over the frames before, time constant {run.thresholds.smooth:g} s")
     if found.source.frames > 1:

@@ -73,7 +73,7 @@ class Node:
             msg = "nothing can come in: give a port to listen at, or a folder or DICOMweb service to watch"
             raise ConfigError(msg)
         objects = checked(setup.options.get("objects", USUAL))
-        cuts = ("threshold", "pixel_threshold", "operating_point")
+        cuts = ("threshold", "pixel_threshold", "operating_point", "sets")
         chosen = thresholds_of(model, **{name: setup.options.get(name) for name in cuts})
         if chosen.pixel is None:
             msg = f"{model.describe().method} draws no maps, so it has no DICOM objects to send; take another method"
