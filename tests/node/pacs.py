@@ -18,6 +18,7 @@ from tests.dicom.made import write_us
 from ultraad.node.intake import IMAGES
 from ultraad.node.peers import Peer
 from ultraad.node.send import _CLASSES
+from ultraad.node.sockets import closing
 
 SENT = "1.2.840.10008.1.2.1"
 
@@ -52,6 +53,7 @@ class Pacs:
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_N_EVENT_REPORT, self._report),
+            *closing(),
         ]
         self._server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
         self.port = self._server.server_address[1]
@@ -96,7 +98,7 @@ class Scanner:
         self._to = {"addr": "127.0.0.1", "port": port, "ae_title": called, "tls_args": tls}
 
     def associate(self):
-        return self._ae.associate(**self._to)
+        return self._ae.associate(**self._to, evt_handlers=closing())
 
     def echo(self) -> int | None:
         association = self.associate()

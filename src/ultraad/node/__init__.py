@@ -5,6 +5,7 @@
     work      predict what waits, one image at a time
     send      store the objects at the peers, with bounded retries
     peers     addresses and TLS
+    sockets   closes those that pynetdicom leaves open
     node      the threads, from start to stop
 
 A process that is killed at any moment continues where it was: :mod:`.queue` says how.

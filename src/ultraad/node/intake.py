@@ -26,6 +26,7 @@ from ultraad.io.faults import Faults, keeping_remarks
 from ultraad.io.find import no_picture
 from ultraad.node.peers import Peer
 from ultraad.node.queue import Arrival, Queue
+from ultraad.node.sockets import closing
 
 IMAGES = (  # SOP classes that are taken, PS3.4 B.5
     "1.2.840.10008.5.1.4.1.1.6.1",  # Ultrasound Image
@@ -106,9 +107,10 @@ def listen(queue: Queue, door: Door) -> ThreadedAssociationServer:
         (evt.EVT_DATA_RECV, guard.count),
         (evt.EVT_DIMSE_RECV, guard.reset),
         (evt.EVT_CONN_CLOSE, guard.forget),
+        *closing(),
     ]
     try:
-        server = ae.start_server((door.host, door.port), block=False, ssl_context=door.tls, evt_handlers=handlers)  # type: ignore[arg-type]
+        server = ae.start_server((door.host, door.port), block=False, ssl_context=door.tls, evt_handlers=handlers)
     except OSError as e:
         msg = f"port {door.port} of {door.host} cannot be had: {e.strerror or e}; choose another with --port"
         raise ConfigError(msg) from e
@@ -238,7 +240,9 @@ def _report(queue: Queue, door: Door, peer: Peer, report: Dataset, complete: boo
         ae.add_requested_context(StorageCommitmentPushModel)
         tls = (door.peer_tls, peer.host) if peer.tls and door.peer_tls is not None else None
         role = build_role(StorageCommitmentPushModel, scp_role=True)
-        association = ae.associate(peer.host, peer.port, ae_title=peer.aet, ext_neg=[role], tls_args=tls)
+        association = ae.associate(
+            peer.host, peer.port, ae_title=peer.aet, ext_neg=[role], tls_args=tls, evt_handlers=closing()
+        )
         if association.is_established:
             kind = _COMMITTED if complete else _PARTLY
             status, _ = association.send_n_event_report(report, kind, StorageCommitmentPushModel, _WELL_KNOWN)

@@ -22,6 +22,7 @@ from ultraad.dicom.segmentation import KINDS
 from ultraad.errors import Caught, DataError, UltraadError, brief
 from ultraad.node.peers import Peer, WebPeer
 from ultraad.node.queue import LONGEST_PAUSE, Due, Queue
+from ultraad.node.sockets import closing
 from ultraad.node.web import WebLine
 
 FIRST_PAUSE = 10.0  # seconds, ours: a peer that restarts is back soon
@@ -123,7 +124,7 @@ class _Association:
             ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
         ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
         tls = (sender.tls, peer.host) if peer.tls and sender.tls is not None else None
-        self._association = ae.associate(peer.host, peer.port, ae_title=peer.aet, tls_args=tls)
+        self._association = ae.associate(peer.host, peer.port, ae_title=peer.aet, tls_args=tls, evt_handlers=closing())
         if not self.is_open:
             rejected = f"it rejects the AE title {sender.aet!r} or its own"
             msg = rejected if self._association.is_rejected else "no connection, or the association was aborted"
