@@ -4,7 +4,7 @@ import { join, relative, sep } from "node:path";
 import { defineConfig, type Plugin } from "vite";
 
 const ROOT = import.meta.dirname;
-const SOURCES = ["index.html", "package.json", "package-lock.json", "public", "src", "tsconfig.json", "vite.config.ts"];
+const SOURCES = ["index.html", "review.html", "package.json", "package-lock.json", "public", "src", "tsconfig.json", "vite.config.ts"];
 
 /** Every file the build depends on, as paths with "/", sorted. tests/e2e/test_build.py computes the same hash. */
 function sources(path: string): string[] {
@@ -41,7 +41,8 @@ export default defineConfig({
     cssCodeSplit: false,
     modulePreload: false,
     rolldownOptions: {
-      output: { entryFileNames: "assets/page.js", assetFileNames: "assets/page[extname]" },
+      input: { page: join(ROOT, "index.html"), review: join(ROOT, "review.html") },
+      output: { entryFileNames: "assets/[name].js", assetFileNames: "assets/page[extname]" },
     },
   },
 });

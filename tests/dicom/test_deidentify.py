@@ -89,7 +89,7 @@ def out_of(folder: Path, *, retain: tuple[str, ...] = (), secret: Secret = SECRE
 
 
 def plan(path: Path, *, blank: tuple = (), keep: tuple | None = None) -> Plan:
-    return Plan(path, Path(path.name), regions_in(path) if keep is None else keep, blank, "state")
+    return Plan(path, Path(path.name), regions_in(path) if keep is None else keep, blank, True, "state")
 
 
 def test_nothing_of_the_list_is_left_on_any_level(tmp_path: Path) -> None:

@@ -310,32 +310,42 @@ def test_options_that_exclude_each_other_are_refused(scans: Scans, tmp_path: Pat
         deidentify(scans.source, tmp_path / "clean", review=scans.review, frames=3)
 
 
-def test_a_script_accepts_unseen_and_a_rectangle_declares(tmp_path: Path) -> None:
-    path = tmp_path / "scan.png"
+def test_a_script_accepts_unseen_and_declares_nothing_until_a_person_has_looked(tmp_path: Path) -> None:
+    path, key = tmp_path / "scan.png", tmp_path / "my.key"
     Image.fromarray(screen(inside=INSIDE)).save(path)
-    done = deidentify(path, tmp_path / "clean", yes=True, keep=VIEW, keep_names=True)
-    assert (done.written, done.declared, done.failed) == (1, 1, {})
+    done = deidentify(path, tmp_path / "clean", yes=True, keep=VIEW, keep_names=True, key=key)
+    assert (done.written, done.declared, done.failed) == (1, 0, {})
+    assert [row["declared"] for row in rows_of(tmp_path / "clean")] == [False]
+    done = deidentify(path, tmp_path / "clean", confirm=True, keep_names=True, key=key)
+    assert (done.written, done.declared, done.failed) == (1, 1, {})  # the rectangle stays, and somebody has looked
     after = read_image(tmp_path / "clean" / "scan.png")
     assert not after[:40].any()
     assert not after[100:110, 95:180].any()
     assert after[150:170, 60:200].any()
 
 
+class Finder:
+    """Answers with given boxes: the rule is about boxes, whoever finds them."""
+
+    def __init__(self, *answers: list[Text]) -> None:
+        self.answers = list(answers)
+
+    def find(self, picture: np.ndarray) -> list[Text]:
+        return self.answers.pop(0)
+
+
 def test_boxes_of_one_place_are_one() -> None:
-    class Finder:
-        """Answers with given boxes: the rule is about boxes, whoever finds them."""
-
-        def __init__(self, *answers: list[Text]) -> None:
-            self.answers = list(answers)
-
-        def find(self, picture: np.ndarray) -> list[Text]:
-            return self.answers.pop(0)
-
     first, wider = Text(box=(10, 10, 20, 8), text="AB", score=0.4), Text(box=(12, 9, 30, 9), text="ABC", score=0.9)
     apart = Text(box=(100, 10, 20, 8), text="Z", score=0.6)
     blank = np.zeros((8, 8, 3), np.uint8)
     found = find_in([blank, blank], Finder([first, apart], [wider]))
     assert found == [Text(box=(10, 9, 32, 9), text="ABC", score=0.9), apart]
+
+
+def test_a_picture_that_looks_like_text_as_a_whole_swallows_no_box_in_it() -> None:
+    whole, inside = Text(box=(0, 0, 300, 200), text="F", score=0.2), Text(box=(90, 90, 60, 20), text="AB", score=0.9)
+    blank = np.zeros((200, 300, 3), np.uint8)
+    assert find_in([blank, blank], Finder([whole], [inside])) == [whole, inside]
 
 
 def test_looking_again_keeps_what_was_edited_and_looks_at_new_files_only(scans: Scans, tmp_path: Path) -> None:

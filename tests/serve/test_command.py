@@ -18,7 +18,7 @@ from tests.serve.conftest import Client, wait_for
 from ultraad.cli.serve import _places
 from ultraad.errors import ConfigError
 from ultraad.serve.database import FILE
-from ultraad.serve.server import Settings, _hosts, _listen
+from ultraad.serve.server import LOCAL, Settings, _hosts, listen
 
 
 @contextmanager
@@ -68,13 +68,13 @@ def test_the_project_is_beside_the_folder_by_default(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_an_error_if_it_was_asked_for_and_another_one_if_not(tmp_path: Path) -> None:
-    first = _listen(Settings(tmp_path, port=None), None)
+    first = listen(LOCAL, Settings(tmp_path).ports(None))
     try:
         first.listen()
         port = first.getsockname()[1]
         with pytest.raises(ConfigError, match="choose another --port"):
-            _listen(Settings(tmp_path, port=port), None)
-        other = _listen(Settings(tmp_path), port)
+            listen(LOCAL, Settings(tmp_path, port=port).ports(None))
+        other = listen(LOCAL, Settings(tmp_path).ports(port))
         assert other.getsockname()[1] != port
         other.close()
     finally:
@@ -83,7 +83,7 @@ def test_a_taken_port_is_an_error_if_it_was_asked_for_and_another_one_if_not(tmp
 
 def test_answers_are_sent_at_once(tmp_path: Path) -> None:
     """Without TCP_NODELAY each answer waits 40 ms for a delayed acknowledgement."""
-    with _listen(Settings(tmp_path), None) as listening:
+    with listen(LOCAL, Settings(tmp_path).ports(None)) as listening:
         assert listening.proto == socket.IPPROTO_TCP, "asyncio sets TCP_NODELAY on such sockets only"
 
 

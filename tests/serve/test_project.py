@@ -75,16 +75,19 @@ def test_a_project_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         Project(tmp_path)
 
 
-def test_a_project_of_version_1_gets_the_column_that_it_lacks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_project_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path: Path, version: int) -> None:
     Project(tmp_path).close()
     with sqlite3.connect(tmp_path / FILE) as db:
-        db.execute("ALTER TABLE prediction DROP COLUMN out_of_scope")
-        db.execute("PRAGMA user_version = 1")
-        db.execute("INSERT INTO prediction VALUES (0, 'a', 0, 0.7, NULL, 1)")
+        db.execute("ALTER TABLE prediction DROP COLUMN classes")
+        if version == 1:
+            db.execute("ALTER TABLE prediction DROP COLUMN out_of_scope")
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute("INSERT INTO prediction (model, image, frame, score, probs, map) VALUES (0, 'a', 0, 0.7, NULL, 1)")
     db.close()
     project = Project(tmp_path)
     assert Outcomes(project).said_by(0) == {("a", 0): Said(0, 0.7, None, has_map=True)}
-    assert project.database.read("PRAGMA user_version") == [(2,)]
+    assert project.database.read("PRAGMA user_version") == [(3,)]
     project.close()
 
 

@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests import helpers
+from tests.fans import sector, shown, with_text
 from ultraad.data.support import draw_support
+from ultraad.io.files import read_map
+from ultraad.model.model import load
 from ultraad.serve.child import Message
 from ultraad.serve.decode import SAMPLES
 from ultraad.serve.orders import same_fit
@@ -89,3 +93,57 @@ def test_a_cancellation_counts_for_the_orders_before_it_and_none_after(order: di
     said = Server(order, {"do": "cancel"}, {**order, "number": 2}).run()
     assert [what["say"] for what in said if what["say"] in ("stopped", "finished")] == ["stopped", "finished"]
     assert {what["facts"]["number"] for what in said if what["say"] == "model"} == {2}
+
+
+def test_the_worker_sees_pictures_as_the_marked_ones_are_seen(order: dict[str, Any], tmp_path: Path) -> None:
+    helpers.save(tmp_path / "fan.png", with_text(shown(sector())))
+    support = order["support"]
+    seen = {**support, "samples": [{**sample, "fan": "auto"} for sample in support["samples"]]}
+    units = [["a", 0, str(tmp_path / "fan.png")]]
+    facts, scores, outside = {}, {}, {}
+    for name, marks in (("auto", seen), ("off", support)):
+        said = Server({**order, "support": marks, "visible": units, "maps": str(tmp_path / name)}).run()
+        facts[name] = [what["facts"]["fan"] for what in said if what["say"] == "model"]
+        (scores[name],) = [f["score"] for what in said if what["say"] == "predictions" for f in what["found"]]
+        found = read_map(tmp_path / name / "a-0.png")
+        outside[name] = found[: len(found) // 3, :3].max()  # the upper left corner
+    assert facts == {"auto": ["auto", "auto"], "off": ["off", "off"]}
+    assert scores["auto"] != scores["off"]
+    assert outside["auto"] == 0 < outside["off"]
+
+
+def test_frames_that_were_predicted_before_the_cross_validation_are_graded_after_it(
+    order: dict[str, Any], tmp_path: Path
+) -> None:
+    path = order["support"]["samples"][0]["image"]
+    said = Server({**order, "visible": [["a", 0, path]], "rest": [["b", 0, path]]}).run()
+    early = {f["image"]: f for what in said if what["say"] == "predictions" for f in what["found"]}
+    (graded,) = [what["found"] for what in said if what["say"] == "graded"]
+    assert {f["image"]: f["set"] for f in early.values()} == {"a": None, "b": None}
+    model = load(order["folder"])
+    for one in graded:
+        probs, classes = model.graded(early[one["image"]]["probs"])
+        assert (one["probs"], one["set"]) == (probs, classes)
+        assert sum(one["probs"].values()) == pytest.approx(1)
+
+
+def test_sets_are_given_where_the_marks_can_promise_them_and_else_it_is_said_why(
+    order: dict[str, Any], folder_dir: Path
+) -> None:
+    said = Server(order).run()
+    before, after = (what["facts"]["sets"] for what in said if what["say"] == "model")
+    assert before == "no prediction sets: no marked image was held out to promise anything"
+    n = sum(f["label"] is not None for f in order["support"]["samples"])
+    assert after == (
+        f"no prediction sets at 90 %: with {n} held-out images no promise above {100 * n // (n + 1)} % can be made; "
+        "choose a lower level, or adapt on at least 9"
+    )
+    support = draw_support(folder_dir, shots=3)
+    assert len(support.samples) == 9
+    samples = SAMPLES.dump_python(list(support.samples), mode="json")
+    path = samples[0]["image"]
+    more = {**order, "support": {**order["support"], "samples": samples}, "visible": [["a", 0, path]]}
+    said = Server(more).run()
+    assert [w["facts"]["sets"] for w in said if w["say"] == "model"][-1].startswith("prediction sets at 90 % rest on 9")
+    (graded,) = [what["found"] for what in said if what["say"] == "graded"]
+    assert graded[0]["set"] == load(order["folder"]).with_sets("0.9").predict(path).prediction_set

@@ -80,6 +80,7 @@ export interface Pred {
   uncertainty: number;
   has_map: boolean;
   out_of_scope: boolean;
+  set: string[] | null;
 }
 
 export type Role = "support" | "held_out" | null;
@@ -281,6 +282,7 @@ export interface ModelInfo {
   threshold_from: string;
   notes: string[];
   used_held_out: boolean;
+  sets: string;
   numbers: Numbers | null;
   predicted: number;
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, warn
 from ultraad.cli.options import split_names
 
 if TYPE_CHECKING:
+    from ultraad.dicom.deidentify.review import Review
     from ultraad.dicom.deidentify.run import Outcome
 
 
@@ -30,8 +33,22 @@ def deidentify(
         Path | None,
         typer.Option(metavar="REVIEW", help="Write the images: you have looked at this review, and answer for it."),
     ] = None,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page", help="Look, decide about each picture on a page in the browser, and write what you confirm there."
+        ),
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="With --page: of the page, for this machine only.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="With --page: open it in the browser.")] = True,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Look and write at once; all that looks like text is blanked, unseen by you.")
+        bool,
+        typer.Option(
+            "--yes",
+            help="Look and write at once; all that looks like text is blanked, unseen, and nothing is declared clean.",
+        ),
     ] = False,
     review: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder for the review. Default: OUT with '-review'.")
@@ -56,8 +73,9 @@ def deidentify(
     """Remove identities from DICOM, PNG and JPEG images: from headers, around the image, and from text in the pixels.
 
     The first run writes nothing but a review: a page with every picture and what looks like text. Look at it, correct
-    boxes.csv, and run again with --confirm. The review holds patient data; it and the key are never in OUT. For a
-    script, --yes does both.
+    boxes.csv, and run again with --confirm. Or add --page, which shows the same with buttons, saves every decision at
+    once, and writes the images when all are decided. The review holds patient data; it and the key are never in OUT.
+    For a script, --yes does both.
 
     Files that are refused or cannot be read are listed at the end and in errors.jsonl of the review. Exits with 3 if
     there are some, with 1 if nothing could be used.
@@ -71,7 +89,22 @@ def deidentify(
     if confirm is not None and review is not None:
         msg = "--confirm names the review already; leave --review out"
         raise ConfigError(msg)
-    with progress() as tell:
+    if page:
+        from ultraad.serve.server import needs_server
+
+        with needs_server():  # before the search, which takes long
+            import ultraad.serve.review_app  # noqa: F401
+    with ExitStack() as stack:
+        bars = [stack.enter_context(progress())]
+
+        def decide(review: Review) -> bool:
+            from ultraad.serve.review import decide_on_page
+
+            stack.close()  # no bar while the page is open
+            decided = decide_on_page(review, port=port, ready=partial(_open, browser=browser))
+            bars.append(stack.enter_context(progress()))
+            return decided
+
         try:
             done = deidentify(
                 source,
@@ -80,11 +113,12 @@ def deidentify(
                 review=confirm or review,
                 confirm=confirm is not None,
                 yes=yes,
+                decide=decide if page else None,
                 keep=None if keep is None else parse_rectangle(keep),
                 retain=split_names(retain),
                 keep_names=keep_names,
                 frames=frames,
-                progress=tell,
+                progress=lambda what, n, total: bars[-1](what, n, total),
             )
         except KeyboardInterrupt:
             warn("interrupted; run the same command again to resume", style="bold")
@@ -93,6 +127,15 @@ def deidentify(
     if done.failed:
         nothing = not done.looked if done.waiting else not done.written + done.skipped + done.dropped
         raise typer.Exit(1 if nothing else SOME_FAILED)
+
+
+def _open(address: str, *, browser: bool) -> None:
+    say(f"open once: {address}", style="bold")
+    say("decide about every picture there; Ctrl-C ends, and the same command goes on later")
+    if browser:
+        import webbrowser
+
+        webbrowser.open(address)
 
 
 def _tell(done: Outcome, output: Path, key: Path | None) -> None:
@@ -109,6 +152,7 @@ def _tell(done: Outcome, output: Path, key: Path | None) -> None:
         given = f" --key {key}" if key else ""
         say(f"Look at {done.review / 'review.html'}, correct boxes.csv beside it, and run again with")
         say(f"  --confirm {done.review}{given}")
+        say("Or run the same command with --page, and click")
         return
     skipped = f", {done.skipped} were there already" if done.skipped else ""
     dropped = f", {done.dropped} left out by the review" if done.dropped else ""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ultraad.cli.console import say, warn
-from ultraad.cli.options import DEFAULT_BACKBONE, BackboneName, Device, Devices
+from ultraad.cli.options import DEFAULT_BACKBONE, BackboneName, Device, Devices, Fan
 
 
 def serve(
@@ -31,6 +31,12 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on. Any other than the default lets other machines connect.")
     ] = "127.0.0.1",
+    fan: Annotated[
+        Fan | None,
+        typer.Option(
+            help="How models see pictures, as of 'ultraad predict'. Default: as at the last start, else as MODEL; off."
+        ),
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
     api_docs: Annotated[
         bool, typer.Option("--api-docs", help="Describe the API for programs at /api/openapi.json.")
@@ -46,7 +52,9 @@ def serve(
     from ultraad.serve.server import Settings, serve
 
     data, where = _places(folder, project)
-    settings = Settings(where, data, model, backbone, device.value, host, port, api_docs)
+    settings = Settings(
+        where, data, model, backbone, device.value, host, port, api_docs, None if fan is None else fan.value
+    )
     if not settings.local:
         warn(
             f"warning: other machines can connect to {host}, and what they send and get is not encrypted; "

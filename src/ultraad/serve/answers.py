@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,7 @@ class Answers:
         """
         taking: dict[str, Callable[[], None]] = {
             "predictions": lambda: self._predictions(what, data),
+            "graded": lambda: self._graded(what["number"], what["found"]),
             "unreadable": lambda: self._cannot(order["number"], what),
             "model": lambda: self._model(ModelFacts.model_validate(what["facts"])),
             "digest": lambda: self._digest(what["number"], what["digest"]),
@@ -74,6 +75,9 @@ class Answers:
         with_vectors = [{**f, "vector": row.tobytes()} for f, row in zip(found, rows, strict=True)]
         images = self._outcomes.add(what["number"], with_vectors)
         self._tell("predictions", {"model": what["number"], "images": images})
+
+    def _graded(self, model: int, found: Sequence[Mapping[str, Any]]) -> None:
+        self._tell("predictions", {"model": model, "images": self._outcomes.grade(model, found)})
 
     def _cannot(self, model: int, what: Mapping[str, Any]) -> None:
         self.unreadable[model, (what["image"], what["frame"])] = what["error"]

@@ -52,21 +52,21 @@ def make_app(desk: Desk, keys: Keys, *, hosts: list[str], api_docs: bool = False
     app.state.desk, app.state.keys, app.state.hosts = desk, keys, hosts
     for routes in (session, project, images, marks, models, voice):
         app.include_router(routes.router, prefix="/api")
-    _page(app)
-    _errors(app)
+    add_page(app, "index.html")
+    add_errors(app)
     return Guard(app, keys=keys, hosts=hosts, file_limit=LIMITS.request_bytes, file_paths=["/api/uploads"])
 
 
-def _page(app: FastAPI) -> None:
-    """The built files of the page; nothing else is served from the disk by name."""
+def add_page(app: FastAPI, first: str) -> None:
+    """The built files of the pages, ``first`` at the root; nothing else is served from the disk by name."""
     folder = page_folder()
     served = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()} if folder.is_dir() else {}
 
     @app.get("/", include_in_schema=False)
     def index() -> Response:
-        if "index.html" not in served:
+        if first not in served:
             return Response(_PAGE_MISSING, media_type="text/html")
-        return FileResponse(served["index.html"])
+        return FileResponse(served[first])
 
     @app.get("/{name:path}", include_in_schema=False)
     def file(name: str) -> Response:
@@ -75,7 +75,9 @@ def _page(app: FastAPI) -> None:
         return FileResponse(served[name])
 
 
-def _errors(app: FastAPI) -> None:
+def add_errors(app: FastAPI) -> None:
+    """Errors as JSON with their words (:class:`~ultraad.serve.schemas.Problem`)."""
+
     def answer(status: int, message: str, **more: Any) -> Response:  # noqa: ANN401
         headers = {"Retry-After": "1"} if status == 503 else None
         return Response(error_body(status, message, **more), status, headers, media_type="application/json")

@@ -19,7 +19,7 @@ from ultraad.errors import DataError
 
 FILE = "project.sqlite"
 FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm")
-VERSION = 2
+VERSION = 3
 APPLICATION = int.from_bytes(b"ULAD")  # in the header of the file; ultraad.io.find knows a project by it
 
 _SCHEMA = """
@@ -38,7 +38,7 @@ CREATE TABLE model (number INTEGER PRIMARY KEY, facts TEXT NOT NULL);
 CREATE TABLE choice (number INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL, made TEXT NOT NULL);
 CREATE TABLE prediction (
     model INTEGER NOT NULL, image TEXT NOT NULL, frame INTEGER NOT NULL, score REAL NOT NULL, probs TEXT,
-    map INTEGER NOT NULL, out_of_scope INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (model, image, frame)
+    map INTEGER NOT NULL, out_of_scope INTEGER NOT NULL DEFAULT 0, classes TEXT, PRIMARY KEY (model, image, frame)
 ) WITHOUT ROWID;
 CREATE TABLE embedding (
     image TEXT NOT NULL, frame INTEGER NOT NULL, backbone TEXT NOT NULL, vector BLOB NOT NULL,
@@ -52,8 +52,11 @@ CREATE TABLE export (number INTEGER PRIMARY KEY, facts TEXT NOT NULL);
 """``row`` is append-only; ``frame`` is derived from it. ``unit`` says which patients (images, where patients are
 unknown) were set aside when they were added; ``offer`` lists the images of these that the queue has offered."""
 
-_FROM_1 = "ALTER TABLE prediction ADD COLUMN out_of_scope INTEGER NOT NULL DEFAULT 0;"
-"""What a database of version 1 lacks."""
+_LACKING = {
+    1: "ALTER TABLE prediction ADD COLUMN out_of_scope INTEGER NOT NULL DEFAULT 0;",
+    2: "ALTER TABLE prediction ADD COLUMN classes TEXT;",
+}
+"""{version: what a database of it lacks to be of the next}."""
 
 
 class Database:
@@ -78,8 +81,9 @@ class Database:
             self._connection.execute("PRAGMA synchronous = FULL")
             if version == 0:
                 self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT")
-            elif version == 1:
-                self._connection.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version = {VERSION}; COMMIT")
+            elif version < VERSION:
+                steps = " ".join(_LACKING[n] for n in range(version, VERSION))
+                self._connection.executescript(f"BEGIN; {steps} PRAGMA user_version = {VERSION}; COMMIT")
         except sqlite3.DatabaseError as e:
             msg = f"the project's database {self._path} cannot be used: {e}; restore it from a copy"
             raise DataError(msg) from e

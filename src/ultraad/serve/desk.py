@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ultraad import __version__
 from ultraad.data import sources
 from ultraad.errors import ConfigError
+from ultraad.fan import FanChoice
 from ultraad.io import read_mask
 from ultraad.io.files import write_bytes
 from ultraad.serve.decode import THUMBNAIL, Decoder
@@ -41,13 +42,20 @@ class Desk:
         backbone: Name of the backbone to begin with.
         first: Folder of the model to begin with; None for zero-shot.
         device: As ``ultraad adapt --device``.
+        fan: As in :class:`~ultraad.serve.orders.Orders`.
 
     Attributes:
         references: Whether folders of this machine may be imported by path.
     """
 
     def __init__(
-        self, folder: Path, *, backbone: str = "embedded", first: str | None = None, device: str = "cpu"
+        self,
+        folder: Path,
+        *,
+        backbone: str = "embedded",
+        first: str | None = None,
+        device: str = "cpu",
+        fan: FanChoice | None = None,
     ) -> None:
         self.references = True
         self.project = Project(folder)
@@ -55,7 +63,7 @@ class Desk:
         self.decoder = Decoder()
         self.outcomes = Outcomes(self.project)
         self.marking = Marking(self.project, guess=self._guess, opinion=self.outcomes.opinion)
-        self.orders = Orders(self.project, self.marking, self.outcomes, backbone=backbone, first=first)
+        self.orders = Orders(self.project, self.marking, self.outcomes, backbone=backbone, first=first, fan=fan)
         self.jobs = Jobs(self.project, self.outcomes, self.orders, tell=self.hub.tell, device=device)
         self.importer = Importer(self.project, self.marking, tell=self._imported, added=self._added)
         self.listing = Listing(self.project, self.outcomes, warnings=self.warnings)

@@ -161,17 +161,17 @@ class Guard:
         path: str = scope["path"]
         host = headers.get("host", [])
         if len(host) != 1 or host[0].lower() not in self._hosts:
-            return 421, "this address is not the one that ultraad serve printed; use that one"
+            return 421, "this address is not the one in the terminal; use that one"
         if any(origin.lower() not in self._origins for origin in headers.get("origin", [])):
-            return 403, "the request comes from another page; use the page that ultraad serve opened"
+            return 403, "the request comes from another page; use the page that ultraad opened"
         opens_page = scope["method"] == "GET" and path == "/" and headers.get("sec-fetch-mode") == ["navigate"]
         if not opens_page and any(site not in _FROM_HERE for site in headers.get("sec-fetch-site", [])):
-            return 403, "the request comes from another site; use the page that ultraad serve opened"
+            return 403, "the request comes from another site; use the page that ultraad opened"
         if scope["method"] not in _METHODS:
             return 405, f"the method {scope['method'][:20]} is not used here"
         opens_session = path == SESSION and scope["method"] == "POST"
         if _is_api(path) and not opens_session and not self._keys.opens("; ".join(headers.get("cookie", []))):
-            return 401, "this browser is not signed in; open the address that ultraad serve printed last"
+            return 401, "this browser is not signed in; open the address that was printed last in the terminal"
         return self._refused_body(path, headers)
 
     def _refused_body(self, path: str, headers: dict[str, list[str]]) -> tuple[int, str] | None:

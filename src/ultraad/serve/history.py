@@ -61,6 +61,7 @@ class History:
             threshold_from=facts.threshold_from,
             notes=list(facts.notes),
             used_held_out=facts.used_held_out,
+            sets=facts.sets,
             predicted=predicted,
         )
 

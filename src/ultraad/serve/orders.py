@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ultraad.data.fans import in_fans
+from ultraad.fan import FanChoice
 from ultraad.serve.decode import SAMPLES
 from ultraad.serve.marking import Marking
 from ultraad.serve.outcomes import ModelFacts, Outcomes, uncertainty
@@ -46,12 +48,23 @@ class Orders:
         outcomes: Its models.
         backbone: Name of the backbone that a new project uses.
         first: Folder of the model to begin with; None for a zero-shot model.
+        fan: How models see pictures (:func:`ultraad.predict`); None: as at the last start, else as the model to begin
+            with does.
     """
 
     def __init__(
-        self, project: Project, marking: Marking, outcomes: Outcomes, *, backbone: str, first: str | None = None
+        self,
+        project: Project,
+        marking: Marking,
+        outcomes: Outcomes,
+        *,
+        backbone: str,
+        first: str | None = None,
+        fan: FanChoice | None = None,
     ) -> None:
         self._project, self._marking, self._outcomes = project, marking, outcomes
+        if fan is not None:
+            project.database.set(fan=fan)
         self.backbone = backbone
         self._first = first
 
@@ -60,6 +73,15 @@ class Orders:
         """The backbone of an adaptation that names none: that of the model which the server was told to begin with."""
         begun = None if self._first is None else self._outcomes.facts
         return self.backbone if begun is None else begun.backbone
+
+    @property
+    def fan(self) -> FanChoice:
+        """How the next model sees pictures."""
+        chosen: FanChoice | None = self._project.database.setting("fan")
+        if chosen is None:
+            first = self._outcomes.models.get(0)
+            return "off" if first is None else first.fan
+        return chosen
 
     def readiness(self, method: MethodInfo | None = None, *, use_held_out: bool = False) -> Readiness:
         """Whether there are marks enough to adapt.
@@ -126,7 +148,7 @@ class Orders:
 
     def support(self, places: Iterable[Place]) -> Order:
         """The support set of some marked frames, as JSON."""
-        samples = [self._marking.sample(place) for place in places]
+        samples = in_fans([self._marking.sample(place) for place in places], self.fan)
         sources = {self._project.pictures[place[0]].source for place in places}
         source = sources.pop() if len(sources) == 1 else None
         return {
@@ -186,6 +208,7 @@ class Orders:
             "backbone": self.backbone,
             "classes": self._project.class_names,
             "normal_class": self._project.normal_class,
+            "fan": self.fan,
             **self._where(number),
         }
 
@@ -197,7 +220,7 @@ class Orders:
         if facts is None:
             return True
         begun = not facts.places and self._first is None
-        return begun and facts.classes != self._project.class_names
+        return begun and (facts.classes != self._project.class_names or facts.fan != self.fan)
 
     def predict(self, facts: ModelFacts, places: Sequence[Place]) -> Order:
         """Predict frames with a model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from ultraad.fan import FanChoice
 from ultraad.io.files import read_map
 from ultraad.metrics.lesions import find_lesions, flat
 from ultraad.serve.marking import size_in_words
@@ -49,6 +50,8 @@ class ModelFacts(BaseModel):
         notes: For users.
         used_held_out: Whether held-out frames were used, so that nothing honest can be measured on them.
         estimates: {metric: (value, low, high, images)} out of fold.
+        fan: How it sees pictures (:class:`ultraad.model.record.Description`).
+        sets: What its prediction sets promise, or why it has none; empty for models of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,6 +73,8 @@ class ModelFacts(BaseModel):
     notes: tuple[str, ...] = ()
     used_held_out: bool = False
     estimates: dict[str, tuple[float, float | None, float | None, int]] = {}
+    fan: FanChoice = "off"
+    sets: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Said:
     probs: Mapping[str, float] | None
     has_map: bool
     out_of_scope: bool = False
+    set: tuple[str, ...] | None = None
 
 
 class Outcomes:
@@ -175,11 +181,11 @@ class Outcomes:
     def said_by(self, model: int) -> dict[Place, Said]:
         """Everything that one model has predicted."""
         rows = self._project.database.read(
-            "SELECT image, frame, score, probs, map, out_of_scope FROM prediction WHERE model = ?", (model,)
+            "SELECT image, frame, score, probs, map, out_of_scope, classes FROM prediction WHERE model = ?", (model,)
         )
         return {
-            (image, frame): Said(model, score, json.loads(probs) if probs else None, bool(map_), bool(outside))
-            for image, frame, score, probs, map_, outside in rows
+            (image, frame): Said(model, score, _read(probs), bool(map_), bool(outside), _classes(classes))
+            for image, frame, score, probs, map_, outside, classes in rows
         }
 
     def add(self, model: int, found: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -187,8 +193,8 @@ class Outcomes:
 
         Args:
             model: Its number.
-            found: Each with image, frame, score, probs, map (whether its file is written), out_of_scope, backbone and
-                vector (bytes).
+            found: Each with image, frame, score, probs, set, map (whether its file is written), out_of_scope, backbone
+                and vector (bytes).
 
         Returns:
             Ids of the images that are in the project.
@@ -197,9 +203,9 @@ class Outcomes:
             known = [f for f in found if f["image"] in self._project.pictures]
             with self._project.database.write() as db:
                 db.executemany(
-                    "INSERT OR REPLACE INTO prediction (model, image, frame, score, probs, map, out_of_scope) "
-                    "VALUES (:model, :image, :frame, :score, :probs, :map, :out_of_scope)",
-                    [{**f, "model": model, "probs": f["probs"] and json.dumps(f["probs"])} for f in known],
+                    "INSERT OR REPLACE INTO prediction (model, image, frame, score, probs, map, out_of_scope, classes) "
+                    "VALUES (:model, :image, :frame, :score, :probs, :map, :out_of_scope, :classes)",
+                    [{**f, "model": model, **_written(f)} for f in known],
                 )
                 db.executemany(
                     "INSERT OR REPLACE INTO embedding (image, frame, backbone, vector) VALUES (?, ?, ?, ?)",
@@ -207,9 +213,36 @@ class Outcomes:
                 )
             if model == self.current:
                 self.newest |= {
-                    (f["image"], f["frame"]): Said(model, f["score"], f["probs"], bool(f["map"]), f["out_of_scope"])
+                    (f["image"], f["frame"]): Said(
+                        model, f["score"], f["probs"], bool(f["map"]), f["out_of_scope"], _tuple(f["set"])
+                    )
                     for f in known
                 }
+            return list(dict.fromkeys(f["image"] for f in known))
+
+    def grade(self, model: int, found: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Store other probabilities and sets of frames that a model has predicted: its probabilities were scaled since.
+
+        Args:
+            model: Its number.
+            found: Each with image, frame, probs and set.
+
+        Returns:
+            Ids of the images that are in the project.
+        """
+        with self._project.lock:
+            known = [f for f in found if f["image"] in self._project.pictures]
+            with self._project.database.write() as db:
+                db.executemany(
+                    "UPDATE prediction SET probs = :probs, classes = :classes "
+                    "WHERE model = :model AND image = :image AND frame = :frame",
+                    [{"image": f["image"], "frame": f["frame"], "model": model, **_written(f)} for f in known],
+                )
+            for f in known:
+                said = self.newest.get((f["image"], f["frame"]))
+                if said is not None and said.model == model:
+                    other = replace(said, probs=f["probs"], set=_tuple(f["set"]))
+                    self.newest[f["image"], f["frame"]] = other
             return list(dict.fromkeys(f["image"] for f in known))
 
     def missing(self, model: int) -> list[Place]:
@@ -243,6 +276,7 @@ class Outcomes:
             uncertainty=uncertainty(said.score, threshold),
             has_map=said.has_map,
             out_of_scope=said.out_of_scope,
+            set_=None if said.set is None else list(said.set),
         )
 
     def class_of(self, said: Said) -> str | None:
@@ -322,6 +356,24 @@ class Outcomes:
                 )
             )
         return Suggestions(model=number, threshold=level, suggestions=out)
+
+
+def _read(text: str | None) -> Any:  # noqa: ANN401
+    return json.loads(text) if text else None
+
+
+def _tuple(classes: Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if classes is None else tuple(classes)
+
+
+def _classes(text: str | None) -> tuple[str, ...] | None:
+    return _tuple(_read(text))
+
+
+def _written(found: Mapping[str, Any]) -> dict[str, str | None]:
+    """Probabilities and set of a frame as the database has them."""
+    values = {"probs": found["probs"], "classes": found["set"]}
+    return {key: None if value is None else json.dumps(value) for key, value in values.items()}
 
 
 def uncertainty(score: float, threshold: float) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
+from ultraad.data.fans import fan_of, in_fans
 from ultraad.data.loader import decode
 from ultraad.errors import UltraadError
 from ultraad.model.reasons import Part, Why
@@ -133,7 +134,8 @@ def explained(model: Model, order: Mapping[str, Any]) -> dict[str, Any]:
     image, frame, path = order["unit"]
     about = {"say": "why", "number": order["number"], "digest": order["digest"], "image": image, "frame": frame}
     try:
-        pixels = decode(Sample(image, Path(path), frame=frame), normal_class=model.normal_class).image
-        return {**about, "why": model.explain(pixels).model_dump(mode="json")}
+        (sample,) = in_fans([Sample(image, Path(path), frame=frame)], model.fan)
+        seen = decode(sample, normal_class=model.normal_class)
+        return {**about, "why": model.explain(seen.image, None, fan_of(seen.sample)).model_dump(mode="json")}
     except UltraadError as e:
         return {**about, "error": str(e).replace(path, image)}

@@ -149,6 +149,7 @@ class Outcome(Wire):
     uncertainty: float
     has_map: bool = False
     out_of_scope: bool = False
+    set_: list[str] | None = Field(None, alias="set")
 
 
 Role = Literal["support", "held_out"]

@@ -122,6 +122,7 @@ class ModelInfo(Wire):
     threshold_from: Literal["cross-validation", "fixed", "you"]
     notes: list[str]
     used_held_out: bool
+    sets: str
     numbers: Numbers | None = None
     predicted: int
 

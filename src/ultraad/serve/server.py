@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ultraad.errors import ConfigError, MissingExtraError
+from ultraad.fan import FanChoice
 
 if TYPE_CHECKING:
     from ultraad.serve.desk import Desk
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 PORT = 8417
 LOCAL = "127.0.0.1"
 _ALL = ("0.0.0.0", "::")
-_SECONDS = 2  # for open streams to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Settings:
         host: Address to listen on.
         port: None for that of the project's last start, or the next free one.
         api_docs: Describe the API at ``/api/openapi.json``.
+        fan: How models see pictures; None: as at the project's last start, else as the model to begin with does.
     """
 
     project: Path
@@ -43,6 +45,11 @@ class Settings:
     host: str = LOCAL
     port: int | None = None
     api_docs: bool = False
+    fan: FanChoice | None = None
+
+    def ports(self, last: int | None) -> list[int]:
+        """The ports to try: the wanted one; without, that of the last start, the usual one, any."""
+        return [self.port] if self.port is not None else [*filter(None, [last]), PORT, 0]
 
     @property
     def local(self) -> bool:
@@ -65,24 +72,17 @@ def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
         ConfigError: If the port is taken or the address is not one of this machine.
         DataError: If the folder is no project, or another server has opened it.
     """
-    try:
-        import uvicorn
-
+    with needs_server():
         from ultraad.serve.app import make_app
         from ultraad.serve.running import run
-    except ModuleNotFoundError as e:
-        if (e.name or "").partition(".")[0] not in ("fastapi", "uvicorn", "starlette", "python_multipart"):
-            raise
-        msg = f"the page needs {e.name}; install it with: pip install 'ultraad[serve]'"
-        raise MissingExtraError(msg) from e
     from ultraad.serve.desk import Desk
     from ultraad.serve.guard import Keys
 
     first = None if settings.model is None else str(settings.model.resolve())
-    desk = Desk(settings.project, backbone=settings.backbone, first=first, device=settings.device)
+    desk = Desk(settings.project, backbone=settings.backbone, first=first, device=settings.device, fan=settings.fan)
     try:
         desk.references = settings.local
-        listening = _listen(settings, desk.project.database.setting("port"))
+        listening = listen(settings.host, settings.ports(desk.project.database.setting("port")))
         port = int(listening.getsockname()[1])
         if settings.port is None:
             desk.project.database.set(port=port)
@@ -92,44 +92,57 @@ def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
         if settings.data is not None:
             _import_once(desk, settings.data)
         desk.start()
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            ws="none",
-            timeout_graceful_shutdown=_SECONDS,
-            h11_max_incomplete_event_size=1 << 16,
-        )
-        run(config, listening, ready=lambda: ready(f"http://{hosts[0]}/#code={keys.new_code()}"), end=desk.hub.close)
+        run(app, listening, ready=lambda: ready(f"http://{hosts[0]}/#code={keys.new_code()}"), end=desk.hub.close)
     finally:
         desk.close()
 
 
-def _listen(settings: Settings, last: int | None) -> socket.socket:
-    """A listening socket on the wanted port; on the project's last port or a free one if none is wanted."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    wanted = [settings.port] if settings.port is not None else [*filter(None, [last]), PORT, 0]
+@contextmanager
+def needs_server() -> Iterator[None]:
+    """Says how to get what serves pages, where an import in the block does not find it.
+
+    Raises:
+        MissingExtraError: If FastAPI or uvicorn is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as e:
+        if (e.name or "").partition(".")[0] not in ("fastapi", "uvicorn", "starlette", "python_multipart"):
+            raise
+        msg = f"the page needs {e.name}; install it with: pip install 'ultraad[serve]'"
+        raise MissingExtraError(msg) from e
+
+
+def listen(host: str, wanted: Sequence[int]) -> socket.socket:
+    """A listening socket on the first of the wanted ports that is free; 0 is any.
+
+    Raises:
+        ConfigError: If none is free, or the address is not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in wanted:
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio wants it for TCP_NODELAY
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((settings.host, port))
+            listening.bind((host, port))
         except OSError as e:
             listening.close()
             if port == wanted[-1]:
-                msg = f"cannot listen on {settings.host}:{port}: {e.strerror or e}; choose another --port or --host"
+                msg = f"cannot listen on {host}:{port}: {e.strerror or e}; choose another --port or --host"
                 raise ConfigError(msg) from e
         else:
             return listening
     raise AssertionError
 
 
+def local_hosts(port: int) -> list[str]:
+    """The values of the Host header that mean a server which listens to this machine alone."""
+    return [f"{LOCAL}:{port}", f"localhost:{port}", f"[::1]:{port}"]
+
+
 def _hosts(settings: Settings, port: int) -> list[str]:
     """The values of the Host header that mean this server; the one to print first."""
-    local = [f"{LOCAL}:{port}", f"localhost:{port}", f"[::1]:{port}"]
+    local = local_hosts(port)
     if settings.local:
         first = f"[{settings.host}]:{port}" if ":" in settings.host else f"{settings.host}:{port}"
         return list(dict.fromkeys([first, *local]))

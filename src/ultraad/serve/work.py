@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from ultraad.errors import Caught, DataError, UltraadError, brief
 from ultraad.serve.child import Message, Parent, parent, quiet, where
-from ultraad.serve.decode import SAMPLES, without_paths
+from ultraad.serve.decode import without_paths
+from ultraad.serve.fitted import facts_of, support_of, with_sets
 from ultraad.serve.orders import FIT
-from ultraad.serve.outcomes import ModelFacts
 from ultraad.serve.reasons import explained
 from ultraad.types import Sample, SupportSet
 
@@ -163,6 +163,7 @@ class Worker:
                 backbone=self._backbone(order["backbone"]),
                 classes=order["classes"],
                 normal_class=order["normal_class"],
+                fan=order["fan"],
             )
         else:
             model = load(order["model"], device=self._device)
@@ -171,7 +172,7 @@ class Worker:
             self._features[model.backbone.name].max_bytes = FEATURE_BYTES
         model.save(order["folder"])
         self._models = {order["number"]: model}
-        self._tell({"say": "model", "facts": _facts(model, order, support=None, seconds=0.0).model_dump(mode="json")})
+        self._tell({"say": "model", "facts": facts_of(model, order, support=None, seconds=0.0).model_dump(mode="json")})
 
     def _adapt(self, order: Mapping[str, Any]) -> None:
         """Fit, predict what the user looks at, then thresholds, then the rest."""
@@ -182,12 +183,12 @@ class Worker:
         model, seconds = self._fit(order, support, backbone)
         self._models = {number: model}
         model.save(order["folder"])  # before anyone hears of it, so that no kill leaves a model that is not there
-        facts = _facts(model, order, support=support, seconds=seconds)
+        facts = facts_of(model, order, support=support, seconds=seconds)
         self._tell({"say": "model", "facts": facts.model_dump(mode="json")})
-        self._predict(model, number, order["visible"], order["maps"])
+        early = self._predict(model, number, order["visible"], order["maps"])
         save_support(support, order["support_file"])
         rest = order["rest"]
-        self._predict(model, number, rest[:_BEFORE_THRESHOLDS], order["maps"])
+        early += self._predict(model, number, rest[:_BEFORE_THRESHOLDS], order["maps"])
         model = with_thresholds(
             model,
             support,
@@ -197,22 +198,32 @@ class Worker:
         )
         model.save(order["folder"])
         self._models = {number: model}
-        facts = _facts(model, order, support=support, seconds=seconds)
+        facts = facts_of(model, order, support=support, seconds=seconds)
         self._tell({"say": "model", "facts": facts.model_dump(mode="json")})
+        self._grade(model, number, early)
         self._predict(model, number, rest[_BEFORE_THRESHOLDS:], order["maps"])
+
+    def _grade(self, model: Model, number: int, early: Sequence[Mapping[str, Any]]) -> None:
+        """Tell the probabilities and sets of frames that were predicted before the cross-validation, as of now."""
+        graded = with_sets(model)[0].graded
+        now = [(one, *graded(one["probs"])) for one in early]
+        found = [{"image": one["image"], "frame": one["frame"], "probs": p, "set": s} for one, p, s in now]
+        self._tell({"say": "graded", "number": number, "found": found})
 
     def _predict_some(self, order: Mapping[str, Any]) -> None:
         model = self._model(order["number"], order["folder"], order["backbone"])
         self._predict(model, order["number"], order["units"], order["maps"])
 
-    def _predict(self, model: Model, number: int, units: Sequence[Sequence[Any]], maps: str) -> None:
+    def _predict(self, model: Model, number: int, units: Sequence[Sequence[Any]], maps: str) -> list[Mapping[str, Any]]:
         """Predict frames, each (image, frame, path), and tell the parent in small batches; the first one alone."""
-        done = 0
+        told: list[Mapping[str, Any]] = []
+        model, _ = with_sets(model)
         for start, stop in ((0, 1), (1, len(units))):
             for found, vectors in self._batches(model, units[start:stop], Path(maps)):
                 self._tell({"say": "predictions", "number": number, "found": found}, vectors)
-                done += len(found)
-                self._progress("predicting", done, len(units))
+                told += found
+                self._progress("predicting", len(told), len(units))
+        return told
 
     def _batches(
         self, model: Model, units: Sequence[Sequence[Any]], maps: Path
@@ -221,12 +232,14 @@ class Worker:
         import numpy as np
         import torch
 
+        from ultraad.data.fans import in_fans
         from ultraad.data.loader import iterate
         from ultraad.io.files import write_map
 
         maps.mkdir(exist_ok=True)
         places = {f"{image}-{frame}": (image, frame) for image, frame, _ in units}
-        samples = [Sample(f"{image}-{frame}", Path(path), frame=frame) for image, frame, path in units]
+        plain = [Sample(f"{image}-{frame}", Path(path), frame=frame) for image, frame, path in units]
+        samples = in_fans(plain, model.fan)
 
         def unreadable(sample: Sample, error: DataError) -> None:
             image, frame = places[sample.id]
@@ -255,6 +268,7 @@ class Worker:
                             "frame": frame,
                             "score": prediction.score,
                             "probs": prediction.probs,
+                            "set": prediction.prediction_set,
                             "out_of_scope": prediction.out_of_scope,
                             "map": prediction.map is not None,
                             "backbone": model.backbone.fingerprint[:16],
@@ -334,53 +348,6 @@ class Worker:
         model = self._model(order["number"], order["folder"], order["backbone"])
         with self._seen(model.backbone):
             self._tell(explained(model, order))
-
-
-def support_of(found: Mapping[str, Any]) -> SupportSet:
-    """A support set from its JSON: samples, classes, normal class and source."""
-    from collections import Counter
-
-    from ultraad.data.support import content_hash, digest
-
-    samples = tuple(SAMPLES.validate_python(found["samples"]))
-    return SupportSet(
-        samples=samples,
-        classes=tuple(found["classes"]),
-        normal_class=found["normal_class"],
-        shots=min(Counter(s.label for s in samples).values()),
-        seed=0,
-        source=found["source"],
-        digest=digest((s.id for s in samples), map(content_hash, samples)),
-    )
-
-
-def _facts(
-    model: Model, order: Mapping[str, Any], *, support: SupportSet | None, seconds: float, digest: str | None = None
-) -> ModelFacts:
-    from collections import Counter
-
-    from ultraad.serve.project import now
-
-    calibration = model.calibration
-    return ModelFacts(
-        number=order["number"],
-        made=now(),
-        method=model.method.info.name,
-        backbone=model.backbone.name,
-        options=order.get("options") or {},
-        classes=model.classes,
-        normal_class=model.normal_class,
-        seconds=round(seconds, 2),
-        support=dict(Counter(s.label or "" for s in support.samples)) if support else {},
-        places=tuple(map(tuple, order.get("places", ()))),
-        digest=model.digest if digest is None else digest,
-        image_threshold=calibration.image_threshold,
-        pixel_threshold=calibration.pixel_threshold,
-        threshold_from="cross-validation" if calibration.folds else "fixed",
-        notes=(*model.origin.notes, *calibration.notes),
-        used_held_out=bool(order.get("use_held_out")),
-        estimates={k: (e.value, e.low, e.high, e.n) for k, e in calibration.estimates.items()},
-    )
 
 
 def main() -> None:

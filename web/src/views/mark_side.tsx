@@ -11,7 +11,7 @@ import { classes, current, lesionClasses, nameOf, queue } from "../state/project
 import { address } from "../state/route";
 import { skip, suggested, takeOut } from "../state/walk";
 import { capital, plural } from "../text";
-import type { Lesion, Suggestion } from "../types";
+import type { Lesion, Pred, Suggestion } from "../types";
 import { Icon } from "../ui/icons";
 import { backToStage } from "../ui/keyboard";
 import { Bars, ClassDot, Key, Note, OpacitySlider, Section, Slider, Small, Switch, Tool } from "../ui/parts";
@@ -253,6 +253,7 @@ function Model() {
             <Note kind="warning">Out of scope: unlike what the model can judge. Its answer means nothing here.</Note>
           )}
           <Bars pred={pred} />
+          <PredictionSet pred={pred} />
           {current.value && pred.model !== current.value.number && (
             <p class="muted">{capital(nameOf(current.value.number))} comes to this image soon.</p>
           )}
@@ -265,6 +266,19 @@ function Model() {
       ))}
     </Section>
   );
+}
+
+/** Every class that the image may be, with what that promises; or why the model promises nothing. */
+function PredictionSet({ pred }: { pred: Pred }) {
+  const sets = current.value?.number === pred.model ? current.value.sets : "";
+  if (pred.set) {
+    return (
+      <p class="set" title={sets}>
+        May be, at 90 %: <strong>{pred.set.length ? pred.set.join(", ") : "none of the classes"}</strong>
+      </p>
+    );
+  }
+  return sets.startsWith("no ") ? <p class="muted set">{capital(sets)}.</p> : null;
 }
 
 function Display() {

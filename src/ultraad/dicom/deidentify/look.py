@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ultraad.dicom.deidentify.decision import Looked
 from ultraad.dicom.deidentify.pixels import check_supported, regions_in
-from ultraad.dicom.deidentify.review import Looked
 from ultraad.dicom.deidentify.source import header_of
 from ultraad.dicom.deidentify.text import TextFinder, find_in
 from ultraad.dicom.deidentify.visible import hidden

@@ -32,6 +32,7 @@ class Plan(NamedTuple):
         name: Its path below the folder that was given.
         keep: Rectangles that stay; empty: the whole picture, and then nothing is declared about it.
         blank: Rectangles that do not.
+        seen: Whether a person has confirmed it.
         state: Depends on the content of the file and on these rectangles.
     """
 
@@ -39,7 +40,13 @@ class Plan(NamedTuple):
     name: Path
     keep: tuple[Box, ...]
     blank: tuple[Box, ...]
+    seen: bool
     state: str
+
+    @property
+    def declared(self) -> bool:
+        """Whether its pixels are declared free of identity: what stays was given, and a person has looked."""
+        return bool(self.keep) and self.seen
 
 
 class About(Facts):
@@ -151,8 +158,7 @@ class Out:
             return False
         stated = text_of(ds, "BurnedInAnnotation")
         removed = self.profile.apply(ds)
-        declared = bool(plan.keep)
-        if declared:
+        if plan.declared:
             self.profile.declare(ds)
         elif stated == "YES":
             ds.BurnedInAnnotation = "YES"
@@ -192,7 +198,7 @@ class Out:
             pixels=pixels,
             rectangles=len(plan.keep),
             boxes=len(plan.blank),
-            declared=bool(plan.keep),
+            declared=plan.declared,
             removed=tuple(dict.fromkeys(removed)),
             state=plan.state,
         )

@@ -1,82 +1,47 @@
 """The folder of a review: what was found in the pixels, for a person to look at, and what the person decided.
 
     review.html     every file as it will be, with numbered boxes around what looks like text
-    boxes.csv       one line for each box, to be edited: blank, leave; and drop for a whole file
+    boxes.csv       what was decided, one line for each box: blank, leave; and drop for a whole file
     found.jsonl     what was found, by file
     pictures/       the pictures of the page
     errors.jsonl    files that cannot be used, with the reasons
     review.json     how the search was made
 
-It holds patient data, and is readable for its owner only.
+``boxes.csv`` is the only place where decisions are: people edit it, or click on the page of
+:mod:`ultraad.serve.review`, which writes it at every click. The folder holds patient data, and is readable for its
+owner only.
 """
 
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, cast, get_args
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from ultraad.dicom.deidentify.text import Text
+from ultraad.dicom.deidentify.decision import Decision, Looked, Marked, Settings, State, as_found
+from ultraad.dicom.deidentify.review_page import page
 from ultraad.errors import DataError
 from ultraad.io.files import append_line, ensure_writable, write_image, write_json, write_text
 from ultraad.io.raster import open_file
-from ultraad.results.row import Facts
-from ultraad.types import Box
 
 PAGE, BOXES, FOUND, ERRORS, SETTINGS, PICTURES = (
     *("review.html", "boxes.csv", "found.jsonl", "errors.jsonl", "review.json"),
     "pictures",
 )
-_COLUMNS = ("file", "box", "x0", "y0", "x1", "y1", "text", "score", "action")
+_COLUMNS = ("file", "box", "x0", "y0", "x1", "y1", "text", "score", "action", "confirmed")
+_LAST = "confirmed"  # may be missing in a line that somebody added
 Action = Literal["blank", "leave", "drop", "none"]
-_RED, _AMBER = (220, 40, 40), (230, 160, 0)
 _FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet would run
-
-
-class Looked(Facts):
-    """A file that was looked at."""
-
-    file: str = Field(description="its path below the folder that was given")
-    sha256: str = Field(description="of the file")
-    frames: int = Field(description="frames or pages")
-    keep: tuple[Box, ...] = Field((), description="rectangles that stay: x, y, width, height; empty: the whole picture")
-    given: bool = Field(default=False, description="whether the user gave the rectangle, and not the header")
-    texts: tuple[Text, ...] = Field((), description="what looks like text in what stays")
-    pictures: tuple[str, ...] = Field((), description="files of the review's page")
-
-
-class Settings(Facts):
-    """How a search was made."""
-
-    ultraad: str = Field(description="version")
-    command: str = Field("deidentify", description="always the same")
-    source: str = Field(description="the folder or file that was looked at")
-    keep: Box | None = Field(None, description="the rectangle for pictures without regions")
-    frames: int = Field(description="frames of a cine that are searched")
-
-
-@dataclass(slots=True)
-class Decision:
-    """What a person decided about a file.
-
-    Attributes:
-        blank: Boxes to blank.
-        drop: Whether the file is left out.
-    """
-
-    blank: list[Box] = field(default_factory=list)
-    drop: bool = False
 
 
 class Review:
@@ -85,6 +50,10 @@ class Review:
     Args:
         folder: Made if needed.
         settings: Of the search; None opens the folder of an earlier search.
+
+    Attributes:
+        looked: {file: what was found}.
+        failed: {file: why it cannot be used}, of this run.
 
     Raises:
         DataError: If there is no review in the folder, or one that was made in another way, or it cannot be written.
@@ -107,7 +76,9 @@ class Review:
             write_json(folder / SETTINGS, settings.model_dump(mode="json"))
         self.settings = cast("Settings", settings or before)
         (folder / ERRORS).unlink(missing_ok=True)
+        self._lock = Lock()  # the page decides in several threads
         self.looked: dict[str, Looked] = dict(_read(folder / FOUND))
+        self.failed: dict[str, str] = {}
 
     def add(self, row: Looked, pictures: Sequence[NDArray[np.uint8]]) -> None:
         """Keep what was found in a file, with its pictures, uint8 (h w 3)."""
@@ -116,28 +87,75 @@ class Review:
         )
         names = tuple(f"{PICTURES}/{stem}{f'-{n}' if n else ''}.png" for n in range(len(pictures)))
         for name, picture in zip(names, pictures, strict=True):
-            write_image(self.folder / name, _drawn(picture, row.texts))
-        self.looked[row.file] = row = row.model_copy(update={"pictures": names})
+            write_image(self.folder / name, np.ascontiguousarray(picture))
+        sizes = tuple((picture.shape[1], picture.shape[0]) for picture in pictures)
+        self.looked[row.file] = row = row.model_copy(update={"pictures": names, "sizes": sizes})
         append_line(self.folder / FOUND, row.model_dump_json())
 
     def fail(self, file: str, reason: str) -> None:
         """Keep why a file cannot be used."""
+        self.failed[file] = reason
         append_line(self.folder / ERRORS, json.dumps({"file": file, "error": reason}, ensure_ascii=False))
 
     def show(self, fresh: Iterable[str]) -> None:
         """Write the page, and the boxes; those of files that were not looked at again stay as they were edited."""
         edited, fresh = self._lines(), set(fresh)
-        lines = [
-            line
-            for name, row in self.looked.items()
-            for line in (edited[name] if name in edited and name not in fresh else _lines_of(row))
-        ]
+        self._write(
+            {
+                name: edited[name] if name in edited and name not in fresh else list(_lines_of(row.file, as_found(row)))
+                for name, row in self.looked.items()
+            }
+        )
+        write_text(self.folder / PAGE, page(self.looked.values(), self.settings))
+
+    def current(self) -> dict[str, Decision]:
+        """Where every file stands, by file: a box that was found and has no line stays as it is in the picture.
+
+        Raises:
+            DataError: As :meth:`decisions`.
+        """
+        decided = self.decisions()
+        for name, row in self.looked.items():
+            one, found = decided.get(name), as_found(row)
+            if one is None:
+                decided[name] = found
+                continue
+            by_number = {box.number: box for box in one.boxes}
+            known = [by_number.get(box.number, box.model_copy(update={"action": "leave"})) for box in found.boxes]
+            others = [box.model_copy(update={"number": None}) for box in one.boxes if box not in known]
+            one.boxes = known + others
+        return decided
+
+    def decide(self, file: str, boxes: Sequence[Marked], state: State) -> Decision:
+        """Keep what a person decided about a file; it is on the disk when this returns.
+
+        Args:
+            file: Its name.
+            boxes: Its boxes: all that were found, and those that were drawn.
+            state: ``"open"`` if it is to be looked at again.
+
+        Raises:
+            DataError: If there is no such file, a box that was found is missing, or nothing can be written.
+        """
+        if file not in self.looked:
+            msg = f"{file} is not part of the review; look again"
+            raise DataError(msg)
+        numbers = [one.number for one in boxes if one.number is not None]
+        if sorted(numbers) != list(range(1, len(self.looked[file].texts) + 1)):
+            wanted = len(self.looked[file].texts)
+            msg = f"{file}: got the boxes {numbers}, wanted all from 1 to {wanted}; say blank or leave of each"
+            raise DataError(msg)
+        decided = Decision(list(boxes), state == "dropped", state == "confirmed")
+        with self._lock:
+            self._write({**self._lines(), file: list(_lines_of(file, decided))})
+        return decided
+
+    def _write(self, lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         out = io.StringIO()
-        table = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
+        table = csv.DictWriter(out, _COLUMNS, lineterminator="\n", restval="")
         table.writeheader()
-        table.writerows({key: _plain(str(value)) for key, value in line.items()} for line in lines)
+        table.writerows({key: _plain(str(v)) for key, v in line.items()} for part in lines.values() for line in part)
         write_text(self.folder / BOXES, out.getvalue())
-        write_text(self.folder / PAGE, _page(self.looked.values(), self.settings))
 
     def _lines(self) -> dict[str, list[dict[str, str]]]:
         path = self.folder / BOXES
@@ -147,6 +165,7 @@ class Review:
             text = file.read().decode("utf-8-sig", errors="replace")
         found: dict[str, list[dict[str, str]]] = {}
         for number, line in enumerate(csv.DictReader(io.StringIO(text, newline="")), start=2):
+            line[_LAST] = line.get(_LAST) or ""
             if set(line) != set(_COLUMNS) or None in line.values():
                 msg = f"{path}, line {number}: wanted the columns {', '.join(_COLUMNS)}"
                 raise DataError(msg)
@@ -165,18 +184,14 @@ class Review:
             if name not in self.looked:
                 msg = f"{self.folder / BOXES} names {name}, which was not looked at; take its lines out"
                 raise DataError(msg)
-            out[name] = decision = Decision()
+            confirmed = all(line[_LAST].strip().lower() == "yes" for line in lines)
+            out[name] = decision = Decision(confirmed=confirmed)
             for line in lines:
                 action, box = _understood(line, self.folder / BOXES)
                 decision.drop |= action == "drop"
-                if action == "blank" and box is not None:
-                    decision.blank.append(box)
+                if box is not None:
+                    decision.boxes.append(box)
         return out
-
-
-def as_found(row: Looked) -> Decision:
-    """Every box is blanked: what ``--yes`` decides."""
-    return Decision([text.box for text in row.texts])
 
 
 def _settings_in(folder: Path) -> Settings | None:
@@ -201,23 +216,28 @@ def _read(path: Path) -> Iterator[tuple[str, Looked]]:
         yield row.file, row
 
 
-def _lines_of(row: Looked) -> Iterator[dict[str, Any]]:
-    for number, text in enumerate(row.texts, start=1):
-        x, y, w, h = text.box
-        yield dict(zip(_COLUMNS, (row.file, number, x, y, x + w, y + h, text.text, text.score, "blank"), strict=True))
-    if not row.texts:
-        yield dict(zip(_COLUMNS, (row.file, *[""] * 7, "none"), strict=True))
+def _lines_of(file: str, decided: Decision) -> Iterator[dict[str, Any]]:
+    last = {"file": file, _LAST: "yes" if decided.confirmed else ""}
+    for one in decided.boxes:
+        corners = dict(zip(("x0", "y0", "x1", "y1"), one.corners, strict=True))
+        read = {"text": one.text, "score": "" if one.score is None else one.score, "action": one.action}
+        yield {**last, "box": one.number or "", **corners, **read}
+    if decided.drop or not decided.boxes:
+        yield {**last, "action": "drop" if decided.drop else "none"}
 
 
-def _understood(line: Mapping[str, str], path: Path) -> tuple[Action, Box | None]:
+def _understood(line: Mapping[str, str], path: Path) -> tuple[Action, Marked | None]:
+    """(action, box) of a line; a box that is left need not be one, as only its action counts."""
     action = line["action"].strip().lower()
     corners = [line[name].strip() for name in ("x0", "y0", "x1", "y1")]
+    number, score = line["box"].strip(), line["score"].strip()
+    with suppress(ValueError):  # pydantic's errors are some
+        if action in ("blank", "leave"):
+            text = line["text"].removeprefix("'") if line["text"][1:].startswith(_FORMULA) else line["text"]
+            about = {"number": number or None, "text": text, "score": score or None, "action": action}
+            return cast("Action", action), Marked.model_validate({"corners": corners, **about})
     if action in get_args(Action) and action != "blank":
         return cast("Action", action), None
-    if action == "blank" and all(corner.isdecimal() for corner in corners):
-        x0, y0, x1, y1 = map(int, corners)
-        if x1 > x0 and y1 > y0:
-            return "blank", (x0, y0, x1 - x0, y1 - y0)
     shown, wanted = ",".join([*corners, action]), ", ".join(get_args(Action))
     msg = f"{path}, {line['file']}: found {shown!r}, wanted x0,y0,x1,y1 in pixels and one of {wanted}"
     raise DataError(msg)
@@ -226,58 +246,3 @@ def _understood(line: Mapping[str, str], path: Path) -> tuple[Action, Box | None
 def _plain(text: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _drawn(picture: NDArray[np.uint8], texts: Sequence[Text]) -> NDArray[np.uint8]:
-    out = np.ascontiguousarray(picture.copy())
-    for number, text in enumerate(texts, start=1):
-        x, y, w, h = text.box
-        colour = _RED if text.is_read else _AMBER
-        cv2.rectangle(out, (x, y), (x + w - 1, y + h - 1), colour, 1)
-        cv2.putText(out, str(number), (x, max(10, y - 2)), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)
-    return out
-
-
-_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Review: text in the pixels</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
-img{max-width:100%;background:#000;margin:.3rem 0}table{border-collapse:collapse}td,th{padding:.1rem .8rem .1rem 0;
-text-align:left}section{border-top:1px solid #ccc;padding:1rem 0}.warn{color:#a00000;font-weight:600}
-h2{font-size:1.05rem;overflow-wrap:anywhere}</style>
-"""
-
-
-def _page(rows: Iterable[Looked], settings: Settings) -> str:
-    rows = list(rows)
-    boxes = sum(len(row.texts) for row in rows)
-    open_ = sum(not row.keep for row in rows)
-    parts = [
-        _HEAD,
-        "<h1>Look at every picture before you confirm</h1>",
-        "<p class=warn>This page shows patient data. Do not pass it on.</p>",
-        f"<p>{len(rows)} files, {boxes} boxes around what looks like text. Pictures are shown as they will be written, "
-        "but for the boxes. Of each box, <code>boxes.csv</code> says what happens: <code>blank</code> (the default) "
-        "or <code>leave</code>. Add a line with <code>blank</code> for text that was missed; write <code>drop</code> "
-        "to leave out a file. The search misses text. What you confirm, you answer for.</p>",
-        f"<p>Of a cine, {settings.frames} frames were searched, and the brightest value of each pixel over all frames; "
-        "boxes are blanked in every frame.</p>",
-    ]
-    if open_:
-        parts.append(
-            f"<p class=warn>{open_} file(s) have no usable ultrasound regions and no --keep: nothing around the image "
-            "is blanked there, and they are not declared free of text.</p>"
-        )
-    for row in rows:
-        parts.append(_section(row))
-    return "\n".join(parts) + "</html>\n"
-
-
-def _section(row: Looked) -> str:
-    kept = "the given rectangle stays" if row.given else f"{len(row.keep)} ultrasound region(s) stay"
-    where = kept if row.keep else "<span class=warn>no regions: the whole picture stays</span>"
-    pictures = "".join(f'<img src="{html.escape(name)}" alt="" loading="lazy">' for name in row.pictures)
-    lines = "".join(
-        f"<tr><td>{number}<td>{html.escape(text.text) or '?'}<td>{text.score:.2f}"
-        for number, text in enumerate(row.texts, start=1)
-    )
-    table = f"<table><tr><th>box<th>read as<th>score{lines}</table>" if lines else "<p>No text was found.</p>"
-    return f"<section><h2>{html.escape(row.file)}</h2><p>{row.frames} frame(s); {where}.</p>{pictures}{table}</section>"

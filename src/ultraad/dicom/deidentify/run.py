@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from ultraad import __version__
+from ultraad.dicom.deidentify.decision import Decision, Looked, Settings, as_found
 from ultraad.dicom.deidentify.listing import Listed, list_files
 from ultraad.dicom.deidentify.look import look_at
 from ultraad.dicom.deidentify.out import Out, Plan
 from ultraad.dicom.deidentify.profile import Profile
-from ultraad.dicom.deidentify.review import Decision, Looked, Review, Settings, as_found
+from ultraad.dicom.deidentify.review import Review
 from ultraad.dicom.deidentify.secret import secret_of
 from ultraad.dicom.deidentify.text import FRAMES, TextFinder
 from ultraad.errors import Caught, ConfigError, DataError, brief, printable
@@ -66,6 +68,7 @@ def deidentify(
     review: str | Path | None = None,
     confirm: bool = False,
     yes: bool = False,
+    decide: Callable[[Review], bool] | None = None,
     keep: Box | None = None,
     retain: Iterable[str] = (),
     keep_names: bool = False,
@@ -75,7 +78,8 @@ def deidentify(
     """De-identify the images of a folder.
 
     The first call looks for text and writes a review; nothing else. A call with ``confirm`` writes the images as the
-    review decides. ``yes`` does both at once, and blanks everything that looks like text.
+    review decides. ``yes`` does both at once, and blanks everything that looks like text; so does ``decide``, which
+    lets a person decide about every file in between.
 
     Args:
         source: A folder, or one image.
@@ -84,6 +88,8 @@ def deidentify(
         review: Another folder for the review.
         confirm: A person has looked at the review.
         yes: Nobody will look, and the caller answers for it.
+        decide: Called when everything was looked at; it says whether a person has decided about every file, such as
+            :func:`ultraad.serve.review.decide_on_page`. Only then is anything written.
         keep: (x, y, width, height) that stays of pictures without ultrasound regions.
         retain: Options of the profile, any of :data:`ultraad.dicom.deidentify.profile.RETAINED`.
         keep_names: Files and folders keep their names, which then must not identify anybody.
@@ -99,8 +105,8 @@ def deidentify(
     source, out = Path(source), Path(out)
     review = Path(review) if review is not None else out.with_name(f"{out.name}-review")
     key = None if key is None else Path(key)
-    if confirm and yes:
-        msg = "a review is confirmed, or everything is accepted unseen; give one of --confirm and --yes"
+    if confirm + yes + (decide is not None) > 1:
+        msg = "a review is confirmed, decided on its page, or accepted unseen; give one of --confirm, --page and --yes"
         raise ConfigError(msg)
     if frames < 1:
         msg = f"frames={frames}: wanted a whole number, at least 1"
@@ -124,12 +130,13 @@ def deidentify(
         outcome.looked = len(found.looked)
         outcome.boxes = sum(len(row.texts) for row in found.looked.values())
         outcome.without_regions = [name for name, row in found.looked.items() if not row.keep]
-        outcome.waiting = not (confirm or yes)
+        decided = decide is not None and bool(found.looked) and decide(found)
+        outcome.waiting = not (confirm or yes or decided)
         if not outcome.waiting:
             profile = Profile(secret_of(key), retain)
             into = Out(out, profile, keep_names=keep_names, linked=key is not None)
             try:
-                _write(listed, found, into, outcome, tell, seen=confirm)
+                _write(listed, found, into, outcome, tell, seen=confirm or decided, each=decided)
             finally:
                 into.close()
     finally:
@@ -155,18 +162,22 @@ def _check_places(source: Path, out: Path, review: Path, key: Path | None) -> No
         raise DataError(msg)
 
 
+@cache
+def _finder() -> TextFinder:
+    """Its networks are loaded once, when the first picture has to be searched."""
+    return TextFinder()
+
+
 def _look(
     listed: Listed, review: Review, outcome: Outcome, settings: Settings, tell: Callable[[str, int, int], None]
 ) -> None:
-    finder: TextFinder | None = None
     fresh: list[str] = []
     for number, path in enumerate(listed.pictures, start=1):
         name = path.as_posix()
         with Caught() as caught:
             known = review.looked.get(name)
             if known is None or known.sha256 != sha256(listed.root / path):
-                finder = finder or TextFinder()
-                row, shown = look_at(listed.root / path, name, finder, keep=settings.keep, frames=settings.frames)
+                row, shown = look_at(listed.root / path, name, _finder(), keep=settings.keep, frames=settings.frames)
                 review.add(row, shown)
                 fresh.append(name)
         if caught.error is not None:
@@ -177,15 +188,27 @@ def _look(
 
 
 def _write(
-    listed: Listed, review: Review, into: Out, outcome: Outcome, tell: Callable[[str, int, int], None], *, seen: bool
+    listed: Listed,
+    review: Review,
+    into: Out,
+    outcome: Outcome,
+    tell: Callable[[str, int, int], None],
+    *,
+    seen: bool,
+    each: bool,
 ) -> None:
+    """Write the files: as a person has ``seen`` them, and if ``each``, only what was confirmed by itself."""
     decisions = review.decisions() if seen else {}
     for number, path in enumerate(listed.pictures, start=1):
         name = path.as_posix()
         row = review.looked.get(name)
-        if row is not None or seen:  # what could not be looked at is listed already
+        if row is not None or (seen and not each):  # what could not be looked at is listed already
             with Caught() as caught:
-                _write_one(listed.root / path, row, decisions.get(name) if seen else None, into, outcome, seen=seen)
+                decision = decisions.get(name) if seen else None
+                if each and (decision is None or decision.state == "open"):
+                    msg = f"{listed.root / path} was not confirmed on the page; run the same command again"
+                    raise DataError(msg)
+                _write_one(listed.root / path, row, decision, into, outcome, seen=seen)
             if caught.error is not None:
                 _fail(outcome, review, name, _said(caught.error))
         tell("write", number, len(listed.pictures))
@@ -208,9 +231,9 @@ def _write_one(
     if decided.drop:
         outcome.dropped += 1
         return
-    state = into.profile.secret.digest("state", digest, json.dumps([row.keep, decided.blank])).hex()
-    plan = Plan(path, Path(row.file), tuple(row.keep), tuple(decided.blank), state)
-    outcome.declared += bool(row.keep)
+    state = into.profile.secret.digest("state", digest, json.dumps([row.keep, decided.blank, seen])).hex()
+    plan = Plan(path, Path(row.file), tuple(row.keep), tuple(decided.blank), seen, state)
+    outcome.declared += plan.declared
     if into.add(plan):
         outcome.written += 1
     else:

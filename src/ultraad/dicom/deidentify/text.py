@@ -17,6 +17,7 @@ MARGIN = 3  # pixels around a box, since a detector may cut the feet of letters
 FRAMES = 5
 """Frames of a cine that are searched by default."""
 _SAME = 0.5  # of the smaller box, from which two boxes are one
+_LARGER = 4  # times the smaller box, from which the larger one is another: sometimes a whole picture looks like text
 _SURE = 0.5  # score from which letters were read, and not only suspected; RapidOCR's own text_score
 
 
@@ -96,7 +97,8 @@ def _joined(found: Sequence[Text], new: Text) -> list[Text]:
 def _is_same(a: Box, b: Box) -> bool:
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    return width > 0 and height > 0 and width * height >= _SAME * min(a[2] * a[3], b[2] * b[3])
+    small, large = sorted((a[2] * a[3], b[2] * b[3]))
+    return width > 0 and height > 0 and width * height >= _SAME * small and large < _LARGER * small
 
 
 def _around(corners: NDArray[Any], size: tuple[int, ...]) -> Box:
