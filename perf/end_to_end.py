@@ -7,11 +7,17 @@ Ours is ``ultraad.runs.predict`` in this process, with an adapted model in memor
 encode, map to the original pixels, overlay, 16-bit map, rows, table, report. The peer is only open_clip's
 ``encode_image``: images preprocessed beforehand, in memory, with the same batch size and threads. One more row runs the
 command in its own process, so that starting Python and loading the model count too.
+
+    python -m perf.end_to_end --rates            # only images a second of zero-shot, by what is saved
+
+These rows have processor time (user and system) of an image beside the rate, since that is what a busy machine leaves
+of a measurement. The graph is the one that ships, in ONNX Runtime (``--runtime onnx``).
 """
 
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +30,7 @@ from PIL import Image
 
 import ultraad
 from ultraad.io import read_image
+from ultraad.model import exported
 from ultraad.model.model import Model
 from ultraad.runs.predict import predict
 from ultraad.simulate import simulate, write_dataset
@@ -31,6 +38,13 @@ from ultraad.simulate import simulate, write_dataset
 HEIGHT, WIDTH = 500, 600  # the usual size in BUSI
 DISTINCT = 24  # different pictures; the other files are links to them
 MIDDLE, PAPER = "open_clip:ViT-B-16", "open_clip:ViT-L-14-336-quickgelu"  # random weights
+SAVED = (
+    {"overlays": "all", "maps": "full"},
+    {"overlays": "all", "maps": "none"},
+    {"overlays": "abnormal", "maps": "grid"},
+    {"overlays": "none", "maps": "grid"},
+    {"overlays": "none", "maps": "none"},
+)
 PEER = "bare open_clip encode_image, same images, batches and threads"
 
 
@@ -96,15 +110,51 @@ def compare(model: Model, files: list[Path], folder: Path, *, batch_size: int, t
     ]
 
 
+def rates(files: list[Path], folder: Path, *, batch_size: int, turns: int) -> list[Row]:
+    """Images a second of zero-shot in PyTorch and in ONNX Runtime, for each of :data:`SAVED`."""
+    rows = []
+    models = {
+        "PyTorch": ultraad.zero_shot(),
+        "ONNX Runtime": exported.zero_shot(threads=torch.get_num_threads()),
+    }
+    for runtime, model in models.items():
+        for saved in SAVED:
+            wall, processor = list[float](), list[float]()
+            for turn in range(turns + 1):
+                before, started = os.times(), time.perf_counter()
+                paths = [files[0].parent]
+                predict(model, paths, folder / "results", resume=False, batch_size=batch_size, **saved)
+                after = os.times()
+                if turn:  # the first warms up
+                    wall.append(len(files) / (time.perf_counter() - started))
+                    processor.append(1000 * (after.user + after.system - before.user - before.system) / len(files))
+            words = ", ".join(f"{name} {value}" for name, value in saved.items())
+            detail = {"cpu_ms": round(statistics.median(processor), 1), "cpu_ms_least": round(min(processor), 1)}
+            what = f"predict {len(files)} PNG files of {WIDTH} x {HEIGHT}, zero-shot, {runtime}, {words}"
+            found = statistics.median(wall)
+            rows.append(Row(what, "images a second", "rate", found, min(wall), max(wall), detail=detail))
+            finish(rows[-1:], None)
+    return rows
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--number", type=int, default=200, help="files")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--paper", action="store_true", help=f"16 of the files with {PAPER}, too")
+    parser.add_argument("--rates", action="store_true", help="only images a second, by what is saved")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.rates:
+        with tempfile.TemporaryDirectory() as folder:
+            write_files(Path(folder) / "files", args.number)
+            files = sorted((Path(folder) / "files").iterdir())
+            found = rates(files, Path(folder), batch_size=args.batch_size, turns=args.turns)
+        if args.output is not None:
+            finish(found, args.output)
+        return
     settings = [
         ("embedded", None, args.number),
         ("embedded", 224, args.number),

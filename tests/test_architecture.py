@@ -15,7 +15,7 @@ SRC = Path(__file__).parents[1] / "src" / "ultraad"
 FILES = sorted(SRC.rglob("*.py"))
 
 LAYERS = (
-    {"types", "fan", "errors", "rng", "config", "registry", "texts"},
+    {"types", "geometry", "fan", "errors", "rng", "config", "registry", "texts"},
     {"io", "metrics", "simulate", "backbones"},
     {"data", "nn"},
     {"methods"},
@@ -205,7 +205,7 @@ def test_no_circle() -> None:
 
 def test_few_loose_modules() -> None:
     loose = {p.stem for p in SRC.glob("*.py")} - {"__init__"}
-    assert loose == {"types", "fan", "errors", "rng", "config", "registry"}
+    assert loose == {"types", "geometry", "fan", "errors", "rng", "config", "registry"}
 
 
 def test_files_are_short() -> None:

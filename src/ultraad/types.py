@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ultraad.fan import Fan
+from ultraad.geometry import Box, Geometry, MapGrid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,10 +24,29 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+__all__ = [
+    "Batch",
+    "Box",
+    "Features",
+    "FitReport",
+    "Geometry",
+    "InScope",
+    "Interpolation",
+    "MapGrid",
+    "Prediction",
+    "PreprocessConfig",
+    "Region",
+    "ResizeMode",
+    "Result",
+    "Sample",
+    "Scores",
+    "Spacing",
+    "SupportSet",
+    "View",
+]
+
 ResizeMode = Literal["squash", "pad"]
 Interpolation = Literal["bicubic", "bilinear"]
-Box = tuple[int, int, int, int]
-"""(x, y, width, height) in pixels."""
 Spacing = tuple[float, float]
 """Pixel spacing (row, col) in mm."""
 
@@ -179,60 +199,6 @@ class PreprocessConfig:
     mode: ResizeMode = "squash"
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """How a square model input was made from an image, and how to map it back to the file's own pixels.
-
-    Model pixel centre (y, x) maps to original (``(y + .5 - pad_top) / scale_y - .5 + region_top``, likewise x).
-
-    Attributes:
-        original_hw: (H, W) of the file.
-        size: Side s of the model input.
-        scale: (row, col) model pixels per original pixel.
-        pad: (top, left) model pixels of letterbox padding before the picture.
-        content_hw: (h, w) of the picture inside the model input.
-        region: The part of the file's picture that was used; None for the whole.
-        fan: The pixels that show tissue; None for all.
-    """
-
-    original_hw: tuple[int, int]
-    size: int
-    scale: tuple[float, float]
-    pad: tuple[int, int]
-    content_hw: tuple[int, int]
-    region: Box | None = None
-    fan: Fan | None = None
-
-    def invert(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Resample a map to the original pixel grid.
-
-        Args:
-            grid: float (mh mw), any resolution, covering the whole model input.
-
-        Returns:
-            float32 (H W) on the original pixel grid; bilinear, ``align_corners=False``. 0 outside the region
-            and the fan.
-        """
-        import cv2  # four times as fast as torch, whose last digits differ because it computes coordinates in float32
-
-        home: NDArray[Any] = np.array(grid, dtype=np.float32)  # a copy: never returned as a view
-        h, w = self.content_hw
-        if (h, w) != (self.size, self.size):  # letterbox: resize to model pixels, then cut the picture out
-            if home.shape != (self.size, self.size):
-                home = cv2.resize(home, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
-            top, left = self.pad
-            home = home[top : top + h, left : left + w]
-        x, y, width, height = self.region or (0, 0, *self.original_hw[::-1])
-        if home.shape != (height, width):
-            home = cv2.resize(home, (width, height), interpolation=cv2.INTER_LINEAR)
-        if self.region is not None:
-            part, home = home, np.zeros(self.original_hw, dtype=np.float32)
-            home[y : y + height, x : x + width] = part
-        if self.fan is not None and self.fan.masks:
-            home = home * self.fan.mask(self.original_hw)
-        return np.asarray(home, dtype=np.float32)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """The input of a method: tensors on the model grid, without paths.
@@ -342,6 +308,7 @@ class Prediction:
         method: Name of the method.
         in_scope: Whether the model can judge this image; None if not asked.
         prediction_set: Every class that it may be (:mod:`ultraad.model.prediction_sets`); None if not asked.
+        grid: The map as the method drew it; None without a map, or if the map was changed on the pixels.
 
     Examples:
         >>> import numpy as np, ultraad
@@ -357,6 +324,7 @@ class Prediction:
     method: str
     in_scope: InScope | None = None
     prediction_set: tuple[str, ...] | None = None
+    grid: MapGrid | None = None
 
     @property
     def out_of_scope(self) -> bool:

@@ -458,14 +458,19 @@ def test_save_names_what_is_written(cli: Cli, saved: Path, busi_dir: Path, tmp_p
         assert found.code == 0, found.err
         written = sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir() or p.name == "coco.json")
         shutil.rmtree(tmp_path / "out")
-        return [*written, *re.findall(r"--no-\w+ are now names of --save", found.err)]
+        return [*written, *re.findall(r"--no-\w+ is now --\w+ none", found.err)]
 
     assert folders() == ["maps", "overlays"]
     assert folders("--save", "masks, boxes,contours") == ["coco.json", "contours", "masks"]
     assert folders("--save", "none") == []
-    assert folders("--no-maps") == ["overlays", "--no-maps are now names of --save"]
+    assert folders("--no-maps") == ["overlays", "--no-maps is now --maps none"]
+    assert folders("--overlays", "none", "--maps", "grid") == ["maps"]
+    assert folders("--save", "boxes", "--overlays", "top:1") == ["coco.json", "overlays"]
     wrong = cli("predict", saved, busi_dir, "-o", tmp_path / "out", "--device", "cpu", "--save", "mask")
     refused(wrong, "'mask' cannot be saved; did you mean 'masks'?")
+    words = ("--overlays", "top", "--device", "cpu")
+    refused(cli("predict", saved, busi_dir, "-o", tmp_path / "out", *words), "top:N with N at least 1")
+    refused(cli("predict", saved, busi_dir, "-o", tmp_path / "out", "--runtime", "onnx"), "there is 'ultraad export'")
 
 
 def test_read_only_output(cli: Cli, saved: Path, busi_dir: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ultraad.data.support import draw_support, load_support, save_support
 from ultraad.dicom.saving import write_objects
 from ultraad.errors import ConfigError
 from ultraad.io import read_image
-from ultraad.io.files import read_map
+from ultraad.io.maps import read_map
 from ultraad.model.adapt import adapt, with_thresholds, zero_shot
 from ultraad.model.model import Model, load
 from ultraad.model.record import facts_of

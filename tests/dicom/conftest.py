@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from tests.dicom.made import SHIPPED, ULTRASOUND, H, W, region, run_of, write_us
 from ultraad.dicom.objects import OBJECTS
 from ultraad.dicom.saving import write_objects
-from ultraad.io.files import read_map
+from ultraad.io.maps import read_map
 from ultraad.results.folder import read_rows
 from ultraad.results.row import ImageRow
 

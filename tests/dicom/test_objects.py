@@ -18,7 +18,7 @@ from tests.dicom.made import H, W
 from ultraad.dicom.checks import validate, validator
 from ultraad.dicom.objects import OBJECTS
 from ultraad.io import read_image
-from ultraad.io.files import read_map
+from ultraad.io.maps import read_map
 from ultraad.io.overlay import overlay
 
 STILLS = ("grey", "rgb", "ybr", "palette", "deep", "two_views")

@@ -20,8 +20,8 @@ from ultraad.dicom import saving
 from ultraad.dicom.objects import OBJECTS, USUAL
 from ultraad.dicom.saving import write_objects
 from ultraad.errors import ConfigError, DataError
-from ultraad.io.files import read_map
 from ultraad.io.find import find_images
+from ultraad.io.maps import read_map
 from ultraad.model.adapt import zero_shot
 from ultraad.results.folder import read_rows
 from ultraad.runs.predict import predict

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ultraad.errors import DataError
-from ultraad.io import files, read_image
+from ultraad.io import files, maps, read_image
 
 
 def test_bytes_text_and_json(tmp_path):
@@ -77,20 +77,20 @@ def test_images(tmp_path):
 def test_maps(tmp_path):
     values = np.random.default_rng(0).random((33, 21)).astype(np.float32)
     values[0, :2] = 0, 1
-    files.write_map(tmp_path / "m.png", values)
+    maps.write_map(tmp_path / "m.png", values)
     with Image.open(tmp_path / "m.png") as picture:
         assert picture.mode == "I;16"
         np.testing.assert_array_equal(np.asarray(picture), np.rint(values.astype(np.float64) * 65535))
-    got = files.read_map(tmp_path / "m.png")
+    got = maps.read_map(tmp_path / "m.png")
     assert got.dtype == np.float32
     assert np.abs(got - values).max() <= 0.5 / 65535 + 1e-7
     assert (got[0, 0], got[0, 1]) == (0, 1)
     for bad in (1.01, -0.01, np.nan):
         with pytest.raises(ValueError, match=r"in \[0, 1\]"):
-            files.write_map(tmp_path / "m.png", np.full((9, 9), bad))
+            maps.write_map(tmp_path / "m.png", np.full((9, 9), bad))
     files.write_image(tmp_path / "g.png", np.zeros((9, 9), np.uint8))
     with pytest.raises(DataError, match="16-bit grey"):
-        files.read_map(tmp_path / "g.png")
+        maps.read_map(tmp_path / "g.png")
 
 
 def test_append_line(tmp_path):

@@ -39,7 +39,7 @@ def test_a_normal_image_is_not_changed(image):
 def test_blend_by_hand(image):
     level = np.full((H, W), 0.5, dtype=np.float32)
     wanted = image * (1 - OPACITY / 2) + heat(level) * (OPACITY / 2)
-    assert np.abs(overlay(image, level) - wanted).max() <= 0.5
+    assert np.abs(overlay(image, level) - wanted).max() <= 0.5001  # blended in float32
     before = image.copy()
     overlay(image, np.ones((H, W)), threshold=0.1)
     np.testing.assert_array_equal(image, before)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from tests.methods.conftest import CLASSES, make_batch
+from ultraad.backbones._gist import listening
 from ultraad.methods.perceptual_ae import METHOD, Autoencoder, PerceptualAEConfig, relative_l1, stage_of
 from ultraad.nn.augment import from_intensity
 from ultraad.nn.autoencoder import shrink, small
@@ -90,9 +91,6 @@ def test_a_new_stage_begins_as_the_one_before_it():
 
 def test_what_it_redraws_is_not_taken_for_the_image_when_its_kind_is_judged(tiny):
     method, images = fitted(tiny), make_batch(tiny, 1, seed=7).images
-    tiny.gists = []
-    try:
+    with listening(tiny) as gists:
         method.score(images)
-        assert tiny.gists == []
-    finally:
-        tiny.gists = None
+    assert gists == []

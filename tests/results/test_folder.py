@@ -14,8 +14,8 @@ import pytest
 
 from tests.helpers import picture, save
 from ultraad.errors import DataError
-from ultraad.io.files import read_map
 from ultraad.io.image import read_image
+from ultraad.io.maps import read_map
 from ultraad.model.adapt import zero_shot
 from ultraad.model.model import Model
 from ultraad.results import folder as results

@@ -25,10 +25,11 @@ from ultraad.bench.recipe import read_recipe, shipped
 from ultraad.bench.results import BenchFolder
 from ultraad.cli.options import method_options
 from ultraad.config import resolve
+from ultraad.data.preprocess import Preprocess
 from ultraad.data.support import draw_support, load_support, save_support
 from ultraad.errors import DataError, WeightsError
 from ultraad.export import write
-from ultraad.io.files import read_map, write_map
+from ultraad.io.maps import read_map, write_grid, write_map
 from ultraad.methods.ultraad import UltraAD
 from ultraad.model import bundle, exported
 from ultraad.model.adapt import zero_shot
@@ -39,6 +40,7 @@ from ultraad.results.folder import RunFolder, read_errors, read_rows, read_run
 from ultraad.runs.evaluate import evaluate
 from ultraad.runs.job import facts
 from ultraad.texts.bank import load_texts
+from ultraad.types import MapGrid, PreprocessConfig
 
 CASES = 30  # mutations of each file
 DRAWN = 20  # of these, drawn as a report page, which takes longer
@@ -56,6 +58,8 @@ def good(folder_dir: Path, folder_bundle: Path, busi_dir: Path, tmp_path_factory
     (root / "recipe.yaml").write_bytes(shipped()["quick"].read_bytes())
     (root / "options.yaml").write_text("train:\n  epochs: 3\nscore:\n  tau: backbone\npost.sigma: 4\n")
     write_map(root / "map.png", np.random.default_rng(0).random((30, 40)))
+    geometry = Preprocess(PreprocessConfig(8, (0.5,) * 3, (0.5,) * 3)).geometry((30, 40), (2, 3, 20, 20))
+    write_grid(root / "map.npz", MapGrid(np.random.default_rng(0).random((8, 8), np.float32), geometry))
     write_weights(root / "weights")
     write_weights(root / "pickled", pickled=True)
     load_backbone("tiny").new_cache(root / "features").encode(torch.rand(1, 3, 64, 64), layers=(2,))
@@ -143,6 +147,7 @@ READERS: dict[str, tuple[Callable[[Path], object], Damage]] = {
     "results/run.json": (lambda p: read_results(p.parent), damaged_text),
     "results/predictions.jsonl": (lambda p: read_results(p.parent), damaged_text),
     "map.png": (read_map, damaged_bytes),
+    "map.npz": (read_map, damaged_bytes),
     "model/config.json": (read_model, damaged_text),
     "model/adapter.safetensors": (read_model, damaged_bytes),
     "model/support.csv": (read_model, damaged_text),

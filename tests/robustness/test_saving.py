@@ -18,8 +18,8 @@ from tests.helpers import picture, save, write_dicom
 from ultraad.data.sources import scan
 from ultraad.errors import ConfigError
 from ultraad.io import read_image, read_mask
-from ultraad.io.files import read_map
 from ultraad.io.find import is_output
+from ultraad.io.maps import read_map
 from ultraad.io.overlay import THRESHOLD_COLOUR
 from ultraad.model import exported
 from ultraad.model.adapt import zero_shot

@@ -12,7 +12,7 @@ from tests.helpers import picture, save, write_bus_uclm, write_busi
 from ultraad.data.sources import scan
 from ultraad.errors import DataError, LeakageError
 from ultraad.io import read_image, read_mask
-from ultraad.io.files import read_map
+from ultraad.io.maps import read_map
 from ultraad.metrics.summary import Evaluation
 from ultraad.model.adapt import adapt, zero_shot
 from ultraad.model.model import Model, load

@@ -60,6 +60,16 @@ def test_rows_are_those_of_one_run_to_the_last_digit(images: Path, done: Path, t
     assert "report" in (done / "report.html").read_text(encoding="utf-8")
 
 
+def test_overlays_of_the_highest_scores_are_those_of_all_shards(images: Path, done: Path, tmp_path: Path) -> None:
+    engine, words = Serial(), {"overlays": "top:3", "maps": "grid"}
+    predict_shards(TINY, images, tmp_path / "out", engine=engine, shard=4, batch_size=4, **words)
+    wanted = sorted(read_rows(done), key=lambda row: -row.score)[:3]
+    named = [row for row in read_rows(tmp_path / "out") if row.overlay]
+    assert {row.id for row in named} == {row.id for row in wanted}
+    assert all((tmp_path / "out" / row.overlay).is_file() for row in named if row.overlay)
+    assert content(done) == content(tmp_path / "out")
+
+
 def test_files_that_cannot_be_read_end_nothing(done: Path) -> None:
     reasons = dict(read_errors(done))
     assert {Path(id_).name for id_ in reasons} == {"broken.png", "gone.png"}

@@ -12,7 +12,7 @@ import pytest
 from tests import helpers
 from tests.fans import sector, shown, with_text
 from ultraad.data.support import draw_support
-from ultraad.io.files import read_map
+from ultraad.io.maps import read_map
 from ultraad.model.model import load
 from ultraad.serve.child import Message
 from ultraad.serve.decode import SAMPLES

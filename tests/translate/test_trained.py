@@ -16,7 +16,7 @@ from tests import helpers
 from ultraad.cli import app
 from ultraad.errors import ConfigError
 from ultraad.io import read_image
-from ultraad.io.files import read_map
+from ultraad.io.maps import read_map
 from ultraad.model import checkpoint
 from ultraad.translate import translate
 from ultraad.translate.trained import split

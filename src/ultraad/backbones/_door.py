@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from ultraad.backbones._cache import Encode, FeatureCache, Hear, TextCache
-from ultraad.backbones._gist import gist_of, listening
+from ultraad.backbones._gist import gist_of, gists_of, listening
 from ultraad.backbones._vit import require_vit
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.types import Features, PreprocessConfig
@@ -73,7 +73,6 @@ class Backbone:
         cache: Features of the images used in ``fit``, shared by all methods and folds on this backbone.
         fingerprint: sha256 over all weights in float32; a saved model checks it.
         weights: The same, whatever is done with the features.
-        gists: Those of the batches that enter the tower, while someone listens (:mod:`._gist`).
 
     Raises:
         ConfigError: If the tower is not a class-token ViT or the text tower is not open_clip's.
@@ -119,7 +118,6 @@ class Backbone:
         self.logit_scale = float(m.logit_scale.detach().float().exp())
         self._own_caches()
         self._serving: FeatureCache | None = None
-        self.gists: list[torch.Tensor] | None = None
 
     def _own_caches(self) -> None:
         """Caches of this backbone's features that do not keep the backbone alive: no waiting for the collector."""
@@ -171,8 +169,8 @@ class Backbone:
     def embed_image(self, images: torch.Tensor) -> torch.Tensor:
         """Images f32 (b 3 s s) to tokens (b 1+n w) in the tower's dtype: class token, positions and ln_pre included."""
         tokens = cast("torch.Tensor", self._visual._embeds(images.to(self.device, self.dtype)))
-        if self.gists is not None:
-            self.gists.append(gist_of(tokens))
+        if (kept := gists_of(self)) is not None:
+            kept.append(gist_of(tokens))
         return tokens
 
     def encode_tokens(
@@ -220,8 +218,8 @@ class Backbone:
         """
         if self._serving is not None and around is None and not images.requires_grad:
             found = self._serving.encode(images, layers=layers, batch_size=1)
-            if self.gists == [] and (gists := self._serving.gists(images)) is not None:
-                self.gists.append(gists)
+            if (kept := gists_of(self)) == [] and (gists := self._serving.gists(images)) is not None:
+                kept.append(gists)
             return found
         if tokens is not None:
             return self.encode_tokens(tokens, layers=layers, around=around)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 import torch
@@ -15,9 +16,11 @@ import torch
 class Tower(Protocol):
     """What is needed of a :class:`ultraad.backbones._door.Backbone`, which needs this module itself."""
 
-    gists: list[torch.Tensor] | None
-
     def embed_image(self, images: torch.Tensor) -> torch.Tensor: ...
+
+
+_kept: ContextVar[tuple[object, list[torch.Tensor]] | None] = ContextVar("gists", default=None)
+"""The tower that this thread listens to, and the gists so far."""
 
 
 def gist_of(tokens: torch.Tensor) -> torch.Tensor:
@@ -34,16 +37,22 @@ def gist(backbone: Tower, images: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def listening(backbone: Tower) -> Iterator[list[torch.Tensor]]:
-    """Inside, the gists f32 (b 2w) of every batch that enters the tower are kept in the list, in order.
+    """Inside, the gists f32 (b 2w) of every batch that enters the tower in this thread are kept in the list, in order.
 
     Caches of ``Backbone.new_cache`` keep gists, too, and give the first of them.
     """
-    outer, kept = backbone.gists, list[torch.Tensor]()
-    backbone.gists = kept
+    kept = list[torch.Tensor]()
+    token = _kept.set((backbone, kept))
     try:
         yield kept
     finally:
-        backbone.gists = outer
+        _kept.reset(token)
+
+
+def gists_of(backbone: Tower) -> list[torch.Tensor] | None:
+    """The list of :func:`listening` that this thread is in; None outside."""
+    heard = _kept.get()
+    return heard[1] if heard is not None and heard[0] is backbone else None
 
 
 def heard(backbone: Tower, batches: Sequence[torch.Tensor], images: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,21 @@ class Fan(str, Enum):  # noqa: UP042
     off = "off"
 
 
+class MapForm(str, Enum):  # noqa: UP042
+    """How maps are saved."""
+
+    none = "none"
+    grid = "grid"
+    full = "full"
+
+
+class Runtime(str, Enum):  # noqa: UP042
+    """What computes a model."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
 class EngineName(str, Enum):  # noqa: UP042
     """What runs independent tasks."""
 

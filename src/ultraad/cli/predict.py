@@ -15,6 +15,7 @@ from ultraad.cli.options import (
     BatchSize,
     EngineName,
     FanOf,
+    MapForm,
     OperatingPoint,
     PixelThreshold,
     Prevalence,
@@ -73,6 +74,20 @@ def predict(
             "Default: overlays,maps; of videos only overlays, which are one video.",
         ),
     ] = None,
+    overlays: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|abnormal|top:N|all",
+            help="Overlays of these images only; top:N: of the N highest scores. Default: all, if --save has them.",
+        ),
+    ] = None,
+    maps: Annotated[
+        MapForm | None,
+        typer.Option(
+            help="full: PNG on the pixels of the image; grid: as the model drew it, in less time, read as the same "
+            "pixels. Default: full, if --save has them."
+        ),
+    ] = None,
     objects: Annotated[
         str,
         typer.Option(
@@ -91,8 +106,8 @@ def predict(
             "marks, and under small changes. Takes about nine times as long; not for videos.",
         ),
     ] = False,
-    overlays: Annotated[bool | None, typer.Option(hidden=True)] = None,
-    maps: Annotated[bool | None, typer.Option(hidden=True)] = None,
+    no_overlays: Annotated[bool, typer.Option("--no-overlays", hidden=True)] = False,
+    no_maps: Annotated[bool, typer.Option("--no-maps", hidden=True)] = False,
     engine: Annotated[
         EngineName | None,
         typer.Option(
@@ -136,7 +151,9 @@ def predict(
         "abstain": abstain,
         "region": region.value,
         "fan": None if fan is None else fan.value,
-        "save": _names(save, overlays=overlays, maps=maps),
+        "save": _names(save),
+        "overlays": _none_of("overlays", overlays, none=no_overlays),
+        "maps": _none_of("maps", maps.value if maps else None, none=no_maps),
         "objects": split_names(objects),
         "keep_out_of_scope": keep_out_of_scope,
         "why": why,
@@ -215,14 +232,16 @@ def _in_shards(
         raise typer.Exit(1 if strict or not done.predicted else SOME_FAILED)
 
 
-def _names(save: str | None, *, overlays: bool | None, maps: bool | None) -> list[str] | None:
-    """The names of ``--save``, or those that the former ``--no-overlays`` and ``--no-maps`` leave; None for neither."""
-    names = None if save is None else [] if save.strip() == "none" else split_names(save)
-    for name, old in (("overlays", overlays), ("maps", maps)):
-        if old is not None:
-            warn(f"--{name} and --no-{name} are now names of --save; they go with the next version")
-            names = [n for n in (["overlays", "maps"] if names is None else names) if n != name] + [name] * old
-    return names
+def _names(save: str | None) -> list[str] | None:
+    """The names of ``--save``; None without."""
+    return None if save is None else [] if save.strip() == "none" else split_names(save)
+
+
+def _none_of(name: str, chosen: str | None, *, none: bool) -> str | None:
+    """The choice of ``--overlays`` or ``--maps``, or what the former ``--no-overlays`` and ``--no-maps`` say."""
+    if none:
+        warn(f"--no-{name} is now --{name} none; it goes with the next version")
+    return "none" if none and chosen is None else chosen
 
 
 def _described(video: VideoFacts, output: Path) -> str:

@@ -29,8 +29,9 @@ from ultraad.dicom.source import read_source
 from ultraad.errors import Caught, DataError
 from ultraad.io import dicom
 from ultraad.io.faults import Faults
-from ultraad.io.files import ensure_writable, read_map, remove_leftovers, write_json
+from ultraad.io.files import ensure_writable, remove_leftovers, write_json
 from ultraad.io.image import read_image
+from ultraad.io.maps import read_map
 from ultraad.results.folder import read_rows, read_run
 from ultraad.results.row import ImageRow
 from ultraad.results.saving import DICOM, OBJECTS_LIST, file_name, is_own_name

@@ -23,12 +23,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from ultraad.errors import DataError, one_line
-from ultraad.io.brightness import parts_of
 from ultraad.io.lock import hold, try_lock
 from ultraad.io.png import encode_png
-from ultraad.io.raster import open_file, open_raster
+from ultraad.io.raster import open_file
 
-_MAP_SCALE = 65535  # 16 bit
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.mp4)?", re.DOTALL)
 
 
@@ -125,42 +123,6 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
         msg = f"got an image of {image.dtype}, wanted uint8"
         raise ValueError(msg)
     _replace(Path(path), encode_png(image))
-
-
-def write_map(path: str | Path, map: NDArray[Any]) -> None:  # noqa: A002  # the noun of Scores
-    """Write a map as a 16-bit grey PNG, value * 65535, so that the maps of different images can be compared.
-
-    Args:
-        path: File to write.
-        map: float (h w) in [0, 1].
-
-    Raises:
-        DataError: If the file cannot be written.
-        ValueError: If a value is outside [0, 1] or NaN.
-    """
-    if not (map.min() >= 0 and map.max() <= 1):  # also when NaN
-        msg = f"got a map with values {map.min():g}..{map.max():g}, wanted values in [0, 1]"
-        raise ValueError(msg)
-    values = np.empty(map.shape, dtype=np.uint16)
-    for rows in parts_of(map.shape):
-        values[rows] = np.rint(np.multiply(map[rows], _MAP_SCALE, dtype=np.float64))
-    _replace(Path(path), encode_png(values))
-
-
-def read_map(path: str | Path) -> NDArray[np.float32]:
-    """Read what :func:`write_map` wrote, exact to 1/131070.
-
-    Returns:
-        float32 (h w) in [0, 1].
-
-    Raises:
-        DataError: If the file is not a 16-bit grey image.
-    """
-    with open_raster(Path(path)) as picture:
-        if not picture.mode.startswith("I;16"):
-            msg = f"{path} is not a map: found mode {picture.mode}, wanted a 16-bit grey PNG"
-            raise DataError(msg)
-        return np.asarray(picture).astype(np.float32) / np.float32(_MAP_SCALE)
 
 
 def append_line(path: str | Path, line: str, *, durable: bool = False) -> None:

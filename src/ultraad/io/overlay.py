@@ -71,9 +71,9 @@ def overlay(
         rows = slice(top, top + _ROWS)
         _blend(image[rows], _level(map[rows], low=low, high=high), out=out[rows])
     if threshold is not None:
-        out[_contour(map >= threshold)] = THRESHOLD_COLOUR
+        _draw(out, map >= threshold, THRESHOLD_COLOUR)
     if mask is not None:
-        out[_contour(mask)] = TRUTH_COLOUR
+        _draw(out, mask, TRUTH_COLOUR)
     return out
 
 
@@ -91,13 +91,13 @@ def outlined(
         uint8 (h w 3), a new array.
     """
     out = image.copy()
-    out[_contour(region)] = THRESHOLD_COLOUR
+    _draw(out, region, THRESHOLD_COLOUR)
     if mask is not None:
-        out[_contour(mask)] = TRUTH_COLOUR
+        _draw(out, mask, TRUTH_COLOUR)
     return out
 
 
-def _level(map_: NDArray[Any], *, low: float, high: float) -> NDArray[np.float64]:
+def _level(map_: NDArray[Any], *, low: float, high: float) -> NDArray[np.float32]:
     """The position of each value between low and high, clipped to 0..1."""
     if not low < high:
         msg = f"low must be below high, got low={low:g} high={high:g}"
@@ -105,32 +105,42 @@ def _level(map_: NDArray[Any], *, low: float, high: float) -> NDArray[np.float64
     if not np.isfinite(map_).all():
         msg = "the map contains NaN or infinity; it cannot be shown"
         raise DataError(msg)
-    return np.clip((np.asarray(map_, dtype=np.float64) - low) / (high - low), 0.0, 1.0)
+    level = np.asarray(map_)
+    if (low, high) != (0.0, 1.0):
+        level = (level.astype(np.float64) - low) / (high - low)
+    return np.asarray(np.clip(level, 0.0, 1.0), dtype=np.float32)
 
 
-def _blend(image: NDArray[np.uint8], level: NDArray[np.float64], *, out: NDArray[np.uint8]) -> None:
-    """Blend image and colours by level, one channel at a time: five times as fast as (h w 3) with (h w 1)."""
-    index, alpha = _index(level), OPACITY * level
-    rest = 1.0 - alpha
-    for channel, colours in enumerate(_table().T.astype(np.float64)):
-        blend = image[..., channel] * rest
-        blend += colours[index] * alpha
-        out[..., channel] = np.rint(blend, out=blend)
+def _blend(image: NDArray[np.uint8], level: NDArray[np.float32], *, out: NDArray[np.uint8]) -> None:
+    """Blend image and colours by level, in float32: OpenCV does it three times as fast as numpy in float64."""
+    colours = cv2.LUT(_three(_index(level)), _table().astype(np.float32)[None])  # f32 (h w 3)
+    colours = cv2.subtract(colours, image, dtype=cv2.CV_32F)
+    colours = cv2.multiply(colours, _three(level * np.float32(OPACITY)))
+    cv2.add(colours, image, dst=out, dtype=cv2.CV_8U)
 
 
-def _index(level: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _three(values: NDArray[Any]) -> NDArray[Any]:
+    """(h w) as (h w 3)."""
+    return np.asarray(cv2.merge([values] * 3))
+
+
+def _index(level: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The row of the colour scale for each value in 0..1."""
-    return np.rint(level * 255.0).astype(np.uint8)
+    return np.asarray(np.rint(level * np.float32(255)), dtype=np.uint8)
+
+
+def _draw(out: NDArray[np.uint8], region: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+    """Draw the outline of a region into a picture (h w 3)."""
+    out[np.nonzero(_contour(region))] = colour  # three times as fast as by the mask itself
 
 
 def _contour(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The inner edge of a region, so that the outline never covers pixels outside it; closed at the image border."""
-    inner = np.pad(region, 1)
-    for _ in range(max(1, round(min(region.shape) / _CONTOUR_FRACTION))):
-        shrunk = inner.copy()
-        shrunk[1:-1, 1:-1] &= inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
-        inner = shrunk
-    return region & ~inner[1:-1, 1:-1]
+    thick = max(1, round(min(region.shape) / _CONTOUR_FRACTION))
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    inside = region.astype(np.uint8)
+    inner = cv2.erode(inside, cross, iterations=thick, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(inside != inner)
 
 
 @cache

@@ -19,7 +19,7 @@ from ultraad.nn.class_tokens import without_normal
 from ultraad.nn.evidence import Evidence
 from ultraad.nn.loop import Checkpoint, Plan
 from ultraad.rng import torch_forked
-from ultraad.types import Batch, FitReport, Prediction, Scores
+from ultraad.types import Batch, FitReport, MapGrid, Prediction, Scores
 
 
 class MethodConfig(BaseModel):
@@ -266,9 +266,11 @@ class Method(ABC, nn.Module):
         probs = None if scores.logits is None else scores.logits.float().softmax(-1).cpu()
         out = []
         for i, (id_, geometry) in enumerate(zip(batch.ids, batch.geometry, strict=True)):
-            grid = None if scores.map is None else geometry.invert(scores.map[i].float().cpu().numpy())
+            grid = None if scores.map is None else MapGrid(scores.map[i].float().cpu().numpy(), geometry)
+            map_ = None if grid is None else grid.on_pixels()
             p = None if probs is None else dict(zip(self.classes, probs[i].tolist(), strict=True))
-            out.append(Prediction(id=id_, score=float(scores.score[i]), map=grid, probs=p, method=self.info.name))
+            score = float(scores.score[i])
+            out.append(Prediction(id=id_, score=score, map=map_, probs=p, method=self.info.name, grid=grid))
         return out
 
     @classmethod

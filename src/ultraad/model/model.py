@@ -10,9 +10,10 @@ Thresholds are never fitted on evaluated data.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from ultraad.fan import Fan, FanChoice
 from ultraad.methods._base import Method
 from ultraad.model import bundle
 from ultraad.model.calibration import Calibration
+from ultraad.model.many import MOST_LANES
 from ultraad.model.predictor import Predictor
 from ultraad.model.reasons import Why
 from ultraad.model.record import BackboneRecord, Description, Origin, facts_of
@@ -143,6 +145,18 @@ class Model(Predictor):
 
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
         return self.predict_batch(input_batch(inputs, ids, self.preprocess))
+
+    @contextmanager
+    def _lanes(self) -> Iterator[tuple[int, Callable[[], object]]]:
+        threads = torch.get_num_threads()
+        if self.backbone.device.type != "cpu" or threads == 1:
+            yield 1, torch.get_num_threads
+            return
+        lanes = min(threads, MOST_LANES)
+        try:
+            yield lanes, partial(torch.set_num_threads, threads // lanes)  # of the thread that calls it
+        finally:
+            torch.set_num_threads(threads)  # of threads to come
 
     def predict_batch(self, batch: Batch) -> list[Prediction]:
         """The predictions of images that are loaded for this model's backbone already, in their order."""

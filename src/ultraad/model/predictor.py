@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from ultraad.model.record import Description, Origin
     from ultraad.model.stream import Live
     from ultraad.types import Box, Geometry, Prediction, Result, Sample
+
+
+def _nothing() -> None:
+    """What a thread does first that needs nothing."""
 
 
 class Predictor(ABC):
@@ -78,7 +83,12 @@ class Predictor(ABC):
 
     @abstractmethod
     def _predict(self, inputs: Sequence[tuple[Any, Geometry]], ids: Sequence[str]) -> list[Prediction]:
-        """Predictions on the original pixel grid."""
+        """Predictions on the original pixel grid. Called by several threads at a time."""
+
+    @contextmanager
+    def _lanes(self) -> Iterator[tuple[int, Callable[[], object]]]:
+        """Inside, how many batches are computed at a time, and what each thread for that does first."""
+        yield 1, _nothing
 
     def predict(
         self,
@@ -135,12 +145,16 @@ class Predictor(ABC):
     ) -> Iterator[Result]:
         """Predict many images in a stream. Images are decoded in advance, by threads; memory use stays constant.
 
+        On a CPU, as many batches are computed at a time as PyTorch has threads (``OMP_NUM_THREADS``,
+        ``torch.set_num_threads``), each by one thread: that takes less time than all threads on one batch, and the
+        numbers do not depend on how many there are. With 16 or more, each batch has several.
+
         Args:
             items: Samples, or files, folders and patterns (see :func:`~ultraad.data.samples.samples_of`).
             frame: Only this 0-based frame of multi-frame files; None takes all.
             region: As in :meth:`predict`.
             fan: As in :meth:`predict`. With ``"auto"``, a fan that a sample names is taken; with ``"off"``, none is.
-            batch_size: Images per forward pass; changes speed, not results.
+            batch_size: Images per forward pass; changes speed, and results in the seventh digit at most.
             on_error: Called for each sample that cannot be read or scored, which is then skipped. If None, the error is
                 raised.
 
@@ -195,49 +209,16 @@ class Predictor(ABC):
         on_error: Callable[[Sample, DataError], None] | None,
     ) -> Iterator[Result]:
         """The results of samples, each with the function that reads it."""
-        from ultraad.data.fans import fan_of
-        from ultraad.data.loader import warn_misaligned
-        from ultraad.data.prefetch import prefetch
-        from ultraad.types import Result
+        from ultraad.model.many import predicted
 
-        def load(item: tuple[Sample, Callable[[Sample], Decoded]]) -> tuple[Decoded, tuple[Any, Geometry]]:
-            sample, read = item
-            decoded = read(sample)
-            return decoded, self._prepare(decoded.image, sample.region, fan_of(decoded.sample))
-
-        failed = None if on_error is None else lambda item, error: on_error(item[0], error)
-        loading = prefetch(samples, load, batch_size=batch_size, on_error=failed)
-        misaligned: list[str] = []
-        try:
-            for batch in loading:
-                misaligned += [d.sample.id for d, _ in batch if d.misaligned]
-                for d, prediction in self._scored(batch, on_error):
-                    yield Result(d.sample, d.image, prediction, d.mask)
-        finally:
-            loading.close()
-            warn_misaligned(misaligned)
-
-    def _scored(
-        self,
-        batch: Sequence[tuple[Decoded, tuple[Any, Geometry]]],
-        on_error: Callable[[Sample, DataError], None] | None,
-    ) -> list[tuple[Decoded, Prediction]]:
-        """Predict a batch. If that fails, predict its images one by one and report those that fail alone."""
-        from ultraad.errors import Caught, DataError, UltraadError, brief
-
-        predictions: list[Prediction] = []
-        with Caught() as caught:
-            predictions = self._predict([x for _, x in batch], [d.sample.id for d, _ in batch])
-        e = caught.error
-        if e is None:
-            return [(d, prediction) for (d, _), prediction in zip(batch, predictions, strict=True)]
-        if on_error is None or (isinstance(e, UltraadError) and not isinstance(e, DataError)):
-            raise e
-        if len(batch) > 1:
-            return [found for item in batch for found in self._scored([item], on_error)]
-        sample = batch[0][0].sample
-        on_error(sample, DataError(f"{sample.id} could not be scored: {brief(e)}"))
-        return []
+        return predicted(
+            samples,
+            prepare=self._prepare,
+            predict=self._predict,
+            lanes=self._lanes,
+            batch_size=batch_size,
+            on_error=on_error,
+        )
 
     def stream(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -35,6 +36,11 @@ def open_session(runtime: Runtime, folder: Path, *, threads: int | None = None) 
     """
     check_path(folder)
     return {"onnx": _onnx, "openvino": _openvino}[runtime](folder / GRAPHS[runtime], threads)
+
+
+def available_processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_path(folder: Path) -> None:

@@ -4,7 +4,7 @@
     predictions.jsonl   one line per image, in the order of processing
     predictions.csv     the same as a table, written at the end; a text that begins like a formula gets an apostrophe
     errors.jsonl        one line per image that could not be used
-    overlays/  maps/    pictures, and maps as 16-bit PNG (value * 65535)
+    overlays/  maps/    pictures, and maps as 16-bit PNG (value * 65535) or as grids (:mod:`ultraad.io.maps`)
     masks/  contours/   masks of 0 and 255, and pictures with their outlines
     coco.json           the lesions, written at the end (:mod:`.coco`)
     dicom/              DICOM objects, written at the end (:mod:`ultraad.dicom.saving`)
@@ -43,12 +43,14 @@ from ultraad.io.overlay import overlay
 from ultraad.model.abstain import is_unsure
 from ultraad.model.reasons import Why
 from ultraad.results.coco import coco
-from ultraad.results.inputs import input_file, is_replaced, seen_otherwise
+from ultraad.results.inputs import input_file
+from ultraad.results.outdated import outdated
 from ultraad.results.overlay_video import Drawn, OverlayVideo
 from ultraad.results.row import ImageRow, Run, ScopeRow, Status, VideoFacts
 from ultraad.results.same import check_same
-from ultraad.results.saving import DICOM, FOLDERS, USUAL, lacks, lesions_of, paths_of, remove_saved, write_pictures
+from ultraad.results.saving import DICOM, FOLDERS, USUAL, Saving, lesions_of, paths_of, remove_saved, write_pictures
 from ultraad.results.table import csv_of
+from ultraad.results.top import Top, gets_overlay, highest, remove_overlays
 from ultraad.types import Result, Sample
 
 _log = logging.getLogger(__name__)
@@ -72,7 +74,8 @@ class RunFolder:
             they are removed.
         wanted: The images of this run, and its videos by name. If the file of one was replaced since it was predicted,
             the model saw another region of it, or less was saved then, its result is removed, with a warning.
-        save: What to save, of :data:`.saving.SAVES`, and :data:`.saving.WHY` if results come with their reasons.
+        save: What to save; names are those of :data:`.saving.SAVES`, and :data:`.saving.WHY` if results come with their
+            reasons.
         save_of_videos: The same of the frames of videos; None: the same.
         measure: Called with each result when its pictures are written, before its line; a DataError makes the result a
             failure.
@@ -97,14 +100,15 @@ class RunFolder:
         *,
         resume: bool,
         wanted: Collection[Sample] = (),
-        save: Collection[str] = USUAL,
-        save_of_videos: Collection[str] | None = None,
+        save: Saving | Collection[str] = USUAL,
+        save_of_videos: Saving | Collection[str] | None = None,
         measure: Callable[[Result], object] | None = None,
     ) -> None:
         self.folder = ensure_writable(folder)
         self._run = run
-        self._save = frozenset(save)
-        self._save_of_videos = self._save if save_of_videos is None else frozenset(save_of_videos)
+        self._save = Saving.of(save)
+        self._save_of_videos = self._save if save_of_videos is None else Saving.of(save_of_videos)
+        self._top = Top(self._save.top)
         self._measure = measure
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
@@ -139,34 +143,22 @@ class RunFolder:
         (self.folder / ERRORS).unlink(missing_ok=True)  # failed images are tried again
         remove_leftovers(self.folder)
         self._write_run("running")  # the first file of ours
-        for name in (self._save | self._save_of_videos) & FOLDERS.keys():
+        for name in (self._save.names | self._save_of_videos.names) & FOLDERS.keys():
             (self.folder / name).mkdir(exist_ok=True)
 
     def _forget(self, wanted: Mapping[str, Sample]) -> None:
-        """Remove the lines of images that were replaced, were seen otherwise, or of which less was saved."""
+        """Remove the lines of images that must be predicted again, and say why."""
+        top = highest(read_rows(self.folder), self._save.top)
+        gone = set[str]()
         has_maps = self._run.thresholds.pixel is not None
-        replaced, cropped, poorer = list[str](), list[str](), list[str]()
-        for row in read_rows(self.folder):
-            if row.id not in wanted and row.video not in wanted:
-                continue
-            if is_replaced(row):
-                replaced.append(row.id)
-            elif seen_otherwise(row, wanted):
-                cropped.append(row.id)
-            elif lacks(row, self._saved_of(row.seconds), maps=has_maps):
-                poorer.append(row.id)
-        for ids, why in (
-            (replaced, "file(s) were replaced since they were predicted"),
-            (cropped, "image(s) were predicted on another region, with another fan, or on the whole picture,"),
-            (poorer, "image(s) were predicted without all that is to be saved now"),
-        ):
-            if ids:
-                _log.warning("%d %s and are predicted again: %s", len(ids), why, first_names(ids))
-        gone = {*replaced, *cropped, *poorer}
+        for why, ids in outdated(read_rows(self.folder), wanted, self._saved_of, top, maps=has_maps).items():
+            _log.warning("%d %s and are predicted again: %s", len(ids), why, first_names(ids))
+            gone.update(ids)
         if gone:
             kept = [row.to_json() for row in read_rows(self.folder) if row.id not in gone]
             write_text(self.folder / PREDICTIONS, "".join(f"{line}\n" for line in kept))
             self.done -= gone
+        self._top.begin(row for row in read_rows(self.folder) if row.id in top)
 
     def add(self, result: Result, *, why: Why | None = None) -> None:
         """Write one prediction, now or a little later: at most 16 wait for their pictures at any time.
@@ -194,6 +186,9 @@ class RunFolder:
         """The row of a prediction, without the facts about its file."""
         s, p, cut = result.sample, result.prediction, self._run.thresholds.image
         assert cut is not None  # known to every run that predicts
+        save, abnormal = self._saved_of(s.seconds), p.score >= cut
+        top = save.overlays == "top" and s.seconds is None and self._top.takes(s.id, p.score)
+        drawn = gets_overlay(save, abnormal=abnormal, top=top)
         return ImageRow(
             id=s.id,
             image=s.image.as_posix() if s.seconds is None else s.id.rpartition("#")[0],
@@ -203,7 +198,7 @@ class RunFolder:
             width=result.image.shape[1],
             height=result.image.shape[0],
             score=p.score,
-            abnormal=p.score >= cut,
+            abnormal=abnormal,
             probs=p.probs,
             unsure=is_unsure(p, self._run.thresholds.abstain),
             **({} if p.prediction_set is None else {"prediction_set": p.prediction_set}),
@@ -216,7 +211,7 @@ class RunFolder:
             region=s.region,
             **({"fan": s.fan} if isinstance(s.fan, Fan) else {}),
             mask_known=result.mask is not None,
-            **paths_of(result, self._saved_of(s.seconds)),
+            **paths_of(result, save, overlay=drawn),
         )
 
     def fail(self, id_: str, reason: str) -> None:
@@ -247,6 +242,7 @@ class RunFolder:
         finally:
             self._writers.shutdown(cancel_futures=True)
             try:
+                remove_overlays(self.folder, self._top.left, rows=read_rows(self.folder), table=PREDICTIONS)
                 self._write_tables()
                 self._write_run(status, images=len(self.done), failed=len(self.failed), **times)
             finally:
@@ -262,11 +258,11 @@ class RunFolder:
             return Drawn({}, shown)
         write_pictures(self.folder, result, row, threshold=threshold)
         rest: dict[str, Any] = {"file": input_file(result.sample.image)}
-        if "boxes" in self._saved_of(row.seconds) and found is not None and threshold is not None:
+        if "boxes" in self._saved_of(row.seconds).names and found is not None and threshold is not None:
             rest |= lesions_of(result, threshold)
         return Drawn(rest, shown)
 
-    def _saved_of(self, seconds: float | None) -> frozenset[str]:  # only the frame of a video has a time
+    def _saved_of(self, seconds: float | None) -> Saving:  # only the frame of a video has a time
         return self._save if seconds is None else self._save_of_videos
 
     def _write_lines(self, most: int) -> None:

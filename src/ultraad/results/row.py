@@ -110,7 +110,9 @@ class ImageRow(Facts):
     anomalous: bool | None = Field(None, description="true for lesion, false for normal, null if unknown")
     group: str | None = Field(None, description="patient; null if unknown")
     tags: tuple[str, ...] = Field((), description="facts such as `marks` or `doppler`, sorted")
-    map: str | None = Field(None, description="path of the 16-bit map below the folder; null if not written")
+    map: str | None = Field(
+        None, description="path of the 16-bit map, or of its grid, below the folder; null if not written"
+    )
     overlay: str | None = Field(None, description="path of the overlay below the folder; null if not written")
     mask: str | None = Field(None, description="path of the predicted mask, likewise")
     contours: str | None = Field(None, description="path of the picture with its outline, likewise")

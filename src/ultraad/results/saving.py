@@ -6,13 +6,15 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ultraad.errors import ConfigError
-from ultraad.io.files import write_image, write_map
+from ultraad.io.files import write_image
+from ultraad.io.maps import GRID_SUFFIX, write_grid, write_map
 from ultraad.io.overlay import outlined, overlay
 from ultraad.metrics.lesions import find_lesions, flat
 from ultraad.registry import did_you_mean
@@ -21,7 +23,7 @@ from ultraad.types import Result
 
 SAVES: Mapping[str, str] = {
     "overlays": "pictures with the map as colours",
-    "maps": "16-bit PNG",
+    "maps": "16-bit PNG, or grids (:mod:`ultraad.io.maps`)",
     "masks": "PNG, 255 where the map reaches the pixel threshold and 0 elsewhere",
     "contours": "pictures with the outline of the mask",
     "boxes": "coco.json with the box, outline, area, axes and score of each lesion",
@@ -33,10 +35,70 @@ WHY = "why"
 USUAL = ("overlays", "maps")
 DICOM, OBJECTS_LIST = "dicom", "objects.json"
 """The name, and the folder, of DICOM objects; and their list. :mod:`ultraad.dicom.saving` writes both after a run."""
-USUAL_OF_VIDEOS = ("overlays",)
-"""Of videos: one overlay video; a map of each frame would take more space than the video."""
 FOLDERS: Mapping[str, str] = {"overlays": "overlay", "maps": "map", "masks": "mask", "contours": "contours"}
 """{folder of pictures: field of the row with the path of one}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """What is saved of each image.
+
+    Attributes:
+        names: Of :data:`SAVES`.
+        overlays: Of which images: ``"all"``, the ``"abnormal"`` ones, or the ``"top"`` ones, those with the highest
+            scores of the run.
+        top: How many these are.
+        maps: ``"full"``: on the pixels of the image, or ``"grid"``: as the model drew them.
+    """
+
+    names: frozenset[str]
+    overlays: Literal["all", "abnormal", "top"] = "all"
+    top: int = 0
+    maps: Literal["full", "grid"] = "full"
+
+    @staticmethod
+    def of(save: Saving | Collection[str]) -> Saving:
+        """The names of :data:`SAVES`, as a choice."""
+        return save if isinstance(save, Saving) else Saving(frozenset(save))
+
+    @property
+    def every_overlay(self) -> bool:
+        """Whether every image and video gets an overlay."""
+        return "overlays" in self.names and self.overlays == "all"
+
+
+def chosen(save: Iterable[str] | None, *, overlays: str | None = None, maps: str | None = None) -> Saving:
+    """What ``--save``, ``--overlays`` and ``--maps`` name together.
+
+    Args:
+        save: Names of :data:`SAVES`; None for :data:`USUAL`.
+        overlays: ``"none"``, ``"abnormal"``, ``"top:N"`` or ``"all"``; None: all if ``save`` has them.
+        maps: ``"none"``, ``"grid"`` or ``"full"``; None: full if ``save`` has them.
+
+    Raises:
+        ConfigError: If a name is unknown, or ``save`` names what the others leave out.
+    """
+    names = set(checked(USUAL if save is None else save))
+    for name, value in (("overlays", overlays), ("maps", maps)):
+        if value == "none" and name in names and save is not None:
+            why = " (dicom is made of them)" if name == "maps" and DICOM in names else ""
+            msg = f"save names {name}{why}, and {name}='none' leaves them out; choose one of them"
+            raise ConfigError(msg)
+        if value is not None:
+            names = names - {name} if value == "none" else names | {name}
+    found = re.fullmatch(r"none|all|abnormal|top:([1-9]\d*)", overlays or "all")
+    if found is None:
+        msg = f"overlays={overlays!r}: choose from none, abnormal, top:N with N at least 1, all"
+        raise ConfigError(msg)
+    if maps not in (None, "none", "grid", "full"):
+        msg = f"maps={maps!r}: choose from none, grid, full"
+        raise ConfigError(msg)
+    return Saving(
+        frozenset(names),
+        overlays="abnormal" if overlays == "abnormal" else "top" if found[1] else "all",
+        top=int(found[1] or 0),
+        maps="grid" if maps == "grid" else "full",
+    )
 
 
 def checked(names: Iterable[str]) -> frozenset[str]:
@@ -53,26 +115,49 @@ def checked(names: Iterable[str]) -> frozenset[str]:
     return frozenset([*wanted, *(("maps", "boxes") if DICOM in wanted else ())])
 
 
-def paths_of(result: Result, save: Collection[str]) -> dict[str, str | None]:
-    """{field: path below the folder} of the pictures that will be written of a result; None for those that will not."""
-    name = f"{file_name(result.sample.id)}.png"
+def paths_of(result: Result, save: Saving, *, overlay: bool) -> dict[str, str | None]:
+    """{field: path below the folder} of the pictures that will be written of a result; None for those that will not.
+
+    Args:
+        result: The predicted sample.
+        save: What is saved.
+        overlay: Whether it is an image that gets an overlay.
+    """
     wanted = _folders(save, frame=result.sample.seconds is not None) if result.prediction.map is not None else {}
-    return {field: f"{folder}/{name}" if folder in wanted else None for folder, field in FOLDERS.items()}
+    if not overlay:
+        wanted.pop("overlays", None)
+    name = file_name(result.sample.id)
+    suffixes = {"maps": GRID_SUFFIX if save.maps == "grid" else ".png"}
+    return {
+        field: f"{folder}/{name}{suffixes.get(folder, '.png')}" if folder in wanted else None
+        for folder, field in FOLDERS.items()
+    }
 
 
-def _folders(save: Collection[str], *, frame: bool) -> dict[str, str]:
+def _folders(save: Saving, *, frame: bool) -> dict[str, str]:
     """{folder: field} of the pictures that are written one by one; the overlays of a video are one file."""
-    return {f: field for f, field in FOLDERS.items() if f in save and not (frame and f == "overlays")}
+    return {f: field for f, field in FOLDERS.items() if f in save.names and not (frame and f == "overlays")}
 
 
-def lacks(row: ImageRow, save: Collection[str], *, maps: bool) -> bool:
-    """Whether an earlier run saved less of an image; ``maps``: whether the model draws any."""
-    if WHY in save and row.why is None:
+def lacks(row: ImageRow, save: Saving, *, maps: bool, overlay: bool) -> bool:
+    """Whether an earlier run saved less of an image.
+
+    Args:
+        row: Of the earlier run.
+        save: What is saved now.
+        maps: Whether the model draws any.
+        overlay: Whether it is an image that gets an overlay now.
+    """
+    if WHY in save.names and row.why is None:
         return True
     if not maps:
         return False
-    fields = _folders(save, frame=row.video is not None).values()
-    return any(getattr(row, field) is None for field in fields) or ("boxes" in save and row.lesions is None)
+    folders = _folders(save, frame=row.video is not None)
+    if not overlay:
+        folders.pop("overlays", None)
+    without_boxes = "boxes" in save.names and row.lesions is None
+    only_a_grid = "maps" in folders and save.maps == "full" and (row.map or "").endswith(GRID_SUFFIX)
+    return without_boxes or only_a_grid or any(getattr(row, field) is None for field in folders.values())
 
 
 def write_pictures(folder: Path, result: Result, row: ImageRow, *, threshold: float | None) -> None:
@@ -87,7 +172,10 @@ def write_pictures(folder: Path, result: Result, row: ImageRow, *, threshold: fl
     found = result.prediction.map
     if found is None:
         return
-    if row.map is not None:
+    if row.map is not None and row.map.endswith(GRID_SUFFIX):
+        assert result.prediction.grid is not None  # smoothed maps are saved in full
+        write_grid(folder / row.map, result.prediction.grid)
+    elif row.map is not None:
         write_map(folder / row.map, np.clip(found, 0.0, 1.0))
     if row.overlay is not None:
         write_image(folder / row.overlay, overlay(result.image, found, mask=result.mask, threshold=threshold))
@@ -141,9 +229,8 @@ def remove_saved(folder: Path) -> None:
 
 def is_own_name(name: str) -> bool:
     """Whether a run may have written a file of this name beside its tables; see :func:`file_name`."""
-    return (
-        name == OBJECTS_LIST or re.fullmatch(r".*-[0-9a-f]{8}(\.png|\.mp4|-[a-z]+\.dcm)", name, re.DOTALL) is not None
-    )
+    ends = r"(\.png|\.mp4|\.npz|-[a-z]+\.dcm)"
+    return name == OBJECTS_LIST or re.fullmatch(rf".*-[0-9a-f]{{8}}{ends}", name, re.DOTALL) is not None
 
 
 def file_name(id_: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from ultraad.model.runtimes import require
 from ultraad.report.run.page import render
 from ultraad.results.folder import RunFolder
 from ultraad.results.row import DataFacts
-from ultraad.results.saving import DICOM, USUAL, USUAL_OF_VIDEOS, WHY, checked
+from ultraad.results.saving import DICOM, USUAL, WHY, chosen
 from ultraad.runs.job import Outcome, facts, failing, finishing, thresholds_of
 from ultraad.runs.smoothing import checked_smoothing, smoothed
 from ultraad.runs.video import predict_video, refuse_second_recording
@@ -52,6 +53,8 @@ def predict(
     smooth: float = 0.0,
     resume: bool = True,
     save: Iterable[str] | None = None,
+    overlays: str | None = None,
+    maps: str | None = None,
     objects: Iterable[str] = USUAL_OBJECTS,
     keep_out_of_scope: bool = False,
     why: bool = False,
@@ -98,6 +101,10 @@ def predict(
         save: What to write beside the tables: any of ``"overlays"``, ``"maps"``, ``"masks"``, ``"contours"``,
             ``"boxes"`` and ``"dicom"`` (:data:`ultraad.results.saving.SAVES`). Images of which an earlier run saved
             less are predicted again. None: overlays and maps; of videos only overlays.
+        overlays: Of which images: ``"all"``, ``"abnormal"``, ``"top:N"`` (the N highest scores of the run) or
+            ``"none"``; videos have overlay videos only with ``"all"``. None: all, if ``save`` has them.
+        maps: ``"full"``: on the pixels of the image; ``"grid"``: as the model drew them, which costs less and reads as
+            the same pixels (:mod:`ultraad.io.maps`); or ``"none"``. None: full, if ``save`` has them.
         objects: With ``"dicom"``, the kinds of objects: any of :data:`ultraad.dicom.saving.OBJECTS`.
         keep_out_of_scope: Count images that the model cannot judge (:mod:`ultraad.model.scope`) in the report like any
             other. They are predicted, flagged and in the tables in both cases.
@@ -136,13 +143,18 @@ def predict(
     _check_numbers(every=every, seconds=seconds)
     if checked_smoothing(smooth):
         thresholds = thresholds.model_copy(update={"smooth": float(smooth)})
-    given = set(USUAL if save is None else save)
-    saved = checked(given)
-    saved_of_videos = frozenset(USUAL_OF_VIDEOS) if save is None else saved
+    saving = chosen(None if save is None else list(save), overlays=overlays, maps=maps)
+    saved = saving.names
+    of_videos = saving
+    if save is None and maps is None:  # a map of each frame would take more space than the video
+        of_videos = replace(saving, names=saved - {"maps"})
+    if smooth and saving.maps == "grid":
+        msg = "smooth changes maps on the pixels, so they have no grid; save them with maps='full'"
+        raise ConfigError(msg)
     if DICOM in saved:
         require("highdicom", extra="dicom")
         objects = checked_objects(objects)
-    needing = sorted(given - set(USUAL))
+    needing = sorted(saved - set(USUAL)) if save is not None else []
     if needing and thresholds.pixel is None:
         msg = f"{model.describe().method} draws no maps, so it has no {', '.join(needing)} to save; leave them out"
         raise ConfigError(msg)
@@ -159,10 +171,8 @@ def predict(
     )
     run = facts(model, "predict", thresholds=thresholds, data=about, keep_out_of_scope=keep_out_of_scope)
     films = in_fans([Sample(public_name(name), Path(name)) for name in videos if not is_camera(name)], fan)
-    save_here = saved | ({WHY} if why else set()) if samples else saved_of_videos
-    folder = RunFolder(
-        output, run, resume=resume, wanted=[*samples, *films], save=save_here, save_of_videos=saved_of_videos
-    )
+    save_here = replace(saving, names=saved | ({WHY} if why else set())) if samples else of_videos
+    folder = RunFolder(output, run, resume=resume, wanted=[*samples, *films], save=save_here, save_of_videos=of_videos)
     todo = [s for s in samples if s.id not in folder.done]
     with finishing(folder) as outcome:
         for name in filter(is_camera, videos):
@@ -185,7 +195,7 @@ def predict(
                 choice=Choice(every if frame is None else 1, frame, seconds),
                 fan=fan,
                 smooth=smooth,
-                overlays="overlays" in saved_of_videos and thresholds.pixel is not None,
+                overlays=of_videos.every_overlay and thresholds.pixel is not None,
                 batch_size=batch_size,
                 progress=partial(_tell, progress, before),
             )

@@ -33,13 +33,15 @@ from ultraad.errors import Caught, ConfigError, DataError, brief
 from ultraad.io.files import append_line, ensure_writable, json_lines, write_json, write_parts
 from ultraad.io.find import check_output, find_images
 from ultraad.io.lock import lock_folder
+from ultraad.model.exported import ExportedModel
 from ultraad.model.predictor import Predictor
 from ultraad.report.run.page import render
 from ultraad.results.folder import ERRORS, PREDICTIONS, REPORT, RUN, read_rows, read_run
 from ultraad.results.parquet import write_parquet
 from ultraad.results.row import DataFacts, Facts, Status
 from ultraad.results.same import check_same
-from ultraad.results.saving import FOLDERS
+from ultraad.results.saving import FOLDERS, chosen
+from ultraad.results.top import highest
 from ultraad.runs.engines.local import Engine, Lost
 from ultraad.runs.job import facts, thresholds_of
 from ultraad.runs.predict import predict
@@ -113,10 +115,13 @@ class _Predict:
             if key not in _MODELS:
                 _MODELS.clear()
                 _MODELS[key] = self.load()
-            if "torch" in sys.modules:  # exported models do without
+            model = _MODELS[key]
+            if isinstance(model, ExportedModel):
+                model.threads = self.threads
+            else:
                 sys.modules["torch"].set_num_threads(self.threads)
             samples = _samples(shard.images)
-            done = predict(_MODELS[key], samples, shard.folder, resume=shard.resume, **self.options)
+            done = predict(model, samples, shard.folder, resume=shard.resume, **self.options)
             depths = tuple(sorted({s.depth for s in samples if s.depth is not None}))
             counts = {"predicted": done.predicted + done.skipped, "failed": len(done.failed), "depths": depths}
             return ShardRow(**about, **counts, seconds=round(done.seconds, 2))
@@ -164,8 +169,9 @@ def predict_shards(
         batch_size: Images per forward pass.
         threads: Of PyTorch for each shard. The numbers of runs with different threads differ in the last digits.
         progress: Called with (images done, 0): how many there are is not known.
-        options: Further options of :func:`ultraad.predict`: thresholds, ``save``, ``region``, ``fan``,
-            ``keep_out_of_scope``, ``frame``, ``every``.
+        options: Further options of :func:`ultraad.predict`: thresholds, ``save``, ``overlays``, ``maps``, ``region``,
+            ``fan``, ``keep_out_of_scope``, ``frame``, ``every``. With ``overlays="top:N"``, each shard keeps the
+            overlays of its own N, and the tables of the whole name those of the N highest scores.
 
     Raises:
         ConfigError: If ``shard`` is no multiple of ``batch_size``, or an option does not fit.
@@ -175,6 +181,7 @@ def predict_shards(
     if shard < 1 or shard % batch_size:
         msg = f"shard={shard}: wanted a multiple of the batch size, {batch_size}, so that batches are those of one run"
         raise ConfigError(msg)
+    top = chosen(options.get("save"), overlays=options.get("overlays"), maps=options.get("maps")).top
     model = load()
     thresholds = thresholds_of(model, **{key: options.get(key) for key in _THRESHOLDS})
     keep = bool(options.get("keep_out_of_scope", False))
@@ -210,7 +217,7 @@ def predict_shards(
         except KeyboardInterrupt:
             status = "interrupted"
             raise
-        _put_together(folder, sorted(rows), images=outcome.predicted)
+        _put_together(folder, sorted(rows), images=outcome.predicted, top=top)
         _tell_of_depths(rows.values())
     finally:
         outcome.seconds = time.perf_counter() - started
@@ -265,14 +272,24 @@ def _records(folder: Path) -> Iterator[ShardRow]:
         yield ShardRow.model_validate(found)
 
 
-def _put_together(folder: Path, numbers: list[int], *, images: int) -> None:
-    """The tables of all shards as those of one run, in the order of the list."""
+def _put_together(folder: Path, numbers: list[int], *, images: int, top: int) -> None:
+    """The tables of all shards as those of one run, in the order of the list.
+
+    Args:
+        folder: Of the whole.
+        numbers: Of its shards.
+        images: How many were predicted.
+        top: Only so many of the highest scores keep their overlays; 0: all.
+    """
     places = [f"{SHARDS}/{number:08d}" for number in numbers]
+    drawn = highest((row for place in places for row in read_rows(folder / place)), top)
 
     def lines(name: str) -> Iterator[bytes]:
         for place in places:
             for _, row in json_lines(folder / place / name):
-                moved = {key: f"{place}/{row[key]}" for key in FOLDERS.values() if row.get(key)}
+                moved: dict[str, str | None] = {key: f"{place}/{row[key]}" for key in FOLDERS.values() if row.get(key)}
+                if top and row["id"] not in drawn and "overlay" in moved:
+                    moved["overlay"] = None
                 yield (json.dumps({**row, **moved}, ensure_ascii=False) + "\n").encode(errors="surrogateescape")
 
     for name in (PREDICTIONS, ERRORS):

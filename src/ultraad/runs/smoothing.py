@@ -86,7 +86,7 @@ def _between(before: Prediction, now: Prediction, share: float) -> Prediction:
         map_ = before.map + share * (map_ - before.map)
     if probs is not None and before.probs is not None and probs.keys() == before.probs.keys():
         probs = {name: before.probs[name] + share * (p - before.probs[name]) for name, p in probs.items()}
-    return replace(now, score=before.score + share * (now.score - before.score), map=map_, probs=probs)
+    return replace(now, score=before.score + share * (now.score - before.score), map=map_, probs=probs, grid=None)
 
 
 def _no_time(_: Sample) -> float | None:

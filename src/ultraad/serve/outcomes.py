@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from ultraad.fan import FanChoice
-from ultraad.io.files import read_map
+from ultraad.io.maps import read_map
 from ultraad.metrics.lesions import find_lesions, flat
 from ultraad.serve.marking import size_in_words
 from ultraad.serve.project import Place, Project, Summary, now

@@ -234,7 +234,7 @@ class Worker:
 
         from ultraad.data.fans import in_fans
         from ultraad.data.loader import iterate
-        from ultraad.io.files import write_map
+        from ultraad.io.maps import write_map
 
         maps.mkdir(exist_ok=True)
         places = {f"{image}-{frame}": (image, frame) for image, frame, _ in units}

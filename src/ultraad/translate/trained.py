@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ultraad.errors import DataError
 from ultraad.io import read_image
-from ultraad.io.files import append_line, ensure_writable, json_lines, write_json, write_map, write_text
+from ultraad.io.files import append_line, ensure_writable, json_lines, write_json, write_text
+from ultraad.io.maps import write_map
 from ultraad.metrics.spread import SpreadCalibration, calibration, recalibration
 from ultraad.model.checkpoint import Checkpoints, remove
 from ultraad.report.translation import Panels, TranslationReport, render
