@@ -23,6 +23,7 @@ from perf.transferred import table_of
 
 import ultraad
 from ultraad.io.files import write_json
+from ultraad.metrics.froc import false_levels
 from ultraad.model.model import Model
 from ultraad.runs.judge import in_classes, unseen
 from ultraad.types import Result
@@ -34,6 +35,7 @@ def said(result: Result) -> dict[str, Any]:
     """What a model says of one image, without its map: pixels of lesion and of the rest from each threshold up."""
     s, p = result.sample, result.prediction
     found = {"label": s.label, "anomalous": s.anomalous, "group": s.group, "score": p.score, "probs": p.probs}
+    found["distance"] = p.in_scope.distance if p.in_scope is not None else None
     if p.map is not None:
         mask = np.zeros(p.map.shape, bool) if result.mask is None else result.mask
         known = result.mask is not None or s.anomalous is False
@@ -42,6 +44,7 @@ def said(result: Result) -> dict[str, Any]:
             counts = np.bincount(place[part], minlength=STEPS.size)
             found[name] = counts[::-1].cumsum()[::-1].tolist()
         found["known"] = known
+        found["false"] = false_levels(p.map, mask) if known else None
     return found
 
 

@@ -14,6 +14,7 @@ from ultraad.model.model import Model
 from ultraad.model.operating_point import operating_point
 from ultraad.model.pixel_risk import pixel_point
 from ultraad.model.prediction_sets import parse, sets_of
+from ultraad.model.shift import Transfer, shift_of
 from ultraad.model.transfer import WAYS, moved
 
 LEVELS = ("0.9", "class=0.8", "class=0.9")
@@ -26,6 +27,7 @@ def table_of(model: Model, images: list[dict[str, Any]]) -> dict[str, Any]:
     graded = [i for i in images if i["label"] in model.classes and i["probs"]]
     found: dict[str, Any] = {"sets": {w: _sets(c, w, model.classes, graded) for w in LEVELS}}
     found["sets, sum"] = _sums(c, "0.9", model.classes, graded)
+    found["sets, shift"] = _shifted(c, model, graded)
     found["points"] = {w: _points(c, w, images) for w in POINTS}
     found |= _pixels(c, [i for i in images if i.get("known")])
     return found
@@ -46,6 +48,29 @@ def _sets(c: Calibration, wanted: str, classes: tuple[str, ...], images: list[di
         "by class": {k: _mean(h) for k, h in by_class.items()},
         "right among one": _mean([h for h, s in zip(hit, named, strict=True) if len(s) == 1]),
     }
+
+
+def _shifted(c: Calibration, model: Model, images: list[dict[str, Any]]) -> dict[str, Any] | str:
+    """Weighted sets; the ratios are fitted to all images of the set, whose labels do not count."""
+    known = dict(zip((f.id for f, _ in model.support), model.scope.own_log_distances.tolist(), strict=False))
+    own = [known.get(one.id) for one in c.held_out]
+    fresh = [i.get("distance") for i in images]
+    if not own or not fresh or any(x is None for x in (*own, *fresh)):
+        return "no distances"
+    shift = shift_of([x for x in own if x is not None], [x for x in fresh if x is not None])
+    record = Transfer(way="keep", rule="", before=0.5, low=0.5, high=0.5, images=len(fresh), shift=shift)
+    moved_to = c.model_copy(update={"transfer": record})
+    found: dict[str, Any] = {"effective": round(shift.effective, 2), "of": len(own)}
+    for wanted in ("shift=0.9", "shift=0.8", "shift=0.5"):
+        try:
+            sets = sets_of(moved_to, wanted, classes=model.classes)
+        except ConfigError as e:
+            found[wanted] = str(e)
+            continue
+        named = [sets(i["probs"], distance=i["distance"]) for i in images]
+        hit = [i["label"] in s for i, s in zip(images, named, strict=True)]
+        found[wanted] = {"coverage": _mean(hit), "size": _mean([len(s) for s in named])}
+    return found
 
 
 def _sums(c: Calibration, wanted: str, classes: tuple[str, ...], images: list[dict[str, Any]]) -> dict[str, Any] | str:
@@ -97,6 +122,7 @@ def _pixels(c: Calibration, images: list[dict[str, Any]]) -> dict[str, Any]:
     missed = 1 - inside / inside[:, :1]
     marked = rest / (rest[:, :1])
     steps = np.linspace(0, 1, inside.shape[1])
+    false = np.array([i["false"] for i in images if i.get("false") is not None], float)  # (n 3), or none
 
     def at(threshold: float) -> dict[str, float]:
         k = int(np.searchsorted(steps, threshold - 1e-9))
@@ -105,11 +131,12 @@ def _pixels(c: Calibration, images: list[dict[str, Any]]) -> dict[str, Any]:
             "dice": round(float(dice[:, k].mean()), 4),
             "missed": round(float(missed[:, k].mean()), 4),
             "marked of the rest": round(float(marked[:, k].mean()), 4),
+            **({"false lesions": round(float((false >= threshold).sum(1).mean()), 4)} if false.size else {}),
         }
 
     best = float(steps[int(dice.mean(0).argmax())])
     found: dict[str, Any] = {"stored": at(c.pixel_threshold), "best": at(best)}
-    for wanted in ("fnr=0.1", "fnr=0.2", "fnr=0.3"):
+    for wanted in ("fnr=0.1", "fnr=0.2", "fnr=0.3", "fppi=0.5"):
         try:
             found[wanted] = at(pixel_point(c, wanted).threshold)
         except ConfigError as e:

@@ -294,6 +294,7 @@ class InScope:
     reference: float | None
     support: float | None
     words: str
+    distance: float | None = None  # logarithm of the distance to the support images
 
 
 @dataclass(frozen=True, slots=True, eq=False)

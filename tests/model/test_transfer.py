@@ -14,10 +14,11 @@ from tests.helpers import write_busi
 from ultraad.cli import main
 from ultraad.errors import ConfigError, DataError
 from ultraad.model import retune as retuning
-from ultraad.model.calibration import Transfer, fixed
+from ultraad.model.calibration import fixed
 from ultraad.model.operating_point import at, operating_point
 from ultraad.model.record import facts_of
 from ultraad.model.retune import retune
+from ultraad.model.shift import Transfer
 from ultraad.model.transfer import PRIOR, WAYS, interval, moved
 from ultraad.simulate import write_dataset
 
@@ -123,7 +124,7 @@ def test_what_cannot_be_moved_is_refused(folder_dir, tmp_path):
     images = write_dataset(tmp_path / "new", n=6, size=64)
     with pytest.raises(DataError, match=r"6 of 6 images can be used \(0 out of scope\), wanted at least 20"):
         retune(model, images)
-    with pytest.raises(ConfigError, match="wanted one of quantile, moments, mixture"):
+    with pytest.raises(ConfigError, match="wanted one of quantile, moments, mixture, keep"):
         retune(model, images, way="magic")
     lesions = tuple(one for one in model.calibration.held_out if one.anomalous)
     model.calibration = model.calibration.model_copy(update={"held_out": lesions})

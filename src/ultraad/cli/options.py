@@ -200,7 +200,8 @@ OperatingPoint = Annotated[
         callback=_checked_point,
         metavar="POINT",
         help="sens=0.95, spec=0.90 or youden: an image threshold fitted on the held-out scores of the support set; "
-        "fnr=0.2: a pixel threshold that misses at most this share of a lesion on average; or both, after a comma.",
+        "fnr=0.2: a pixel threshold that misses at most this share of a lesion on average; fppi=0.5: one with at most "
+        "so many false lesions per image; or one for images and one for pixels, after a comma.",
     ),
 ]
 
@@ -230,7 +231,8 @@ Sets = Annotated[
         is_eager=True,
         metavar="LEVEL",
         help="0.9: name every class that an image may be, so that 0.9 of these sets hold the true one; class=0.9: in "
-        "each class. Calibrated on the held-out support images.",
+        "each class; shift=0.9: on the scanner that the model was retuned to. Calibrated on the held-out support "
+        "images.",
     ),
 ]
 

@@ -18,6 +18,7 @@ class Way(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the hel
     mixture = "mixture"
     quantile = "quantile"
     moments = "moments"
+    keep = "keep"
 
 
 def retune(
@@ -27,7 +28,9 @@ def retune(
     ],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new model.")],
-    way: Annotated[Way, typer.Option(help="How the threshold is moved; see docs/trust.md.")] = Way.mixture,
+    way: Annotated[
+        Way, typer.Option(help="How the threshold is moved; keep: not at all, for --sets shift=0.9. See docs/trust.md.")
+    ] = Way.mixture,
     operating_point: OperatingPoint = None,
     prevalence: Annotated[
         float | None,
@@ -40,7 +43,8 @@ def retune(
 ) -> None:
     """Move the image threshold of a model to another scanner, by the scores of unlabelled images of it.
 
-    The new model predicts the same scores and maps; only its threshold is another one. No label is looked at, so nobody
+    The new model predicts the same scores and maps; only its threshold is another one. It can also make prediction sets
+    for the new scanner: --sets shift=0.9. No label is looked at, so nobody
     knows whether the threshold is better there: evaluate both models on labelled images if there are any.
 
     Example: ultraad retune model new-scanner/ -o model-new-scanner
@@ -65,13 +69,21 @@ def retune(
     record = other.calibration.transfer
     assert record is not None  # it was just made
     list_failures(failed)
-    say(
-        f"image threshold {record.before:.4f} -> {other.calibration.image_threshold:.4f} "
-        f"({record.low:.4f} to {record.high:.4f}), by {record.images} unlabelled images ({record.way})"
-    )
-    warn(
-        "note: no label was looked at, so nobody knows whether the threshold is better there; evaluate both if you can"
-    )
+    if way is Way.keep:
+        say(f"image threshold {record.before:.4f} stays; {record.images} unlabelled images were looked at")
+    else:
+        say(
+            f"image threshold {record.before:.4f} -> {other.calibration.image_threshold:.4f} "
+            f"({record.low:.4f} to {record.high:.4f}), by {record.images} unlabelled images ({record.way})"
+        )
+    if record.shift is not None:
+        held_out = len(record.shift.distances)
+        say(f"for --sets shift=LEVEL the {held_out} held-out images are worth {record.shift.effective:.1f} there")
+    if way is not Way.keep:
+        warn(
+            "note: no label was looked at, so nobody knows whether the threshold is better there; evaluate both if you "
+            "can"
+        )
     say(f"saved as {other.save(output)}; next: ultraad predict {output} IMAGES -o results")
     if failed:
         raise typer.Exit(SOME_FAILED)

@@ -5,6 +5,10 @@
                  set holds the true class with at least ``level`` (Vovk et al., 2005; Sadinle et al., JASA 114:223,
                  2019), on average over draws of the calibration images.
     Mondrian     the same in each class, with the images of that class alone: the promise holds in each class.
+    weighted     n calibration images of another distribution of images, with the same labels given an image
+                 (covariate shift). Each counts by the likelihood ratio of its image, and the new image by its own,
+                 with an infinite nonconformity: the quantile of this weighted sample is the limit. With the true
+                 ratios the sets hold the true class with at least ``level`` (Tibshirani et al., NeurIPS 2019).
     CV+          every image is used to fit and to calibrate: each fold's model measures the images held out of it, and
                  the new image (Barber et al., Annals of Statistics 49:486, 2021; for classes Romano et al., NeurIPS
                  2020). The promise is 1 - 2 (1 - level), less a term that vanishes with n; in practice it is near
@@ -13,6 +17,11 @@
     risk         n calibration images, each with a loss in [0, 1] that grows with a threshold. The highest threshold
                  with (sum of losses + 1) / (n + 1) <= level has an expected loss of at most ``level`` on a new image
                  that is exchangeable with them (Angelopoulos et al., ICLR 2024, theorem 1).
+
+    counts       the same for a loss that falls with a threshold, such as the number of false lesions of an image. It is
+                 capped at k, since a promise needs a bound, and replaced by its running maximum from the highest
+                 threshold down, since regions that join and part make it rise and fall. The lowest threshold with
+                 (sum of losses + k) / (n + 1) <= level has an expected loss of at most ``level``.
 
 Nonconformity is measured in two ways: ``"rest"``, 1 - p(class), which gives the smallest sets on average if p is true;
 and ``"sum"``, the probability of all classes that are at least as probable (Romano et al., NeurIPS 2020, without
@@ -59,6 +68,31 @@ def quantile(own: ArrayLike, level: float) -> float:
     values = np.sort(np.asarray(own, dtype=np.float64))
     k = math.ceil((values.size + 1) * level - _ROUNDING)
     return float(values[k - 1]) if k <= values.size else math.inf
+
+
+def weighted_quantile(own: ArrayLike, weights: ArrayLike, weight: float, level: float) -> float:
+    """The ``level`` quantile of nonconformities (n,) that count by their weights, beside a new image at infinity.
+
+    Args:
+        own: Nonconformity (n,) of calibration images to their true classes.
+        weights: Likelihood ratios (n,) of their images, up to a common factor.
+        weight: That of the new image, with the same factor.
+        level: Wanted coverage in (0, 1).
+
+    Raises:
+        ConfigError: If ``level`` is not in (0, 1).
+    """
+    check_level(level)
+    values, w = np.asarray(own, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(w[order]) >= level * (w.sum() + weight) * (1 - _ROUNDING)
+    return float(values[order][int(reached.argmax())]) if reached.any() else math.inf
+
+
+def effective_number(weights: ArrayLike) -> float:
+    """How many equally weighted images are worth as much: (sum w)^2 / sum w^2 (Kish, 1965)."""
+    w = np.asarray(weights, dtype=np.float64)
+    return float(w.sum() ** 2 / (w**2).sum())
 
 
 def split_sets(own: ArrayLike, fresh: Array, *, level: float) -> NDArray[np.bool_]:
@@ -131,7 +165,29 @@ def risk_threshold(values: ArrayLike, *, level: float) -> tuple[float, float] | 
     return float(tried[last]), float(below[last]) / n
 
 
-def best_level(n: int) -> float:
+def count_threshold(values: ArrayLike, steps: ArrayLike, *, level: float) -> tuple[float, float] | None:
+    """The lowest step at which a new image has on average at most ``level`` false lesions, of which k count.
+
+    Args:
+        values: (n k) of calibration images: ``values[i, j]`` is the highest step at which image i has more than j
+            false lesions, negative if there is none. Falling along k, so the loss is the running maximum.
+        steps: Thresholds that were tried, rising.
+        level: Wanted expected number, above 0.
+
+    Returns:
+        (threshold, mean number of the calibration images there); None if n is too small, or no step is high enough.
+    """
+    v, tried = np.asarray(values, dtype=np.float64), np.asarray(steps, dtype=np.float64)
+    n, k = v.shape
+    left = (v[..., None] >= tried).sum((0, 1))  # falls along the steps
+    kept = (left + k) / (n + 1) <= level + _ROUNDING
+    if not kept.any():
+        return None
+    first = int(np.flatnonzero(kept)[0])
+    return float(tried[first]), float(left[first]) / n
+
+
+def best_level(n: float) -> float:
     """The highest level that n calibration images can promise without naming every class: n / (n + 1)."""
     return n / (n + 1)
 

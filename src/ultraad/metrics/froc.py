@@ -14,8 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultraad.metrics.curves import Array, Ranking, ratio
+from ultraad.metrics.lesions import find_peaks
 
 RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)  # false lesions per image; LUNA16: Setio et al., Medical Image Analysis 2017
+STEPS = tuple(k / 100 for k in range(1, 101))
+"""Thresholds of maps at which false lesions are counted for a promise about their number."""
+COUNTED = 3
+"""False lesions of an image that count there: a promise needs a bound."""
 _CHUNK = 1_000_000  # weights in memory at once, 8 MB
 
 
@@ -72,6 +77,31 @@ def mean_sensitivity(
     at = [np.where(cost <= rate + 1e-9, found, 0.0).max(-1, initial=0.0) for rate in rates]
     mean: Array = np.mean(at, axis=0)
     return np.where(lesions > 0, mean, np.nan)
+
+
+def false_levels(
+    map: NDArray[np.float32],  # noqa: A002  the noun of Scores
+    mask: NDArray[np.bool_],
+    *,
+    steps: Sequence[float] = STEPS,
+    most: int = COUNTED,
+) -> tuple[float, ...]:
+    """The highest of some thresholds at which a map has more than 0, 1, ..., ``most`` - 1 false lesions; -1 if none.
+
+    Args:
+        map: f32 (h w), finite.
+        mask: bool (h w), True on true lesions.
+        steps: The thresholds.
+        most: How many values.
+    """
+    found = [-1.0] * most
+    regions = mask.astype(np.int32)
+    for step in sorted(steps, reverse=True):
+        count = len(match(find_peaks(map, step), regions).false)
+        found = [step if value < 0 and j < count else value for j, value in enumerate(found)]
+        if found[-1] >= 0:
+            break
+    return tuple(found)
 
 
 class FoundLesions:

@@ -25,10 +25,12 @@ from ultraad.data.loader import lesion_of
 from ultraad.errors import ConfigError
 from ultraad.metrics import threshold
 from ultraad.metrics.catalogue import METRICS
+from ultraad.metrics.froc import false_levels
 from ultraad.metrics.summary import Evaluation
 from ultraad.metrics.threshold import Threshold
 from ultraad.model.probabilities import Scaling
 from ultraad.model.probabilities import fit as fit_scaling
+from ultraad.model.shift import Transfer
 from ultraad.rng import seeded
 from ultraad.types import Batch, Prediction, Sample
 
@@ -91,6 +93,9 @@ class HeldOut(Strict):
             versions.
         lesion_map: Quantiles of the map inside the lesion at :data:`SHARES`; None without map or mask, and in models of
             earlier versions.
+        false_lesions: The highest thresholds at which the map has more than 0, 1 and 2 false lesions, -1 if there is
+            none (:func:`ultraad.metrics.froc.false_levels`); None without map or mask, and in models of earlier
+            versions.
     """
 
     id: str
@@ -100,28 +105,7 @@ class HeldOut(Strict):
     label: str | None = None
     probs: dict[str, float] | None = None
     lesion_map: tuple[float, ...] | None = None
-
-
-class Transfer(Strict):
-    """How the image threshold was moved to another scanner (:mod:`ultraad.model.retune`).
-
-    Attributes:
-        way: As in :mod:`ultraad.model.transfer`.
-        rule: Which threshold was moved: the stored one, or that of an operating point.
-        before: That threshold.
-        low: Lower end of the 95 % bootstrap interval of the moved threshold.
-        high: Its upper end.
-        images: Unlabelled images of the new scanner.
-        prevalence: Share of them that was said to show a lesion; None: that of the support set.
-    """
-
-    way: str
-    rule: str
-    before: float
-    low: float
-    high: float
-    images: int
-    prevalence: float | None = None
+    false_lesions: tuple[float, ...] | None = None
 
 
 class Calibration(Strict):
@@ -265,6 +249,7 @@ def cross_validate(
                 label=method.classes[labels[i]],
                 probs=predictions[i].probs,
                 lesion_map=_quantiles(maps.get(i), masks.get(i)),
+                false_lesions=false_levels(maps[i], masks[i]) if i in maps and i in masks else None,
             )
             for i, truth in zip(order, anomalous, strict=True)
         ),

@@ -157,7 +157,7 @@ class ExportedModel(Predictor):
         for i, (id_, (_, geometry)) in enumerate(zip(ids, inputs, strict=True)):
             grid = MapGrid(found["map"][i], geometry) if "map" in found else None
             own = dict(zip(self.classes, found["probs"][i].tolist(), strict=True)) if "probs" in found else None
-            probs, classes = self.graded(own)
+            probs, classes = self.graded(own, records[i].distance)
             method, score = self.config.method, float(found["score"][i])
             out.append(
                 Prediction(

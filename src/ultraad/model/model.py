@@ -166,7 +166,7 @@ class Model(Predictor):
             records = [InScope(None, None, None, NO_RECORD)] * len(batch)
         else:
             records = self.scope.judge(heard(self.backbone, batches, batch.images).cpu().numpy())
-        graded = [self.graded(p.probs) for p in found]
+        graded = [self.graded(p.probs, r.distance) for p, r in zip(found, records, strict=True)]
         return [
             replace(p, probs=probs, in_scope=r, prediction_set=classes)
             for p, (probs, classes), r in zip(found, graded, records, strict=True)

@@ -43,7 +43,7 @@ def divided(text: str | None) -> tuple[str | None, str | None]:
         ConfigError: If one of them is none, or there are two of a kind.
     """
     parts = [] if text is None else [part.strip() for part in text.split(",")]
-    pixel = [part for part in parts if part.startswith("fnr")]
+    pixel = [part for part in parts if part.startswith(("fnr", "fppi"))]
     image = [part for part in parts if part not in pixel]
     for point in image:
         parse(point)
@@ -71,7 +71,7 @@ def parse(text: str) -> tuple[str, float | None]:
     if found is None or not 0 < rate <= 1:
         msg = (
             f"operating point {shortened(repr(text))}: wanted sens=RATE or spec=RATE with a rate in (0, 1], such as "
-            "sens=0.95, or youden; for pixels fnr=SHARE"
+            "sens=0.95, or youden; for pixels fnr=SHARE or fppi=NUMBER"
         )
         raise ConfigError(msg)
     return found[1], rate

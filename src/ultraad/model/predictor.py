@@ -321,8 +321,8 @@ class Predictor(ABC):
         """The same model, whose predictions have a set of classes that holds the true one with a stated probability.
 
         Args:
-            wanted: ``"0.9"`` of all images or ``"class=0.9"`` of those of each class; see
-                :mod:`ultraad.model.prediction_sets`. None: no sets.
+            wanted: ``"0.9"`` of all images, ``"class=0.9"`` of those of each class or ``"shift=0.9"`` of those of
+                another scanner; see :mod:`ultraad.model.prediction_sets`. None: no sets.
 
         Raises:
             ConfigError: If it is no level, or the held-out support images cannot promise it.
@@ -335,8 +335,15 @@ class Predictor(ABC):
         other.sets = None if wanted is None else sets_of(self.calibration, wanted, classes=self.classes)
         return other
 
-    def graded(self, probs: dict[str, float] | None) -> tuple[dict[str, float] | None, tuple[str, ...] | None]:
-        """(class probabilities, prediction set) of an image as the model gives them, from those of its method."""
+    def graded(
+        self, probs: dict[str, float] | None, distance: float | None = None
+    ) -> tuple[dict[str, float] | None, tuple[str, ...] | None]:
+        """(class probabilities, prediction set) of an image as the model gives them, from those of its method.
+
+        Args:
+            probs: As the method gives them.
+            distance: ``InScope.distance`` of the image, for sets under shift.
+        """
         from ultraad.model.probabilities import at_prevalence
 
         scaling = self.calibration.scaling
@@ -346,7 +353,7 @@ class Predictor(ABC):
         if self.prevalence is not None:
             shares = None if scaling is None else scaling.shares
             found = at_prevalence(found, self.prevalence, normal_class=self.normal_class, shares=shares)
-        return found, None if self.sets is None else self.sets(probs)
+        return found, None if self.sets is None else self.sets(probs, distance=distance)
 
     def explain(self, image: NDArray[np.uint8], region: Box | None = None, fan: Fan | None = None) -> Why:  # noqa: ARG002
         """Why pixels uint8 (h w 3), or a region and a fan of them, get their prediction; see :meth:`Model.why`.

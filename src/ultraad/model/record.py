@@ -197,12 +197,14 @@ def facts_of(content: Mapping[str, Any]) -> dict[str, Any]:
         calibration["held_out"] = [
             {k: v for k, v in one.items() if v is not None or k not in _NEWER} for one in held_out
         ]
+    if isinstance(transfer := calibration.get("transfer"), dict):
+        calibration["transfer"] = {k: v for k, v in transfer.items() if v is not None or k != "shift"}
     facts["calibration"] = calibration
     return facts
 
 
 _NEWER = frozenset(
-    {"held_out", "scaling", "label", "probs", "lesion_map", "transfer"}
+    {"held_out", "scaling", "label", "probs", "lesion_map", "false_lesions", "transfer"}
 )  # of calibration and of its held-out scores
 
 

@@ -109,11 +109,12 @@ class Scope:
         Args:
             gists: (b k).
         """
-        reference, support = self.reference(gists), self.support(gists)
+        reference, support, distance = self.reference(gists), self.support(gists), self.log_distance(gists)
         return [
             self._record(
                 None if reference is None else round(float(reference[i]), 4),
                 None if support is None else round(float(support[i]), 4),
+                None if distance is None else round(float(distance[i]), 4),
             )
             for i in range(len(gists))
         ]
@@ -132,10 +133,23 @@ class Scope:
             return None
         from scipy.special import stdtr
 
-        seen = np.log(self.arrays["support.null"] + 1e-12)
+        seen = self.own_log_distances
         n, spread = len(seen), max(float(seen.std(ddof=1)), 0.05)  # copies of one image have no spread
-        off = np.log(self._from(self.arrays["support.mean"], gists) + 1e-12) - seen.mean()
+        distance = self.log_distance(gists)
+        assert distance is not None  # there are support images
+        off = distance - seen.mean()
         return np.asarray(stdtr(n - 1, -off / (spread * np.sqrt(1 + 1 / n))), dtype=np.float64)
+
+    @property
+    def own_log_distances(self) -> NDArray[np.float64]:
+        """Logarithms of the leave-one-out distances (n,) of the support images, in their order; empty without them."""
+        return np.log(np.asarray(self.arrays.get("support.null", ()), dtype=np.float64) + 1e-12)
+
+    def log_distance(self, gists: NDArray[Any]) -> NDArray[np.float64] | None:
+        """The same (b,) of other images; None without support images."""
+        if "support.null" not in self.arrays:
+            return None
+        return np.log(self._from(self.arrays["support.mean"], gists) + 1e-12)
 
     def distances(self, gists: NDArray[Any]) -> NDArray[np.float64]:
         """Squared Mahalanobis distances (b,) to the mean of the reference."""
@@ -164,9 +178,9 @@ class Scope:
         middle = float(self.distances(self.arrays["support.mean"][None])[0])
         return middle + float(np.median(self.arrays["support.null"])) > float(np.quantile(null, 1 - LEVEL))
 
-    def _record(self, reference: float | None, support: float | None) -> InScope:
+    def _record(self, reference: float | None, support: float | None, distance: float | None) -> InScope:
         ok, words = self._verdict(reference, support)
-        return InScope(ok=ok, reference=reference, support=support, words=words)
+        return InScope(ok=ok, reference=reference, support=support, words=words, distance=distance)
 
     def _verdict(self, reference: float | None, support: float | None) -> tuple[bool | None, str]:
         """Whether an image with these p-values is in scope, and that in words."""

@@ -75,6 +75,9 @@ class ScopeRow(Facts):
         None, description="p-value of likeness to the support images; null without them, or with fewer than four"
     )
     words: str = Field("", description="the same in words")
+    distance: float | None = Field(
+        None, description="logarithm of the distance to the support images, likewise; for `--sets shift=0.9`"
+    )
 
 
 class ImageRow(Facts):
@@ -190,7 +193,7 @@ class Thresholds(Facts):
     sets: str | None = Field(
         None,
         description="wanted share of prediction sets that hold the true class: `0.9` of all images, `class=0.9` of "
-        "those of each class; null: no sets",
+        "those of each class, `shift=0.9` of those of the scanner that the model was retuned to; null: no sets",
     )
     sensitivity: Estimate | None = Field(
         None,

@@ -63,7 +63,7 @@ def thresholds_of(
         threshold: Of images, in [0, 1].
         pixel_threshold: Of map values, in [0, 1].
         operating_point: As in :meth:`~ultraad.model.predictor.Predictor.operating_point`, in place of ``threshold``;
-            ``"fnr=0.2"`` in place of ``pixel_threshold`` (:mod:`ultraad.model.pixel_risk`); or both, after a comma.
+            ``"fnr=0.2"`` or ``"fppi=0.5"`` in place of ``pixel_threshold`` (:mod:`ultraad.model.pixel_risk`); or both.
         prevalence: Share of images with a lesion, in (0, 1), or {class: share}, for class probabilities.
         abstain: ``"cost=0.2"`` or ``"size=1"``; see :mod:`ultraad.model.abstain`.
         sets: ``"0.9"`` or ``"class=0.9"``; see :mod:`ultraad.model.prediction_sets`.

@@ -78,8 +78,8 @@ def predict(
         threshold: Image threshold in [0, 1]; None takes the one stored in the model.
         pixel_threshold: Of maps, likewise.
         operating_point: ``"sens=0.95"``, ``"spec=0.90"`` or ``"youden"`` in place of ``threshold``; see
-            :meth:`~ultraad.model.predictor.Predictor.operating_point`. ``"fnr=0.2"`` in place of ``pixel_threshold``
-            (:mod:`ultraad.model.pixel_risk`). Or both, after a comma.
+            :meth:`~ultraad.model.predictor.Predictor.operating_point`. ``"fnr=0.2"`` or ``"fppi=0.5"`` in place of
+            ``pixel_threshold`` (:mod:`ultraad.model.pixel_risk`). Or both, after a comma.
         prevalence: Share of images that show a lesion where the model is used, in (0, 1), or ``{class: share}``, of
             which one may be left out; class probabilities are moved to it (:mod:`ultraad.model.probabilities`). Scores
             and thresholds stay. None: as in the support set.
