@@ -12,8 +12,9 @@
 UltraAD with 16 shots of BUS-UCLM, seed 0, on the same architecture with random weights, with an ImageNet trunk, with
 the embedded weights. ``unmarked``: BUS-UCLM images without calipers and Doppler, of patients outside the support set
 (three folds of patients, scores pooled). ``towers``: files from pretraining.export, zero-shot on both data sets, and on
-the second with 16 shots of the first. ``zero``: the same files, zero-shot at each side; of BUS-BRA only the cases that
-pretraining leaves out. ``speed``: one 224-pixel image through the image tower, and the simulator.
+the second with 16 shots of the first. ``zero``: the same files, zero-shot at each side, or with ``--together`` by features
+averaged over the sides; of BUS-BRA only the cases that pretraining leaves out. ``speed``: one 224-pixel image through
+the image tower, and the simulator.
 """
 
 from __future__ import annotations
@@ -27,19 +28,22 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from perf.ultraad_defaults import folds_of
 
 import ultraad
 from ultraad.backbones import _embedded_tower as embedded_tower
-from ultraad.backbones._door import Backbone
+from ultraad.backbones._door import Around, Backbone
 from ultraad.backbones._mirrored import Mirrored
 from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.io import read_image, read_mask
 from ultraad.metrics.summary import Evaluation
 from ultraad.simulate import simulate
-from ultraad.types import PreprocessConfig
+from ultraad.types import Features, PreprocessConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ultraad.types import Sample
 
 CLASSES = ("normal", "benign", "malignant")
@@ -49,6 +53,7 @@ SHOWN = {
     "image_auroc": "I",
     "class_auroc_macro": "C",
     "benign_malignant_auroc": "BM",
+    "peak_in_small_lesion": "small",
 }
 
 
@@ -113,6 +118,47 @@ def tower(kind: str, *, side: int = embedded_tower.SIDE, mirror: bool = False) -
         name=kind,
         preprocess=PreprocessConfig(size=side, mean=embedded_tower.MEAN, std=embedded_tower.STD),
     )
+
+
+class Together(Backbone):
+    """A backbone whose image features are the mean over several input sides.
+
+    The picture arrives at the first side; the others get it resized, and their patches are resized to its grid.
+    """
+
+    others: Sequence[Backbone] = ()
+
+    def _run_tower(self, images: torch.Tensor, *, layers: Sequence[int], around: Around | None = None) -> Features:
+        found = [super()._run_tower(images, layers=layers, around=around)]
+        for other in self.others:
+            resized = F.interpolate(images, (other.size, other.size), mode="bilinear", antialias=True)
+            found.append(other._run_tower(resized, layers=layers))
+        n = len(found)
+        return Features(
+            image=sum(f.image for f in found) / n,
+            patches={layer: sum(self._on_grid(f.patches[layer], f.grid) for f in found) / n for layer in layers},
+            cls={layer: sum(f.cls[layer] for f in found) / n for layer in layers},
+            grid=self.grid,
+        )
+
+    def _on_grid(self, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """Patches (b n w) of another grid at the places of this one."""
+        as_image = patches.reshape(len(patches), *grid, -1).permute(0, 3, 1, 2)
+        return F.interpolate(as_image, self.grid, mode="bilinear", antialias=True).flatten(2).transpose(1, 2)
+
+
+class TogetherMirrored(Together, Mirrored):
+    """The same, with the mirror image at the first side; the others are :class:`Mirrored` themselves."""
+
+
+def together(kind: str, *, sides: list[int], mirror: bool) -> Backbone:
+    """A weights file at several sides at once."""
+    first, *others = (tower(kind, side=side, mirror=mirror) for side in sides)
+    made = (TogetherMirrored if mirror else Together)(
+        first.model, first._tokenizer, name=first.name, preprocess=first.preprocess
+    )
+    made.others = others
+    return made
 
 
 def line(name: str, metrics: dict) -> str:
@@ -193,12 +239,16 @@ def towers(uclm: Path, busi: Path, *, weights: list[Path]) -> list[dict]:
     return rows
 
 
-def zero(*data: Path, weights: list[Path], sides: list[int], mirror: bool) -> list[dict]:
-    """Zero-shot results of training runs at each input side."""
+def zero(*data: Path, weights: list[Path], sides: list[int], mirror: bool, average: bool) -> list[dict]:
+    """Zero-shot results of training runs at each input side, or at all of them together."""
     rows = []
     for path in weights:
-        for side in sides:
-            model = ultraad.zero_shot(backbone=tower(str(path), side=side, mirror=mirror), classes=CLASSES)
+        towers = {
+            "+".join(map(str, some)): together(str(path), sides=some, mirror=mirror)
+            for some in ([sides] if average else [[side] for side in sides])
+        }
+        for side, backbone in towers.items():
+            model = ultraad.zero_shot(backbone=backbone, classes=CLASSES)
             for folder in data:
                 samples = [s for s in ultraad.scan(folder) if folder.name != "BUS-BRA" or held_out(s)]
                 metrics = ultraad.evaluate(model, samples, bootstrap=0)["metrics"]
@@ -247,6 +297,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, nargs="*", help="for 'towers' and 'zero'")
     parser.add_argument("--sides", type=int, nargs="+", default=[embedded_tower.SIDE], help="for 'zero', in pixels")
     parser.add_argument("--mirror", action="store_true", help="for 'zero': each image and its mirror image")
+    parser.add_argument("--together", action="store_true", help="for 'zero': features averaged over the sides")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     what = {"sanity": sanity, "unmarked": unmarked, "towers": towers, "zero": zero, "speed": speed}[args.what]
@@ -254,7 +305,7 @@ def main() -> None:
         parser.error("'towers' and 'zero' need --weights, and nothing else takes them")
     options = {"weights": args.weights} if args.weights else {}
     if args.what == "zero":
-        options |= {"sides": args.sides, "mirror": args.mirror}
+        options |= {"sides": args.sides, "mirror": args.mirror, "average": args.together}
     rows = what(*args.data, **options)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(rows, indent=1) + "\n")
