@@ -1,7 +1,8 @@
 """AnoDODE: the density of an image's features, by the ordinary differential equation of a diffusion model.
 
-Paper      Hu and Jin, 2023, arXiv 2310.06420. Only its abstract and introduction could be read here; the equations are
-           those of Song et al., ICLR 2021, arXiv 2011.13456 (sections 4.3, B, C, D.2).
+Paper      Hu and Jin, 2023, arXiv 2310.06420. Only its abstract and introduction could be read here, and no code of its
+           authors was found; the equations are those of Song et al., ICLR 2021, arXiv 2011.13456 (sections 4.3, B, C,
+           D.2).
 Equations  x_0       features        frozen tokens of the image at several scales, their first principal components over
                                      the normal support images, each with variance 1: (d gh gw)
            x_t       noised (B)      a(t) x_0 + s(t) e, a = exp(-1/2 int_0^t b), s^2 = 1 - a^2, b(t) = 0.1 + 19.9 t

@@ -1,8 +1,8 @@
 """Latent dissimilarity: how far the code of an image is from the code of what a variational autoencoder makes of it.
 
 Paper      arXiv 2007.12455, 2020: a variational autoencoder of normal slices, and a dissimilarity in its latent space.
-           The text of the paper could not be read here; the equations are those of Kingma and Welling, ICLR 2014
-           (sections 2.2 to 3), and our own choices are listed in the deviations.
+           Neither its text nor code of its authors could be read here; the equations are those of Kingma and
+           Welling, ICLR 2014 (sections 2.2 to 3), and our own choices are listed in the deviations.
 Equations  q(z|x)  encoder       N(m(x), diag v(x)) of the small grey picture x
            p(x|z)  decoder       N(d(z), s^2)
            loss    (Kingma 7)    (|x - d(z)|^2 / 2 s^2 + beta KL(q(z|x) | N(0, 1))) / pixels, z = m(x) + sqrt(v(x)) e

@@ -94,8 +94,10 @@ class ZeroShot:
     def _selected(self, options: torch.Tensor, keys: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         """The sentences (t d) of a class that are kept, in order, chosen by the support alone.
 
-        After the sign selection of SD-MAD (arXiv 2505.16659): a sentence is worth its mean cosine with the images of
-        its class, ``own`` (m,), less that with the other images. A class without images, or alone, keeps all.
+        After the sign selection of SD-MAD (arXiv 2505.16659), whose abstract was read: there signs are chosen at
+        inference, after the image tower has learned to tell the anomalies apart; here the support chooses. A sentence
+        is worth its mean cosine with the images of its class, ``own`` (m,), less that with the other images. A class
+        without images, or alone, keeps all.
         """
         if self.memory.text_select == "all" or bool(own.all()) or not bool(own.any()):
             return options
