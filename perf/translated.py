@@ -160,7 +160,9 @@ def measure(args: argparse.Namespace) -> None:
                 method.fit(batch, seed=draw)
                 row: dict[str, Any] = {"support": kind, "shots": shots, "draw": draw, "images": len(samples)}
                 row["fit_cpu_seconds"] = round(time.process_time() - before, 1)
-                row |= {name: measured(method, test, np.arange(len(test.samples))) for name, test in tests.items()}
+                for name, test in tests.items():
+                    found = measured(method, test, np.arange(len(test.samples)))
+                    row[name] = {key: None if value is None else round(value, 2) for key, value in found.items()}
                 append_line(args.output, json.dumps(row))
                 print(json.dumps(row), flush=True)
                 backbone.cache.clear()
@@ -178,10 +180,14 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
             here = [r for r in rows if (r["support"], r["shots"]) == (kind, shots)]
             for name in ("BUS-BRA", "BUSI"):
                 for metric in METRICS:
-                    own = [r[name][metric] - (0 if kind == ORIGINAL else base[r["draw"]][name][metric]) for r in here]
+                    own = [
+                        r[name][metric] - (0 if kind == ORIGINAL else base[r["draw"]][name][metric])
+                        for r in here
+                        if kind == ORIGINAL or r["draw"] in base
+                    ]
                     sign = "" if kind == ORIGINAL else "+"
-                    spread = f" ± {stdev(own):.1f}" if len(own) > 1 else ""
-                    cells.append(f"{mean(own):{sign}.1f}{spread}" if own else "-")
+                    spread = f" ± {stdev(own):.2f}" if len(own) > 1 else ""
+                    cells.append(f"{mean(own):{sign}.2f}{spread}" if own else "-")
             yield f"| {shots} | {kind} | {' | '.join(cells)} |"
 
 

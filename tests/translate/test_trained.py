@@ -132,6 +132,20 @@ def test_wrong_options_are_named(sets):
     assert isinstance(result.exception, ConfigError)
     assert "steps" in str(result.exception)
     assert not sets[2].exists()
-    run(sets, progress=None)
-    with pytest.raises(ConfigError, match="another 'options'"):
-        translate(*sets, way="cycle", options=OPTIONS | {"steps": 1})
+
+
+def test_the_command_says_how_far_to_trust_it(sets):
+    def call(**more):
+        settings = [
+            word for key, value in {**OPTIONS, "steps": 1, **more}.items() for word in ("--set", f"{key}={value}")
+        ]
+        words = ["translate", *map(str, sets[:2]), "-o", str(sets[2]), "--by", "cycle", "--device", "cpu", *settings]
+        return CliRunner().invoke(app, words)
+
+    result = call()
+    assert result.exit_code == 0, result.output
+    assert "values are trained on patches of 32 x 32 pixels" in result.output
+    assert result.output.rstrip().endswith("out-cycle/report.html")
+    assert isinstance(call(steps=2).exception, ConfigError), "the folder holds another translation"
+    sets = (*sets[:2], sets[2].with_name("few"))
+    assert "too few held-out pictures" in call(held_out=0.1).output

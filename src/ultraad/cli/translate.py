@@ -76,5 +76,13 @@ def translate(
     list_failures(done.failed, limit=len(done.failed), what="picture(s) were not translated")
     kept = f", {done.kept} were there already" if done.kept else ""
     say(f"{done.pictures} pictures written{kept}, {done.copied} other files copied to {output}")
+    if way == "cycle":
+        beside = output.with_name(f"{output.name}-cycle")
+        say(f"certainty of each picture: {beside / 'certainty.csv'}")
+        page = beside / "report.html"
+        if page.is_file():
+            say(f"how far to trust it, and what it may invent: {page}")
+        else:
+            warn("too few held-out pictures to calibrate its uncertainty, so there is no report")
     if done.failed:
         raise typer.Exit(SOME_FAILED if done.pictures + done.kept else 1)
