@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,8 +20,12 @@ from ultraad.cli.console import (
 )
 from ultraad.cli.options import (
     Abstain,
+    Address,
     BatchSize,
+    EngineOf,
     FanOf,
+    Gpus,
+    Jobs,
     Layout,
     OperatingPoint,
     PixelThreshold,
@@ -31,7 +35,9 @@ from ultraad.cli.options import (
     ResizeMasks,
     Seed,
     Sets,
+    ShardSize,
     Threshold,
+    engine_of,
     prevalence_of,
 )
 from ultraad.cli.predictor import with_model
@@ -72,6 +78,11 @@ def evaluate(
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
     seed: Seed = 0,
+    engine: EngineOf = None,
+    jobs: Jobs = None,
+    shard: ShardSize = 1024,
+    address: Address = None,
+    gpus: Gpus = 0.0,
     batch_size: BatchSize = 8,
 ) -> None:
     """Measure a model on a labelled data set and write a report.
@@ -84,35 +95,40 @@ def evaluate(
     """
     from ultraad.results.folder import REPORT, read_run
     from ultraad.runs.evaluate import evaluate as measure
+    from ultraad.runs.evaluate_shards import evaluate_shards
 
-    model = load()
+    options: dict[str, Any] = {
+        "layout": layout,
+        "split": split,
+        "leaks": "drop" if drop_support else "refuse",
+        "resize_masks": resize_masks,
+        "threshold": threshold,
+        "pixel_threshold": pixel_threshold,
+        "operating_point": operating_point,
+        "prevalence": prevalence_of(prevalence),
+        "sets": sets,
+        "abstain": abstain,
+        "region": region.value,
+        "fan": None if fan is None else fan.value,
+        "by": [name for names in by or () for name in names.split(",") if name.strip()],
+        "by_table": by_table,
+        "bootstrap": bootstrap,
+        "seed": seed,
+        "batch_size": batch_size,
+    }
     with progress() as tell:
+        options["progress"] = lambda k, n: tell("evaluate", k, n)
         try:
-            found = measure(
-                model,
-                folder,
-                layout=layout,
-                split=split,
-                leaks="drop" if drop_support else "refuse",
-                resize_masks=resize_masks,
-                threshold=threshold,
-                pixel_threshold=pixel_threshold,
-                operating_point=operating_point,
-                prevalence=prevalence_of(prevalence),
-                sets=sets,
-                abstain=abstain,
-                region=region.value,
-                fan=None if fan is None else fan.value,
-                by=[name for names in by or () for name in names.split(",") if name.strip()],
-                by_table=by_table,
-                output=output,
-                bootstrap=bootstrap,
-                seed=seed,
-                batch_size=batch_size,
-                progress=lambda k, n: tell("evaluate", k, n),
-            )
+            if engine is None:
+                found = measure(load(), folder, output=output, **options)
+            else:
+                with engine_of(engine, processes=jobs, threads=1, address=address, gpus=gpus) as chosen:
+                    found = evaluate_shards(load, folder, output, engine=chosen, shard=shard, **options)
         except KeyboardInterrupt:
-            warn("interrupted; metrics need all images, so the next evaluation starts from the first", style="bold")
+            rest = "metrics need all images, so the next evaluation starts from the first"
+            if engine is not None:
+                rest = f"finished shards are in {output}. Run the same command again to resume"
+            warn(f"interrupted; {rest}", style="bold")
             raise typer.Exit(130) from None
     show_metrics(found)
     show_subgroups(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -69,6 +70,23 @@ class Device(str, Enum):  # noqa: UP042
     mps = "mps"
 
 
+EngineOf = Annotated[
+    EngineName | None,
+    typer.Option(
+        "--engine",
+        help="In shards, for more images than one process should predict. local: processes of this machine; ray: a "
+        "Ray cluster (extra 'ray').",
+    ),
+]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="With --engine local: processes. Default: one for each processor.")
+]
+ShardSize = Annotated[int, typer.Option("--shard", min=1, help="With --engine: images of a shard.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="With --engine ray: address of the cluster, or 'auto'. Default: start one on this machine."),
+]
+Gpus = Annotated[float, typer.Option(min=0, help="With --engine ray: GPUs for each shard, e.g. 0.25.")]
 Layout = Annotated[str, typer.Option(help="Layout of the data set; see 'ultraad data list'.")]
 ResizeMasks = Annotated[
     bool, typer.Option("--resize-masks", help="Resize masks of another size but the same aspect to their images.")
@@ -274,9 +292,10 @@ def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @contextmanager
 def engine_of(
-    name: EngineName, *, processes: int, threads: int, address: str | None = None, gpus: float = 0.0
+    name: EngineName, *, processes: int | None, threads: int, address: str | None = None, gpus: float = 0.0
 ) -> Iterator[Engine]:
-    """The engine that the words of a command line name, until the end of the block."""
+    """The engine that the words of a command line name, until the end of the block; None: as many as processors."""
+    processes = processes or os.cpu_count() or 1
     if name is EngineName.ray:
         from ultraad.runs.engines.ray import Ray
 

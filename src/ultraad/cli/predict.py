@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,9 +11,12 @@ import typer
 from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_thresholds, warn
 from ultraad.cli.options import (
     Abstain,
+    Address,
     BatchSize,
-    EngineName,
+    EngineOf,
     FanOf,
+    Gpus,
+    Jobs,
     MapForm,
     OperatingPoint,
     PixelThreshold,
@@ -22,6 +24,7 @@ from ultraad.cli.options import (
     Region,
     Regions,
     Sets,
+    ShardSize,
     Smooth,
     Threshold,
     engine_of,
@@ -108,22 +111,11 @@ def predict(
     ] = False,
     no_overlays: Annotated[bool, typer.Option("--no-overlays", hidden=True)] = False,
     no_maps: Annotated[bool, typer.Option("--no-maps", hidden=True)] = False,
-    engine: Annotated[
-        EngineName | None,
-        typer.Option(
-            help="In shards, for more images than one process should predict. local: processes of this machine; ray: a "
-            "Ray cluster (extra 'ray')."
-        ),
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="With --engine local: processes. Default: one for each processor.")
-    ] = None,
-    shard: Annotated[int, typer.Option(min=1, help="With --engine: images of a shard.")] = 1024,
-    address: Annotated[
-        str | None,
-        typer.Option(help="With --engine ray: address of the cluster, or 'auto'. Default: start one on this machine."),
-    ] = None,
-    gpus: Annotated[float, typer.Option(min=0, help="With --engine ray: GPUs for each shard, e.g. 0.25.")] = 0.0,
+    engine: EngineOf = None,
+    jobs: Jobs = None,
+    shard: ShardSize = 1024,
+    address: Address = None,
+    gpus: Gpus = 0.0,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 instead of 3 if any image failed.")] = False,
     batch_size: BatchSize = 8,
 ) -> None:
@@ -163,7 +155,6 @@ def predict(
         if seconds is not None or smooth or why or len(paths) != 1:
             msg = "--engine takes one folder or list of images, without --seconds, --smooth and --why"
             raise typer.BadParameter(msg)
-        jobs = jobs or os.cpu_count() or 1
         with engine_of(engine, processes=jobs, threads=1, address=address, gpus=gpus) as chosen:
             _in_shards(load, paths[0], output, engine=chosen, shard=shard, strict=strict, **options)
         return

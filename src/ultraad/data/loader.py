@@ -204,17 +204,30 @@ def decode(sample: Sample, *, normal_class: str) -> Decoded:
     """
     image = read_image(sample.image, frame=sample.frame, depth=sample.depth)
     sample = with_fan(sample, image)
-    shape = (image.shape[0], image.shape[1])
-    mask: NDArray[np.bool_] | None = None
-    misaligned = bool(sample.masks) and not sample.mask_aligned
-    if sample.masks and not misaligned:
-        try:
-            mask = lesion_of(sample, shape)
-        except MaskSizeError:
-            misaligned = True
-    elif not sample.masks and _is_anomalous(sample, normal_class) is False:
-        mask = np.zeros(shape, dtype=np.bool_)
+    mask, misaligned = truth_of(sample, (image.shape[0], image.shape[1]), normal_class=normal_class)
     return Decoded(sample, image, mask, misaligned)
+
+
+def truth_of(sample: Sample, shape: tuple[int, int], *, normal_class: str) -> tuple[NDArray[np.bool_] | None, bool]:
+    """The mask of a sample, and whether it has one that does not fit the image; see :class:`Decoded`.
+
+    Args:
+        sample: Its image is not read.
+        shape: (height, width) of its image.
+        normal_class: As in :func:`decode`.
+
+    Raises:
+        DataError: If a mask cannot be read.
+    """
+    if sample.masks and not sample.mask_aligned:
+        return None, True
+    if sample.masks:
+        try:
+            return lesion_of(sample, shape), False
+        except MaskSizeError:
+            return None, True
+    is_normal = _is_anomalous(sample, normal_class) is False
+    return (np.zeros(shape, dtype=np.bool_) if is_normal else None), False
 
 
 def lesion_of(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +18,13 @@ from ultraad.fan import FanChoice
 from ultraad.io.faults import one_run
 from ultraad.io.files import write_json
 from ultraad.metrics.bootstrap import RESAMPLES
+from ultraad.metrics.summary import Evaluation
 from ultraad.model.organ import check_sentences
 from ultraad.model.predictor import Predictor
 from ultraad.model.probabilities import Prevalence
 from ultraad.report.run.page import render
 from ultraad.results.folder import METRICS, RunFolder
-from ultraad.results.row import DataFacts, LeakageFacts
+from ultraad.results.row import DataFacts, LeakageFacts, Run, Thresholds
 from ultraad.runs.gap import transfer_gap
 from ultraad.runs.job import facts, failing, finishing, thresholds_of
 from ultraad.runs.judge import by_mask, evaluation_of, in_classes, judged, measure, not_graded, unseen
@@ -105,36 +107,31 @@ def evaluate(
         >>> auroc["n"], 0 <= auroc["low"] <= auroc["value"] <= auroc["high"] <= 1
         (6, True)
     """
-    thresholds = thresholds_of(
+    plan = planned(
         model,
+        data,
+        layout=layout,
+        split=split,
+        leaks=leaks,
+        resize_masks=resize_masks,
         threshold=threshold,
         pixel_threshold=pixel_threshold,
         operating_point=operating_point,
         prevalence=prevalence,
         abstain=abstain,
         sets=sets,
+        region=region,
+        fan=fan,
+        by=by,
+        by_table=by_table,
     )
-    model = model.at_prevalence(prevalence).with_sets(sets)
-    samples, about = _samples(data, layout=layout, split=split, resize_masks=resize_masks)
-    fan = model.chosen_fan(fan)
-    samples = in_fans(in_regions(samples, region), fan)
-    samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
-    check_sentences(model, about.layout)
-    facts_by = facts_of(samples, by, table=by_table)
-    samples = in_classes(samples, model)
-    if not any(s.anomalous is not None or s.label in model.classes or s.masks for s in samples):
-        msg = (
-            f"none of the {len(samples)} images has a label that says whether it shows a lesion, or a mask, so nothing "
-            "can be measured; use predict instead"
-        )
-        raise DataError(msg)
-    evaluation = evaluation_of(model, thresholds)
+    model, samples = plan.model, plan.samples
+    evaluation = evaluation_of(model, plan.thresholds)
     folder = None
     if output is not None:
-        run = facts(model, "evaluate", thresholds=thresholds, data=about, leakage=leakage)
         folder = RunFolder(
             output,
-            run,
+            plan.run,
             resume=False,
             wanted=samples,
             save=("overlays",),
@@ -145,7 +142,7 @@ def evaluate(
     grades, outside = False, 0
     with finishing(folder) as outcome:
         note = failing(folder, failed)
-        predicted = model.predict_many(samples, fan=fan, batch_size=batch_size, on_error=note)
+        predicted = model.predict_many(samples, fan=plan.fan, batch_size=batch_size, on_error=note)
         results = (by_mask(result, model) for result in telling(predicted))
         if folder is None:
             results = (result for result, _ in judged(results, evaluation, on_error=note))
@@ -163,18 +160,94 @@ def evaluate(
             first = next(iter(failed.values()))
             msg = f"none of the {len(samples)} images could be evaluated; the first: {first}"
             raise DataError(msg)
-        used = {"image": thresholds.image, "pixel": thresholds.pixel}
-        found = evaluation.result(bootstrap=bootstrap, seed=seed)
-        gap, told = transfer_gap(model, thresholds, found["metrics"])
-        notes = [*model.origin.notes, *(not_graded(samples, model) if grades else ()), *_outside(outside), *told]
-        found |= {"thresholds": used, "transfer_gap": gap, "notes": notes}
-        if facts_by:
-            found["subgroups"] = evaluation.subgroups(facts_by, bootstrap=bootstrap, seed=seed)
+        found = concluded(plan, evaluation, grades=grades, outside=outside, bootstrap=bootstrap, seed=seed)
         if folder is not None:
             write_json(folder.folder / METRICS, found)
     if folder is not None:
         render(folder.folder)
     return {**found, "failed": failed}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is evaluated.
+
+    Attributes:
+        model: At the prevalence and with the sets that were chosen.
+        thresholds: In use.
+        samples: The images, with the model's class names.
+        fan: Which pixels count as tissue.
+        facts_by: {fact: {image: value}} of the subgroups.
+        run: For ``run.json``.
+    """
+
+    model: Predictor
+    thresholds: Thresholds
+    samples: Sequence[Sample]
+    fan: FanChoice
+    facts_by: Mapping[str, Mapping[str, str]]
+    run: Run
+
+
+def planned(
+    model: Predictor,
+    data: str | Path | Sequence[Sample],
+    *,
+    layout: str = "auto",
+    split: str | None = None,
+    leaks: Literal["refuse", "drop"] = "refuse",
+    resize_masks: bool = False,
+    region: RegionChoice = "auto",
+    fan: FanChoice | None = None,
+    by: Sequence[str] = (),
+    by_table: str | Path | None = None,
+    **chosen: Any,  # noqa: ANN401
+) -> Plan:
+    """The images that :func:`evaluate` measures, and all that is known before the first is predicted.
+
+    Args and errors are those of :func:`evaluate`; ``chosen`` are those of :func:`.job.thresholds_of`.
+    """
+    thresholds = thresholds_of(model, **chosen)
+    model = model.at_prevalence(chosen.get("prevalence")).with_sets(chosen.get("sets"))
+    samples, about = _samples(data, layout=layout, split=split, resize_masks=resize_masks)
+    fan = model.chosen_fan(fan)
+    samples = in_fans(in_regions(samples, region), fan)
+    samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
+    check_sentences(model, about.layout)
+    facts_by = facts_of(samples, by, table=by_table)
+    samples = in_classes(samples, model)
+    if not any(s.anomalous is not None or s.label in model.classes or s.masks for s in samples):
+        msg = (
+            f"none of the {len(samples)} images has a label that says whether it shows a lesion, or a mask, so nothing "
+            "can be measured; use predict instead"
+        )
+        raise DataError(msg)
+    run = facts(model, "evaluate", thresholds=thresholds, data=about, leakage=leakage)
+    return Plan(model, thresholds, samples, fan, facts_by, run)
+
+
+def concluded(
+    plan: Plan, evaluation: Evaluation, *, grades: bool, outside: int, bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """What :func:`evaluate` returns, without the failures.
+
+    Args:
+        plan: What was evaluated.
+        evaluation: Has every image that could be measured.
+        grades: Whether the model grades.
+        outside: Images out of scope.
+        bootstrap: Resamples behind the 95 % intervals.
+        seed: Of the bootstrap.
+    """
+    model, thresholds = plan.model, plan.thresholds
+    found = evaluation.result(bootstrap=bootstrap, seed=seed)
+    gap, told = transfer_gap(model, thresholds, found["metrics"])
+    notes = [*model.origin.notes, *(not_graded(plan.samples, model) if grades else ()), *_outside(outside), *told]
+    used = {"image": thresholds.image, "pixel": thresholds.pixel}
+    found |= {"thresholds": used, "transfer_gap": gap, "notes": notes}
+    if plan.facts_by:
+        found["subgroups"] = evaluation.subgroups(plan.facts_by, bootstrap=bootstrap, seed=seed)
+    return found
 
 
 def _outside(count: int) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ from ultraad.model.predictor import Predictor
 from ultraad.report.run.page import render
 from ultraad.results.folder import ERRORS, PREDICTIONS, REPORT, RUN, read_rows, read_run
 from ultraad.results.parquet import write_parquet
-from ultraad.results.row import DataFacts, Facts, Status
+from ultraad.results.row import DataFacts, Facts, ImageRow, Run, Status
 from ultraad.results.same import check_same
 from ultraad.results.saving import FOLDERS, chosen
 from ultraad.results.top import highest
@@ -88,12 +88,24 @@ class ShardedOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shard:
+class Shard:
+    """Images that are a run of their own.
+
+    Attributes:
+        number: In the order of the list.
+        images: Their paths.
+        folder: Of the run.
+        digest: sha256 of all that tells the images from others.
+        resume: Whether to go on where an earlier run stopped.
+        samples: What is known about them; empty: nothing but their paths.
+    """
+
     number: int
     images: tuple[str, ...]
     folder: str
     digest: str
     resume: bool = True
+    samples: tuple[Sample, ...] = ()
 
 
 _MODELS: dict[str, Predictor] = {}
@@ -101,14 +113,21 @@ _MODELS: dict[str, Predictor] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class _Predict:
-    """The work on one shard; runs in any process."""
+class Work:
+    """The work on one shard, :func:`ultraad.predict`; runs in any process.
+
+    Attributes:
+        load: Gives the model.
+        options: Of :func:`ultraad.predict`.
+        threads: Of PyTorch.
+    """
 
     load: Callable[[], Predictor]
     options: Mapping[str, Any]
     threads: int
 
-    def __call__(self, shard: _Shard) -> ShardRow:
+    def __call__(self, shard: Shard) -> ShardRow:
+        """Predict a shard; a failure of the whole is its ``lost``."""
         about: dict[str, Any] = {"shard": shard.number, "digest": shard.digest, "images": len(shard.images)}
         with Caught() as caught:
             key = repr(self.load)
@@ -120,7 +139,7 @@ class _Predict:
                 model.threads = self.threads
             else:
                 sys.modules["torch"].set_num_threads(self.threads)
-            samples = _samples(shard.images)
+            samples = list(shard.samples) or _samples(shard.images)
             done = predict(model, samples, shard.folder, resume=shard.resume, **self.options)
             depths = tuple(sorted({s.depth for s in samples if s.depth is not None}))
             counts = {"predicted": done.predicted + done.skipped, "failed": len(done.failed), "depths": depths}
@@ -178,14 +197,68 @@ def predict_shards(
         DataError: If the list cannot be read, or the folder cannot be used.
         KeyboardInterrupt: If the run is interrupted; finished shards are in the folder.
     """
-    if shard < 1 or shard % batch_size:
-        msg = f"shard={shard}: wanted a multiple of the batch size, {batch_size}, so that batches are those of one run"
-        raise ConfigError(msg)
+    check_shard(shard, batch_size)
     top = chosen(options.get("save"), overlays=options.get("overlays"), maps=options.get("maps")).top
     model = load()
     thresholds = thresholds_of(model, **{key: options.get(key) for key in _THRESHOLDS})
     keep = bool(options.get("keep_out_of_scope", False))
     run = facts(model, "predict", thresholds=thresholds, data=DataFacts(paths=(str(source),)), keep_out_of_scope=keep)
+    work = Work(load, {**options, "batch_size": batch_size}, threads)
+
+    def shards(folder: Path) -> Iterator[Shard]:
+        for number, images in enumerate(parts_of(source, shard)):
+            digest = hashlib.sha256("\n".join(images).encode(errors="surrogateescape")).hexdigest()
+            yield Shard(number, images, place_of(folder, number), digest)
+
+    def conclude(folder: Path, numbers: list[int], outcome: ShardedOutcome) -> None:
+        _put_together(folder, numbers, images=outcome.predicted, top=top)
+
+    return in_shards(run, output, work, shards, engine=engine, conclude=conclude, progress=progress)
+
+
+def check_shard(shard: int, batch_size: int) -> None:
+    """Refuse shards that would end within a batch.
+
+    Raises:
+        ConfigError: If ``shard`` is no multiple of ``batch_size``.
+    """
+    if shard < 1 or shard % batch_size:
+        msg = f"shard={shard}: wanted a multiple of the batch size, {batch_size}, so that batches are those of one run"
+        raise ConfigError(msg)
+
+
+def place_of(folder: Path, number: int) -> str:
+    """The folder of a shard."""
+    return str(folder / SHARDS / f"{number:08d}")
+
+
+def in_shards(
+    run: Run,
+    output: str | Path,
+    work: Work,
+    shards: Callable[[Path], Iterator[Shard]],
+    *,
+    engine: Engine,
+    conclude: Callable[[Path, list[int], ShardedOutcome], None],
+    progress: Callable[[int, int], None] | None,
+    total: int = 0,
+) -> ShardedOutcome:
+    """Do the work on every shard that is not done, and keep a record of it.
+
+    Args:
+        run: For ``run.json``; an earlier run in the folder must have been the same.
+        output: The folder.
+        work: On a shard.
+        shards: Gives the shards of a folder.
+        engine: Where they run.
+        conclude: Called at the end with the folder, the numbers of its shards and their counts.
+        progress: Called with (images done, ``total``).
+        total: Images; 0 if that is not known.
+
+    Raises:
+        DataError: If the folder cannot be used, or holds another run.
+        KeyboardInterrupt: If the run is interrupted; finished shards are in the folder.
+    """
     folder = ensure_writable(Path(output).absolute())  # workers may have another working directory
     check_output(folder, record=RUN, names=(PREDICTIONS, ERRORS, SHARDS, RECORD), inputs=())
     lock = lock_folder(folder)
@@ -202,9 +275,8 @@ def predict_shards(
         write_run("running")
         known = {row.shard: row for row in _records(folder)}
         rows: dict[int, ShardRow] = {}
-        work = _Predict(load, {**options, "batch_size": batch_size}, threads)
         try:
-            for row in _done(engine, work, _shards(source, folder, shard), known):
+            for row in _done(engine, work, shards(folder), known):
                 if row is known.get(row.shard):
                     outcome.skipped += row.predicted
                 else:
@@ -212,12 +284,12 @@ def predict_shards(
                 rows[row.shard] = row
                 _count(outcome, row)
                 if progress is not None:
-                    progress(outcome.predicted + outcome.failed, 0)
+                    progress(outcome.predicted + outcome.failed, total)
+            conclude(folder, sorted(rows), outcome)
             status = "complete"
         except KeyboardInterrupt:
             status = "interrupted"
             raise
-        _put_together(folder, sorted(rows), images=outcome.predicted, top=top)
         _tell_of_depths(rows.values())
     finally:
         outcome.seconds = time.perf_counter() - started
@@ -233,19 +305,11 @@ def _count(outcome: ShardedOutcome, row: ShardRow) -> None:
         outcome.lost[row.shard] = row.lost
 
 
-def _shards(source: str | Path, folder: Path, size: int) -> Iterator[_Shard]:
-    for number, images in enumerate(parts_of(source, size)):
-        digest = hashlib.sha256("\n".join(images).encode(errors="surrogateescape")).hexdigest()
-        yield _Shard(number, images, str(folder / SHARDS / f"{number:08d}"), digest)
-
-
-def _done(
-    engine: Engine, work: _Predict, shards: Iterator[_Shard], known: Mapping[int, ShardRow]
-) -> Iterator[ShardRow]:
+def _done(engine: Engine, work: Work, shards: Iterator[Shard], known: Mapping[int, ShardRow]) -> Iterator[ShardRow]:
     """The rows of all shards, as they come; those that are done already come without work."""
     earlier: list[ShardRow] = []
 
-    def todo() -> Iterator[_Shard]:
+    def todo() -> Iterator[Shard]:
         for shard in shards:
             row = known.get(shard.number)
             if row is not None and row.digest != shard.digest:
@@ -281,20 +345,42 @@ def _put_together(folder: Path, numbers: list[int], *, images: int, top: int) ->
         images: How many were predicted.
         top: Only so many of the highest scores keep their overlays; 0: all.
     """
-    places = [f"{SHARDS}/{number:08d}" for number in numbers]
-    drawn = highest((row for place in places for row in read_rows(folder / place)), top)
+    drawn = highest((row for number in numbers for row in read_rows(Path(place_of(folder, number)))), top)
 
-    def lines(name: str) -> Iterator[bytes]:
-        for place in places:
-            for _, row in json_lines(folder / place / name):
-                moved: dict[str, str | None] = {key: f"{place}/{row[key]}" for key in FOLDERS.values() if row.get(key)}
-                if top and row["id"] not in drawn and "overlay" in moved:
-                    moved["overlay"] = None
-                yield (json.dumps({**row, **moved}, ensure_ascii=False) + "\n").encode(errors="surrogateescape")
+    def lines() -> Iterator[bytes]:
+        for row in rows_of(folder, numbers):
+            kept = row.model_copy(update={"overlay": None}) if top and row.id not in drawn and row.overlay else row
+            yield line_of(kept)
 
-    for name in (PREDICTIONS, ERRORS):
-        write_parts(folder / name, lines(name))
+    write_parts(folder / PREDICTIONS, lines())
+    write_parts(folder / ERRORS, errors_of(folder, numbers))
     write_parquet(folder / PARQUET, read_rows(folder))
+    report(folder, images=images)
+
+
+def rows_of(folder: Path, numbers: Iterable[int]) -> Iterator[ImageRow]:
+    """The rows of some shards, with the places of their pictures below the folder of the whole."""
+    for number in numbers:
+        place = f"{SHARDS}/{number:08d}"
+        for row in read_rows(folder / place):
+            moved = {key: f"{place}/{path}" for key in FOLDERS.values() if (path := getattr(row, key))}
+            yield row.model_copy(update=moved)
+
+
+def line_of(row: ImageRow) -> bytes:
+    """The line of a row."""
+    return f"{row.to_json()}\n".encode(errors="backslashreplace")
+
+
+def errors_of(folder: Path, numbers: Iterable[int]) -> Iterator[bytes]:
+    """The lines of the images of some shards that could not be used."""
+    for number in numbers:
+        for _, found in json_lines(Path(place_of(folder, number)) / ERRORS):
+            yield f"{json.dumps(found, ensure_ascii=False)}\n".encode(errors="backslashreplace")
+
+
+def report(folder: Path, *, images: int) -> None:
+    """The page of all shards, unless they have too many images."""
     if 0 < images <= _IN_A_REPORT:
         render(folder)
     else:
