@@ -12,9 +12,9 @@
 UltraAD with 16 shots of BUS-UCLM, seed 0, on the same architecture with random weights, with an ImageNet trunk, with
 the embedded weights. ``unmarked``: BUS-UCLM images without calipers and Doppler, of patients outside the support set
 (three folds of patients, scores pooled). ``towers``: files from pretraining.export, zero-shot on both data sets, and on
-the second with 16 shots of the first. ``zero``: the same files, zero-shot at each side, or with ``--together`` by features
-averaged over the sides; of BUS-BRA only the cases that pretraining leaves out. ``speed``: one 224-pixel image through
-the image tower, and the simulator.
+the second with 16 shots of the first. ``zero``: the same files, zero-shot at each side, or with ``--together`` by
+features averaged over the sides; of BUS-BRA only the cases that pretraining leaves out. ``speed``: one 224-pixel image
+through the image tower, and the simulator.
 """
 
 from __future__ import annotations
