@@ -30,7 +30,7 @@ def own(tmp_path: Path, browser: Any) -> Iterator[Server]:
 
 
 def test_the_page_shows_sets_or_says_why_there_are_none(own: Server, open_page: Open) -> None:
-    page = open_page(own)
+    page = open_page(own, height=1100)
     page.wait_for_selector(".bottom .model:not(:text-is('no model yet'))", timeout=1000 * LONG)
     hand = Hand(page)
     items = {item["name"]: item for item in hand.items()}

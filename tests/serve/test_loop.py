@@ -150,9 +150,9 @@ def test_adapting_predicts_the_visible_images_first(
     ]
     assert predicted[:2] == [started[-1]["id"], started[-2]["id"]]
     assert sorted(predicted[: len(started)]) == sorted(i["id"] for i in started)
-    assert set(predicted[len(started) :]) <= set(
-        predicted
-    )  # their probabilities were scaled after the cross-validation
+    scaled = predicted[len(started) :]  # after the cross-validation
+    assert set(scaled) <= set(predicted[: len(started)])
+    assert len(scaled) == len(set(scaled)) > 0
     named = [(n, w.get("why")) for n, w in events if n == "model" and w["model"] == 1]
     assert named == [("model", "adapted"), ("model", "calibrated")]
     states = list(dict.fromkeys(w["state"] for n, w in events if n == "job" and w["number"] == adapted["number"]))

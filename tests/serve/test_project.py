@@ -15,6 +15,7 @@ from ultraad.errors import ConfigError, DataError
 from ultraad.io.find import find_images
 from ultraad.serve.aside import Aside
 from ultraad.serve.database import FILE
+from ultraad.serve.desk import Desk
 from ultraad.serve.outcomes import Outcomes, Said
 from ultraad.serve.project import Picture, Project, Summary, now
 from ultraad.serve.schemas import ClassName
@@ -270,3 +271,12 @@ def test_a_project_inside_a_data_set_is_no_part_of_it_while_it_is_open(tmp_path:
         assert [p.name for p in find_images(tmp_path)] == ["a.png"]
     finally:
         opened.close()
+
+
+def test_the_choice_of_fans_stays_with_the_project(tmp_path: Path) -> None:
+    chosen = []
+    for fan in (None, "auto", None, "off"):
+        desk = Desk(tmp_path / "p", backbone="tiny", fan=fan)
+        chosen.append((desk.orders.fan, desk.orders.first(0)["fan"]))
+        desk.close()
+    assert chosen == [("off", "off"), ("auto", "auto"), ("auto", "auto"), ("off", "off")]

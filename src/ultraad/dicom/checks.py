@@ -183,7 +183,7 @@ def _segmentation(path: Path, header: Dataset) -> Iterator[Fault]:
     if frames != len(groups):
         yield Fault("error", f"NumberOfFrames is {frames}, but {len(groups)} frames are described")
     bits = frames * int(header.Rows) * int(header.Columns) * int(header.BitsAllocated)
-    stored = len(pydicom.dcmread(path, force=True).get("PixelData", b""))
+    stored = len(pydicom.dcmread(path, force=True, specific_tags=["PixelData"]).get("PixelData", b""))
     wanted = -(-bits // 16) * 2  # whole bytes, an even number of them
     if not header.file_meta.TransferSyntaxUID.is_encapsulated and stored != wanted:
         yield Fault("error", f"PixelData has {stored} bytes, wanted {wanted}")

@@ -252,8 +252,8 @@ function Model() {
           {pred.out_of_scope && (
             <Note kind="warning">Out of scope: unlike what the model can judge. Its answer means nothing here.</Note>
           )}
-          <Bars pred={pred} />
           <PredictionSet pred={pred} />
+          <Bars pred={pred} />
           {current.value && pred.model !== current.value.number && (
             <p class="muted">{capital(nameOf(current.value.number))} comes to this image soon.</p>
           )}
