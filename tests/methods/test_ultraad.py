@@ -18,7 +18,7 @@ from ultraad.errors import ConfigError, DataError
 from ultraad.methods import get
 from ultraad.methods.ultraad import UltraAD, UltraADConfig
 from ultraad.methods.ultraad.config import PostConfig
-from ultraad.methods.ultraad.readout import refine
+from ultraad.methods.ultraad.readout import loss_weights, refine
 from ultraad.nn.key_value import cache_logits
 from ultraad.nn.prompts import unit
 from ultraad.texts.bank import TextBank
@@ -312,6 +312,27 @@ def test_prior_zero_ignores_the_shots(tiny):
     with torch.no_grad():
         assert torch.equal(a.score(x).map, b.score(x).map)
         assert torch.equal(a.score(x).logits, b.score(x).logits)
+
+
+def test_classes_of_any_size_vote_with_the_same_weight(tiny):
+    whole = make_batch(tiny, per_class=6)
+    few = whole.select([*range(6), 6, 12, 13])  # six normal images, one benign, two malignant
+    method = fitted(tiny, few)
+    worth = 3 / (1 / 6 + 1 / 1 + 1 / 2)
+    assert method.values.sum(0).tolist() == pytest.approx([worth] * 3)
+    assert [len({*column.tolist()} - {0.0}) for column in method.values.T] == [1, 1, 1]
+    x = make_batch(tiny, seed=9).images
+    by_hand = fitted(tiny, few, prior={"cls": worth / (worth + 8), "grade": worth / (worth + 128)})
+    weights = loss_weights(method.values)
+    assert weights.mean() == pytest.approx(1)
+    assert [weights[few.labels == c].sum().item() for c in range(3)] == pytest.approx([3.0] * 3)
+    literal = fitted(tiny, few, cls={"balance": False})
+    assert literal.values.sum(0).tolist() == [6, 1, 2]
+    with torch.no_grad():
+        torch.testing.assert_close(method.score(x).logits, by_hand.score(x).logits)
+        assert not torch.allclose(method.score(x).logits, literal.score(x).logits)
+    equal = whole.select([0, 1, 6, 7, 12, 13])
+    assert set(fitted(tiny, equal).values.flatten().tolist()) == {0.0, 1.0}  # exactly, as without balance
 
 
 @pytest.mark.parametrize("masks", [4, 1, 0])

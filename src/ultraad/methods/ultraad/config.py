@@ -80,6 +80,9 @@ class ClassConfig(MethodConfig):
         "sum", description="A6: votes summed (Tip-Adapter) or averaged per class"
     )
     learn_ab: bool = Field(default=False, description="A6: learn alpha and beta")
+    balance: bool = Field(
+        default=True, description="classes count the same in votes and loss, whatever their number of images (ours)"
+    )
 
 
 class ProtoConfig(MethodConfig):
@@ -226,7 +229,7 @@ PAPER: dict[str, Any] = {
     "prompt": {"init": "normal"},
     "mininet": {"residual": "none", "zero_init": False},
     "memory": {"exclude_self": False},
-    "cls": {"scale": 100.0},
+    "cls": {"scale": 100.0, "balance": False},
     "adapter": {"input": "raw", "init": "default"},
     "pif": {"residual": "none"},
     "score": {"tau": 0.01},
@@ -241,7 +244,7 @@ PAPER: dict[str, Any] = {
 class UltraADConfig(MethodConfig):
     """All options of UltraAD; ``preset=paper`` changes many at once, and single options still win over it."""
 
-    earlier: ClassVar[Mapping[str, Any]] = {"prior.grade": "cls"}
+    earlier: ClassVar[Mapping[str, Any]] = {"prior.grade": "cls", "cls.balance": False}
     preset: Literal["default", "paper"] = Field("default", description="'paper' is the most literal reading")
     layers: tuple[int, ...] | None = Field(None, description="A13: tapped layers, 1-based; None: quarters of the tower")
     texts: TextBank | None = Field(None, description="text bank; None: breast ultrasound")

@@ -20,6 +20,7 @@ INFO = MethodInfo(
         "adapters start as the projection of the tower instead of random (adapter.*)",
         "fusion adds to the prototypes what they attend to (pif.residual=add)",
         "adapted and zero-shot logits are averaged (prior.*); the paper has no zero-shot share",
+        "classes with different numbers of images count the same in votes and loss (cls.balance)",
         "segmentation losses at four pixels per patch, the Dice of the lesion only in images with one (loss.*)",
     ),
 )

@@ -27,7 +27,14 @@ from ultraad.methods import Holding, Method
 from ultraad.methods.ultraad.config import CLASS_WORTH, GRADE_WORTH, MAP_WORTH, BinaryConfig, UltraADConfig
 from ultraad.methods.ultraad.head import Head
 from ultraad.methods.ultraad.info import INFO
-from ultraad.methods.ultraad.readout import image_score, pair_logits, pixel_map, prior_weight
+from ultraad.methods.ultraad.readout import (
+    image_score,
+    loss_weights,
+    pair_logits,
+    pixel_map,
+    prior_weight,
+    votes,
+)
 from ultraad.methods.ultraad.zero_shot import ZeroShot
 from ultraad.nn.blocks import MiniNet, PatchFusion
 from ultraad.nn.evidence import Evidence, Sentences
@@ -91,7 +98,7 @@ class UltraAD(Method):
         self.log_tau = nn.Parameter(torch.tensor(log_tau)) if c.score.tau == "learnable" else None
         ab = torch.tensor([max(c.cls.alpha, 1e-6), c.cls.beta]).log()
         self.log_ab = nn.Parameter(ab) if c.cls.learn_ab else None
-        self.register_buffer("values", torch.zeros(0, len(self.classes)))  # Y, one-hot (m c)
+        self.register_buffer("values", torch.zeros(0, len(self.classes)))  # Y, one-hot or balanced (m c)
         self.register_buffer("text", self.zero_shot.text.clone())  # T (c d)
         self.register_buffer("lesion_masks", torch.tensor(0))  # number of masks that trained the map
         self.keys = nn.Parameter(torch.zeros(0, d), requires_grad=c.memory.keys == "param" and c.cls.enabled)
@@ -137,7 +144,7 @@ class UltraAD(Method):
             seed=seed,
         )
         self.keys = nn.Parameter(views.keys, requires_grad=self.keys.requires_grad)
-        self.values = views.one_hot
+        self.values = votes(views.one_hot) if self.config.cls.balance else views.one_hot
         masked = (views.mask_known & (views.labels != self.normal_index)).sum()
         self.lesion_masks.fill_(int(masked) if t.epochs else 0)
         self.text.copy_(self.zero_shot.support_text(views.keys, views.labels, seed=seed))
@@ -178,18 +185,19 @@ class UltraAD(Method):
         """Focal + dice + dice + CE (section 2.4) on one view of each image in ``index``."""
         c = self.config
         f, mask = views.draw(index, epoch)
+        weights = loss_weights(self.values)
         total = f.image.new_zeros(())
         if c.cls.enabled:
             logits = self._class_logits(self._class_token(f.image), own=index if c.memory.exclude_self else None)
-            logits = self.for_loss(logits)
-            total = total + c.loss.cls_weight * nn.functional.cross_entropy(logits, views.labels[index])
+            losses = nn.functional.cross_entropy(self.for_loss(logits), views.labels[index], reduction="none")
+            total = total + c.loss.cls_weight * (losses * weights[index]).mean()
         known = views.mask_known[index]
         if views.has_masks and bool(known.any()):
-            seg = self._segmentation_loss(f.select(known.nonzero().flatten()), mask[known])
+            seg = self._segmentation_loss(f.select(known.nonzero().flatten()), mask[known], weights[index][known])
             total = total + c.loss.seg_weight * seg
         return total
 
-    def _segmentation_loss(self, f: Features, mask: torch.Tensor) -> torch.Tensor:
+    def _segmentation_loss(self, f: Features, mask: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         c = self.config
         size = self._loss_size()
         maps = [to_probability(x, f.grid, size=size, up=c.map.up) for x in self._patch_logits(f).values()]
@@ -200,7 +208,7 @@ class UltraAD(Method):
             abnormal = dice(p, mask)
             if c.loss.dice_skip_empty:
                 abnormal = abnormal * mask.flatten(1).any(1)
-            total = total + (focal(p, mask) + abnormal + dice(1 - p, ~mask)).mean()
+            total = total + ((focal(p, mask) + abnormal + dice(1 - p, ~mask)) * weights).mean()
         return total / len(maps) if c.loss.layer_reduce == "mean" else total
 
     def _loss_size(self) -> int:
@@ -250,7 +258,7 @@ class UltraAD(Method):
         """The class head with the present weights."""
         c, prior = self.config.cls, self.config.prior
         alpha, beta = (c.alpha, c.beta) if self.log_ab is None else self.log_ab.exp()
-        shots = len(self.keys) / (len(self.classes) - (0 if self.normal_seen else 1))
+        shots = float(self.values.sum()) / (len(self.classes) - (0 if self.normal_seen else 1))
         weight = prior_weight(prior.cls, shots, CLASS_WORTH)
         return Head(
             scale=self.backbone.logit_scale if c.scale == "backbone" else c.scale,

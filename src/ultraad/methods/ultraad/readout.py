@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import harmonic_mean
 from typing import Literal
 
 import torch
@@ -15,6 +16,23 @@ def prior_weight(prior: float | Literal["shots"], shots: float, worth: int) -> f
     if not shots:
         return 0.0
     return shots / (shots + worth) if prior == "shots" else prior
+
+
+def votes(one_hot: torch.Tensor) -> torch.Tensor:
+    """Values of the image memory (m c) from labels (m c), so that all classes vote with the same weight together.
+
+    This weight is the harmonic mean of the numbers of images, which few images of one class make small: the
+    difference of two class means is as uncertain as with so many images of each. With as many images of each class the
+    values are one-hot.
+    """
+    counts = [int(n) for n in one_hot.sum(0)]
+    worth = harmonic_mean([n for n in counts if n])
+    return one_hot * one_hot.new_tensor([worth / n if n else 0.0 for n in counts])
+
+
+def loss_weights(values: torch.Tensor) -> torch.Tensor:
+    """Weights (m,) of the support images in the loss, with mean 1, from :func:`votes`: classes weigh the same."""
+    return values.sum(1) / values.sum(1).mean()
 
 
 def pair_logits(cosines: torch.Tensor, reduce: Literal["max", "mean"]) -> torch.Tensor:
