@@ -139,20 +139,22 @@ def test_6_loss_is_the_sum_of_its_parts(backbone, skip_empty):
     mask = F.interpolate(batch.masks[:, None].float(), size=(size, size), mode="area")[:, 0] >= 0.5
     assert not mask.flatten(1).any(1).all()  # a lesion is missing somewhere
     with torch.no_grad():
-        got = method._segmentation_loss(f, mask)
+        weights = torch.linspace(0.5, 1.5, len(mask))
+        got = method._segmentation_loss(f, mask, weights)
         want = 0.0
         for logits in method._patch_logits(f).values():
             up = F.interpolate(logits.mT.unflatten(2, f.grid), size=size, mode="bilinear", align_corners=True)
             p = up.softmax(1)
             q_y = torch.where(mask, p[:, 1], p[:, 0])
             q = (1 - 1e-5) * q_y + 1e-5 * (1 - q_y) + 1e-5
-            want += float((-((1 - q) ** 2) * q.log()).mean())
+            want += float(((-((1 - q) ** 2) * q.log()).flatten(1).mean(1) * weights).mean())
             for side, target in ((p[:, 1], mask), (p[:, 0], ~mask)):
                 for i in range(len(side)):
                     if skip_empty and target is mask and not mask[i].any():
                         continue
                     overlap = 2 * float((side[i] * target[i]).sum()) + 1
-                    want += (1 - overlap / (float(side[i].sum() + target[i].sum()) + 1)) / len(side)
+                    loss = 1 - overlap / (float(side[i].sum() + target[i].sum()) + 1)
+                    want += loss * float(weights[i]) / len(side)
     assert float(got) == pytest.approx(want / len(method.layers), rel=1e-4)
 
 
