@@ -27,14 +27,7 @@ from ultraad.methods import Holding, Method
 from ultraad.methods.ultraad.config import CLASS_WORTH, GRADE_WORTH, MAP_WORTH, BinaryConfig, UltraADConfig
 from ultraad.methods.ultraad.head import Head
 from ultraad.methods.ultraad.info import INFO
-from ultraad.methods.ultraad.readout import (
-    image_score,
-    loss_weights,
-    pair_logits,
-    pixel_map,
-    prior_weight,
-    votes,
-)
+from ultraad.methods.ultraad.readout import image_score, loss_weights, pair_logits, pixel_map, prior_weight, votes
 from ultraad.methods.ultraad.zero_shot import ZeroShot
 from ultraad.nn.blocks import MiniNet, PatchFusion
 from ultraad.nn.evidence import Evidence, Sentences
