@@ -214,6 +214,14 @@ def test_support_images_are_shown_only_where_they_are_unchanged(data, tmp_path):
     assert not any(one.image for one in ultraad.load(saved).why(image).support)
 
 
+def test_a_copy_at_another_prevalence_explains_its_own_probabilities(model, data):
+    image = ultraad.scan(data)[0].image
+    before = model.why(image)  # and what it computed stays with it
+    moved = model.at_prevalence(0.01)
+    assert moved.why(image).support[0].probs["normal"] > before.support[0].probs["normal"]
+    assert model.why(image) == before
+
+
 def test_a_method_without_a_memory_names_what_is_similar_and_says_so(data):
     model = ultraad.adapt(ultraad.draw_support(data, shots=2), method="linear_probe", backbone="tiny", calibrate=False)
     own = model.support[0][0]

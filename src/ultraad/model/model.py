@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -201,6 +201,12 @@ class Model(Predictor):
     def explain(self, image: NDArray[np.uint8], region: Box | None = None, fan: Fan | None = None) -> Why:
         """Why pixels uint8 (h w 3), or a region and a fan of them, get their prediction; see :meth:`why`."""
         return self._explainer(image, region, fan)
+
+    def __copy__(self) -> Self:
+        """A copy explains itself anew: it may scale probabilities in another way."""
+        other = object.__new__(type(self))
+        other.__dict__.update({name: value for name, value in self.__dict__.items() if name != "_explainer"})
+        return other
 
     @cached_property
     def _explainer(self) -> Explainer:
