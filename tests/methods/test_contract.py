@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -188,6 +190,21 @@ def test_the_same_seed_gives_the_same_bits(name: str, tower: str) -> None:
     assert_equal(scores(one.method, images_of(tower)), scores(again.method, images_of(tower)))
     changed = unequal(one.method.state_dict(), other.method.state_dict())
     assert bool(changed) != one.method.seedless, changed
+
+
+@EACH
+def test_batches_side_by_side_are_scored_as_one_after_the_other(name: str) -> None:
+    method = fitted(name, "tiny").method
+    batches = [make_batch(tower_of("tiny"), per_class=1, seed=seed).images for seed in range(12)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # threads take turns as often as they can
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = [*pool.map(lambda images: scores(method, images), batches)]
+    finally:
+        sys.setswitchinterval(before)
+    for images, got in zip(batches, found, strict=True):
+        assert_equal(got, scores(method, images), exact=False)
 
 
 @BOTH
