@@ -201,7 +201,7 @@ def test_the_page_is_told_why_without_paths(
     address = f"/api/images/{started[0]['id']}/frames/0/why"
     why = wait_for(lambda: (told := client.post(address, {}))["state"] != "waiting" and told)
     assert (why["state"], why["model"], why["error"]) == ("done", 1, "")
-    assert any("score does not rest" in line or "no coloured marks" in line for line in why["lines"])
+    assert any("score does not rest" in line or "no marks were found" in line for line in why["lines"])
     images = {i["id"] for i in started}
     assert len(why["support"]) == 5
     assert all(one["image"] in images and one["share"] is not None for one in why["support"])

@@ -183,7 +183,7 @@ class Model(Predictor):
 
         Returns:
             Shares of support images and sentences in the decision, the score without each support image, without
-            coloured marks, and with a little gain and crop (:mod:`ultraad.model.reasons`).
+            marks, and with a little gain and crop (:mod:`ultraad.model.reasons`).
 
         Raises:
             DataError: If the file or the pixels cannot be used.

@@ -58,9 +58,9 @@ class SentenceReason(_Reason):
 
 
 class Marks(_Reason):
-    """The score with coloured marks painted out."""
+    """The score with marks painted out: coloured ones, calipers and rows of letters."""
 
-    area: float = Field(description="share of the pixels that are coloured marks; 0: none were found")
+    area: float = Field(description="share of the pixels that are marks; 0: none were found")
     score: float | None = Field(None, description="score without them; null: there is nothing to paint out")
     change: float | None = Field(None, description="score with them less score without them")
     rests: bool | None = Field(
@@ -110,7 +110,7 @@ class Why(_Reason):
     rest: Part | None = Field(
         None, description="what is left: that the other classes divide the rest among them, and rounding"
     )
-    marks: Marks = Field(description="coloured marks painted out")
+    marks: Marks = Field(description="marks painted out")
     stability: Stability = Field(description="small changes of gain and crop")
     notes: tuple[str, ...] = Field((), description="what is not offered for this method, and why")
 
@@ -174,13 +174,13 @@ def _influence(why: Why) -> list[str]:
 def _marks(marks: Marks) -> str:
     if marks.score is None or marks.change is None:
         if not marks.area:
-            return "no coloured marks were found (white ones are not looked for)"
-        return f"{100 * marks.area:.0f} % of the pixels are coloured: Doppler or a photograph, nothing was painted out"
+            return "no marks were found (coloured ones, calipers and rows of letters are looked for)"
+        return (
+            f"{100 * marks.area:.0f} % of the pixels are coloured or look like letters: Doppler, a photograph or "
+            "a page, so nothing was painted out"
+        )
     said = "this score rests on marks" if marks.rests else "this score does not rest on them"
-    return (
-        f"with coloured marks painted out the score is {marks.score:.2f} in place of "
-        f"{marks.score + marks.change:.2f}: {said}"
-    )
+    return f"with marks painted out the score is {marks.score:.2f} in place of {marks.score + marks.change:.2f}: {said}"
 
 
 def _stability(stability: Stability) -> str:

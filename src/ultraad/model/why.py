@@ -1,7 +1,7 @@
 """Why a model predicts what it does: support images and sentences, marks, and small changes of the image.
 
 The parts of the decision are those of the method (:class:`ultraad.nn.evidence.Evidence`), where it can tell. The rest
-is measured: the image is predicted again with its coloured marks painted out, and with each
+is measured: the image is predicted again with its marks painted out, and with each
 of :data:`~ultraad.model.reasons.GAINS` and :data:`~ultraad.model.reasons.CROPS`.
 """
 
@@ -25,7 +25,7 @@ from ultraad.data.support.file import folder_of, source_root
 from ultraad.errors import DataError, UltraadError
 from ultraad.fan import Fan, FanChoice
 from ultraad.io import read_image
-from ultraad.io.marks import are_marks, coloured, paint_overlays
+from ultraad.io.marks import are_marks, overlays, paint_out
 from ultraad.methods._base import Method
 from ultraad.model.reasons import (
     CROPS,
@@ -100,14 +100,14 @@ class Explainer:
         plain: Any,  # noqa: ANN401
     ) -> tuple[float, Marks, Stability]:
         """The score, and predictions of the image with its marks painted out and with small changes."""
-        colour = coloured(image)
+        marks = overlays(image)
         inputs = [plain]
         for gain in GAINS:
             brighter = np.clip(np.rint(image * np.float32(gain)), 0, 255).astype(np.uint8)
             inputs.append(self._preprocess.image(brighter, region, fan))
         inputs += [self._preprocess.image(image, _inside(image, region, crop), fan) for crop in CROPS]
-        if are_marks(colour):
-            inputs.append(self._preprocess.image(paint_overlays(image), region, fan))
+        if are_marks(marks):
+            inputs.append(self._preprocess.image(paint_out(image, marks), region, fan))
         found = [p for one in inputs for p in self._predict([one])]  # one by one: little memory, the scores of predict
         names = [*(f"gain x {gain:g}" for gain in GAINS), *(f"crop {100 * crop:g} %" for crop in CROPS)]
         before, changed = found[0], found[1 : 1 + len(names)]
@@ -121,8 +121,8 @@ class Explainer:
             high=max(scores),
             labels=tuple(dict.fromkeys(g for p in (before, *changed) if (g := _guess(p.probs)) is not None)),
         )
-        area = float(colour.mean())
-        if not are_marks(colour):
+        area = float(marks.mean())
+        if not are_marks(marks):
             return before.score, Marks(area=area), stability
         change = before.score - found[-1].score
         rest = rests(change, stability, before.score)
