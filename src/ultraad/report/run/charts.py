@@ -115,9 +115,8 @@ def histograms(groups: Sequence[tuple[str, Sequence[float], bool | None]], thres
         f"{name}: {count(len(some), 'image')}, median {float(np.median(some)):.2f}" for name, some, _ in groups
     )
     if threshold is not None:
-        x = axes.x(threshold)
-        side, shift = ("end", -5) if x > WIDTH * 0.7 else ("start", 5)
-        parts += [shape("cut", f"M{number(x)} 8V{base}"), text(x + shift, 18, f"threshold {threshold:.3f}", side)]
+        parts.append(shape("cut", f"M{number(axes.x(threshold))} 8V{base}"))
+        parts.append(text(LARGE.right, 18, f"dashed: threshold {threshold:.3f}", "end"))  # names are on the left
         told += f"; threshold {threshold:.3f}"
     return picture("Scores by class", f"{told}.", parts, width=WIDTH, height=base + 44)
 
