@@ -53,7 +53,7 @@ def fill(desk: Desk, count: int, *, labels: dict[int, str] | None = None, patien
         scores = scores if model == 0 else scores[::-1]
         found = [
             {"image": id_of(n), "frame": 0, "score": s, "map": False, "out_of_scope": False, "backbone": "b",
-             "vector": b"", "probs": {"normal": 1 - s, "benign": s * 0.7, "malignant": s * 0.3}}
+             "vector": b"", "probs": {"normal": 1 - s, "benign": s * 0.7, "malignant": s * 0.3}, "set": None}
             for n, s in enumerate(scores)
         ]  # fmt: skip
         desk.outcomes.add(model, found)
@@ -210,7 +210,7 @@ def test_adapted_models_count_from_one_and_a_starting_model_made_anew_is_still_z
     assert desk.outcomes.said_by(0) == {}
     assert {said.model for said in desk.outcomes.newest.values()} == set()
     desk.outcomes.add(0, [{"image": id_of(1), "frame": 0, "score": 0.25, "map": False, "out_of_scope": False,
-                           "backbone": "b", "vector": b"", "probs": None}])  # fmt: skip
+                           "backbone": "b", "vector": b"", "probs": None, "set": None}])  # fmt: skip
     assert desk.outcomes.newest[id_of(1), 0].score == 0.25
 
 

@@ -84,7 +84,7 @@ class CCDConfig(MethodConfig):
     steps: int = Field(600, ge=1, description="of the optimiser; epochs follow from the number of images (ours)")
     batch_size: int = Field(32, ge=2, description="images per step (reference simclr_global.yml)")
     lr: float = Field(1e-3, gt=0, description="of Adam, cosine to 0 (ours; reference: SGD, 0.01 global, 0.1 local)")
-    detector: Literal["padim", "igd"] = Field("padim", description="which of the paper's two judges the features")
+    detector: Literal["padim", "igd"] = Field("padim", description="which of the two detectors of the paper (CCD)")
     features: int = Field(64, ge=1, description="padim: feature channels drawn for the Gaussians (PaDiM: 100)")
     codes: int = Field(128, ge=1, description="igd: dimensions of the code (IGD reference: 128)")
     igd_steps: int = Field(

@@ -31,8 +31,8 @@ class Head:
         alpha: Weight of the image memory.
         beta: Its sharpness.
         norm: Whether votes are summed, or averaged per class.
-        weight: Of the adapted model in p(normal).
-        grade_weight: Of the adapted model in p(class | lesion).
+        weight: Of the adapted model in p(normal), in [0, 1].
+        grade_weight: The same in p(class | lesion).
         normal_index: Label of the normal class.
         normal_seen: Whether the support set has normal images; if not, the texts alone say p(normal).
         post: How a map that masks have trained refines the classes; None without one.
@@ -45,8 +45,8 @@ class Head:
     alpha: float | torch.Tensor
     beta: float | torch.Tensor
     norm: Literal["sum", "mean"]
-    weight: float
-    grade_weight: float
+    weight: float | torch.Tensor
+    grade_weight: float | torch.Tensor
     normal_index: int
     normal_seen: bool
     post: PostConfig | None

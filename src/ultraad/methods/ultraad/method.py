@@ -251,7 +251,7 @@ class UltraAD(Method):
         """The class head with the present weights."""
         c, prior = self.config.cls, self.config.prior
         alpha, beta = (c.alpha, c.beta) if self.log_ab is None else self.log_ab.exp()
-        shots = float(self.values.sum()) / (len(self.classes) - (0 if self.normal_seen else 1))
+        shots = self.values.sum() / (len(self.classes) - (0 if self.normal_seen else 1))
         weight = prior_weight(prior.cls, shots, CLASS_WORTH)
         return Head(
             scale=self.backbone.logit_scale if c.scale == "backbone" else c.scale,
@@ -355,7 +355,8 @@ class UltraAD(Method):
 
     def _mixed_patch_logits(self, f: Features) -> dict[int, torch.Tensor]:
         """{layer: (b n 2)}: adapted logits, averaged with zero-shot by ``prior.map``."""
-        w = prior_weight(self.config.prior.map, int(self.lesion_masks) / (len(self.classes) - 1), MAP_WORTH)
+        masks = int(self.lesion_masks) / (len(self.classes) - 1)
+        w = prior_weight(self.config.prior.map, masks, MAP_WORTH) if masks else 0.0
         if w == 1:
             return self._patch_logits(f)
         tau, reduce = self.config.score.tau, self.config.proto.reduce

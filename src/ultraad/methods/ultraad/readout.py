@@ -11,10 +11,8 @@ from ultraad.methods.ultraad.config import BinaryConfig, MapConfig, PostConfig
 from ultraad.nn.maps import largest, resize, smooth, to_probability
 
 
-def prior_weight(prior: float | Literal["shots"], shots: float, worth: int) -> float:
-    """Weight in [0, 1] of a model adapted on ``shots`` images per class; 0 without any (:class:`PriorConfig`)."""
-    if not shots:
-        return 0.0
+def prior_weight(prior: float | Literal["shots"], shots: float | torch.Tensor, worth: int) -> float | torch.Tensor:
+    """Weight in [0, 1] of a model adapted on ``shots`` > 0 images per class (:class:`PriorConfig`)."""
     return shots / (shots + worth) if prior == "shots" else prior
 
 
