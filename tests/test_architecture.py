@@ -65,6 +65,7 @@ ONLY_IN = {
     "fastapi": ("serve",),
     "starlette": ("serve",),
     "uvicorn": ("serve",),
+    "pyarrow": ("io/store.py", "data/lists.py", "results/parquet.py"),
     "pocketsphinx": ("serve/voice/hear.py",),
     "rich": ("cli",),
     "typer": ("cli",),

@@ -41,6 +41,7 @@ __all__ = [
     "Sample",
     "Scores",
     "Spacing",
+    "Stored",
     "SupportSet",
     "View",
 ]
@@ -85,6 +86,19 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """An object on a store, of which a sample's file is a copy for the time of a run.
+
+    Attributes:
+        url: Without credentials and query.
+        fault: Why there is no copy; None if there is one.
+    """
+
+    url: str
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image on disk and the known facts about it; holds no pixels.
 
@@ -109,6 +123,7 @@ class Sample:
             mask supervision or pixel metrics.
         resize_masks: True if masks of another size but the same aspect are resized.
         seconds: Of a frame of a video or camera: time since its first frame; None for everything else.
+        stored: The object that ``image`` is a copy of, which rows and messages name; None for a file of its own.
 
     Examples:
         >>> import ultraad
@@ -137,6 +152,7 @@ class Sample:
     mask_aligned: bool = True
     resize_masks: bool = False
     seconds: float | None = None
+    stored: Stored | None = None
 
     def spacing_at(self, box: Box) -> Spacing | None:
         """Pixel spacing of a part of the image; None if unknown, or if no view holds all of it.

@@ -45,7 +45,7 @@ def predict(
         list[str],
         typer.Argument(
             help="Images, DICOM files, videos, folders and patterns; or one camera. With --engine one folder or list: "
-            ".txt with a path a line, or .csv, .tsv or .parquet with a column image."
+            ".txt with a path a line, or .csv, .tsv or .parquet with a column image; also s3://bucket/folder."
         ),
     ],
     *,

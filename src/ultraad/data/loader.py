@@ -202,10 +202,22 @@ def decode(sample: Sample, *, normal_class: str) -> Decoded:
     Raises:
         DataError: If a file cannot be read.
     """
-    image = read_image(sample.image, frame=sample.frame, depth=sample.depth)
+    image = _pixels_of(sample)
     sample = with_fan(sample, image)
     mask, misaligned = truth_of(sample, (image.shape[0], image.shape[1]), normal_class=normal_class)
     return Decoded(sample, image, mask, misaligned)
+
+
+def _pixels_of(sample: Sample) -> NDArray[np.uint8]:
+    """The picture of a sample; errors name the object that its file is a copy of."""
+    if sample.stored is not None and sample.stored.fault is not None:
+        raise DataError(sample.stored.fault)
+    try:
+        return read_image(sample.image, frame=sample.frame, depth=sample.depth)
+    except DataError as e:
+        if sample.stored is None:
+            raise
+        raise DataError(str(e).replace(str(sample.image), sample.stored.url)) from e
 
 
 def truth_of(sample: Sample, shape: tuple[int, int], *, normal_class: str) -> tuple[NDArray[np.bool_] | None, bool]:

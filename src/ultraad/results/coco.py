@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultraad.io import read_mask
+from ultraad.io.store import is_url
 from ultraad.io.video import is_camera
 from ultraad.results.row import ImageRow, LesionRow, Run
 from ultraad.types import Region
@@ -93,9 +94,9 @@ def _line(value: dict[str, Any]) -> str:
 
 def _images(rows: Iterable[ImageRow], folder: Path) -> Iterator[dict[str, Any]]:
     for number, row, _ in _numbered(rows):
-        path = Path(row.image)
+        path, elsewhere = Path(row.image), is_camera(row.image) or is_url(row.image)
         try:
-            name = row.image if is_camera(row.image) else Path(os.path.relpath(path, folder)).as_posix()
+            name = row.image if elsewhere else Path(os.path.relpath(path, folder)).as_posix()
         except ValueError:  # another drive of Windows
             name = path.resolve().as_posix()
         frame = {"frame": row.frame} if row.id.endswith(f"#{row.frame}") else {}

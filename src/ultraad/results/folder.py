@@ -191,7 +191,7 @@ class RunFolder:
         drawn = gets_overlay(save, abnormal=abnormal, top=top)
         return ImageRow(
             id=s.id,
-            image=s.image.as_posix() if s.seconds is None else s.id.rpartition("#")[0],
+            image=_file_of(s),
             frame=s.frame,
             **({} if s.seconds is None else {"seconds": s.seconds}),
             **({} if s.depth is None else {"depth": s.depth}),
@@ -328,6 +328,13 @@ class RunFolder:
     def _write_run(self, status: Status, **facts: float | None) -> None:
         videos = {"videos": tuple(self.videos.values())} if self.videos else {}
         write_json(self.folder / RUN, self._run.model_copy(update={"status": status, **facts, **videos}).to_dict())
+
+
+def _file_of(sample: Sample) -> str:
+    """The file, video or object on a store that a sample is from, as its row has it."""
+    if sample.stored is not None:
+        return sample.stored.url
+    return sample.image.as_posix() if sample.seconds is None else sample.id.rpartition("#")[0]
 
 
 def read_rows(folder: Path) -> Iterator[ImageRow]:

@@ -26,9 +26,11 @@ def _hash(path: Path, stamp: tuple[int, ...]) -> str:  # noqa: ARG001 - part of 
     return sha256(path)
 
 
-def is_replaced(row: ImageRow) -> bool:
+def is_replaced(row: ImageRow, wanted: Mapping[str, Sample]) -> bool:
     """Whether the file of a row has other content now. A file that was only copied or touched has not."""
-    now = None if row.file is None else input_file(Path(row.image))
+    sample = wanted.get(row.id)
+    copy = sample is not None and sample.stored is not None
+    now = None if row.file is None else input_file(sample.image if sample and copy else Path(row.image))
     return now is not None and now != row.file
 
 

@@ -37,7 +37,7 @@ def outdated(
         if row.id not in wanted and row.video not in wanted:
             continue
         save = saved_of(row.seconds)
-        if is_replaced(row):
+        if is_replaced(row, wanted):
             found.setdefault(REPLACED, []).append(row.id)
         elif seen_otherwise(row, wanted):
             found.setdefault(CROPPED, []).append(row.id)

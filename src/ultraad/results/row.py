@@ -84,7 +84,7 @@ class ImageRow(Facts):
     """A line of ``predictions.jsonl``: one predicted image."""
 
     id: str = Field(description="sample id: unique within a run")
-    image: str = Field(description="path of the file when it was predicted")
+    image: str = Field(description="path of the file, or URL of the object on a store, when it was predicted")
     frame: int = Field(0, description="0-based frame of a file with several")
     seconds: float | None = Field(
         None, description="of a frame of a video or camera: time since its first frame, 6 digits; null for an image"

@@ -20,7 +20,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ from typing import Any
 from pydantic import Field
 
 from ultraad.data.lists import parts_of
-from ultraad.data.samples import samples_of
-from ultraad.errors import Caught, ConfigError, DataError, brief
+from ultraad.errors import Caught, ConfigError, brief
 from ultraad.io.files import append_line, ensure_writable, json_lines, write_json, write_parts
-from ultraad.io.find import check_output, find_images
+from ultraad.io.find import check_output
 from ultraad.io.lock import lock_folder
+from ultraad.io.store import is_url, public_url
 from ultraad.model.exported import ExportedModel
 from ultraad.model.predictor import Predictor
 from ultraad.report.run.page import render
@@ -42,6 +42,7 @@ from ultraad.results.row import DataFacts, Facts, ImageRow, Run, Status
 from ultraad.results.same import check_same
 from ultraad.results.saving import FOLDERS, chosen
 from ultraad.results.top import highest
+from ultraad.runs.copies import check_saving, readable, remove_copies
 from ultraad.runs.engines.local import Engine, Lost
 from ultraad.runs.job import facts, thresholds_of
 from ultraad.runs.predict import predict
@@ -93,7 +94,7 @@ class Shard:
 
     Attributes:
         number: In the order of the list.
-        images: Their paths.
+        images: Their paths or URLs.
         folder: Of the run.
         digest: sha256 of all that tells the images from others.
         resume: Whether to go on where an earlier run stopped.
@@ -139,26 +140,14 @@ class Work:
                 model.threads = self.threads
             else:
                 sys.modules["torch"].set_num_threads(self.threads)
-            samples = list(shard.samples) or _samples(shard.images)
-            done = predict(model, samples, shard.folder, resume=shard.resume, **self.options)
-            depths = tuple(sorted({s.depth for s in samples if s.depth is not None}))
+            known = nullcontext(list(shard.samples))
+            with known if shard.samples else readable(shard.images, shard.folder, self.options) as samples:
+                done = predict(model, samples, shard.folder, resume=shard.resume, **self.options)
+                depths = tuple(sorted({s.depth for s in samples if s.depth is not None}))
             counts = {"predicted": done.predicted + done.skipped, "failed": len(done.failed), "depths": depths}
             return ShardRow(**about, **counts, seconds=round(done.seconds, 2))
         assert caught.error is not None
         return ShardRow(**about, lost=brief(caught.error))
-
-
-def _samples(images: tuple[str, ...]) -> list[Sample]:
-    """The samples of a shard. A path that is no image stays one, so that reading it records why."""
-    good: list[object] = []
-    for name in images:
-        try:
-            find_images([name])
-        except DataError:
-            good.append(Sample(name, Path(name)))
-        else:
-            good.append(Path(name))
-    return samples_of(good)
 
 
 def predict_shards(
@@ -180,7 +169,7 @@ def predict_shards(
 
     Args:
         load: Gives the model; picklable. Called once in each process.
-        source: A list (``.txt``, ``.csv``, ``.tsv``, ``.parquet``) or a folder, as in
+        source: A list (``.txt``, ``.csv``, ``.tsv``, ``.parquet``) or a folder, or the URL of one, as in
             :func:`ultraad.data.lists.parts_of`.
         output: Folder for the results. With machines of a cluster, a folder that all of them share, as the images are.
         engine: Where shards run: :mod:`ultraad.runs.engines`.
@@ -199,15 +188,23 @@ def predict_shards(
     """
     check_shard(shard, batch_size)
     top = chosen(options.get("save"), overlays=options.get("overlays"), maps=options.get("maps")).top
+    if is_url(source):
+        check_saving(options.get("save"))
     model = load()
     thresholds = thresholds_of(model, **{key: options.get(key) for key in _THRESHOLDS})
     keep = bool(options.get("keep_out_of_scope", False))
-    run = facts(model, "predict", thresholds=thresholds, data=DataFacts(paths=(str(source),)), keep_out_of_scope=keep)
+    run = facts(
+        model,
+        "predict",
+        thresholds=thresholds,
+        data=DataFacts(paths=(public_url(str(source)),)),
+        keep_out_of_scope=keep,
+    )
     work = Work(load, {**options, "batch_size": batch_size}, threads)
 
     def shards(folder: Path) -> Iterator[Shard]:
         for number, images in enumerate(parts_of(source, shard)):
-            digest = hashlib.sha256("\n".join(images).encode(errors="surrogateescape")).hexdigest()
+            digest = hashlib.sha256("\n".join(map(public_url, images)).encode(errors="surrogateescape")).hexdigest()
             yield Shard(number, images, place_of(folder, number), digest)
 
     def conclude(folder: Path, numbers: list[int], outcome: ShardedOutcome) -> None:
@@ -293,6 +290,7 @@ def in_shards(
         _tell_of_depths(rows.values())
     finally:
         outcome.seconds = time.perf_counter() - started
+        remove_copies(folder)
         write_run(status)
         lock.release()
     return outcome
