@@ -26,6 +26,7 @@ from ultraad.data.sources._base import (
 from ultraad.data.sources._tables import read_table
 from ultraad.errors import DataError, first_names
 from ultraad.io.find import is_there
+from ultraad.io.store import SCHEMES
 from ultraad.types import Sample
 
 __all__ = [
@@ -135,7 +136,9 @@ def scan(root: Path | str, *, layout: str = "auto", resize_masks: bool = False) 
 
 def _check_exists(root: Path) -> None:
     if not is_there(root):
-        msg = f"{root} does not exist; give the folder of the data set"
+        stored = any(root.as_posix().startswith(f"{scheme}:/") for scheme in SCHEMES)
+        do = "copy it to a disk: only 'ultraad predict --engine' reads from stores" if stored else "give its folder"
+        msg = f"the data set {root} does not exist; {do}"
         raise DataError(msg)
 
 
