@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import Open
 from tests.e2e.hand import Hand
+from tests.e2e.scans import simulated
+from tests.e2e.serving import Server, start, stop
 
 # The share of an outline whose pixels are coloured on the canvas: dashes have gaps, where the dark halo shows.
 DRAWN = """
@@ -48,10 +53,6 @@ def ask(page: Any, path: str) -> Any:
     return page.evaluate("path => fetch(path).then(r => r.json())", path)
 
 
-STARTING_MODEL = """() => fetch('/api/models/0/use',
-    {method: 'POST', body: '{}', headers: {'Content-Type': 'application/json'}})"""
-
-
 def seen_by_model(page: Any) -> dict[str, Any]:
     """An image that nobody has marked, and that has a map."""
     hand = Hand(page)
@@ -64,23 +65,24 @@ def seen_by_model(page: Any) -> dict[str, Any]:
 
 
 def offered_with_class(page: Any, hand: Hand) -> dict[str, Any]:
-    """An unmarked image that the starting model calls a lesion: its suggestions have the colour of a class.
-
-    A model that other tests have adapted may call all of them normal.
-    """
-
-    def found() -> dict[str, Any] | None:
-        page.evaluate(STARTING_MODEL)
-        for item in hand.items("&state=unmarked&search=drawn"):
-            said = ask(page, f"/api/images/{item['id']}/frames/0/suggestions?threshold=0.02")["suggestions"]
-            if said and said[0]["class"]:
-                return item
-        return None
-
-    return hand.until(found)
+    """An unmarked image that the model in use calls a lesion: its suggestions have the colour of a class."""
+    for item in hand.items("&state=unmarked&search=drawn"):
+        found = ask(page, f"/api/images/{item['id']}/frames/0/suggestions?threshold=0.02")["suggestions"]
+        if found and found[0]["class"]:
+            return item
+    raise AssertionError("the model calls every unmarked image normal")
 
 
-def test_a_suggestion_is_dashed_a_mark_is_solid_and_h_hides_what_was_not_accepted(page: Any) -> None:
+@pytest.fixture
+def own(tmp_path: Path, browser: Any) -> Iterator[Server]:
+    """A project whose model no other test adapts."""
+    server = start(simulated(tmp_path / "scans", each=5), tmp_path / "project")
+    yield server
+    stop(server)
+
+
+def test_a_suggestion_is_dashed_a_mark_is_solid_and_h_hides_what_was_not_accepted(own: Server, open_page: Open) -> None:
+    page = open_page(own, width=760, height=560)
     hand = Hand(page)
     seen_by_model(page)
     item = hand.show(offered_with_class(page, hand)["name"])
@@ -92,7 +94,7 @@ def test_a_suggestion_is_dashed_a_mark_is_solid_and_h_hides_what_was_not_accepte
     page.keyboard.press("o")  # without the map, so that only lines have colours
     page.mouse.move(0, 0)
 
-    def dashed() -> list[tuple[float, float]]:  # a model that other tests began to adapt may come and say otherwise
+    def dashed() -> list[tuple[float, float]]:
         (ring, *_) = ask(page, f"{place}/suggestions?threshold=0.02")["suggestions"][0]["outline"]
         points = along(ring, hand)
         return points if 0.3 < page.evaluate(DRAWN, points) < 0.85 else []

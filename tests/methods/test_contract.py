@@ -195,7 +195,7 @@ def test_the_same_seed_gives_the_same_bits(name: str, tower: str) -> None:
 @EACH
 def test_batches_side_by_side_are_scored_as_one_after_the_other(name: str) -> None:
     method = fitted(name, "tiny").method
-    batches = [make_batch(tower_of("tiny"), per_class=1, seed=seed).images for seed in range(12)]
+    batches = [make_batch(tower_of("tiny"), per_class=1, seed=seed).images for seed in range(8)]
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # threads take turns as often as they can
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +22,24 @@ from ultraad.backbones._towers import TOWERS
 from ultraad.simulate import simulate
 
 
+@cache
+def drawn(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images, masks and facts of the first validation images."""
+    phantoms = [simulate(SHARD * VALIDATION_SHARD + i, size=size) for i in range(FEW)]
+    return (
+        np.stack([p.image for p in phantoms]),
+        np.stack([p.mask for p in phantoms]).astype(np.uint8),
+        np.array([encode(p.label, p.attributes) for p in phantoms], np.int8),
+    )
+
+
 @pytest.mark.parametrize("path", sorted({tower.weights for tower in TOWERS.values()}), ids=lambda path: path.stem)
 def test_simulated_validation_is_reproduced(path: Path) -> None:
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     recorded = json.loads(metadata[f"simulated_validation_{FEW}"])
     size = int(metadata.get("validation_size", SIZE))
-    phantoms = [simulate(SHARD * VALIDATION_SHARD + i, size=size) for i in range(FEW)]
-    images = np.stack([p.image for p in phantoms])
-    masks = np.stack([p.mask for p in phantoms]).astype(np.uint8)
-    facts = np.array([encode(p.label, p.attributes) for p in phantoms], np.int8)
+    images, masks, facts = drawn(size)
     ensure_torchvision()
     model = load(path)
     sentences = [*KINDS, *(s for pair in VALIDATION_PAIRS for s in pair)]
