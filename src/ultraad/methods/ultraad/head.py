@@ -27,7 +27,7 @@ class Head:
         scale: lambda_t.
         text: T f32 (c d).
         keys: M, unit f32 (m d).
-        values: Y, f32 (m c): one-hot, or balanced over the classes (:func:`.readout.votes`).
+        values: Y, f32 (m c): one-hot, or balanced over the classes (:func:`.readout.balanced`).
         alpha: Weight of the image memory.
         beta: Its sharpness.
         norm: Whether votes are summed, or averaged per class.

@@ -27,7 +27,7 @@ from ultraad.methods import Holding, Method
 from ultraad.methods.ultraad.config import CLASS_WORTH, GRADE_WORTH, MAP_WORTH, BinaryConfig, UltraADConfig
 from ultraad.methods.ultraad.head import Head
 from ultraad.methods.ultraad.info import INFO
-from ultraad.methods.ultraad.readout import image_score, loss_weights, pair_logits, pixel_map, prior_weight, votes
+from ultraad.methods.ultraad.readout import balanced, image_score, loss_weights, pair_logits, pixel_map, prior_weight
 from ultraad.methods.ultraad.zero_shot import ZeroShot
 from ultraad.nn.blocks import MiniNet, PatchFusion
 from ultraad.nn.evidence import Evidence, Sentences
@@ -137,7 +137,7 @@ class UltraAD(Method):
             seed=seed,
         )
         self.keys = nn.Parameter(views.keys, requires_grad=self.keys.requires_grad)
-        self.values = votes(views.one_hot) if self.config.cls.balance else views.one_hot
+        self.values = balanced(views.one_hot) if self.config.cls.balance else views.one_hot
         masked = (views.mask_known & (views.labels != self.normal_index)).sum()
         self.lesion_masks.fill_(int(masked) if t.epochs else 0)
         self.text.copy_(self.zero_shot.support_text(views.keys, views.labels, seed=seed))

@@ -16,7 +16,7 @@ def prior_weight(prior: float | Literal["shots"], shots: float | torch.Tensor, w
     return shots / (shots + worth) if prior == "shots" else prior
 
 
-def votes(one_hot: torch.Tensor) -> torch.Tensor:
+def balanced(one_hot: torch.Tensor) -> torch.Tensor:
     """Values of the image memory (m c) from labels (m c), so that all classes vote with the same weight together.
 
     This weight is the harmonic mean of the numbers of images, which few images of one class make small: the
@@ -29,7 +29,7 @@ def votes(one_hot: torch.Tensor) -> torch.Tensor:
 
 
 def loss_weights(values: torch.Tensor) -> torch.Tensor:
-    """Weights (m,) of the support images in the loss, with mean 1, from :func:`votes`: classes weigh the same."""
+    """Weights (m,) of the support images in the loss, with mean 1, from :func:`balanced`: classes weigh the same."""
     return values.sum(1) / values.sum(1).mean()
 
 
