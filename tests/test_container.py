@@ -1,4 +1,4 @@
-"""The Containerfile says what docs/container.md promises; ``python -m release.container`` tries that it builds and runs."""
+"""The Containerfile says what docs/container.md promises; ``python -m release.container`` tries it."""
 
 from __future__ import annotations
 
