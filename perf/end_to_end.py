@@ -17,6 +17,7 @@ of a measurement. The graph is the one that ships, in ONNX Runtime (``--runtime 
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -121,6 +122,7 @@ def rates(files: list[Path], folder: Path, *, batch_size: int, turns: int) -> li
         for saved in SAVED:
             wall, processor = list[float](), list[float]()
             for turn in range(turns + 1):
+                shutil.rmtree(folder / "results", ignore_errors=True)
                 before, started = os.times(), time.perf_counter()
                 paths = [files[0].parent]
                 predict(model, paths, folder / "results", resume=False, batch_size=batch_size, **saved)

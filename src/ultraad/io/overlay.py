@@ -15,7 +15,7 @@ from ultraad.io.arrays import as_rgb8
 OPACITY = 0.6  # of the highest value; the speckle stays visible beneath it
 TRUTH_COLOUR = (0, 255, 0)  # green; neither contour colour occurs in inferno
 THRESHOLD_COLOUR = (0, 160, 255)  # blue
-_ROWS = 64  # image rows blended at a time, so that the intermediate arrays fit the processor's cache
+_WHOLE = 1000  # sum of the weights of image and colours; OpenCV adds 1e-5 to it
 _CONTOUR_FRACTION = 300  # contours are 1/300 of the shorter side thick, at least one pixel
 
 
@@ -33,7 +33,7 @@ def heat(map: NDArray[Any], *, low: float = 0.0, high: float = 1.0) -> NDArray[n
     Raises:
         DataError: If the map contains NaN or infinity, or ``low`` is not below ``high``.
     """
-    return _table()[_index(_level(map, low=low, high=high))]
+    return _colours(_level(map, low=low, high=high))
 
 
 def overlay(
@@ -66,10 +66,9 @@ def overlay(
         if array is not None and array.shape != image.shape[:2]:
             msg = f"the {name} is {array.shape} and the image {image.shape[:2]} (h w); give both on one pixel grid"
             raise DataError(msg)
-    out = np.empty(image.shape, dtype=np.uint8)
-    for top in range(0, len(image), _ROWS):
-        rows = slice(top, top + _ROWS)
-        _blend(image[rows], _level(map[rows], low=low, high=high), out=out[rows])
+    level = _level(map, low=low, high=high)
+    weight = level * np.float32(OPACITY * _WHOLE)
+    out = np.asarray(cv2.blendLinear(image, _colours(level), _WHOLE - weight, weight), dtype=np.uint8)
     if threshold is not None:
         _draw(out, map >= threshold, THRESHOLD_COLOUR)
     if mask is not None:
@@ -111,27 +110,15 @@ def _level(map_: NDArray[Any], *, low: float, high: float) -> NDArray[np.float32
     return np.asarray(np.clip(level, 0.0, 1.0), dtype=np.float32)
 
 
-def _blend(image: NDArray[np.uint8], level: NDArray[np.float32], *, out: NDArray[np.uint8]) -> None:
-    """Blend image and colours by level, in float32: OpenCV does it three times as fast as numpy in float64."""
-    colours = cv2.LUT(_three(_index(level)), _table().astype(np.float32)[None])  # f32 (h w 3)
-    colours = cv2.subtract(colours, image, dtype=cv2.CV_32F)
-    colours = cv2.multiply(colours, _three(level * np.float32(OPACITY)))
-    cv2.add(colours, image, dst=out, dtype=cv2.CV_8U)
-
-
-def _three(values: NDArray[Any]) -> NDArray[Any]:
-    """(h w) as (h w 3)."""
-    return np.asarray(cv2.merge([values] * 3))
-
-
-def _index(level: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The row of the colour scale for each value in 0..1."""
-    return np.asarray(np.rint(level * np.float32(255)), dtype=np.uint8)
+def _colours(level: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The colour of each value in 0..1, uint8 (h w 3)."""
+    index = np.asarray(np.rint(level * np.float32(255)), dtype=np.uint8)
+    return np.asarray(cv2.applyColorMap(index, _table()[:, None]), dtype=np.uint8)
 
 
 def _draw(out: NDArray[np.uint8], region: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
     """Draw the outline of a region into a picture (h w 3)."""
-    out[np.nonzero(_contour(region))] = colour  # three times as fast as by the mask itself
+    out.reshape(-1, 3)[np.flatnonzero(_contour(region))] = colour  # nine times as fast as by the mask itself
 
 
 def _contour(region: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB = 0, 2  # colour types
 _UP = 2  # the filter that stores the difference from the row above
 _LEVEL = 1  # of ISA-L's 0 to 3
@@ -34,10 +34,14 @@ def encode_png(array: NDArray[Any]) -> bytes:
     filtered[0, 1:] = rows[0]  # the row above the first is zero
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = isal_zlib.crc32(data, isal_zlib.crc32(kind))
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
-
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     body = isal_zlib.compress(filtered, _LEVEL)
-    return _SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    return b"".join([SIGNATURE, chunk(b"IHDR", header), chunk(b"IDAT", body), chunk(b"IEND", b"")])
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One part of a PNG file, with its length and checksum."""
+    from isal import isal_zlib
+
+    check = isal_zlib.crc32(data, isal_zlib.crc32(kind))
+    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", check)])  # one copy

@@ -33,6 +33,8 @@ from ultraad.io.brightness import deep_to_rgb8, grey_depth, parts_of, stored_gre
 from ultraad.io.containers import container_of
 from ultraad.io.faults import Faults, warn_of
 from ultraad.io.libtiff import TiffFile, quiet_libtiff
+from ultraad.io.png import SIGNATURE
+from ultraad.io.png_reader import MOST_BYTES, read_plain
 
 MIN_SIDE = 8  # pixels; anything smaller is no ultrasound image
 MAX_PIXELS = 64_000_000  # 8000 x 8000: far more than any scanner writes, and still fits a laptop's memory
@@ -131,6 +133,9 @@ def read_raster(path: Path, *, frame: int = 0, depth: Callable[[], int]) -> NDAr
     Raises:
         DataError: If the file is damaged, too small, too large, or has no such frame.
     """
+    if (plain := _plain(path) if frame == 0 else None) is not None:
+        check_size((plain.shape[0], plain.shape[1]), path)
+        return plain
     with _open_frame(path, frame) as file:
         colour = _is_deep_colour(file)
         least = depth() if colour or file.mode.startswith("I") else 0  # decodes others, so before this one is in memory
@@ -138,6 +143,12 @@ def read_raster(path: Path, *, frame: int = 0, depth: Callable[[], int]) -> NDAr
         if colour:
             return deep_to_rgb8(_both_bytes(file, path, frame), name=path, least_depth=least)
         return to_rgb8(file, name=path, least_depth=least)
+
+
+def _plain(path: Path) -> NDArray[np.uint8] | None:
+    """The picture of a plain PNG file (:mod:`ultraad.io.png_reader`); None for any other."""
+    with open_file(path) as file:
+        return read_plain(file.read(MOST_BYTES)) if file.peek(8).startswith(SIGNATURE) else None
 
 
 def raster_depth(path: Path, *, frame: int = 0) -> int:
