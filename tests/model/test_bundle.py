@@ -173,6 +173,13 @@ def test_a_broken_config_is_explained(saved: Path) -> None:
         load(saved)
 
 
+def test_options_of_another_version_are_named_with_what_to_do(saved: Path) -> None:
+    options = json.loads((saved / "config.json").read_text())["options"]
+    change(saved, options={**options, "post": {**options["post"], "refine": "auto"}})
+    with pytest.raises(BundleError, match=r"post\.refine.* found 'auto'.*wrote the model, adapt again"):
+        load(saved)
+
+
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no such folder"):
         load(tmp_path / "nowhere")

@@ -32,7 +32,7 @@ from ultraad.data.loader import input_batch, read_any
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.regions import RegionChoice
 from ultraad.data.support import Fingerprint
-from ultraad.errors import BundleError, Caught, UltraadError
+from ultraad.errors import BundleError, Caught, ConfigError, UltraadError
 from ultraad.fan import Fan, FanChoice
 from ultraad.methods._base import Method
 from ultraad.model import bundle
@@ -272,7 +272,11 @@ def load(
     used = _backbone_of(saved.backbone, folder, device=device, dtype=dtype, backbone=backbone)
     chosen = methods.get(saved.method)
     recorded = completed(saved.options, chosen.Config.earlier)
-    options = resolve(chosen.Config, recorded, where=f"options in {folder / bundle.CONFIG}")
+    try:
+        options = resolve(chosen.Config, recorded, where=f"options in {folder / bundle.CONFIG}")
+    except ConfigError as e:
+        msg = f"{e}. If another version of ultraad wrote the model, adapt again"
+        raise BundleError(msg) from e
     with Caught() as caught:
         method = chosen(used, options, classes=saved.classes, normal_class=saved.normal_class)
         method.load_state_dict({name: value for name, value in parts.state.items() if not name.startswith(_SCOPE)})
