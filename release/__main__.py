@@ -94,6 +94,14 @@ def try_wheel(wheel: Path, folder: Path) -> Path:
     return scripts
 
 
+def try_uvx(wheel: Path, folder: Path) -> None:
+    """Run the demo by uv with an empty cache: nothing is installed. UV_FIND_LINKS says where torch for the CPU lies."""
+    backend = [] if "UV_FIND_LINKS" in os.environ else ["--torch-backend", "cpu"]
+    words = [sys.executable, "-m", "uv", "tool", "run", "--constraints", ROOT / "constraints.txt", *backend]
+    more = {"UV_CACHE_DIR": str(folder / "uv-cache"), "UV_TOOL_DIR": str(folder / "uv-tools")}
+    say(call(*words, "--from", wheel, "ultraad", "demo", "-o", "by-uv", cwd=folder, **more))
+
+
 def try_light(wheel: Path, folder: Path) -> None:
     """Install without torch, and predict with what the package holds."""
     scripts = environment(folder / "light")
@@ -141,6 +149,8 @@ def main() -> None:
     address = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Source"]
     if "example.org" in address:
         say(f"warning: the address of the repository is a placeholder ({address}); see docs/releasing.md")
+    if "unreleased" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"):
+        say("warning: CHANGELOG.md calls this version unreleased; see docs/releasing.md")
     with tempfile.TemporaryDirectory() as scratch:
         first, second, tried = (Path(scratch) / name for name in ("first", "second", "tried"))
         tried.mkdir()
@@ -151,6 +161,7 @@ def main() -> None:
         call(sys.executable, "-m", "twine", "check", "--strict", *pair)
         check_wheel(pair[0])
         scripts = try_wheel(pair[0], tried)
+        try_uvx(pair[0], tried)
         try_light(pair[0], tried)
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(first, out)

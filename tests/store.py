@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+import pytest
 
 KEY, SECRET = "AKIAEXAMPLEEXAMPLE", "a-secret-that-nobody-may-see"
 
@@ -79,13 +82,14 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.is_file():
             self._fault(404, "NoSuchKey")
             return
-        content, status, more = path.read_bytes(), 200, {}
+        content, status = path.read_bytes(), 200
+        more = {"Last-Modified": formatdate(path.stat().st_mtime, usegmt=True)}
         if self.command == "GET":
             self.server.read.append(name)
         if asked := self.headers.get("Range"):
             first, _, last = asked.removeprefix("bytes=").partition("-")
             end = min(int(last) + 1 if last else len(content), len(content))
-            more = {"Content-Range": f"bytes {first}-{end - 1}/{len(content)}"}
+            more["Content-Range"] = f"bytes {first}-{end - 1}/{len(content)}"
             content, status = content[int(first) : end], 206
         self._send(status, content, kind="application/octet-stream", more=more)
 
@@ -105,9 +109,10 @@ class _Handler(BaseHTTPRequestHandler):
             if name.endswith("/"):
                 body += f"<CommonPrefixes><Prefix>{full}</Prefix></CommonPrefixes>"
             else:
-                size = (root / f"{prefix}{name}").stat().st_size
-                when = "<LastModified>2026-01-02T03:04:05.000Z</LastModified>"
-                body += f"<Contents><Key>{full}</Key>{when}<Size>{size}</Size></Contents>"
+                stat = (root / f"{prefix}{name}").stat()
+                when = f"{datetime.fromtimestamp(stat.st_mtime, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3]
+                when = f"<LastModified>{when}Z</LastModified>"
+                body += f"<Contents><Key>{full}</Key>{when}<Size>{stat.st_size}</Size></Contents>"
         self._send(200, f"<?xml version='1.0'?><ListBucketResult>{body}</ListBucketResult>".encode())
 
     def _fault(self, status: int, code: str) -> None:
@@ -123,6 +128,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
+
+
+@contextmanager
+def serving(buckets: Path) -> Iterator[Store]:
+    """A running store of these buckets, and its credentials in the environment."""
+    with pytest.MonkeyPatch.context() as patch, Store(buckets, page=3).running() as running:
+        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield running
 
 
 def url(bucket_and_key: str) -> str:

@@ -1,4 +1,4 @@
-"""The Containerfile says what docs/container.md promises; that it builds was tried by hand, see there."""
+"""The Containerfile says what docs/container.md promises; ``python -m release.container`` tries it."""
 
 from __future__ import annotations
 

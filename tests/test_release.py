@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 
 import pytest
 from docs.build import ROOT
+from release.container import debian_packages
 from release.licences import listed, refused
+from release.newcomer import first_commands, timed
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -57,3 +61,35 @@ def test_the_description_on_the_package_index_has_whole_addresses() -> None:
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
     assert len(pictures) == 2
     assert all("/raw/main/docs/" in picture for picture in pictures)
+
+
+def test_a_newcomer_runs_the_first_commands_of_the_readme_with_the_wheel() -> None:
+    lines = first_commands((ROOT / "README.md").read_text(encoding="utf-8"), "/home/new comer/a.whl")
+    assert lines == [
+        "python3 -m venv .venv && . .venv/bin/activate",
+        "pip install '/home/new comer/a.whl'",
+        "ultraad demo",
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="bash")
+def test_lines_are_timed_in_one_shell_that_ends_at_the_first_fault() -> None:
+    done = subprocess.run(
+        ["bash", "-c", timed(["cd / && export A=1", "pwd; echo $A", "false", "echo never"])],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    told = [re.sub(r"[\d.]+", "0", line) for line in done.stdout.replace("\n1\n", "\none\n").splitlines()]
+    assert told == ["took 0 0 0", "/", "one", "took 0 0 0", "took 0 0 0"]
+    assert done.returncode == 1
+
+
+def test_packages_of_debian_are_components_of_a_bill() -> None:
+    first, second = debian_packages("libc6 2.36-9+deb12u10 amd64\ntzdata 2025b-0+deb12u2 all\n")
+    assert first == {
+        "type": "library",
+        "bom-ref": "pkg:deb/debian/libc6@2.36-9%2Bdeb12u10?arch=amd64",
+        "name": "libc6",
+        "version": "2.36-9+deb12u10",
+        "purl": "pkg:deb/debian/libc6@2.36-9%2Bdeb12u10?arch=amd64",
+    }
+    assert second["name"] == "tzdata"

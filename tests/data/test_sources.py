@@ -112,11 +112,6 @@ def test_no_image_at_all(tmp_path):
         sources.scan(tmp_path)
 
 
-def test_a_data_set_on_a_store_is_refused_by_what_can_be_done():
-    with pytest.raises(DataError, match=r"s3:/bucket/set does not exist; copy it to a disk: only"):
-        sources.scan("s3://bucket/set")
-
-
 def test_a_missing_folder_is_reported_as_missing(tmp_path):
     for call in (sources.detect, sources.scan, lambda p: sources.scan(p, layout="csv")):
         with pytest.raises(DataError, match="does not exist"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -11,16 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from tests.runs.test_shards import content
-from tests.store import KEY, SECRET, Store, url
+from tests.store import KEY, SECRET, Store, serving, url
+from tests.videos import write_video
+from ultraad.cli import app
 from ultraad.errors import ConfigError, DataError
-from ultraad.io import find_images
+from ultraad.io import find_images, store_copy
 from ultraad.io.store_walk import walk_store
 from ultraad.model.adapt import zero_shot
 from ultraad.results.folder import read_errors, read_rows, read_run
 from ultraad.runs import copies
 from ultraad.runs.engines.local import Serial
+from ultraad.runs.evaluate import evaluate
+from ultraad.runs.evaluate_shards import evaluate_shards
 from ultraad.runs.predict import predict
 from ultraad.runs.shards import predict_shards
 from ultraad.simulate import write_dataset
@@ -54,10 +60,7 @@ def _picture(seed: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def store(buckets: Path) -> Iterator[Store]:
-    with pytest.MonkeyPatch.context() as patch, Store(buckets, page=3).running() as running:
-        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with serving(buckets) as running:
         yield running
 
 
@@ -205,8 +208,6 @@ def test_what_cannot_be_read_is_named(store: Store, tmp_path: Path) -> None:
     assert SECRET not in denied
     assert "no images can be read from https://; wanted s3://" in fails("https://host/folder?token=secret")
     assert "secret" not in fails("s3://scans/set?token=secret")
-    with pytest.raises(DataError, match="--engine local"):
-        predict(TINY(), f"s3://scans/set{store.query}", tmp_path / "out")
     with pytest.raises(ConfigError, match="no DICOM objects are made of images on a store"):
         predict_shards(TINY, "s3://scans/set", tmp_path / "out", save=["dicom"], **OPTIONS)
 
@@ -214,7 +215,7 @@ def test_what_cannot_be_read_is_named(store: Store, tmp_path: Path) -> None:
 def test_a_store_that_is_away_ends_its_shard_soon(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "_AWAY", 1)  # pyarrow tries each object for seconds
+    monkeypatch.setattr(store_copy, "_AWAY", 1)  # pyarrow tries each object for seconds
     with socket.socket() as free:  # nobody listens there
         free.bind(("127.0.0.1", 0))
         query = f"?endpoint_override=127.0.0.1:{free.getsockname()[1]}&scheme=http&region=us-east-1"
@@ -223,3 +224,56 @@ def test_a_store_that_is_away_ends_its_shard_soon(
         outcome = predict_shards(TINY, listed, tmp_path / "out", **OPTIONS)
     assert list(outcome.lost) == [0]
     assert "s3://scans/a.png cannot be read: the store cannot be reached; check the network" in outcome.lost[0]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of copies."""
+    monkeypatch.setenv(store_copy.CACHE, str(tmp_path / ".cache"))
+    return tmp_path / ".cache"
+
+
+def test_an_evaluation_is_that_of_the_same_folder_on_disk(store: Store, buckets: Path, cache: Path) -> None:
+    source = f"s3://scans/set{store.query}"
+    wanted = evaluate(TINY(), buckets / "scans" / "set", bootstrap=50)
+    assert wanted["n"]["images"] == 16
+    assert evaluate(TINY(), source, bootstrap=50) == wanted
+    store.read.clear()
+    sharded = evaluate_shards(
+        TINY, source, cache.parent / "out", engine=Serial(), shard=4, batch_size=4, bootstrap=50, split=None
+    )
+    assert sharded["metrics"].keys() == wanted["metrics"].keys()
+    assert sharded["n"] == wanted["n"]
+    assert not store.read, "the copy is used again"
+
+
+def test_every_verb_takes_a_url(store: Store, cache: Path, tmp_path: Path) -> None:
+    source = f"s3://scans/set{store.query}"
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(app, [*words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    support, model = str(tmp_path / "support.json"), str(tmp_path / "model")
+    run("support", "draw", source, "-o", support, "--shots", "1", "--classes", "normal,benign,malignant")
+    run("adapt", support, "--root", source, "-o", model, "--backbone", "tiny", "--set", "train.epochs=1")
+    run("evaluate", model, source, "-o", str(tmp_path / "results"), "--drop-support", "--bootstrap", "50")
+    measured = read_run(tmp_path / "results")
+    assert measured is not None
+    assert measured.leakage is not None
+    assert (measured.images + measured.leakage.dropped, measured.leakage.dropped >= 3) == (16, True)
+    assert "16 images" in run("data", "check", source)
+    run("predict", model, source, "-o", str(tmp_path / "predicted"))
+    assert len(list(read_rows(tmp_path / "predicted"))) == 16
+    assert json.loads((tmp_path / "predicted" / "run.json").read_text())["data"]["paths"] == ["s3://scans/set"]
+
+
+def test_a_video_on_a_store_is_predicted(store: Store, buckets: Path, cache: Path, tmp_path: Path) -> None:
+    (buckets / "films").mkdir()
+    write_video(buckets / "films" / "a clip.avi", frames=6)
+    predict(TINY(), f"s3://films/a%20clip.avi{store.query}", tmp_path / "out")
+    predict(TINY(), buckets / "films" / "a clip.avi", tmp_path / "disk")
+    rows, wanted = (list(read_rows(tmp_path / name)) for name in ("out", "disk"))
+    assert len(rows) == 6
+    assert [row.score for row in rows] == [row.score for row in wanted]

@@ -32,9 +32,9 @@ def adapt(
     ] = None,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the model.")],
-    root: Annotated[Path | None, typer.Option(help="Where the data set is now, if it was moved.")] = None,
+    root: Annotated[str | None, typer.Option(help="Where the data set is now, if it was moved.")] = None,
     auxiliary: Annotated[
-        Path | None, typer.Option(help="A second data set with lesion masks, for methods that can train on one.")
+        str | None, typer.Option(help="A second data set with lesion masks, for methods that can train on one.")
     ] = None,
     auxiliary_layout: Layout = "auto",
     resize_masks: Annotated[

@@ -21,7 +21,7 @@ app = typer.Typer(
 
 @app.command(cls=Command)
 def check(
-    folder: Annotated[Path, typer.Argument(help="Root of the data set.")],
+    folder: Annotated[str, typer.Argument(help="Root of the data set, or its URL: s3://bucket/folder.")],
     *,
     layout: Layout = "auto",
     resize_masks: ResizeMasks = False,

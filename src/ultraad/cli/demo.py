@@ -14,6 +14,7 @@ from ultraad.data.samples import samples as shipped
 from ultraad.data.support import draw_support, fingerprints, save_support
 from ultraad.errors import ConfigError, DataError
 from ultraad.io.files import ensure_writable
+from ultraad.io.store_copy import on_disk
 from ultraad.model.adapt import adapt
 from ultraad.results.folder import REPORT
 from ultraad.rng import seeded
@@ -92,7 +93,7 @@ def run(
     elif data is None:
         support, evaluated, layout = _divided(shipped(), layout="bus_bra", per_patient=True, seed=seed)
     else:
-        support, evaluated, layout = _divided(Path(data), layout=layout, normal_class=normal_class, seed=seed)
+        support, evaluated, layout = _divided(on_disk(data), layout=layout, normal_class=normal_class, seed=seed)
     chosen = _evenly(evaluated, images, seed=seed)
     save_support(support, output / "support.json")
     held = list(dict.fromkeys(s.label or "" for s in support.samples))

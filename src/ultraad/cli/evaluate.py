@@ -47,7 +47,7 @@ from ultraad.model.predictor import Predictor
 @with_model
 def evaluate(
     load: Callable[[], Predictor],
-    folder: Annotated[Path, typer.Argument(help="Root of a labelled data set.")],
+    folder: Annotated[str, typer.Argument(help="Root of a labelled data set, or its URL: s3://bucket/folder.")],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     layout: Layout = "auto",

@@ -17,7 +17,7 @@ def demo(
         "demo-output"
     ),
     data: Annotated[
-        Path | None, typer.Option(help="Your own labelled data set. Default: the real images that ship with ultraad.")
+        str | None, typer.Option(help="Your own labelled data set. Default: the real images that ship with ultraad.")
     ] = None,
     simulated: Annotated[bool, typer.Option("--simulated", help="Simulated images, with normal ones.")] = False,
     layout: Layout = "auto",

@@ -24,7 +24,7 @@ app = typer.Typer(
 
 @app.command(cls=Command)
 def draw(
-    folder: Annotated[Path, typer.Argument(help="Root of the data set.")],
+    folder: Annotated[str, typer.Argument(help="Root of the data set, or its URL: s3://bucket/folder.")],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")],
     shots: Annotated[int, typer.Option(min=1, help="Images per class.")] = 4,
@@ -44,7 +44,7 @@ def draw(
     region: Regions = Region.auto,
     fan: Fans = Fan.off,
     against: Annotated[
-        Path | None, typer.Option(help="Data set for the evaluation: stop if it shares images or patients.")
+        str | None, typer.Option(help="Data set for the evaluation: stop if it shares images or patients.")
     ] = None,
 ) -> None:
     """Draw images of each class. With the same seed, the images for 4 shots are among those for 8.
@@ -72,8 +72,8 @@ def draw(
         fan=fan.value,
     )
     if against is not None:
-        evaluated = sources.detect(against)
-        check_leakage(support, sources.scan(against, layout=evaluated), layout=evaluated)
+        root, evaluated = sources.locate(against)
+        check_leakage(support, sources.scan(root, layout=evaluated), layout=evaluated)
     save_support(support, output)
     _show(support)
     method = " --method NAME" if all(s.label == support.normal_class for s in support.samples) else ""
@@ -84,7 +84,7 @@ def draw(
 def show(
     file: Annotated[Path, typer.Argument(help="File from 'ultraad support draw'.")],
     *,
-    root: Annotated[Path | None, typer.Option(help="Where the data set is now, if it was moved.")] = None,
+    root: Annotated[str | None, typer.Option(help="Where the data set is now, if it was moved.")] = None,
 ) -> None:
     """Show a support set after checking that its image files have not changed.
 

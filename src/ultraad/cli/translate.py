@@ -12,8 +12,8 @@ from ultraad.cli.options import Device, Devices
 
 
 def translate(
-    source: Annotated[Path, typer.Argument(metavar="FROM", help="Data set to translate, in any layout.")],
-    target: Annotated[Path, typer.Argument(metavar="TO", help="Data set whose look is wanted; no masks are read.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="Data set to translate, in any layout.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="Data set whose look is wanted; no masks are read.")],
     *,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Folder for the translated data set.")],
     by: Annotated[

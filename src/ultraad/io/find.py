@@ -28,7 +28,7 @@ from ultraad.io.names import (
     summary,
     tails_of,
 )
-from ultraad.io.store import is_url, public_url
+from ultraad.io.store_copy import on_disk
 from ultraad.io.video import is_video
 
 _log = logging.getLogger(__name__)
@@ -97,13 +97,9 @@ def _find(paths: Sequence[str | Path] | str | Path, *, videos: bool) -> tuple[li
     seen: set[Path] = set()
     places = cache(Path.resolve)  # of folders: a link with a name of its own is an image of its own
     for item in wanted:
-        if is_url(item):
-            msg = (
-                f"{public_url(str(item))} is not a file: 'ultraad predict' reads images from a store with "
-                "--engine local or --engine ray; for everything else, copy them or mount the store"
-            )
-            raise DataError(msg)
-        found = [p for p in _expand(Path(item).expanduser(), unused) if places(p.parent) / p.name not in seen]
+        found = [
+            p for p in _expand(on_disk(item, alone=True).expanduser(), unused) if places(p.parent) / p.name not in seen
+        ]
         seen.update(places(p.parent) / p.name for p in found)
         named = {p for p in found if videos and p.suffix.lower() not in IMAGE_SUFFIXES and is_video(p)}
         images.update(dict.fromkeys(p for p in found if p not in named))

@@ -17,19 +17,20 @@ LOCK = ".running"
 """The locked file in the folder."""
 
 
-def lock_folder(folder: Path) -> FileLock:
+def lock_folder(folder: Path, *, wait: bool = False) -> FileLock:
     """Lock a folder until the lock is released. The operating system frees the lock of a process that died.
 
     Args:
         folder: An existing folder. One on a file system without locks is not locked, with a warning.
+        wait: Wait until another run has released it.
 
     Returns:
         The lock; call its ``release``.
 
     Raises:
-        DataError: If another run writes to the folder.
+        DataError: If another run writes to the folder, unless ``wait``.
     """
-    lock = FileLock(folder / LOCK, blocking=False)
+    lock = FileLock(folder / LOCK, blocking=wait)
     try:
         lock.acquire()
     except Timeout:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -43,6 +44,23 @@ class StoreAwayError(DataError):
 
 class NoRoomError(DataError):
     """A copy of an object cannot be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a folder of a store holds.
+
+    Attributes:
+        name: Within the folder.
+        is_folder: Whether it is a folder and not an object.
+        size: Bytes of an object.
+        changed: Time of its last change, in whole seconds since 1970; 0 if the store does not say.
+    """
+
+    name: str
+    is_folder: bool
+    size: int = 0
+    changed: int = 0
 
 
 def is_url(name: object) -> bool:
@@ -182,34 +200,41 @@ def fetch(url: str, target: Path) -> None:
             try:
                 copy.write(part)
             except OSError as e:
-                msg = f"no room for copies in {target.parent}: {one_line(e)}. Set TMPDIR, or take a smaller --shard"
+                msg = f"no room for copies in {target.parent}: {one_line(e)}"
                 raise NoRoomError(msg) from e
 
 
-def is_object(url: str) -> bool:
-    """Whether there is an object of exactly this URL; raises as :func:`open_stream`, but not if there is none."""
+def entry_of(url: str) -> Entry | None:
+    """The object of exactly this URL; None if there is none. Raises as :func:`open_stream` otherwise."""
     with _reading(url):
         system, path = _opened(url)
-        from pyarrow import fs
+        found = system.get_file_info(path)
+        return _entry(found) if found.is_file else None
 
-        return bool(system.get_file_info(path).type == fs.FileType.File)
 
-
-def entries(url: str) -> tuple[list[str], list[str]]:
-    """The names of the folders and of the objects in one folder of a store, without those further below.
+def entries(url: str) -> list[Entry]:
+    """The folders and objects in one folder of a store, without those further below.
 
     Raises:
         DataError: If there is no such folder, or it cannot be listed.
         MissingExtraError: If pyarrow is not installed.
     """
-    folders, files = list[str](), list[str]()
     with _reading(url):
         system, path = _opened(url)
         from pyarrow import fs
 
-        for found in system.get_file_info(fs.FileSelector(path)):
-            (folders if found.type == fs.FileType.Directory else files).append(found.base_name)
-    return folders, files
+        return [_entry(found) for found in system.get_file_info(fs.FileSelector(path))]
+
+
+def _entry(found: Any) -> Entry:  # noqa: ANN401  # pyarrow has no types
+    if not found.is_file:
+        return Entry(found.base_name, is_folder=True)
+    return Entry(found.base_name, is_folder=False, size=found.size, changed=(found.mtime_ns or 0) // 10**9)
+
+
+def path_of(url: str) -> Path | None:
+    """The path that a ``file://`` URL means; None for other URLs."""
+    return Path(_opened(url)[1]) if urlsplit(url).scheme.lower() == "file" else None
 
 
 def inside(url: str, name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ultraad.io.find import natural_pieces
 from ultraad.io.names import IMAGE_SUFFIXES, image_of, is_mask_folder, is_notice, kind_of, named_like_mask, tails_of
-from ultraad.io.store import entries, inside, is_object, public_url
+from ultraad.io.store import entries, entry_of, inside, public_url
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def walk_store(url: str) -> Iterator[str]:
         MissingExtraError: If pyarrow is not installed.
     """
     unused = Counter[str]()
-    if is_object(url):
+    if entry_of(url) is not None:
         yield url
         return
     yield from _below(url, unused)
@@ -46,13 +46,14 @@ def walk_store(url: str) -> Iterator[str]:
 
 
 def _below(url: str, unused: Counter[str]) -> Iterator[str]:
-    folders, files = entries(url)
+    found = entries(url)
+    folders, files = [e.name for e in found if e.is_folder], [e.name for e in found if not e.is_folder]
     if set(files) >= _RESULTS:
         unused["results folder"] += 1
         return
     taken = [(name, True) for name in folders if _takes_folder(name, unused)]
     taken += [(name, False) for name in _images_of(files, unused)]
-    del folders, files  # the folders below need memory, too
+    del found, folders, files  # the folders below need memory, too
     for name, is_folder in sorted(taken, key=lambda item: natural_pieces(item[0])):
         if is_folder:
             yield from _below(inside(url, name), unused)

@@ -6,7 +6,6 @@ import hashlib
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from glob import escape
@@ -18,12 +17,10 @@ from urllib.parse import unquote
 from ultraad.data.samples import samples_of
 from ultraad.errors import ConfigError, DataError
 from ultraad.io.find import find_images
-from ultraad.io.store import NoRoomError, StoreAwayError, fetch, is_url, public_url
+from ultraad.io.store import NoRoomError, is_url, public_url
+from ultraad.io.store_copy import fetched
 from ultraad.results.saving import DICOM
 from ultraad.types import Sample, Stored
-
-_AT_A_TIME = 8  # objects that are copied: waiting for the store takes longer than copying
-_AWAY = 8  # objects after each other for which a store cannot be reached: no other one is tried
 
 
 @contextmanager
@@ -63,7 +60,7 @@ def check_saving(save: Collection[str] | None) -> None:
         ConfigError: If DICOM objects are wanted.
     """
     if DICOM in (save or ()):
-        msg = "no DICOM objects are made of images on a store; copy the images or mount the store, or do not save dicom"
+        msg = "no DICOM objects are made of images on a store with an engine; predict without one, or do not save dicom"
         raise ConfigError(msg)
 
 
@@ -81,28 +78,15 @@ def _prefix(run: Path, number: str) -> str:
 def _copied(urls: Mapping[str, str], place: Path) -> dict[str, tuple[Path, str | None]]:
     """{public URL: its copy, and why there is none}."""
     copies = {name: place / f"{i:06d}-{_readable(name)}" for i, name in enumerate(urls)}
-
-    def copy(name: str) -> DataError | None:
-        try:
-            fetch(urls[name], copies[name])
-        except NoRoomError:
-            raise
-        except DataError as e:
-            return e
-        return None
-
-    found: dict[str, tuple[Path, str | None]] = {}
-    away = 0
-    pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="ultraad-copy")
     try:
-        for name, error in zip(copies, pool.map(copy, copies), strict=True):
-            away = away + 1 if isinstance(error, StoreAwayError) else 0
-            if error is not None and away == _AWAY:
-                raise error
-            found[name] = copies[name], None if error is None else str(error)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return found
+        faults = list(fetched((urls[name], copy) for name, copy in copies.items()))
+    except NoRoomError as e:
+        msg = f"{e}. Set TMPDIR, or take a smaller --shard"
+        raise NoRoomError(msg) from e
+    return {
+        name: (copy, None if fault is None else str(fault))
+        for (name, copy), fault in zip(copies.items(), faults, strict=True)
+    }
 
 
 def _readable(name: str) -> str:

@@ -266,8 +266,7 @@ def _samples(
     """The samples, and the facts about them for ``run.json``."""
     root = None
     if isinstance(data, (str, Path)):
-        root = Path(data)
-        layout = sources.detect(root) if layout == "auto" else layout
+        root, layout = sources.locate(data, layout)
         samples = sources.scan(root, layout=layout, resize_masks=resize_masks)
     else:
         samples = list(data)
@@ -282,7 +281,7 @@ def _samples(
         msg = "there are no samples to evaluate"
         raise DataError(msg)
     return samples, DataFacts(
-        root=str(root.resolve()) if root else None,
+        root=str(root) if root else None,
         layout=None if layout == "auto" else layout,
         split=split,
         images=len(samples),

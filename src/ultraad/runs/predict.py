@@ -17,6 +17,7 @@ from ultraad.errors import ConfigError
 from ultraad.fan import FanChoice
 from ultraad.io.faults import one_run
 from ultraad.io.find import find_media
+from ultraad.io.store import public_url
 from ultraad.io.video import Choice, is_camera, public_name
 from ultraad.model.exported import ExportedModel
 from ultraad.model.predictor import Predictor
@@ -232,7 +233,7 @@ def _named(item: str | Path | Sample) -> str:
     """An item as ``run.json`` has it."""
     if isinstance(item, Sample):
         return item.id
-    return public_name(item) if is_camera(item) else str(item)
+    return public_name(item) if is_camera(item) else public_url(str(item))
 
 
 def _found(wanted: Sequence[str | Path | Sample]) -> tuple[list[Path | Sample], list[str | Path]]:

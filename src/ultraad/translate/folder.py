@@ -18,6 +18,7 @@ from ultraad.data import sources
 from ultraad.errors import ConfigError, DataError
 from ultraad.io import read_image
 from ultraad.io.files import ensure_writable, write_bytes, write_json
+from ultraad.io.store_copy import on_disk
 from ultraad.rng import seeded
 from ultraad.translate.style import STYLES, Style, StyleWay, restyle
 from ultraad.types import Sample
@@ -88,11 +89,11 @@ def translate(
             option is unknown, or given for another way than ``"cycle"``.
         DataError: If a data set is not found, a picture is DICOM or a video, or no picture of ``target`` can be used.
     """
-    source, output = Path(source).resolve(), Path(output).resolve()
+    source, output = on_disk(source).resolve(), Path(output).resolve()
     tell = progress or _silent
     samples = _samples(source)
     pictures = [s.image for s in samples]
-    looked_at = _drawn([s.image for s in _samples(Path(target).resolve())], most, seed)
+    looked_at = _drawn([s.image for s in _samples(on_disk(target).resolve())], most, seed)
     about: dict[str, Any] = {
         "from": str(source), "to": str(Path(target).resolve()), "way": way, "beta": beta, "most": most, "seed": seed
     }  # fmt: skip

@@ -18,6 +18,7 @@ from ultraad.data.samples import samples_of
 from ultraad.errors import DataError
 from ultraad.io.faults import one_run
 from ultraad.io.names import stem_of, summary
+from ultraad.io.store_copy import on_disk
 from ultraad.texts.tags import is_grade
 from ultraad.types import Sample
 
@@ -54,7 +55,7 @@ def audit(
     Raises:
         DataError: If there are no images or a table is broken.
     """
-    root = Path(root)
+    root = on_disk(root)
     source = _source(root) if layout == "auto" else sources.get(layout)
     samples = source.samples(root, resize_masks=resize_masks)
     unused = source.unused(root, samples)

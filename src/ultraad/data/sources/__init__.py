@@ -26,7 +26,7 @@ from ultraad.data.sources._base import (
 from ultraad.data.sources._tables import read_table
 from ultraad.errors import DataError, first_names
 from ultraad.io.find import is_there
-from ultraad.io.store import SCHEMES
+from ultraad.io.store_copy import on_disk
 from ultraad.types import Sample
 
 __all__ = [
@@ -67,7 +67,7 @@ def detect(root: Path | str) -> str:
         DataError: If it does not exist, no layout fits (the message shows what was found and every known layout), or
             several fit.
     """
-    root = Path(root)
+    root = on_disk(root)
     _check_exists(root)
     names = [n for n in available() if n not in _FALLBACKS and get(n).matches(root)]
     if not names:
@@ -105,7 +105,7 @@ def _contents(root: Path) -> str:
 
 def locate(root: Path | str, layout: str = "auto") -> tuple[Path, str]:
     """(absolute path, name of the layout) of a data set; see :func:`scan`."""
-    root = Path(root).resolve()
+    root = on_disk(root).resolve()
     return root, detect(root) if layout == "auto" else layout
 
 
@@ -113,7 +113,8 @@ def scan(root: Path | str, *, layout: str = "auto", resize_masks: bool = False) 
     """Every sample of a data set, in natural order of ids.
 
     Args:
-        root: Folder (or, for ``csv`` and ``coco``, the file).
+        root: Folder (or, for ``csv`` and ``coco``, the file); or its URL on a store, which is copied to this disk first
+            (:func:`ultraad.io.store_copy.on_disk`).
         layout: A name from :func:`available`, or ``"auto"``.
         resize_masks: Resize masks of another size but the same aspect to their images; otherwise such masks are not
             used.
@@ -130,15 +131,14 @@ def scan(root: Path | str, *, layout: str = "auto", resize_masks: bool = False) 
         >>> len(samples), samples[0].label, samples[0].anomalous
         (6, 'benign', True)
     """
-    _check_exists(Path(root))
+    root = on_disk(root)
+    _check_exists(root)
     return get(detect(root) if layout == "auto" else layout).scan(root, resize_masks=resize_masks)
 
 
 def _check_exists(root: Path) -> None:
     if not is_there(root):
-        stored = any(root.as_posix().startswith(f"{scheme}:/") for scheme in SCHEMES)
-        do = "copy it to a disk: only 'ultraad predict --engine' reads from stores" if stored else "give its folder"
-        msg = f"the data set {root} does not exist; {do}"
+        msg = f"the data set {root} does not exist; give its folder"
         raise DataError(msg)
 
 

@@ -14,6 +14,7 @@ from ultraad.data.support.draw import digest, frame_hash
 from ultraad.errors import DataError
 from ultraad.fan import Fan
 from ultraad.io.files import sha256, write_json
+from ultraad.io.store_copy import on_disk
 from ultraad.types import Box, Region, Sample, Spacing, SupportSet, View
 
 _FORMAT = "ultraad.support/1"
@@ -166,7 +167,7 @@ def load_support(path: Path | str, *, root: Path | str | None = None) -> Support
     """
     content = _parse(Path(path))
     old = source_root(content.source)
-    new = old if root is None else Path(root).resolve()
+    new = old if root is None else on_disk(root).resolve()
     base = folder_of(new)
     _check_files(content, base, path)
     hashes = (frame_hash(r.sha256, r.frame) for r in content.samples)
