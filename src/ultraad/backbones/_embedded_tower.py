@@ -10,10 +10,12 @@ beside the weights, to use the backbone alone.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -32,49 +34,90 @@ MEAN = (0.5, 0.5, 0.5)  # timm efficientnet_lite0
 STD = (0.5, 0.5, 0.5)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What towers differ in.
+
+    Attributes:
+        trunk: timm's name of an EfficientNet-Lite.
+        deep: Are its stages at stride 32 used, too?
+    """
+
+    trunk: str = "efficientnet_lite0"
+    deep: bool = False
+
+    @classmethod
+    def of(cls, weights: str | Path) -> Shape:
+        """As the weights record it."""
+        found = _metadata(weights)
+        return cls(found.get("trunk", cls.trunk), found.get("deep") == "yes")
+
+    def metadata(self) -> dict[str, str]:
+        """For the record."""
+        return {"trunk": self.trunk, "deep": "yes" if self.deep else "no"}
+
+
+LITE0 = Shape()
+
+
 class TrunkPatchEmbed(nn.Module):
-    """EfficientNet-Lite0 to strides 8 and 16, both brought to the tower's width and added.
+    """A timm trunk to strides 8 and 16, and to stride 32 if asked for, all brought to the tower's width and added.
 
     Args:
         width: Channels of the tower.
+        shape: Of the tower.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, shape: Shape = LITE0) -> None:
         super().__init__()
         import timm
 
-        self.trunk = timm.create_model("efficientnet_lite0", pretrained=False, features_only=True, out_indices=(2, 3))
-        self.trunk.blocks = cast("Any", self.trunk).blocks[:5]  # the stages after stride 16 are not used
-        c8, c16 = cast("Any", self.trunk).feature_info.channels()
+        scales = (2, 3, 4) if shape.deep else (2, 3)
+        self.trunk = timm.create_model(shape.trunk, pretrained=False, features_only=True, out_indices=scales)
+        if not shape.deep:
+            self.trunk.blocks = cast("Any", self.trunk).blocks[:5]  # the stages after stride 16 are not used
+        c8, c16, *c32 = cast("Any", self.trunk).feature_info.channels()
         self.from8 = nn.Conv2d(c8, width, kernel_size=2, stride=2)
         self.from16 = nn.Conv2d(c16, width, kernel_size=1)
+        self.from32 = nn.Conv2d(c32[0], width, kernel_size=1) if shape.deep else None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (b 3 s s) to tokens (b w s/16 s/16)."""
-        x8, x16 = self.trunk(images)
-        return cast("torch.Tensor", self.from8(x8) + self.from16(x16))
+        return self.tokens(*self.trunk(images))
+
+    def tokens(self, x8: torch.Tensor, x16: torch.Tensor, x32: torch.Tensor | None = None) -> torch.Tensor:
+        """The trunk's maps (b c8 s/8 s/8), (b c16 s/16 s/16) and (b c32 s/32 s/32) to tokens (b w s/16 s/16)."""
+        x = self.from8(x8) + self.from16(x16)
+        if self.from32 is not None:
+            x = x + F.interpolate(self.from32(x32), x16.shape[-2:], mode="bilinear")
+        return cast("torch.Tensor", x)
 
 
-def build(*, size: int | None = None) -> open_clip.CLIP:
+def build(*, size: int | None = None, shape: Shape = LITE0) -> open_clip.CLIP:
     """A freshly initialised CLIP.
 
     Args:
         size: Input side in pixels, a multiple of 16; the architecture's 224 if None.
+        shape: What it differs in from other towers.
     """
     from open_clip import CLIP
 
     vision = {**ARCHITECTURE["vision_cfg"], "image_size": size or ARCHITECTURE["vision_cfg"]["image_size"]}
     model = CLIP(**{**ARCHITECTURE, "vision_cfg": vision})
-    model.visual.conv1 = TrunkPatchEmbed(ARCHITECTURE["vision_cfg"]["width"])
+    model.visual.conv1 = TrunkPatchEmbed(ARCHITECTURE["vision_cfg"]["width"], shape)
     return model
 
 
 def side_of(weights: str | Path) -> int:
     """The input side in pixels that the weights were made for, as they record it."""
+    return int(_metadata(weights).get("validation_side", SIDE))
+
+
+def _metadata(weights: str | Path) -> dict[str, str]:
     from safetensors import safe_open
 
     with safe_open(weights, "pt") as file:
-        return int((file.metadata() or {}).get("validation_side", SIDE))
+        return cast("dict[str, str]", file.metadata() or {})
 
 
 def load(weights: str | Path, *, size: int | None = None) -> open_clip.CLIP:
@@ -90,7 +133,7 @@ def load(weights: str | Path, *, size: int | None = None) -> open_clip.CLIP:
     from open_clip.model import resize_pos_embed
     from safetensors.torch import load_file
 
-    model = build(size=size or side_of(weights))
+    model = build(size=size or side_of(weights), shape=Shape.of(weights))
     state = {key: value.float() for key, value in load_file(weights).items()}
     resize_pos_embed(state, model)
     model.load_state_dict(state)
