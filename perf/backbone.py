@@ -33,6 +33,7 @@ from perf.ultraad_defaults import folds_of
 
 import ultraad
 from ultraad.backbones import _embedded_tower as embedded_tower
+from ultraad.backbones._decoder import Detailed, load_decoder
 from ultraad.backbones._door import Around, Backbone
 from ultraad.backbones._mirrored import Mirrored
 from ultraad.backbones._torchvision import ensure_torchvision
@@ -89,10 +90,10 @@ def trivial(samples: list[Sample], kind: str) -> dict:
     return evaluation.result(bootstrap=1000)["metrics"]
 
 
-def tower(kind: str, *, side: int = embedded_tower.SIDE, mirror: bool = False) -> Backbone:
+def tower(kind: str, *, side: int = embedded_tower.SIDE, mirror: bool = False, decoder: Path | None = None) -> Backbone:
     """The embedded architecture: with random weights, with an ImageNet trunk, as shipped, or from a weights file.
 
-    With ``mirror``, a weights file as :class:`Mirrored`.
+    With ``mirror``, a weights file as :class:`Mirrored`; with ``decoder``, one that also knows finer patches.
 
     Raises:
         FileNotFoundError: If ``kind`` names a weights file that is not there.
@@ -112,12 +113,13 @@ def tower(kind: str, *, side: int = embedded_tower.SIDE, mirror: bool = False) -
         weights = imagenet_trunk()
         trunk = model.visual.conv1.trunk
         trunk.load_state_dict({name: weights[name] for name in trunk.state_dict()})
-    return (Mirrored if mirror else Backbone)(
+    made = (Mirrored if mirror else Detailed)(
         model,
         open_clip.tokenize,
         name=kind,
         preprocess=PreprocessConfig(size=side, mean=embedded_tower.MEAN, std=embedded_tower.STD),
     )
+    return made if decoder is None else made.with_decoder(load_decoder(decoder))
 
 
 class Together(Backbone):
@@ -239,14 +241,16 @@ def towers(uclm: Path, busi: Path, *, weights: list[Path]) -> list[dict]:
     return rows
 
 
-def zero(*data: Path, weights: list[Path], sides: list[int], mirror: bool, average: bool) -> list[dict]:
+def zero(
+    *data: Path, weights: list[Path], sides: list[int], mirror: bool, average: bool, decoder: Path | None
+) -> list[dict]:
     """Zero-shot results of training runs at each input side, or at all of them together."""
     rows = []
     for path in weights:
-        towers = {
-            "+".join(map(str, some)): together(str(path), sides=some, mirror=mirror)
-            for some in ([sides] if average else [[side] for side in sides])
-        }
+        if average:
+            towers = {"+".join(map(str, sides)): together(str(path), sides=sides, mirror=mirror)}
+        else:
+            towers = {side: tower(str(path), side=side, mirror=mirror, decoder=decoder) for side in sides}
         for side, backbone in towers.items():
             model = ultraad.zero_shot(backbone=backbone, classes=CLASSES)
             for folder in data:
@@ -298,6 +302,7 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[embedded_tower.SIDE], help="for 'zero', in pixels")
     parser.add_argument("--mirror", action="store_true", help="for 'zero': each image and its mirror image")
     parser.add_argument("--together", action="store_true", help="for 'zero': features averaged over the sides")
+    parser.add_argument("--decoder", type=Path, help="for 'zero': a file of pretraining.decoder")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     what = {"sanity": sanity, "unmarked": unmarked, "towers": towers, "zero": zero, "speed": speed}[args.what]
@@ -305,7 +310,7 @@ def main() -> None:
         parser.error("'towers' and 'zero' need --weights, and nothing else takes them")
     options = {"weights": args.weights} if args.weights else {}
     if args.what == "zero":
-        options |= {"sides": args.sides, "mirror": args.mirror, "average": args.together}
+        options |= {"sides": args.sides, "mirror": args.mirror, "average": args.together, "decoder": args.decoder}
     rows = what(*args.data, **options)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(rows, indent=1) + "\n")

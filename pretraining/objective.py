@@ -122,19 +122,32 @@ def objective(
             per.append(F.cross_entropy(scale * image[lesion] @ text[where].T, value, ignore_index=-1))
     if per:
         losses["attribute"] = torch.stack(per).mean()
-    per = []
-    for k, tokens in enumerate(patches):
-        logit = (
-            scale * tokens @ (text[pairs[k % len(pairs)]][1] - text[pairs[k % len(pairs)]][0])
-        )  # (b n), of "abnormal"
-        p = logit.sigmoid()
-        entropy = F.binary_cross_entropy_with_logits(logit, share, reduction="none") * (1 + 2 * share)
-        focal = 3 * (entropy * (p - share).abs().detach().clamp(min=0.05)).mean()
-        dice = 1 - (2 * (p * share).sum(1) + 1) / (p.sum(1) + share.sum(1) + 1)
-        per.append(focal + 0.5 * dice.mean())
-    losses["dense"] = torch.stack(per).mean()
+    pulls = torch.stack([text[p][1] - text[p][0] for p in pairs])
+    losses["dense"] = dense(patches, pulls, share, scale=scale)
     inside = share > 0.6
     if bool(inside.any()):
         kinds = label[:, None].expand_as(share)[inside]
         losses["dense class"] = F.cross_entropy(scale * patches[-1][inside] @ text[classes[0]].T, kinds)
     return losses
+
+
+def dense(
+    patches: list[torch.Tensor], pulls: torch.Tensor, share: torch.Tensor, *, scale: torch.Tensor
+) -> torch.Tensor:
+    """Focal and Dice loss of where lesions are, the mean over blocks.
+
+    Args:
+        patches: Unit vectors (b n d) of each block.
+        pulls: (k d), "abnormal" minus "normal" of each wording; blocks take them in turn.
+        share: (b n), of lesion in a patch.
+        scale: The tower's logit scale.
+    """
+    per = []
+    for k, tokens in enumerate(patches):
+        logit = scale * tokens @ pulls[k % len(pulls)]  # (b n), of "abnormal"
+        p = logit.sigmoid()
+        entropy = F.binary_cross_entropy_with_logits(logit, share, reduction="none") * (1 + 2 * share)
+        focal = 3 * (entropy * (p - share).abs().detach().clamp(min=0.05)).mean()
+        dice = 1 - (2 * (p * share).sum(1) + 1) / (p.sum(1) + share.sum(1) + 1)
+        per.append(focal + 0.5 * dice.mean())
+    return torch.stack(per).mean()

@@ -267,12 +267,14 @@ class Features:
         patches: {layer: float32 (b n w)}, residual stream after that block, class token cut off.
         cls: {layer: float32 (b w)}, its class token.
         grid: (gh, gw) with n == gh * gw, row-major.
+        detail: (b k 2gh 2gw), what ``Backbone.finer`` makes finer patches from; None if the backbone has none.
     """
 
     image: torch.Tensor
     patches: Mapping[int, torch.Tensor]
     cls: Mapping[int, torch.Tensor]
     grid: tuple[int, int]
+    detail: torch.Tensor | None = None
 
     def select(self, index: list[int] | torch.Tensor) -> Features:
         """The features of these images, in this order."""
@@ -281,6 +283,7 @@ class Features:
             patches={layer: x[index] for layer, x in self.patches.items()},
             cls={layer: x[index] for layer, x in self.cls.items()},
             grid=self.grid,
+            detail=None if self.detail is None else self.detail[index],
         )
 
 

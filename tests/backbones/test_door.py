@@ -10,7 +10,8 @@ import torch
 from tests.parity import fixtures
 from tests.parity.trim import HERE
 from ultraad.backbones import available, load_backbone
-from ultraad.backbones._door import Backbone, preprocess_from, quarter_layers
+from ultraad.backbones._door import Backbone, quarter_layers
+from ultraad.backbones.open_clip import preprocess_from
 from ultraad.errors import ConfigError, WeightsError
 
 TOL = {"atol": 1e-5, "rtol": 0}

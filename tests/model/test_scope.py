@@ -123,8 +123,8 @@ def test_no_image_is_encoded_twice_and_batches_change_nothing(model, monkeypatch
     images = [simulate(seed, size=160).image for seed in range(3)]
     alone = [model.predict(image).in_scope for image in images]
     calls: list[int] = []
-    embed = model.backbone.embed_image
-    monkeypatch.setattr(model.backbone, "embed_image", lambda x: calls.append(len(x)) or embed(x))
+    look = model.backbone._look
+    monkeypatch.setattr(model.backbone, "_look", lambda x: calls.append(len(x)) or look(x))
     together = model._predict([model._prepare(image, None, None) for image in images], ["a", "b", "c"])
     assert calls == [3]
     for one, other in zip(alone, together, strict=True):

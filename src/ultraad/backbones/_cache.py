@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 Encode = Callable[[torch.Tensor, Sequence[int]], Features]
 """Images f32 (b 3 s s) and 1-based layers to features, on any device."""
 _Row = dict[str, torch.Tensor]
+_DETAIL = "detail"  # see Features, (k 2gh 2gw)
 _SECONDS = "seconds"  # time the entry took, f64 ()
 _GIST = "gist"  # what kind of picture it is (:mod:`._gist`), f32 (2w)
 Hear = Callable[[], AbstractContextManager[list[torch.Tensor]]]
@@ -62,6 +63,7 @@ class FeatureCache:
         max_bytes: Memory bound; the least recently used images are dropped first.
         layers: Always kept besides the requested ones.
         hear: Keeps the gist of each image, too; None does not.
+        detail: Whether features have one.
 
     Attributes:
         usage: Counts since the cache was made; the owner may reset it.
@@ -78,7 +80,9 @@ class FeatureCache:
         max_bytes: int = 2 << 30,
         layers: Sequence[int] = (),
         hear: Hear | None = None,
+        detail: bool = False,
     ) -> None:
+        self.detail = detail
         self.prefix = prefix
         self.grid = grid
         self.device = device
@@ -134,6 +138,7 @@ class FeatureCache:
             patches={layer: stack(f"patches.{layer}") for layer in layers},
             cls={layer: stack(f"cls.{layer}") for layer in layers},
             grid=self.grid,
+            detail=stack(_DETAIL) if all(_DETAIL in rows[key] for key in keys) else None,
         )
 
     def gists(self, images: torch.Tensor) -> torch.Tensor | None:
@@ -156,6 +161,8 @@ class FeatureCache:
             for layer in layers:
                 row[f"patches.{layer}"] = f.patches[layer][j].cpu()
                 row[f"cls.{layer}"] = f.cls[layer][j].cpu()
+            if f.detail is not None:
+                row[_DETAIL] = f.detail[j].float().cpu()
             if gists:
                 row[_GIST] = gists[0][j].cpu()
             rows.append(row)
@@ -188,6 +195,8 @@ class FeatureCache:
         dims = {"image": 1, _SECONDS: 0, **{f"cls.{n}": 1 for n in layers}, **{f"patches.{n}": 2 for n in layers}}
         if self._hear:
             dims[_GIST] = 1
+        if self.detail:
+            dims[_DETAIL] = 3
         patches = self.grid[0] * self.grid[1]
         return {name: t.ndim for name, t in row.items()} == dims and all(
             len(row[f"patches.{n}"]) == patches and row[f"patches.{n}"].shape[1:] == row[f"cls.{n}"].shape

@@ -16,8 +16,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -73,10 +74,13 @@ class Backbone:
         cache: Features of the images used in ``fit``, shared by all methods and folds on this backbone.
         fingerprint: sha256 over all weights in float32; a saved model checks it.
         weights: The same, whatever is done with the features.
+        has_detail: Whether :meth:`finer` makes finer patches.
 
     Raises:
         ConfigError: If the tower is not a class-token ViT or the text tower is not open_clip's.
     """
+
+    has_detail = False
 
     def __init__(
         self,
@@ -168,10 +172,25 @@ class Backbone:
 
     def embed_image(self, images: torch.Tensor) -> torch.Tensor:
         """Images f32 (b 3 s s) to tokens (b 1+n w) in the tower's dtype: class token, positions and ln_pre included."""
-        tokens = cast("torch.Tensor", self._visual._embeds(images.to(self.device, self.dtype)))
+        return self._embedded(images)[0]
+
+    def _embedded(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The tokens of :meth:`embed_image`, and the detail of :class:`Features`."""
+        tokens, detail = self._look(images.to(self.device, self.dtype))
         if (kept := gists_of(self)) is not None:
             kept.append(gist_of(tokens))
-        return tokens
+        return tokens, detail
+
+    def _look(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return cast("torch.Tensor", self._visual._embeds(images)), None
+
+    def finer(self, features: Features) -> Features:
+        """The features with four times as many patches, if the backbone can tell them; otherwise as they are.
+
+        Args:
+            features: Of :meth:`encode_image`, or of a cache; after the tower's own blocks.
+        """
+        return features
 
     def encode_tokens(
         self, tokens: torch.Tensor, *, layers: Sequence[int] = (), around: Around | None = None
@@ -226,7 +245,8 @@ class Backbone:
         return self._run_tower(images, layers=layers, around=around)
 
     def _run_tower(self, images: torch.Tensor, *, layers: Sequence[int], around: Around | None = None) -> Features:
-        return self.encode_tokens(self.embed_image(images), layers=layers, around=around)
+        tokens, detail = self._embedded(images)
+        return replace(self.encode_tokens(tokens, layers=layers, around=around), detail=detail)
 
     def new_cache(self, folder: Path | None = None) -> FeatureCache:
         """A cache for :meth:`caching`; it always keeps ``default_layers`` too.
@@ -242,7 +262,14 @@ class Backbone:
     ) -> FeatureCache:
         prefix = f"{self.fingerprint}{self.size}{self.preprocess}{self.dtype}"
         return FeatureCache(
-            encode, prefix=prefix, grid=self.grid, device=self.device, folder=folder, layers=layers, hear=hear
+            encode,
+            prefix=prefix,
+            grid=self.grid,
+            device=self.device,
+            folder=folder,
+            layers=layers,
+            hear=hear,
+            detail=self.has_detail,
         )
 
     @contextmanager
@@ -366,30 +393,3 @@ def check_side(side: int, patch: int, name: str) -> int:
         msg = f"size {side} is not a multiple of the patch size {patch} of {name}; use {side // patch * patch}"
         raise ConfigError(msg)
     return side
-
-
-def preprocess_from(cfg: Any, *, size: int, where: str) -> PreprocessConfig:  # noqa: ANN401  # whatever the JSON holds
-    """open_clip's preprocessing record as ours. Resizing to a square replaces its crop, which could cut lesions off.
-
-    Raises:
-        WeightsError: If mean or std are missing or unusable; guessed values would change every result silently.
-    """
-    if not isinstance(cfg, Mapping) or not (_is_colour(cfg.get("mean"), -1e3) and _is_colour(cfg.get("std"), 1e-6)):
-        msg = (
-            f"{where} does not say how its images were normalised (no preprocess_cfg with mean and std). "
-            'Add "preprocess_cfg": {"mean": [...], "std": [...], "interpolation": "bicubic"} to its configuration'
-        )
-        raise WeightsError(msg)
-    interpolation = cfg.get("interpolation", "bicubic")
-    if interpolation not in ("bicubic", "bilinear"):
-        interpolation = "bicubic"
-    return PreprocessConfig(
-        size=size, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]), interpolation=interpolation, mode="squash"
-    )
-
-
-def _is_colour(values: object, least: float) -> bool:
-    """Whether this is a list of three numbers that are large enough."""
-    if not isinstance(values, (list, tuple)) or len(values) != 3:
-        return False
-    return all(isinstance(v, (int, float)) and least <= v <= 1e3 for v in values)

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from ultraad.backbones._door import Around, Backbone
+from ultraad.backbones._decoder import Detailed
+from ultraad.backbones._door import Around
 from ultraad.types import Features
 
 
-class Mirrored(Backbone):
+class Mirrored(Detailed):
     """A backbone whose image features are the mean over a picture and its mirror image, at twice the time.
 
     Ultrasound has no left or right that would matter for a lesion, so what the two disagree about is noise of the tower
@@ -38,6 +39,7 @@ class Mirrored(Backbone):
             patches={layer: (x + self._turned(other.patches[layer])) / 2 for layer, x in f.patches.items()},
             cls={layer: (x + other.cls[layer]) / 2 for layer, x in f.cls.items()},
             grid=f.grid,
+            detail=None if f.detail is None or other.detail is None else (f.detail + other.detail.flip(-1)) / 2,
         )
 
     def _turned(self, patches: torch.Tensor) -> torch.Tensor:

@@ -191,6 +191,8 @@ def verify(name: str) -> tuple[Path, str]:
     rest = name.removeprefix("open_clip:")
     if name in TOWERS:
         path = TOWERS[name].weights
+        if TOWERS[name].finer:
+            verify_file(TOWERS[name].decoder)
     elif rest.startswith("hf-hub:"):
         path = find_checkpoint(hub_folder(rest.removeprefix("hf-hub:")))
     elif rest.startswith("local-dir:"):

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from ultraad.backbones import _weights as weights
-from ultraad.backbones._door import Backbone, DType, check_side, preprocess_from
+from ultraad.backbones._door import Backbone, DType, check_side
 from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.config import shortened
 from ultraad.errors import Caught, ConfigError, UltraadError, WeightsError, one_line
 from ultraad.registry import similar
+from ultraad.types import PreprocessConfig
 
 log = logging.getLogger(__name__)
 CONFIG_NAME = "open_clip_config.json"
@@ -166,6 +167,33 @@ def _blamed_on(what: str) -> Iterator[None]:
         reason = "it is damaged or holds more than weights" if pickled else one_line(caught.error)
         msg = f"{what}: {reason}. Copy or download it again"
         raise WeightsError(msg) from caught.error
+
+
+def preprocess_from(cfg: Any, *, size: int, where: str) -> PreprocessConfig:  # noqa: ANN401  # whatever the JSON holds
+    """open_clip's preprocessing record as ours. Resizing to a square replaces its crop, which could cut lesions off.
+
+    Raises:
+        WeightsError: If mean or std are missing or unusable; guessed values would change every result silently.
+    """
+    if not isinstance(cfg, Mapping) or not (_is_colour(cfg.get("mean"), -1e3) and _is_colour(cfg.get("std"), 1e-6)):
+        msg = (
+            f"{where} does not say how its images were normalised (no preprocess_cfg with mean and std). "
+            'Add "preprocess_cfg": {"mean": [...], "std": [...], "interpolation": "bicubic"} to its configuration'
+        )
+        raise WeightsError(msg)
+    interpolation = cfg.get("interpolation", "bicubic")
+    if interpolation not in ("bicubic", "bilinear"):
+        interpolation = "bicubic"
+    return PreprocessConfig(
+        size=size, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]), interpolation=interpolation, mode="squash"
+    )
+
+
+def _is_colour(values: object, least: float) -> bool:
+    """Whether this is a list of three numbers that are large enough."""
+    if not isinstance(values, (list, tuple)) or len(values) != 3:
+        return False
+    return all(isinstance(v, (int, float)) and least <= v <= 1e3 for v in values)
 
 
 BACKBONE = load

@@ -132,6 +132,9 @@ class MapConfig(MethodConfig):
     layer_reduce: Literal["mean_prob", "mean_logit", "sum"] = Field(
         "mean_prob", description="A13: reduction over tapped layers"
     )
+    fine: bool = Field(
+        default=True, description="draw the map from the backbone's finer patches, if it has them (ours)"
+    )
     raw_weight: float = Field(0.0, ge=0, le=1, description="share of a branch without fusion (VCP: 0.2)")
 
 
@@ -232,6 +235,7 @@ PAPER: dict[str, Any] = {
     "cls": {"scale": 100.0, "balance": False},
     "adapter": {"input": "raw", "init": "default"},
     "pif": {"residual": "none"},
+    "map": {"fine": False},
     "score": {"tau": 0.01},
     "loss": {"layer_reduce": "sum", "upsample": 0, "dice_skip_empty": False},
     "post": {"sigma": 0.0},
@@ -244,7 +248,7 @@ PAPER: dict[str, Any] = {
 class UltraADConfig(MethodConfig):
     """All options of UltraAD; ``preset=paper`` changes many at once, and single options still win over it."""
 
-    earlier: ClassVar[Mapping[str, Any]] = {"prior.grade": "cls", "cls.balance": False}
+    earlier: ClassVar[Mapping[str, Any]] = {"prior.grade": "cls", "cls.balance": False, "map.fine": False}
     preset: Literal["default", "paper"] = Field("default", description="'paper' is the most literal reading")
     layers: tuple[int, ...] | None = Field(None, description="A13: tapped layers, 1-based; None: quarters of the tower")
     texts: TextBank | None = Field(None, description="text bank; None: breast ultrasound")

@@ -21,6 +21,7 @@ INFO = MethodInfo(
         "fusion adds to the prototypes what they attend to (pif.residual=add)",
         "adapted and zero-shot logits are averaged (prior.*); the paper has no zero-shot share",
         "classes with different numbers of images count the same in votes and loss (cls.balance)",
+        "the map is drawn from finer patches than the tower's, where the backbone has them (map.fine)",
         "segmentation losses at four pixels per patch, the Dice of the lesion only in images with one (loss.*)",
     ),
 )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -27,7 +27,15 @@ from ultraad.methods import Holding, Method
 from ultraad.methods.ultraad.config import CLASS_WORTH, GRADE_WORTH, MAP_WORTH, BinaryConfig, UltraADConfig
 from ultraad.methods.ultraad.head import Head
 from ultraad.methods.ultraad.info import INFO
-from ultraad.methods.ultraad.readout import balanced, image_score, loss_weights, pair_logits, pixel_map, prior_weight
+from ultraad.methods.ultraad.readout import (
+    balanced,
+    image_score,
+    loss_weights,
+    mixed_patch_logits,
+    pair_logits,
+    pixel_map,
+    prior_weight,
+)
 from ultraad.methods.ultraad.zero_shot import ZeroShot
 from ultraad.nn.blocks import MiniNet, PatchFusion
 from ultraad.nn.evidence import Evidence, Sentences
@@ -343,28 +351,18 @@ class UltraAD(Method):
         return Scores(score=self._binary(1 - p0, a, f.image), map=maps, logits=logits)
 
     def _map(self, f: Features) -> tuple[torch.Tensor, torch.Tensor]:
-        """The map and its image statistic a(x)."""
-        c, mixed = self.config, self._mixed_patch_logits(f)
-        stacked = torch.stack([mixed[layer] for layer in self.layers])  # (l b n 2)
-        return pixel_map(stacked, f.grid, size=self.backbone.size, tau=self._tau(), c=c.map, post=c.post)
+        """The map and its image statistic a(x); the adapted map counts by ``prior.map`` beside the zero-shot one."""
+        c, masks = self.config, int(self.lesion_masks) / (len(self.classes) - 1)
+        w = float(prior_weight(c.prior.map, masks, MAP_WORTH)) if masks else 0.0
+        finer = self.backbone.finer(f) if c.map.fine and w < 1 else f
+        zero = partial(self.zero_shot.patch_logits, tau=c.score.tau)
+        logits = torch.stack(list(mixed_patch_logits(self._patch_logits, zero, f, finer, weight=w).values()))
+        return pixel_map(logits, finer.grid, size=self.backbone.size, tau=self._tau(), c=c.map, post=c.post)
 
     @property
     def adapted(self) -> bool:
         """Whether there is a support set; if not, the model is zero-shot."""
         return len(self.keys) > 0
-
-    def _mixed_patch_logits(self, f: Features) -> dict[int, torch.Tensor]:
-        """{layer: (b n 2)}: adapted logits, averaged with zero-shot by ``prior.map``."""
-        masks = int(self.lesion_masks) / (len(self.classes) - 1)
-        w = prior_weight(self.config.prior.map, masks, MAP_WORTH) if masks else 0.0
-        if w == 1:
-            return self._patch_logits(f)
-        tau, reduce = self.config.score.tau, self.config.proto.reduce
-        scale = 1 / tau if isinstance(tau, float) else self.backbone.logit_scale
-        zero = {layer: pair_logits(x, reduce) * scale for layer, x in self.zero_shot.patch_cosines(f).items()}
-        if w == 0:
-            return zero
-        return {layer: (1 - w) * zero[layer] + w * x for layer, x in self._patch_logits(f).items()}
 
     def _mixed_class_logits(self, f0: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (b c); see :meth:`Head.mixed`."""

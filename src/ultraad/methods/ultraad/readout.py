@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import harmonic_mean
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 
 from ultraad.methods.ultraad.config import BinaryConfig, MapConfig, PostConfig
 from ultraad.nn.maps import largest, resize, smooth, to_probability
+from ultraad.types import Features
+
+PatchLogits = Callable[[Features], dict[int, torch.Tensor]]
+"""Features to {layer: (b n 2)}."""
 
 
 def prior_weight(prior: float | Literal["shots"], shots: float | torch.Tensor, worth: int) -> float | torch.Tensor:
@@ -39,6 +45,31 @@ def pair_logits(cosines: torch.Tensor, reduce: Literal["max", "mean"]) -> torch.
         return cosines
     sides = cosines[..., :2], cosines[..., 2:]
     return torch.stack([s.amax(-1) if reduce == "max" else s.mean(-1) for s in sides], -1)
+
+
+def mixed_patch_logits(
+    adapted: PatchLogits, zero_shot: PatchLogits, f: Features, finer: Features, *, weight: float
+) -> dict[int, torch.Tensor]:
+    """{layer: (b n 2)}: ``weight`` adapted and the rest zero-shot logits, on the grid of ``finer``.
+
+    Adapted patches are those of the tower, as in training. Finer ones are read zero-shot, and move as far as the shots
+    move the patch that they are part of (ours).
+    """
+    if weight == 1:
+        return adapted(f)
+    zero = zero_shot(finer)
+    if weight == 0:
+        return zero
+    own = adapted(f)
+    if finer is f:
+        return {layer: (1 - weight) * zero[layer] + weight * x for layer, x in own.items()}
+    coarse = zero_shot(f)
+    return {k: zero[k] + _enlarged(weight * (x - coarse[k]), f.grid, to=finer.grid) for k, x in own.items()}
+
+
+def _enlarged(logits: torch.Tensor, grid: tuple[int, int], *, to: tuple[int, int]) -> torch.Tensor:
+    maps = logits.mT.reshape(logits.shape[0], 2, *grid)
+    return F.interpolate(maps, to, mode="bilinear", align_corners=False).flatten(2).mT
 
 
 def pixel_map(

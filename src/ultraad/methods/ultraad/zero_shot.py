@@ -9,6 +9,7 @@ import torch
 
 from ultraad.backbones._door import Backbone
 from ultraad.methods.ultraad.config import MemoryConfig, ProtoConfig
+from ultraad.methods.ultraad.readout import pair_logits
 from ultraad.nn.class_texts import missing_sentences
 from ultraad.nn.prompts import Template, encode_ensemble, unit, word_embeddings
 from ultraad.rng import seeded
@@ -110,10 +111,12 @@ class ZeroShot:
         """Zero-shot class logits (b c) of raw class tokens (b d)."""
         return self.backbone.logit_scale * unit(f0) @ self.text.T
 
-    def patch_cosines(self, f: Features) -> dict[int, torch.Tensor]:
-        """Zero-shot {layer: (b n rows)}: cosines of the projected patches with the prototypes."""
+    def patch_logits(self, f: Features, *, tau: float | str) -> dict[int, torch.Tensor]:
+        """{layer: (b n 2)}: cosines of the projected patches with the prototypes, by ``tau``; words: by the tower's."""
         rows = unit(self.prototypes(self.pair.expand(f.image.shape[0], -1, -1), self.text, f.image))
-        return {layer: unit(self.backbone.project(tokens)) @ rows.mT for layer, tokens in f.patches.items()}
+        scale = 1 / tau if isinstance(tau, float) else self.backbone.logit_scale
+        cosines = {layer: unit(self.backbone.project(tokens)) @ rows.mT for layer, tokens in f.patches.items()}
+        return {layer: pair_logits(x, self.proto.reduce) * scale for layer, x in cosines.items()}
 
     def prototypes(self, pair: torch.Tensor, text: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
         """Pi (b rows d): prompts and memory texts together (section 2.3; A8, A9).

@@ -1,0 +1,102 @@
+"""Finer patches: in the right places, the same from a cache, and better at small lesions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import ultraad
+from ultraad.backbones import load_backbone
+from ultraad.backbones._decoder import FIRST, Decoder
+from ultraad.methods.ultraad import UltraADConfig
+from ultraad.simulate import simulate
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("embedded")
+
+
+def pictures(backbone, count: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(count, 3, backbone.size, backbone.size, generator=generator)
+
+
+def test_the_tokens_are_open_clips(backbone):
+    images = pictures(backbone)
+    with torch.inference_mode():
+        assert torch.equal(backbone.embed_image(images), backbone._visual._embeds(images))
+
+
+def test_a_new_decoder_enlarges_the_patches_and_adds_nothing():
+    decoder = Decoder(fine=3, width=8)
+    coarse = torch.arange(6.0).repeat(1, 8, 1).mT  # 2 x 3 patches, each channel 0 .. 5 row by row
+    made = decoder(torch.rand(1, 3, 4, 6), coarse, layer=FIRST)
+    assert made.shape == (1, 24, 8)
+    rows, columns = np.meshgrid(
+        np.clip(np.arange(4) / 2 - 0.25, 0, 1), np.clip(np.arange(6) / 2 - 0.25, 0, 2), indexing="ij"
+    )
+    assert np.allclose(made[0, :, 0].detach().view(4, 6), 3 * rows + columns, atol=1e-5)
+
+
+def test_early_layers_are_only_enlarged(backbone):
+    with torch.inference_mode():
+        f = backbone.encode_image(pictures(backbone), layers=(FIRST - 1, FIRST))
+        finer = backbone.finer(f)
+        plain = torch.nn.functional.interpolate(
+            f.patches[FIRST - 1].mT.reshape(2, backbone.width, *f.grid), scale_factor=2, mode="bilinear"
+        )
+    assert finer.grid == (2 * f.grid[0], 2 * f.grid[1])
+    assert torch.allclose(finer.patches[FIRST - 1], plain.flatten(2).mT, atol=1e-5)
+    assert torch.equal(finer.image, f.image)
+    late = torch.nn.functional.interpolate(
+        f.patches[FIRST].mT.reshape(2, backbone.width, *f.grid), scale_factor=2, mode="bilinear"
+    )
+    assert not torch.allclose(finer.patches[FIRST], late.flatten(2).mT, atol=1e-2)
+
+
+def test_a_cache_gives_the_same_finer_patches(backbone, tmp_path):
+    images = pictures(backbone)
+    with torch.inference_mode():
+        own = backbone.finer(backbone.encode_image(images, layers=(4,)))
+    for _ in range(2):  # encoded, then read from the disk
+        cache = backbone.new_cache(tmp_path)
+        kept = backbone.finer(cache.encode(images, layers=(4,)).select([1, 0]))
+        assert torch.allclose(kept.patches[4], own.patches[4][[1, 0]], atol=1e-4)
+    assert cache.usage.encoded == 0
+
+
+def test_an_entry_on_disk_without_detail_is_made_again(backbone, tmp_path):
+    plain = load_backbone("embedded")
+    plain.decoder, plain.has_detail = None, False
+    images = pictures(backbone, 1)
+    plain.new_cache(tmp_path).encode(images, layers=(4,))
+    cache = backbone.new_cache(tmp_path)
+    assert cache.encode(images, layers=(4,)).detail is not None
+    assert cache.usage.encoded == 1
+
+
+def test_a_tower_without_a_decoder_gives_its_own_patches():
+    tiny = load_backbone("tiny")
+    f = tiny.encode_image(pictures(tiny), layers=(2,))
+    assert tiny.finer(f) is f
+
+
+def test_small_lesions_are_found_better_than_by_the_towers_own_patches(backbone):
+    """Peaks inside simulated lesions that are smaller than 2 % of the image."""
+    drawn = (simulate(seed, size=192) for seed in range(4000, 4500))
+    small = [s for s in drawn if s.mask is not None and 0.002 < s.mask.mean() < 0.02][:24]
+    assert len(small) == 24
+    hits = {}
+    for fine in (False, True):
+        model = ultraad.zero_shot(backbone=backbone, options={"map.fine": fine})
+        maps = [model.predict(s.image).map for s in small]
+        hits[fine] = sum(bool(s.mask.flat[m.argmax()]) for s, m in zip(small, maps, strict=True))
+    assert hits[True] > hits[False]
+
+
+def test_the_literal_reading_and_earlier_models_draw_from_the_towers_patches():
+    assert UltraADConfig().map.fine
+    assert UltraADConfig.earlier["map.fine"] is False
+    assert not ultraad.zero_shot(backbone=load_backbone("tiny"), options={"preset": "paper"}).method.config.map.fine
