@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,23 @@ def test_its_file_is_the_recorded_one_and_small(name):
     assert path.stat().st_size < 40e6
 
 
+def test_a_damaged_decoder_is_found(monkeypatch, tmp_path):
+    tower = TOWERS["embedded"]
+    for path in (
+        tower.weights,
+        tower.weights.with_suffix(".sha256"),
+        tower.decoder,
+        tower.decoder.with_suffix(".sha256"),
+    ):
+        shutil.copyfile(path, tmp_path / path.name)
+    with (tmp_path / tower.decoder.name).open("r+b") as file:
+        file.seek(5000)
+        file.write(b"damage")
+    monkeypatch.setitem(TOWERS, "embedded", replace(tower, stem=str(tmp_path / "embedded")))
+    with pytest.raises(WeightsError, match=r"embedded.decoder.safetensors is damaged"):
+        weights.verify("embedded")
+
+
 @pytest.mark.parametrize("name", TOWERS)
 def test_its_card_names_data_licence_and_limits(name):
     card = TOWERS[name].card.read_text(encoding="utf-8")
@@ -51,7 +69,9 @@ def test_exported_files_hold_the_same_tower(name, tmp_path):
     assert (tmp_path / "README.md").read_bytes() == TOWERS[name].card.read_bytes()
     exported = embedded_tower.load(tmp_path / "open_clip_model.safetensors")
     assert _fingerprint(exported) == shipped.fingerprint
-    with pytest.raises(ConfigError, match="cannot export 'tiny'; only embedded and embedded-simulated can"):
+    with pytest.raises(
+        ConfigError, match="cannot export 'tiny'; only embedded, embedded-large, embedded-simulated can"
+    ):
         export(tmp_path, "tiny")
 
 

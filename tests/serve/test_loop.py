@@ -130,7 +130,12 @@ def test_methods_come_with_their_options_and_what_they_lack(client: Client, star
     assert options["train.epochs"]["type"] == "integer"
     assert options["train.schedule"]["choices"] == ["cosine", "constant"]
     assert "calibration.folds" in options
-    assert [b["name"] for b in client.get("/api/backbones")] == ["tiny", "embedded", "embedded-simulated"]
+    assert [b["name"] for b in client.get("/api/backbones")] == [
+        "tiny",
+        "embedded",
+        "embedded-large",
+        "embedded-simulated",
+    ]
 
 
 def test_adapt_is_refused_in_words_until_every_class_is_marked(client: Client, started: list[dict[str, Any]]) -> None:

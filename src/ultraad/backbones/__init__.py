@@ -26,13 +26,13 @@ def load_backbone(
     """Load a frozen CLIP.
 
     Args:
-        name: ``"embedded"`` or ``"embedded-simulated"`` (ship with the package; with ``":mirror"`` after it,
-            each image is also seen in a mirror, at twice the time), ``"tiny"`` (random, for tests),
-            ``"open_clip:<model>/<tag>"``, ``"open_clip:<model>"`` (random weights), ``"open_clip:local-dir:<path>"``,
-            ``"open_clip:hf-hub:<id>"``, the path of a checkpoint file that has an ``open_clip_config.json``
-            beside it, or ``"package.module:NAME"`` for a loader outside the package. They are tried in this order:
-            the text before the first colon is one of :func:`available`, a file or folder of this name exists, the text
-            after the colon is a Python name.
+        name: ``"embedded"``, ``"embedded-large"`` or ``"embedded-simulated"`` (ship with the package; with
+            ``":mirror"`` after it, each image is also seen in a mirror, at twice the time), ``"tiny"`` (random, for
+            tests), ``"open_clip:<model>/<tag>"``, ``"open_clip:<model>"`` (random weights),
+            ``"open_clip:local-dir:<path>"``, ``"open_clip:hf-hub:<id>"``, the path of a checkpoint file that has an
+            ``open_clip_config.json`` beside it, or ``"package.module:NAME"`` for a loader outside the package. They are
+            tried in this order: the text before the first colon is one of :func:`available`, a file or folder of this
+            name exists, the text after the colon is a Python name.
         device: ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"`` for the best there is.
         dtype: Of the image tower. ``"auto"`` measures: bfloat16 where it is at least a tenth faster, float32 elsewhere;
             ``backbone.dtype`` says which. Results then depend on the machine, so it is not the default.

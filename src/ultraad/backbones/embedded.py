@@ -1,7 +1,8 @@
 """The CLIPs for breast ultrasound that ship with ultraad; :mod:`ultraad.backbones._towers` names them.
 
-The patch embedding is an EfficientNet-Lite0 trunk (timm) down to stride 16. Everything else is a plain open_clip ViT:
-class token, patch tokens, ``ln_post``, ``proj``, open_clip's text tower and CLIP's own tokenizer.
+The patch embedding is an EfficientNet-Lite trunk (timm) at strides 8 and 16, in ``embedded-large`` at 32, too.
+Everything else is a plain open_clip ViT: class token, patch tokens, ``ln_post``, ``proj``, open_clip's text tower and
+CLIP's own tokenizer.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import shutil
 from pathlib import Path
 
 from ultraad.backbones import _embedded_tower as tower
+from ultraad.backbones._decoder import Detailed, load_decoder
 from ultraad.backbones._door import Backbone, DType, check_side
 from ultraad.backbones._mirrored import Mirrored
 from ultraad.backbones._torchvision import ensure_torchvision
-from ultraad.backbones._towers import TOWERS, Tower
+from ultraad.backbones._towers import TOWERS
 from ultraad.errors import ConfigError, WeightsError
 from ultraad.types import PreprocessConfig
 
@@ -32,14 +34,16 @@ def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None
         wanted = ", ".join(repr(f"{tower}{end}") for tower in TOWERS for end in ("", ":mirror"))
         msg = f"unknown backbone {name!r}; wanted one of {wanted}"
         raise ConfigError(msg)
-    path = _weights(TOWERS[name.partition(":")[0]])
+    shipped = TOWERS[name.partition(":")[0]]
+    path = _there(shipped.weights)
     side = check_side(size or tower.side_of(path), tower.ARCHITECTURE["vision_cfg"]["patch_size"], name)
     try:
         model = tower.load(path, size=side)
+        decoder = load_decoder(_there(shipped.decoder)) if shipped.finer else None
     except RuntimeError as e:
         msg = f"{path} does not hold the weights of {name}: {e}"
         raise WeightsError(msg) from e
-    return (Mirrored if variant else Backbone)(
+    backbone = (Mirrored if variant else Detailed)(
         model,
         tokenize,
         name=name,
@@ -48,6 +52,7 @@ def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None
         dtype=dtype,
         quicken=tower.quicken,
     )
+    return backbone if decoder is None else backbone.with_decoder(decoder)
 
 
 def export(folder: Path, name: str = "embedded") -> list[Path]:
@@ -65,12 +70,12 @@ def export(folder: Path, name: str = "embedded") -> list[Path]:
         WeightsError: If the weights file is missing from the installation.
     """
     if name not in TOWERS:
-        msg = f"cannot export {name!r}; only {' and '.join(TOWERS)} can be exported, open_clip loads all others itself"
+        msg = f"cannot export {name!r}; only {', '.join(TOWERS)} can be exported, open_clip loads all others itself"
         raise ConfigError(msg)
     shipped = TOWERS[name]
     folder.mkdir(parents=True, exist_ok=True)
     sources = {
-        _weights(shipped): "open_clip_model.safetensors",
+        _there(shipped.weights): "open_clip_model.safetensors",
         Path(tower.__file__): "embedded_tower.py",
         shipped.card: "README.md",
     }
@@ -82,8 +87,7 @@ def export(folder: Path, name: str = "embedded") -> list[Path]:
     return written
 
 
-def _weights(shipped: Tower) -> Path:
-    path = shipped.weights
+def _there(path: Path) -> Path:
     if not path.is_file():
         msg = f"the weights {path.name} are missing from this installation ({path}); reinstall ultraad"
         raise WeightsError(msg)
