@@ -122,7 +122,7 @@ class Run:
             "seed": self.seed,
             "frozen_stages": self.frozen_stages,
             "start": self.start,
-            "shape": asdict(self.shape),
+            "shape": self.shape._asdict(),
         }
         torch.save(state, self.file.with_suffix(".new"))
         self.file.with_suffix(".new").replace(self.file)

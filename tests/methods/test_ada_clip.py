@@ -130,8 +130,8 @@ def test_epochs_depend_on_what_is_trained_on(tiny, monkeypatch):
 
 def test_support_images_are_embedded_once(monkeypatch):
     tiny, seen = load_backbone("tiny"), []
-    embed = tiny.embed_image
-    monkeypatch.setattr(tiny, "embed_image", lambda x: seen.append(len(x)) or embed(x))
+    look = tiny._look
+    monkeypatch.setattr(tiny, "_look", lambda x: seen.append(len(x)) or look(x))
     support = make_batch(tiny, per_class=1)
     make(tiny, epochs=3).fit(support, seed=0)
     assert sum(seen) == len(support)
@@ -146,7 +146,7 @@ def test_kept_tokens_change_no_loss(tiny):
 
 
 def test_an_image_is_embedded_once_for_both_passes(tiny, monkeypatch):
-    method, seen, embed = make(tiny), [], tiny.embed_image
-    monkeypatch.setattr(tiny, "embed_image", lambda x: seen.append(len(x)) or embed(x))
+    method, seen, look = make(tiny), [], tiny._look
+    monkeypatch.setattr(tiny, "_look", lambda x: seen.append(len(x)) or look(x))
     method.score(make_batch(tiny, per_class=1).images)
     assert seen == [3]

@@ -92,8 +92,8 @@ def test_first_block_of_the_value_path_matters(tiny):
 
 def test_each_support_image_is_encoded_once(tiny, monkeypatch):
     passed = []
-    embed = tiny.embed_image
-    monkeypatch.setattr(tiny, "embed_image", lambda x: passed.append(len(x)) or embed(x))
+    look = tiny._look
+    monkeypatch.setattr(tiny, "_look", lambda x: passed.append(len(x)) or look(x))
     build(tiny, epochs=5, batch_size=2).fit(make_batch(tiny, per_class=6), seed=0)
     assert passed == [16, 2]
 

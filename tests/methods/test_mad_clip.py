@@ -103,8 +103,8 @@ def test_without_masks_only_detection_is_trained(tiny):
 
 @pytest.mark.parametrize("augment", [True, False])
 def test_training_finds_lesions_and_each_view_is_encoded_once(tiny, monkeypatch, augment):
-    seen, embed = [], tiny.embed_image
-    monkeypatch.setattr(tiny, "embed_image", lambda x: seen.append(len(x)) or embed(x))
+    seen, look = [], tiny._look
+    monkeypatch.setattr(tiny, "_look", lambda x: seen.append(len(x)) or look(x))
     tiny.cache.clear()
     batch = make_batch(tiny)
     method = build(tiny, epochs=3 if augment else 20, augment=augment)

@@ -32,7 +32,7 @@ def test_tokens_after_a_block_are_the_input_of_the_next(backbone):
 def test_given_tokens_are_not_computed_again(backbone, monkeypatch):
     images = make_batch(backbone, per_class=1).images
     want, tokens = backbone.encode_image(images, layers=(2,)), backbone.embed_image(images)
-    monkeypatch.setattr(backbone, "embed_image", lambda _: pytest.fail("embedded again"))
+    monkeypatch.setattr(backbone, "_look", lambda _: pytest.fail("embedded again"))
     got = backbone.encode_image(images, layers=(2,), tokens=tokens)
     assert torch.equal(got.image, want.image)
     assert torch.equal(got.patches[2], want.patches[2])

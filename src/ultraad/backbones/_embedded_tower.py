@@ -10,9 +10,8 @@ beside the weights, to use the backbone alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +33,7 @@ MEAN = (0.5, 0.5, 0.5)  # timm efficientnet_lite0
 STD = (0.5, 0.5, 0.5)
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """What towers differ in.
 
     Attributes:
@@ -50,7 +48,7 @@ class Shape:
     def of(cls, weights: str | Path) -> Shape:
         """As the weights record it."""
         found = _metadata(weights)
-        return cls(found.get("trunk", cls.trunk), found.get("deep") == "yes")
+        return cls(found.get("trunk", LITE0.trunk), found.get("deep") == "yes")
 
     def metadata(self) -> dict[str, str]:
         """For the record."""
