@@ -15,8 +15,9 @@ from PIL import Image
 
 from ultraad.data import loader
 from ultraad.data.loader import array_batch, iterate, load_batch
+from ultraad.data.prefetch import prefetch
 from ultraad.data.preprocess import Preprocess
-from ultraad.errors import DataError
+from ultraad.errors import Caught, DataError
 from ultraad.types import PreprocessConfig, Region, Sample
 
 CLASSES = ("normal", "benign", "malignant")
@@ -296,3 +297,23 @@ def test_real_masks_and_misaligned_real_masks(preprocess):
     batch = load_batch([real(name) for name in names], preprocess, classes=CLASSES, normal_class="normal")
     assert batch.mask_known[-2:].all()
     assert not batch.mask_known.all()  # the cropped copies of HESN
+
+
+def test_loading_can_be_ended_from_one_of_its_own_threads() -> None:
+    """As the garbage collector does when it runs there."""
+    first_is_out, ended = threading.Event(), []
+
+    def load(item: int) -> int:
+        if item == 1:
+            first_is_out.wait(10)
+            with Caught() as caught:
+                batches.close()
+            ended.append(caught.error)
+        return item
+
+    batches = prefetch(range(4), load, batch_size=1, workers=1)
+    assert next(batches) == [0]
+    first_is_out.set()
+    while not ended:
+        time.sleep(0.01)
+    assert ended == [None]

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from threading import current_thread
 from typing import TypeVar
 
 from ultraad.errors import DataError
@@ -13,6 +14,28 @@ from ultraad.io.faults import in_this_run
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+
+class Threads(ThreadPoolExecutor):
+    """Threads of a generator.
+
+    Args:
+        count: How many.
+        name: Of the threads.
+        initializer: Called in each thread first.
+    """
+
+    def __init__(self, count: int, *, name: str, initializer: Callable[[], object] | None = None) -> None:
+        super().__init__(count, thread_name_prefix=name, initializer=initializer)
+        self._name = name
+
+    def end(self) -> None:
+        """Cancel what has not begun, and wait for the rest.
+
+        The garbage collector may end a generator in any thread. One of these cannot wait for itself and returns at
+        once.
+        """
+        self.shutdown(wait=not current_thread().name.startswith(self._name), cancel_futures=True)
 
 
 def prefetch(
@@ -44,7 +67,7 @@ def prefetch(
     queue, load = iter(samples), in_this_run(load)
     ready: list[T] = []
     pending: deque[tuple[S, Future[T]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="ultraad-loader")
+    pool = Threads(workers, name="ultraad-loader")
     try:
         while True:
             for sample in islice(queue, 2 * batch_size - len(pending)):
@@ -65,4 +88,4 @@ def prefetch(
         if ready:
             yield ready
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.end()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ultraad.data.fans import fan_of
 from ultraad.data.loader import Decoded, warn_misaligned
-from ultraad.data.prefetch import prefetch
+from ultraad.data.prefetch import Threads, prefetch
 from ultraad.errors import Caught, DataError, UltraadError, brief
 from ultraad.fan import Fan
 from ultraad.io.faults import in_this_run
@@ -59,7 +59,7 @@ def predicted(
     misaligned: list[str] = []
     with lanes() as (count, settle):
         loading = prefetch(samples, load, batch_size=batch_size, on_error=failed, workers=max(2, count))
-        pool = ThreadPoolExecutor(count, thread_name_prefix="ultraad-model", initializer=settle)
+        pool = Threads(count, name="ultraad-model", initializer=settle)
         score = in_this_run(lambda batch: _scored(predict, batch, strict=on_error is None))
         ahead: deque[Future[list[tuple[Decoded, Prediction | DataError]]]] = deque()
         try:
@@ -78,7 +78,7 @@ def predicted(
                     else:
                         yield Result(decoded.sample, decoded.image, found, decoded.mask)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.end()
             loading.close()
             warn_misaligned(misaligned)
 
