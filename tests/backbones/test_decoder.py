@@ -100,3 +100,16 @@ def test_the_literal_reading_and_earlier_models_draw_from_the_towers_patches():
     assert UltraADConfig().map.fine
     assert UltraADConfig.earlier["map.fine"] is False
     assert not ultraad.zero_shot(backbone=load_backbone("tiny"), options={"preset": "paper"}).method.config.map.fine
+
+
+def test_finer_patches_change_the_map_of_an_adapted_model_and_nothing_else(backbone):
+    support = ultraad.draw_support(ultraad.samples(), shots=2, seed=0, classes=["benign", "malignant"])
+    options = {"train.epochs": 2, "train.views": 1}
+    model = ultraad.adapt(support, backbone=backbone, options=options, calibrate=False)
+    picture = support.samples[0].image
+    fine = model.predict(picture)
+    config = model.method.config
+    model.method.config = config.model_copy(update={"map": config.map.model_copy(update={"fine": False})})
+    plain = model.predict(picture)
+    assert (fine.score, fine.probs) == (plain.score, plain.probs)
+    assert np.abs(fine.map - plain.map).max() > 0.01

@@ -356,8 +356,10 @@ class UltraAD(Method):
         w = float(prior_weight(c.prior.map, masks, MAP_WORTH)) if masks else 0.0
         finer = self.backbone.finer(f) if c.map.fine and w < 1 else f
         zero = partial(self.zero_shot.patch_logits, tau=c.score.tau)
-        logits = torch.stack(list(mixed_patch_logits(self._patch_logits, zero, f, finer, weight=w).values()))
-        return pixel_map(logits, finer.grid, size=self.backbone.size, tau=self._tau(), c=c.map, post=c.post)
+        drawn, mixed = mixed_patch_logits(self._patch_logits, zero, f, finer, weight=w)
+        read = partial(pixel_map, size=self.backbone.size, tau=self._tau(), c=c.map, post=c.post)
+        maps, a = read(torch.stack(list(drawn.values())), finer.grid)
+        return maps, a if mixed is drawn else read(torch.stack(list(mixed.values())), f.grid)[1]
 
     @property
     def adapted(self) -> bool:

@@ -49,22 +49,24 @@ def pair_logits(cosines: torch.Tensor, reduce: Literal["max", "mean"]) -> torch.
 
 def mixed_patch_logits(
     adapted: PatchLogits, zero_shot: PatchLogits, f: Features, finer: Features, *, weight: float
-) -> dict[int, torch.Tensor]:
-    """{layer: (b n 2)}: ``weight`` adapted and the rest zero-shot logits, on the grid of ``finer``.
+) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
+    """{layer: (b n 2)}, ``weight`` adapted and the rest zero-shot logits: on the grid of ``finer``, on that of ``f``.
 
     Adapted patches are those of the tower, as in training. Finer ones are read zero-shot, and move as far as the shots
-    move the patch that they are part of (ours).
+    move the patch that they are part of (ours). Zero-shot, both are the first.
     """
     if weight == 1:
-        return adapted(f)
+        own = adapted(f)
+        return own, own
     zero = zero_shot(finer)
     if weight == 0:
-        return zero
-    own = adapted(f)
+        return zero, zero
+    own, coarse = adapted(f), zero if finer is f else zero_shot(f)
+    mixed = {layer: (1 - weight) * coarse[layer] + weight * x for layer, x in own.items()}
     if finer is f:
-        return {layer: (1 - weight) * zero[layer] + weight * x for layer, x in own.items()}
-    coarse = zero_shot(f)
-    return {k: zero[k] + _enlarged(weight * (x - coarse[k]), f.grid, to=finer.grid) for k, x in own.items()}
+        return mixed, mixed
+    drawn = {k: zero[k] + _enlarged(weight * (x - coarse[k]), f.grid, to=finer.grid) for k, x in own.items()}
+    return drawn, mixed
 
 
 def _enlarged(logits: torch.Tensor, grid: tuple[int, int], *, to: tuple[int, int]) -> torch.Tensor:
