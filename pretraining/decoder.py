@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 
 from pretraining.augment import augment
+from pretraining.export import save_tower
 from pretraining.images import Shards
 from pretraining.objective import dense
 from pretraining.prompts import PAIRS
@@ -91,11 +91,7 @@ def main() -> None:
                 json.dumps({"step": step, "of": steps, "dense": round(mean, 4), "images/s": round(speed, 1)}),
                 flush=True,
             )
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: value.half() if value.ndim > 1 else value for name, value in decoder.state_dict().items()},
-        options.output,
-    )
+    save_tower(decoder.state_dict(), options.output, {})
 
 
 if __name__ == "__main__":

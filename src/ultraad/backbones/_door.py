@@ -182,6 +182,7 @@ class Backbone:
         return tokens, detail
 
     def _look(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Tokens and detail of images in the tower's dtype: the one place where an image enters the tower."""
         return cast("torch.Tensor", self._visual._embeds(images)), None
 
     def finer(self, features: Features) -> Features:
