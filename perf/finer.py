@@ -1,9 +1,9 @@
-"""What finer patches change in UltraAD's maps, zero-shot and with shots: the table of docs/backbone.md.
+"""What finer patches and the location prior change in UltraAD's maps: the tables of docs/backbone.md.
 
     python -m perf.finer DATA/BUS-UCLM DATA/BUS-BRA --shots 0 4 16 --draws 1 -o finer-shots.json
 
 Shots are of the first data set. Tested on every second image of its other patients, and of the cases of the second one
-that pretraining leaves out. One fit serves both ways of drawing the map; thresholds are 0.5.
+that pretraining leaves out. One fit serves all ways of drawing the map; thresholds are 0.5.
 """
 
 from __future__ import annotations
@@ -30,13 +30,20 @@ METRICS = {
     "image_auroc": "I",
     "benign_malignant_auroc": "BM",
 }
+WAYS: dict[str, dict[str, Any]] = {
+    "the tower's patches": {"fine": False, "location": 0.0},
+    "finer": {"fine": True, "location": 0.0},
+    "finer, location prior 0.15": {"fine": True, "location": 0.15},
+    "finer, location prior 0.25": {"fine": True, "location": 0.25},
+    "finer, location prior 0.5": {"fine": True, "location": 0.5},
+}
 EVERY = 2
 
 
-def measured(model: Model, tests: dict[str, list[Sample]], *, fine: bool) -> dict[str, dict[str, float]]:
-    """{data set: {metric: %}} with the map drawn in one of two ways."""
+def measured(model: Model, tests: dict[str, list[Sample]], way: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """{data set: {metric: %}} with these options of the map."""
     options = model.method.config
-    model.method.config = options.model_copy(update={"map": options.map.model_copy(update={"fine": fine})})
+    model.method.config = options.model_copy(update={"map": options.map.model_copy(update=way)})
     found = {}
     for name, samples in tests.items():
         metrics = ultraad.evaluate(model, samples, bootstrap=0, leaks="drop")["metrics"]
@@ -68,9 +75,9 @@ def main() -> None:
             else:
                 model, taken = ultraad.zero_shot(backbone=backbone, classes=CLASSES), set()
             same = [s for s in ultraad.scan(given.first) if s.group not in taken][::EVERY]
-            for fine in (False, True):
-                found = measured(model, {given.first.name: same, given.second.name: other}, fine=fine)
-                rows.append({"shots": shots, "draw": draw, "fine": fine, **found})
+            for name, way in WAYS.items():
+                found = measured(model, {given.first.name: same, given.second.name: other}, way)
+                rows.append({"shots": shots, "draw": draw, "map": name, **found})
                 print(json.dumps(rows[-1]), flush=True)
     given.output.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from pretraining.decoder import location_prior
 
 import ultraad
 from ultraad.backbones import load_backbone
-from ultraad.backbones._decoder import FIRST, Decoder
+from ultraad.backbones._decoder import FIRST, LOCATION, Decoder
 from ultraad.methods.ultraad import UltraADConfig
 from ultraad.simulate import simulate
 
@@ -96,20 +98,59 @@ def test_small_lesions_are_found_better_than_by_the_towers_own_patches(backbone)
     assert hits[True] > hits[False]
 
 
-def test_the_literal_reading_and_earlier_models_draw_from_the_towers_patches():
+def test_the_literal_reading_and_earlier_models_draw_from_the_towers_patches_alone():
     assert UltraADConfig().map.fine
+    assert UltraADConfig().map.location > 0
     assert UltraADConfig.earlier["map.fine"] is False
-    assert not ultraad.zero_shot(backbone=load_backbone("tiny"), options={"preset": "paper"}).method.config.map.fine
+    assert UltraADConfig.earlier["map.location"] == 0
+    paper = ultraad.zero_shot(backbone=load_backbone("tiny"), options={"preset": "paper"}).method.config.map
+    assert (paper.fine, paper.location) == (False, 0)
 
 
-def test_finer_patches_change_the_map_of_an_adapted_model_and_nothing_else(backbone):
+@pytest.mark.parametrize("prior", ["shots", 0.0])
+def test_finer_patches_and_the_location_prior_change_the_map_of_an_adapted_model_and_nothing_else(backbone, prior):
     support = ultraad.draw_support(ultraad.samples(), shots=2, seed=0, classes=["benign", "malignant"])
-    options = {"train.epochs": 2, "train.views": 1}
+    options = {"train.epochs": 2, "train.views": 1, "prior.map": prior}
     model = ultraad.adapt(support, backbone=backbone, options=options, calibrate=False)
     picture = support.samples[0].image
     fine = model.predict(picture)
     config = model.method.config
-    model.method.config = config.model_copy(update={"map": config.map.model_copy(update={"fine": False})})
-    plain = model.predict(picture)
-    assert (fine.score, fine.probs) == (plain.score, plain.probs)
-    assert np.abs(fine.map - plain.map).max() > 0.01
+    for change in ({"location": 0.0},) if prior == 0 else ({"fine": False}, {"location": 0.0}):
+        model.method.config = config.model_copy(update={"map": config.map.model_copy(update=change)})
+        plain = model.predict(picture)
+        assert (fine.score, fine.probs) == (plain.score, plain.probs)
+        assert np.abs(fine.map - plain.map).max() > 0.01
+
+
+def test_the_location_prior_adds_its_log_odds_to_the_map(backbone):
+    """Without smoothing, on one layer, and where the grid of the map is that of the patches."""
+    options = {"post.sigma": 0.0, "layers": [6], "map.location": 0.0}
+    image = simulate(7, size=192).image
+    maps = []
+    for weight in (0.0, 0.5):
+        model = ultraad.zero_shot(backbone=backbone, options=options | {"map.location": weight})
+        maps.append(np.clip(model.predict(image).map.astype(np.float64), 1e-7, 1 - 1e-7))
+    moved = np.log(maps[1] / (1 - maps[1])) - np.log(maps[0] / (1 - maps[0]))
+    grid = tuple(2 * n for n in backbone.grid)
+    place = F.interpolate(backbone.location[None, None], grid, mode="bilinear", align_corners=False)
+    wanted = 0.5 * F.interpolate(place, image.shape[:2], mode="bilinear", align_corners=True)[0, 0].numpy()
+    assert np.abs(moved - wanted).max() < 0.02
+
+
+def test_the_location_prior_is_of_lesions_above_the_edges_of_the_picture():
+    for name in ("embedded", "embedded-large"):
+        place = load_backbone(name).location
+        assert torch.equal(place, place.flip(-1))
+        assert place[14, 14] > 0 > place[[0, 0, -1, -1], [0, -1, 0, -1]].max()
+
+
+def test_a_location_prior_of_masks_is_zero_at_the_mean_lesion_pixel():
+    masks = np.zeros((3, 224, 224), np.uint8)
+    masks[0, 40:80, 30:90] = masks[1, 90:120, 100:140] = masks[2, 60:100, 80:200] = 1
+    place = location_prior(masks)
+    assert place.shape == (LOCATION, LOCATION)
+    assert torch.allclose(place, place.flip(-1), atol=1e-6)
+    lesions = masks.sum(0) + masks.sum(0)[:, ::-1]
+    at = F.interpolate(place[None, None], masks.shape[1:], mode="bilinear", align_corners=False)[0, 0].numpy()
+    assert abs((at * lesions).sum() / lesions.sum()) < 0.5  # the prior is smooth, lesions are not
+    assert at[lesions == 0].mean() < -1

@@ -14,6 +14,7 @@ from ultraad.backbones._door import Backbone
 from ultraad.types import Features
 
 CHANNELS = 48
+LOCATION = 28  # side of the location prior
 FIRST = 2  # the first block that it was trained on; what comes before is enlarged as it is
 
 
@@ -21,12 +22,17 @@ class Decoder(nn.Module):
     """Two 3x3 convolutions over the trunk's map at stride 8 and the patches of one block; one network for all blocks.
 
     It adds to the enlarged patches, so that they stay in the space that the tower's ``ln_post``, ``proj`` and sentences
-    know.
+    know. Beside it stands a location prior: where lesions lie in the real images that the tower was trained on.
 
     Args:
         fine: Channels of the trunk's map.
         width: Channels w of the tower.
+
+    Attributes:
+        location: (28 28) log-odds that a pixel there is lesion, 0 where the mean lesion pixel lies.
     """
+
+    location: torch.Tensor
 
     def __init__(self, fine: int, width: int) -> None:
         super().__init__()
@@ -34,6 +40,7 @@ class Decoder(nn.Module):
         self.first = nn.Conv2d(fine + CHANNELS, CHANNELS, 3, padding=1)
         self.second = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
         self.widen = nn.Conv2d(CHANNELS, width, 1)
+        self.register_buffer("location", torch.zeros(LOCATION, LOCATION))
         nn.init.zeros_(self.widen.weight)
         nn.init.zeros_(cast("torch.Tensor", self.widen.bias))
 
@@ -70,6 +77,7 @@ class Detailed(Backbone):
     def with_decoder(self, decoder: Decoder) -> Self:
         """The same backbone, from now on with a decoder."""
         self.decoder, self.has_detail = decoder.requires_grad_(requires_grad=False).to(self.device), True
+        self.location = self.decoder.location
         self._own_caches()
         return self
 

@@ -75,12 +75,14 @@ class Backbone:
         fingerprint: sha256 over all weights in float32; a saved model checks it.
         weights: The same, whatever is done with the features.
         has_detail: Whether :meth:`finer` makes finer patches.
+        location: Prior of where lesions lie: log-odds (h w) over the input; None if the backbone has none.
 
     Raises:
         ConfigError: If the tower is not a class-token ViT or the text tower is not open_clip's.
     """
 
     has_detail = False
+    location: torch.Tensor | None = None
 
     def __init__(
         self,

@@ -135,6 +135,9 @@ class MapConfig(MethodConfig):
     fine: bool = Field(
         default=True, description="draw the map from the backbone's finer patches, if it has them (ours)"
     )
+    location: float = Field(
+        0.25, ge=0, description="weight of the backbone's prior of where lesions lie, if it has one (ours, measured)"
+    )
     raw_weight: float = Field(0.0, ge=0, le=1, description="share of a branch without fusion (VCP: 0.2)")
 
 
@@ -235,7 +238,7 @@ PAPER: dict[str, Any] = {
     "cls": {"scale": 100.0, "balance": False},
     "adapter": {"input": "raw", "init": "default"},
     "pif": {"residual": "none"},
-    "map": {"fine": False},
+    "map": {"fine": False, "location": 0.0},
     "score": {"tau": 0.01},
     "loss": {"layer_reduce": "sum", "upsample": 0, "dice_skip_empty": False},
     "post": {"sigma": 0.0},
@@ -248,7 +251,12 @@ PAPER: dict[str, Any] = {
 class UltraADConfig(MethodConfig):
     """All options of UltraAD; ``preset=paper`` changes many at once, and single options still win over it."""
 
-    earlier: ClassVar[Mapping[str, Any]] = {"prior.grade": "cls", "cls.balance": False, "map.fine": False}
+    earlier: ClassVar[Mapping[str, Any]] = {
+        "prior.grade": "cls",
+        "cls.balance": False,
+        "map.fine": False,
+        "map.location": 0.0,
+    }
     preset: Literal["default", "paper"] = Field("default", description="'paper' is the most literal reading")
     layers: tuple[int, ...] | None = Field(None, description="A13: tapped layers, 1-based; None: quarters of the tower")
     texts: TextBank | None = Field(None, description="text bank; None: breast ultrasound")

@@ -184,9 +184,8 @@ class UltraAD(Method):
 
     def _loss(self, views: SupportViews, index: torch.Tensor, epoch: int) -> torch.Tensor:
         """Focal + dice + dice + CE (section 2.4) on one view of each image in ``index``."""
-        c = self.config
+        c, weights = self.config, loss_weights(self.values)
         f, mask = views.draw(index, epoch)
-        weights = loss_weights(self.values)
         total = f.image.new_zeros(())
         if c.cls.enabled:
             logits = self._class_logits(self._class_token(f.image), own=index if c.memory.exclude_self else None)
@@ -200,8 +199,7 @@ class UltraAD(Method):
 
     def _segmentation_loss(self, f: Features, mask: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         c = self.config
-        size = self._loss_size()
-        maps = [to_probability(x, f.grid, size=size, up=c.map.up) for x in self._patch_logits(f).values()]
+        maps = [to_probability(x, f.grid, size=self._loss_size(), up=c.map.up) for x in self._patch_logits(f).values()]
         if c.loss.seg_on == "averaged_map":
             maps = [torch.stack(maps).mean(0)]
         total = mask.new_zeros((), dtype=torch.float32)
@@ -355,11 +353,13 @@ class UltraAD(Method):
         c, masks = self.config, int(self.lesion_masks) / (len(self.classes) - 1)
         w = float(prior_weight(c.prior.map, masks, MAP_WORTH)) if masks else 0.0
         finer = self.backbone.finer(f) if c.map.fine and w < 1 else f
-        zero = partial(self.zero_shot.patch_logits, tau=c.score.tau)
-        drawn, mixed = mixed_patch_logits(self._patch_logits, zero, f, finer, weight=w)
-        read = partial(pixel_map, size=self.backbone.size, tau=self._tau(), c=c.map, post=c.post)
-        maps, a = read(torch.stack(list(drawn.values())), finer.grid)
-        return maps, a if mixed is drawn else read(torch.stack(list(mixed.values())), f.grid)[1]
+        zero, read = self.zero_shot.patch_logits, partial(pixel_map, size=self.backbone.size, tau=self._tau(), c=c)
+        drawn, mixed = mixed_patch_logits(self._patch_logits, partial(zero, tau=c.score.tau), f, finer, weight=w)
+        location = self.backbone.location if c.map.location else None
+        maps, a = read(torch.stack(list(drawn.values())), finer.grid, location)
+        if self.adapted and (mixed is not drawn or location is not None):  # both change the map alone
+            a = read(torch.stack(list(mixed.values())), (finer if mixed is drawn else f).grid)[1]
+        return maps, a
 
     @property
     def adapted(self) -> bool:

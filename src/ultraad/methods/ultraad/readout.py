@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from ultraad.methods.ultraad.config import BinaryConfig, MapConfig, PostConfig
+from ultraad.methods.ultraad.config import BinaryConfig, PostConfig, UltraADConfig
 from ultraad.nn.maps import largest, resize, smooth, to_probability
 from ultraad.types import Features
 
@@ -75,35 +75,45 @@ def _enlarged(logits: torch.Tensor, grid: tuple[int, int], *, to: tuple[int, int
 
 
 def pixel_map(
-    logits: torch.Tensor, grid: tuple[int, int], *, size: int, tau: float | torch.Tensor, c: MapConfig, post: PostConfig
+    logits: torch.Tensor,
+    grid: tuple[int, int],
+    location: torch.Tensor | None = None,
+    *,
+    size: int,
+    tau: float | torch.Tensor,
+    c: UltraADConfig,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The smoothed map and its image statistic a(x).
 
     Args:
         logits: Of (normal, abnormal), f32 (l b n 2).
         grid: (gh, gw), n == gh * gw.
+        location: Log-odds (h w) of a lesion by place, which count by ``map.location``; None for no such prior.
         size: Side of the map in pixels.
         tau: Temperature of the logits; only ``post.a_space=logit`` uses it.
-        c: Upsampling and reduction over layers.
-        post: Smoothing and statistic.
+        c: Its parts ``map`` and ``post``.
 
     Returns:
         f32 (b size size) in [0, 1] (``layer_reduce=sum``: [0, layers]), and f32 (b,) in [0, 1].
     """
+    how, post = c.map, c.post
+    if location is not None:
+        place = F.interpolate(location[None, None], grid, mode="bilinear", align_corners=False).flatten()  # (n,)
+        logits = logits + how.location * place[:, None] * logits.new_tensor([0.0, 1.0])
     sigma = post.sigma * size / 336
     share = post.topk if post.map_stat == "topk" else 0.0
-    if c.layer_reduce == "mean_logit":
-        maps = to_probability(logits.mean(0), grid, size=size, up=c.up)
+    if how.layer_reduce == "mean_logit":
+        maps = to_probability(logits.mean(0), grid, size=size, up=how.up)
     else:
-        maps = to_probability(logits, grid, size=size, up=c.up).mean(0)
+        maps = to_probability(logits, grid, size=size, up=how.up).mean(0)
     maps = smooth(maps, sigma).clamp(0, 1)
     if post.a_space == "logit":
         margin = (logits[..., 1] - logits[..., 0]).mean(0) * tau  # cosine difference in [-2, 2]
-        up = resize(margin.reshape(-1, *grid), size, align_corners=c.up == "logits")
+        up = resize(margin.reshape(-1, *grid), size, align_corners=how.up == "logits")
         a = (largest(smooth(up, sigma), share=share) / 4 + 0.5).clamp(0, 1)
     else:
         a = largest(maps, share=share)
-    return maps * len(logits) if c.layer_reduce == "sum" else maps, a
+    return maps * len(logits) if how.layer_reduce == "sum" else maps, a
 
 
 def refine(logits: torch.Tensor, a: torch.Tensor, *, normal_index: int, post: PostConfig) -> torch.Tensor:
