@@ -25,7 +25,7 @@ from pretraining.validate import validate
 from ultraad.backbones._embedded_tower import LITE0, SIDE, build
 from ultraad.io.files import sha256
 
-VERSIONS = {"embedded": "3", "embedded-large": "1"}
+VERSIONS = {"embedded": "4", "embedded-large": "1"}
 FEW = 240  # of the validation images, for a test that draws them again
 RECIPE = (
     "{trunk} trunk from ImageNet ({package} 0.1.0, Apache-2.0), everything else from scratch; trained on images of "

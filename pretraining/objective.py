@@ -10,16 +10,20 @@ import torch.nn.functional as F
 
 from pretraining.images import FACTS, decode
 from pretraining.prompts import ATTRIBUTE_PROMPTS, CLASS_PROMPTS, PAIRS, pick, real_caption
+from pretraining.teacher import WEIGHTS as TAUGHT
+from pretraining.teacher import Seen, taught
 from pretraining.tower import encode_images, encode_texts
 from ultraad.simulate import LABELS
 from ultraad.simulate.captions import caption
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from open_clip import CLIP
 
     from pretraining.tower import Words
 
-WEIGHTS = {"caption": 0.5, "class": 1.0, "pair": 0.5, "attribute": 0.7, "dense": 2.0, "dense class": 0.3}
+WEIGHTS = {"caption": 0.5, "class": 1.0, "pair": 0.5, "attribute": 0.7, "dense": 2.0, "dense class": 0.3} | TAUGHT
 UNKNOWN_WORD = 0.03  # share of tokens hidden, so that the unknown word means nothing in particular
 ALIKE = [FACTS.index(name) for name in FACTS if name not in ("calcifications", "halo")]
 """Images that agree in these are positives of each other's captions."""
@@ -49,6 +53,7 @@ def objective(
     real: np.ndarray | None = None,
     grades_only: bool = False,
     bf16: bool = False,
+    teacher: Callable[[torch.Tensor], Seen] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Losses by name.
 
@@ -63,6 +68,7 @@ def objective(
         real: bool (b), not simulated; None if none is. Captions are compared within real and within simulated images.
         grades_only: Real images say nothing about normal against lesion, except in their patches.
         bf16: Run the image tower's blocks in bfloat16; embeddings and losses stay in single precision.
+        teacher: What a teacher makes of the same images and the sentences of given rows.
     """
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         image, patches, grid = encode_images(model, images)
@@ -85,7 +91,8 @@ def objective(
     values = {name: said.add([pick(rng, w) for w in wordings]) for name, wordings in ATTRIBUTE_PROMPTS.items()}
     rows = words.rows(said.texts)
     hidden = (torch.from_numpy(rng.random(rows.shape)) < UNKNOWN_WORD) & (rows > 2)
-    text = encode_texts(model, table, rows.masked_fill(hidden, 0))
+    rows = rows.masked_fill(hidden, 0)
+    text = encode_texts(model, table, rows)
     scale = model.logit_scale.exp()
 
     losses = {}
@@ -128,6 +135,9 @@ def objective(
     if bool(inside.any()):
         kinds = label[:, None].expand_as(share)[inside]
         losses["dense class"] = F.cross_entropy(scale * patches[-1][inside] @ text[classes[0]].T, kinds)
+    if teacher is not None:
+        own = Seen(image, patches, grid, text, scale)
+        losses |= taught(own, teacher(rows), [*classes, *pairs, *values.values()], pairs)
     return losses
 
 

@@ -13,11 +13,13 @@ import argparse
 import json
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from pretraining.augment import augment, with_levels_of
@@ -25,6 +27,7 @@ from pretraining.images import Shards
 from pretraining.objective import WEIGHTS, objective
 from pretraining.prompts import sentences
 from pretraining.real import Part
+from pretraining.teacher import Teacher
 from pretraining.tower import Words, freeze_statistics, new_tower, tokenizer
 from pretraining.validate import KINDS, validate
 from ultraad.backbones._embedded_tower import LITE0, SIDE, Shape
@@ -189,7 +192,9 @@ def batch_of(
     )
 
 
-def train(run: Run, shards: Shards, held_out: Shards, parts: dict[str, Part], recipe: Recipe) -> None:
+def train(
+    run: Run, shards: Shards, held_out: Shards, parts: dict[str, Part], recipe: Recipe, teacher: Teacher | None = None
+) -> None:
     """Step until the run has seen its images."""
     begun, seen, mean = time.time(), 0, {}
     freeze_statistics(run.model)
@@ -202,16 +207,21 @@ def train(run: Run, shards: Shards, held_out: Shards, parts: dict[str, Part], re
             group["lr"] = float(base * rate)
         image, mask, facts, real = batch_of(shards, parts, recipe, rng)
         sides = next((sides for until, sides in recipe.sides if progress < until), recipe.sides[-1][1])
+        side = int(rng.choice(sides))
         x = torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255
         x, y = augment(
             x,
             torch.from_numpy(mask).float(),
-            side=int(rng.choice(sides)),
+            side=teacher.side if teacher else side,
             generator=generator,
             shrunk=recipe.shrunk,
             shadowed=recipe.shadowed,
             faded=recipe.faded,
         )
+        look = None
+        if teacher is not None:
+            look = partial(teacher.look, x, bf16=recipe.bf16)
+            x, y = smaller(x, side), smaller(y[:, None], side)[:, 0]
         losses = objective(
             run.model,
             run.table,
@@ -223,6 +233,7 @@ def train(run: Run, shards: Shards, held_out: Shards, parts: dict[str, Part], re
             real=real,
             grades_only=recipe.grades_only,
             bf16=recipe.bf16,
+            teacher=look,
         )
         run.optimizer.zero_grad(set_to_none=True)
         sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
@@ -248,6 +259,11 @@ def train(run: Run, shards: Shards, held_out: Shards, parts: dict[str, Part], re
             run.save()
     evaluate(run, held_out)
     run.save()
+
+
+def smaller(x: torch.Tensor, side: int) -> torch.Tensor:
+    """Pictures (b c s s) at another side in pixels."""
+    return F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
 def evaluate(run: Run, held_out: Shards, *, count: int = 1000) -> None:
@@ -284,6 +300,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=SEED, help="of weights and of the order of images")
     parser.add_argument("--start", type=Path, help="exported weights to go on from, instead of ImageNet's trunk alone")
+    parser.add_argument("--teacher", type=Path, help="exported weights of a larger tower to learn from as well")
+    parser.add_argument("--teacher-side", type=int, default=224, help="its input side in pixels")
     parser.add_argument("--frozen-stages", type=int, default=FROZEN_STAGES, help="of the trunk's five, from the stem")
     parser.add_argument("--bf16", action="store_true", help="image tower in bfloat16, where the processor has it")
     options = parser.parse_args()
@@ -311,7 +329,8 @@ def main() -> None:
     (options.folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
     shards = Shards(options.images)
     parts = {name: Part.load(options.images, name) for name in {*real, *(["lesion"] if options.style else [])}}
-    train(run, shards, Shards(options.images, first=VALIDATION_SHARD, last=VALIDATION_SHARD), parts, recipe)
+    teacher = Teacher(options.teacher, run.words, side=options.teacher_side) if options.teacher else None
+    train(run, shards, Shards(options.images, first=VALIDATION_SHARD, last=VALIDATION_SHARD), parts, recipe, teacher)
 
 
 if __name__ == "__main__":
