@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("bus_bra", type=Path)
     parser.add_argument("--weights", default="embedded", help="file of pretraining.export")
     parser.add_argument("--size", type=int, default=192, help="input side in pixels")
+    parser.add_argument("--decoder", type=Path, help="file of pretraining.decoder; `embedded` has its own")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--shots", type=int, nargs="+", default=SHOTS)
     parser.add_argument("--settings", nargs="+", default=("same", "other", "back"))
@@ -125,7 +126,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger("ultraad").setLevel(logging.ERROR)
     candidates = CANDIDATES | args.candidates
-    backbone = tower(args.weights, side=args.size)
+    backbone = tower(args.weights, side=args.size, decoder=args.decoder)
     uclm = Set.load(ultraad.scan(args.uclm), backbone)
     lesions = [s for s in ultraad.scan(args.bus_bra) if held_out(s)]
     cases = sorted({s.group for s in ultraad.scan(args.bus_bra)} - {s.group for s in lesions})
