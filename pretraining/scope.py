@@ -5,7 +5,7 @@
 The reference is a quarter of BUS-BRA (of the cases that may be trained on) and simulated images, each as it is and as
 another machine might show it (``pretraining.augment``). Each group weighs the same, or less if it has few images: the
 four devices of BUS-BRA, the twelve machines of the simulator, and its schematic tissue. The p-values are calibrated on
-the images as they are, each by the reference without its own group; there each group weighs the same. How this
+the same images, each by the reference without its own group; there each group weighs the same. How this
 statistic was chosen: ``pretraining.scope_choice``. After a change of the weights, run this command again (minutes);
 ``tests/model/test_scope.py`` fails until the statistics belong to the weights that ship.
 
@@ -87,7 +87,7 @@ def statistics(groups: np.ndarray, plain: np.ndarray, changed: np.ndarray) -> di
     both, of = np.concatenate([plain, changed]), np.concatenate([groups, groups])
     for group in names:
         rest = Scope(reference_arrays(both[of != group], weights_of(of[of != group])))
-        null.append(rest.distances(plain[groups == group]))
+        null.append(rest.distances(both[of == group]))
         far = ", ".join(f"{100 * q:g} %: {np.quantile(null[-1], q):.0f}" for q in (0.5, 0.9, 0.98))
         print(f"{group}: {len(null[-1])} images, distance {far}", flush=True)
     same = np.concatenate([np.full(len(far), 1 / len(far)) for far in null])  # each group weighs the same
