@@ -39,6 +39,7 @@ from ultraad.types import Batch, Features, Sample
 ZERO: dict = {"prior": {"map": 0.0, "cls": 0.0, "grade": 0.0}}
 CANDIDATES: dict[str, dict] = {
     "default": {},
+    "two masks": {"prior": {"map_worth": 2}},
     "one share": {"prior": {"grade": "cls"}},
     "shots alone": {"prior": {"map": 1.0, "cls": 1.0, "grade": 1.0}},
 }

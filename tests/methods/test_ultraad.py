@@ -342,8 +342,9 @@ def test_more_shots_get_more_weight(tiny, masks):
     support, x = make_batch(tiny), make_batch(tiny, seed=9).images  # two of each of three classes
     known = support.mask_known & ((support.labels == 0) | (torch.cumsum(support.labels > 0, 0) <= masks))
     support = replace(support, mask_known=known)
-    assert UltraADConfig().prior.model_dump() == {"map": "shots", "cls": "shots", "grade": "shots"}
-    of_map, of_normal, of_grade = masks / 2 / (masks / 2 + 2), 2 / (2 + 8), 2 / (2 + 128)
+    prior = {"map": "shots", "map_worth": 10, "cls": "shots", "grade": "shots"}
+    assert UltraADConfig().prior.model_dump() == prior
+    of_map, of_normal, of_grade = masks / 2 / (masks / 2 + 10), 2 / (2 + 8), 2 / (2 + 128)
     ours, same, other = (
         fitted(tiny, support, prior=prior)
         for prior in (
@@ -410,7 +411,7 @@ SWITCHES = {
     },
     "post": {"refine": ["mix", "logit", "off"], "sigma": [0.0], "map_stat": ["topk"], "a_space": ["logit"]},
     "bin": {"cls": ["clip_pair", "both"], "fuse": ["mean", "map_only", "product", "max"]},
-    "prior": {"map": [0.0, 0.5, "shots"], "cls": [0.0, 0.5, "shots"]},
+    "prior": {"map": [0.0, 0.5, "shots"], "map_worth": [2], "cls": [0.0, 0.5, "shots"]},
     "train": {"schedule": ["constant"], "warmup_epochs": [0], "beta1": [0.9], "weight_decay": [0.1]},
 }
 EQUIVALENT = {("proto", "mode", "weighted")}  # its weight is 1/2

@@ -186,7 +186,7 @@ class BinaryConfig(MethodConfig):
     )
 
 
-MAP_WORTH, CLASS_WORTH, GRADE_WORTH = 2, 8, 128  # images per class that zero-shot counts as (measured)
+CLASS_WORTH, GRADE_WORTH = 8, 128  # images per class that zero-shot counts as (measured)
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
@@ -195,14 +195,15 @@ class PriorConfig(MethodConfig):
     """Weight w of the adapted model against zero-shot: log-odds are (1 - w) zero-shot + w adapted (ours).
 
     ``shots``: w = k / (k + z), k the mean number of images per class; the zero-shot model counts as z images. z was
-    measured (docs/ultraad.md, seventh and tenth round). Shots of one scanner teach little about grades on another, so
-    zero-shot counts for more in p(class | lesion) than in p(normal).
+    measured (docs/ultraad.md, seventh, tenth and twelfth round). Shots of one scanner teach little about grades on
+    another, so zero-shot counts for more in p(class | lesion) than in p(normal).
     """
 
     map: Weight | Literal["shots"] = Field(
         "shots",
-        description=f"w of the map; 0: zero-shot, 1: paper, 'shots': k / (k + {MAP_WORTH}), k masks per lesion class",
+        description="w of the map; 0: zero-shot, 1: paper, 'shots': k / (k + map_worth), k masks per lesion class",
     )
+    map_worth: int = Field(10, ge=1, description="masks per lesion class that zero-shot counts as in the map")
     cls: Weight | Literal["shots"] = Field(
         "shots",
         description=f"w of p(normal); 0: zero-shot, 1: paper, 'shots': k / (k + {CLASS_WORTH}), k images per class",
@@ -256,6 +257,7 @@ class UltraADConfig(MethodConfig):
         "cls.balance": False,
         "map.fine": False,
         "map.location": 0.0,
+        "prior.map_worth": 2,
     }
     preset: Literal["default", "paper"] = Field("default", description="'paper' is the most literal reading")
     layers: tuple[int, ...] | None = Field(None, description="A13: tapped layers, 1-based; None: quarters of the tower")

@@ -24,7 +24,7 @@ from torch import nn
 
 from ultraad.errors import ConfigError
 from ultraad.methods import Holding, Method
-from ultraad.methods.ultraad.config import CLASS_WORTH, GRADE_WORTH, MAP_WORTH, BinaryConfig, UltraADConfig
+from ultraad.methods.ultraad.config import CLASS_WORTH, GRADE_WORTH, BinaryConfig, UltraADConfig
 from ultraad.methods.ultraad.head import Head
 from ultraad.methods.ultraad.info import INFO
 from ultraad.methods.ultraad.readout import (
@@ -351,7 +351,7 @@ class UltraAD(Method):
     def _map(self, f: Features) -> tuple[torch.Tensor, torch.Tensor]:
         """The map and its image statistic a(x); the adapted map counts by ``prior.map`` beside the zero-shot one."""
         c, masks = self.config, int(self.lesion_masks) / (len(self.classes) - 1)
-        w = float(prior_weight(c.prior.map, masks, MAP_WORTH)) if masks else 0.0
+        w = float(prior_weight(c.prior.map, masks, c.prior.map_worth)) if masks else 0.0
         finer = self.backbone.finer(f) if c.map.fine and w < 1 else f
         zero, read = self.zero_shot.patch_logits, partial(pixel_map, size=self.backbone.size, tau=self._tau(), c=c)
         drawn, mixed = mixed_patch_logits(self._patch_logits, partial(zero, tau=c.score.tau), f, finer, weight=w)
