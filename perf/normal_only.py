@@ -75,8 +75,7 @@ def cell(first: Path, second: Path, method: str, shots: str, draw: int) -> dict[
     model = ultraad.adapt(support, method=name, backbone=backbone, seed=draw, calibrate=False)
     cpu = time.process_time() - before  # reading the images included; other jobs on the machine are not
     row: dict[str, Any] = {"method": method, "shots": shots, "draw": draw, "images": len(support.samples)}
-    row |= {"weights": backbone.weights}
-    row |= {"cpu_seconds": round(cpu, 1), "seconds": model.origin.seconds}
+    row |= {"weights": backbone.weights, "cpu_seconds": round(cpu, 1), "seconds": model.origin.seconds}
     row |= {"values": sum(model.origin.learned.values())}
     row["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     for root, split in ((first, "test"), (second, None)):
@@ -129,7 +128,8 @@ def main() -> None:
         print(json.dumps(cell(*given.data, method, shots, int(draw))))
         return
     known = [row for _, row in json_lines(given.output)]
-    if any(r.get("weights") != ultraad.load_backbone("embedded").weights for r in known):
+    weights = ultraad.load_backbone("embedded").weights
+    if any(r.get("weights") != weights for r in known):
         parser.error(f"{given.output} has rows of other weights of the backbone; give another file")
     done = {(r["method"], r["shots"], r["draw"]) for r in known}
     wanted = [(m, k, d) for d in range(given.draws) for k in given.shots for m in given.methods]

@@ -22,7 +22,7 @@ INFO = MethodInfo(
         "adapted and zero-shot logits are averaged (prior.*); the paper has no zero-shot share",
         "classes with different numbers of images count the same in votes and loss (cls.balance)",
         "the map is drawn from finer patches than the tower's, where the backbone has them (map.fine)",
-        "where lesions lie in pictures of its training counts in the map, where the backbone knows it (map.location)",
+        "a prior of where lesions lie is added to the map, where the backbone has one (map.location)",
         "segmentation losses at four pixels per patch, the Dice of the lesion only in images with one (loss.*)",
     ),
 )
