@@ -11,7 +11,8 @@ command in its own process, so that starting Python and loading the model count 
     python -m perf.end_to_end --rates            # only images a second of zero-shot, by what is saved
 
 These rows have processor time (user and system) of an image beside the rate, since that is what a busy machine leaves
-of a measurement. The graph is the one that ships, in ONNX Runtime (``--runtime onnx``).
+of a measurement. The graph is the one that ships, in ONNX Runtime (``--runtime onnx``) and, where the processor and the
+installation have it, in OpenVINO (``--runtime openvino --dtype bfloat16``).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -30,9 +32,11 @@ from perf.timing import Row, arguments, compared, finish, in_turns
 from PIL import Image
 
 import ultraad
+from ultraad.errors import ConfigError, MissingExtraError
 from ultraad.io import read_image
 from ultraad.model import exported
 from ultraad.model.model import Model
+from ultraad.model.predictor import Predictor
 from ultraad.runs.predict import predict
 from ultraad.simulate import simulate, write_dataset
 
@@ -112,12 +116,14 @@ def compare(model: Model, files: list[Path], folder: Path, *, batch_size: int, t
 
 
 def rates(files: list[Path], folder: Path, *, batch_size: int, turns: int) -> list[Row]:
-    """Images a second of zero-shot in PyTorch and in ONNX Runtime, for each of :data:`SAVED`."""
-    rows = []
-    models = {
+    """Images a second of zero-shot by each runtime, for each of :data:`SAVED`."""
+    rows, threads = [], torch.get_num_threads()
+    models: dict[str, Predictor] = {
         "PyTorch": ultraad.zero_shot(),
-        "ONNX Runtime": exported.zero_shot(threads=torch.get_num_threads()),
+        "ONNX Runtime": exported.zero_shot(threads=threads),
     }
+    with suppress(ConfigError, MissingExtraError):  # not every machine has it
+        models["OpenVINO in bfloat16"] = exported.zero_shot(threads=threads, runtime="openvino", dtype="bfloat16")
     for runtime, model in models.items():
         for saved in SAVED:
             wall, processor = list[float](), list[float]()

@@ -90,7 +90,7 @@ def main() -> None:
             with torch.no_grad():
                 x8, blocks, _ = tokens_of(model, x)
             taps = rng.choice(TAPS, BLOCKS, replace=False)
-            fine = [decoder(x8, blocks[tap][:, 1:], int(tap)) for tap in taps]
+            fine = decoder(x8, {int(tap): blocks[tap][:, 1:] for tap in taps}).values()
         rows = words.rows([s for k in rng.integers(len(PAIRS), size=3) for s in PAIRS[int(k)]])
         normal, lesion = encode_texts(model, table, rows).reshape(3, 2, -1).unbind(1)
         embedded = [F.normalize(visual.ln_post(tokens.float()) @ visual.proj, dim=-1) for tokens in fine]

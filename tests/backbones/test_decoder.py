@@ -34,12 +34,26 @@ def test_the_tokens_are_open_clips(backbone):
 def test_a_new_decoder_enlarges_the_patches_and_adds_nothing():
     decoder = Decoder(fine=3, width=8)
     coarse = torch.arange(6.0).repeat(1, 8, 1).mT  # 2 x 3 patches, each channel 0 .. 5 row by row
-    made = decoder(torch.rand(1, 3, 4, 6), coarse, layer=FIRST)
+    made = decoder(torch.rand(1, 3, 4, 6), {FIRST: coarse})[FIRST]
     assert made.shape == (1, 24, 8)
     rows, columns = np.meshgrid(
         np.clip(np.arange(4) / 2 - 0.25, 0, 1), np.clip(np.arange(6) / 2 - 0.25, 0, 2), indexing="ij"
     )
     assert np.allclose(made[0, :, 0].detach().view(4, 6), 3 * rows + columns, atol=1e-5)
+
+
+def test_what_it_adds_comes_from_two_convolutions_over_trunk_and_patches():
+    torch.manual_seed(0)
+    decoder = Decoder(fine=3, width=8)
+    torch.nn.init.normal_(decoder.widen.weight)
+    trunk, coarse = torch.randn(2, 3, 4, 6), torch.randn(2, 6, 8)
+    with torch.inference_mode():
+        made = decoder(trunk, {0: coarse, FIRST: coarse})
+        narrow = decoder.narrow(F.layer_norm(coarse, (8,)).mT.reshape(2, 8, 2, 3))
+        seen = torch.cat([trunk / 4, F.interpolate(narrow, scale_factor=2.0, mode="bilinear")], 1)
+        added = decoder.widen(F.gelu(decoder.second(F.gelu(decoder.first(seen)))))
+    assert torch.allclose(made[FIRST] - made[0], added.flatten(2).mT, atol=1e-5)
+    assert added.abs().max() > 0.1
 
 
 def test_early_layers_are_only_enlarged(backbone):

@@ -16,7 +16,7 @@ import pytest
 
 import ultraad
 from ultraad.cli import main
-from ultraad.errors import BundleError, DataError, MissingExtraError
+from ultraad.errors import BundleError, ConfigError, DataError, MissingExtraError
 from ultraad.io import read_image
 from ultraad.model.exported import ExportedModel, load
 from ultraad.model.model import Model
@@ -70,6 +70,40 @@ def test_predictions_are_the_models(exported: ExportedModel, model: Model, busi_
             assert list(b.probs) == list(a.probs)
             assert list(b.probs.values()) == pytest.approx(list(a.probs.values()), abs=1e-5)
             assert exported.is_abnormal(b) == model.is_abnormal(a)
+
+
+def test_openvino_runs_a_graph_for_onnx_runtime(onnx: Path, busi_dir: Path) -> None:
+    for_onnx, by_openvino = load(onnx, threads=1), load(onnx, threads=1, runtime="openvino")
+    assert by_openvino.digest == for_onnx.digest
+    samples = ultraad.scan(busi_dir)
+    for a, b in zip(for_onnx.predict_many(samples), by_openvino.predict_many(samples), strict=True):
+        assert b.prediction.score == pytest.approx(a.prediction.score, abs=1e-5)
+        np.testing.assert_allclose(b.prediction.map, a.prediction.map, atol=1e-5)
+
+
+def test_bfloat16_is_another_model_with_nearly_the_same_numbers(onnx: Path, busi_dir: Path) -> None:
+    from openvino import Core
+
+    if "BF16" not in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(ConfigError, match="this processor does not compute in bfloat16"):
+            load(onnx, runtime="openvino", dtype="bfloat16")
+        return
+    exact, rough = load(onnx, threads=2), load(onnx, threads=2, runtime="openvino", dtype="bfloat16")
+    assert rough.digest != exact.digest
+    assert rough.describe().backbone.dtype == "bfloat16"
+    samples = ultraad.scan(busi_dir)
+    pairs = list(zip(exact.predict_many(samples), rough.predict_many(samples), strict=True))
+    off = [abs(a.prediction.score - b.prediction.score) for a, b in pairs]
+    assert 0 < max(off) < 0.1
+
+
+def test_what_a_graph_does_not_run_on_is_refused(onnx: Path, openvino: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ONNX Runtime computes in float32 here, not in bfloat16; take OpenVINO"):
+        load(onnx, dtype="bfloat16")
+    with pytest.raises(ConfigError, match="is for openvino and does not run on onnx; export the model again"):
+        load(openvino, runtime="onnx")
+    assert run(["predict", str(onnx), str(tmp_path), "-o", str(tmp_path / "o"), "--dtype", "float16"]) == 1
+    assert run(["predict", str(onnx), str(tmp_path), "-o", str(tmp_path / "o"), "--runtime", "torch"]) == 1
 
 
 def test_one_image_of_any_kind(exported: ExportedModel, model: Model, busi_dir: Path) -> None:

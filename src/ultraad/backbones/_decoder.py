@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Self, cast
@@ -44,25 +45,30 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.widen.weight)
         nn.init.zeros_(cast("torch.Tensor", self.widen.bias))
 
-    def forward(self, fine: torch.Tensor, patches: torch.Tensor, layer: int) -> torch.Tensor:
+    def forward(self, fine: torch.Tensor, patches: Mapping[int, torch.Tensor]) -> dict[int, torch.Tensor]:
         """Four times as many patches.
 
         Args:
             fine: The trunk's map (b c 2gh 2gw).
-            patches: (b gh*gw w) after a block.
-            layer: Of the block, 1-based; 0: before the first.
+            patches: {block, 1-based; 0: before the first: its patches (b gh*gw w)}.
 
         Returns:
-            (b 2gh*2gw w), f32, row by row.
+            {block: (b 2gh*2gw w)}, f32, row by row.
         """
-        grid = (fine.shape[-2] // 2, fine.shape[-1] // 2)
-        coarse = patches.float().mT.reshape(patches.shape[0], -1, *grid)  # (b w gh gw)
-        x = _enlarged(coarse)
-        if layer >= FIRST:
-            unit = F.layer_norm(patches.float(), patches.shape[-1:]).mT.reshape(coarse.shape)
-            seen = torch.cat([fine.float() / 4, _enlarged(self.narrow(unit))], 1)
-            x = x + self.widen(F.gelu(self.second(F.gelu(self.first(seen)))))
-        return x.flatten(2).mT
+        b, c, fine_h, fine_w = fine.shape
+        grid = (fine_h // 2, fine_w // 2)
+        trunk = F.conv2d(fine.float() / 4, self.first.weight[:, :c], self.first.bias, padding=1)  # once for all blocks
+        found = {}
+        for layer, x in patches.items():
+            rows = _enlarged_rows(x.float(), grid)
+            if layer >= FIRST:
+                unit = F.layer_norm(x.float(), x.shape[-1:]).mT.reshape(b, -1, *grid)
+                seen = F.conv2d(_enlarged(self.narrow(unit)), self.first.weight[:, c:], padding=1)
+                added = self.widen(F.gelu(self.second(F.gelu(trunk + seen))))
+                rows = rows + added.permute(0, 2, 3, 1).flatten(2)  # not after the reshape: ONNX Runtime would fuse the
+                # sum with the layer norm that comes next, and take four times as long for both
+            found[layer] = rows.reshape(b, fine_h * fine_w, -1)
+        return found
 
 
 class Detailed(Backbone):
@@ -96,13 +102,19 @@ class Detailed(Backbone):
         decoder, detail = self.decoder, features.detail
         if decoder is None or detail is None:
             return features
-        patches = {layer: decoder(detail, x, layer) for layer, x in features.patches.items()}
         gh, gw = features.grid
-        return replace(features, patches=patches, grid=(2 * gh, 2 * gw), detail=None)
+        return replace(features, patches=decoder(detail, features.patches), grid=(2 * gh, 2 * gw), detail=None)
 
 
 def _enlarged(x: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def _enlarged_rows(patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """The same of patches (b gh*gw w), as (b 2gh 2gw*w): two small products, four times as fast in ONNX Runtime."""
+    along_h, along_w = (_enlarged(torch.eye(side, device=patches.device)[None, :, None])[0, :, 0].mT for side in grid)
+    x = along_w @ patches.reshape(patches.shape[0], *grid, -1)  # (b gh 2gw w)
+    return torch.matmul(along_h, x.flatten(2))
 
 
 def load_decoder(weights: str | Path) -> Decoder:

@@ -52,6 +52,7 @@ class Runtime(str, Enum):  # noqa: UP042
 
     torch = "torch"
     onnx = "onnx"
+    openvino = "openvino"
 
 
 class EngineName(str, Enum):  # noqa: UP042

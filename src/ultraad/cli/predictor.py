@@ -27,6 +27,9 @@ from ultraad.model.predictor import Predictor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ultraad.model.runtimes import GraphType
+    from ultraad.model.runtimes import Runtime as GraphRuntime
+
 ZERO_SHOT = "zero-shot"
 
 
@@ -83,15 +86,17 @@ def load(
     runtime: Annotated[
         Runtime | None,
         typer.Option(
-            help="For zero-shot without options, on the CPU: onnx takes the graph that ships, which is faster; its "
-            "numbers differ from PyTorch's by less than 0.001. Default: torch, if it is installed."
+            help="For zero-shot without options, on the CPU: onnx and openvino take the graph that ships, which is "
+            "faster; its numbers differ from PyTorch's by less than 0.001. Default: torch, if it is installed. For an "
+            "exported model: openvino also runs what was written for onnx."
         ),
     ] = None,
     device: Devices = Device.auto,
     dtype: Annotated[
         DType | None,
         typer.Option(
-            help="Number type of the image tower. Default: the type the model was adapted with; float32 for zero-shot."
+            help="Number type of the image tower. Default: the type the model was adapted with; float32 for zero-shot "
+            "and exported models. bfloat16 with openvino: the whole graph, on processors that have it."
         ),
     ] = None,
 ) -> Predictor:
@@ -115,24 +120,28 @@ def load(
     if is_exported(model):
         from ultraad.model.exported import load as load_exported
 
-        if backbone or dtype or device not in (Device.auto, Device.cpu):
-            msg = f"{model} is an exported model and runs on the CPU only. Leave out --backbone, --dtype and --device"
+        if backbone or device not in (Device.auto, Device.cpu):
+            msg = f"{model} is an exported model and runs on the CPU only. Leave out --backbone and --device"
             raise ConfigError(msg)
-        return load_exported(model)
+        if runtime is Runtime.torch:
+            msg = f"{model} is an exported model, and torch does not run it; leave out --runtime"
+            raise ConfigError(msg)
+        return load_exported(model, runtime=_for_graphs(runtime), dtype=_of_graph(dtype))
     plain = (
         not (options or names or normal_class) and backbone in (None, DEFAULT_BACKBONE) and method in (None, "ultraad")
     )
-    plain = plain and model == ZERO_SHOT and not dtype and device in (Device.auto, Device.cpu)
-    if runtime is Runtime.onnx and not plain:
+    plain = plain and model == ZERO_SHOT and device in (Device.auto, Device.cpu)
+    engine = _for_graphs(runtime)
+    if engine and not plain:
         msg = (
-            f"--runtime onnx is for '{ZERO_SHOT}' with its defaults on the CPU; for other models there is "
-            "'ultraad export'"
+            f"--runtime {engine} is for exported models, and for '{ZERO_SHOT}' with its defaults on the CPU; for other "
+            "models there is 'ultraad export'"
         )
         raise ConfigError(msg)
-    if plain and (runtime is Runtime.onnx or (runtime is None and torch_is_missing())):
+    if plain and (engine or (runtime is None and not dtype and torch_is_missing())):
         from ultraad.model.exported import zero_shot as shipped
 
-        return shipped()
+        return shipped(runtime=engine or "onnx", dtype=_of_graph(dtype))
     from ultraad.model import model as models
     from ultraad.model.adapt import zero_shot
 
@@ -147,3 +156,25 @@ def load(
             dtype=dtype.value if dtype else "float32",
         )
     return models.load(model, device=device.value, dtype=dtype.value if dtype else None, backbone=backbone)
+
+
+def _for_graphs(runtime: Runtime | None) -> GraphRuntime | None:
+    if runtime in (None, Runtime.torch):
+        return None
+    return "onnx" if runtime is Runtime.onnx else "openvino"
+
+
+def _of_graph(dtype: DType | None) -> GraphType:
+    """The number type of a graph.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    from ultraad.errors import ConfigError
+
+    if dtype is DType.bfloat16:
+        return "bfloat16"
+    if dtype is None or dtype is DType.float32:
+        return "float32"
+    msg = f"--dtype {dtype.value} is for models in PyTorch; graphs are computed in float32 or, by openvino, in bfloat16"
+    raise ConfigError(msg)

@@ -101,7 +101,7 @@ def export(
         _trace(model, fresh / GRAPHS["onnx"])
         if runtime == "openvino":
             _to_openvino(fresh)
-        session = open_session(runtime, fresh, threads=torch.get_num_threads())
+        session = open_session(runtime, fresh / GRAPHS[runtime], threads=torch.get_num_threads())
         pictures, wanted = _reference(model, sum(_BATCHES))
         parity = _differences(session, pictures, wanted)
         _check_within(parity, dict.fromkeys(parity, TOLERANCE), f"the {runtime} graph differs from PyTorch")

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from ultraad.config import Strict
 from ultraad.data.preprocess import Preprocess
-from ultraad.errors import BundleError
+from ultraad.errors import BundleError, ConfigError
 from ultraad.fan import Fan
 from ultraad.model.many import MOST_LANES
 from ultraad.model.predictor import Predictor
 from ultraad.model.record import Description, Record, check_files, learned_from, read_record
-from ultraad.model.runtimes import GRAPHS, Session, available_processors, open_session
+from ultraad.model.runtimes import GRAPHS, GraphType, Runtime, Session, available_processors, open_session
 from ultraad.model.scope import NO_RECORD, Scope
 from ultraad.types import Box, Geometry, InScope, MapGrid, Prediction
 
@@ -88,13 +88,18 @@ class ExportedModel(Predictor):
         folder: A folder written by ``ultraad export``.
         config: Its ``exported.json``.
         threads: Threads of the runtime; the runtime chooses if None.
+        runtime: What runs the graph; the one it was written for if None.
 
     Attributes:
-        threads: The same for many images, by ONNX Runtime; None for all processors. It may be changed between runs.
+        threads: The same for many images; None for all processors. It may be changed between runs.
+        runtime: What runs the graph.
     """
 
-    def __init__(self, folder: Path, config: Config, *, threads: int | None = None) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path, config: Config, *, threads: int | None = None, runtime: Runtime | None = None
+    ) -> None:
+        self._graph = folder / GRAPHS[config.exported.runtime]
+        self.runtime: Runtime = runtime or config.exported.runtime
         self.config = config
         self.calibration = config.calibration
         self.origin = config.origin
@@ -105,12 +110,16 @@ class ExportedModel(Predictor):
         self.preprocess = Preprocess(config.backbone.preprocess)
         self.scope = Scope(_read_scope(folder / SCOPE) if SCOPE in config.files else {})
         self.threads = threads
-        self._session = open_session(config.exported.runtime, folder, threads=threads)
-        self._for_many: tuple[int, Session] | None = None
+        self._session = self._open(threads)
+        self._for_many: tuple[tuple[int, int], Session] | None = None
+
+    def _open(self, threads: int | None, lanes: int = 1) -> Session:
+        dtype: GraphType = "bfloat16" if self.config.backbone.dtype == "bfloat16" else "float32"
+        return open_session(self.runtime, self._graph, threads=threads, lanes=lanes, dtype=dtype)
 
     def __repr__(self) -> str:
         about = self.config.exported
-        return f"ExportedModel({self.config.method!r}, {about.runtime}{', int8' * about.int8}, classes={self.classes})"
+        return f"ExportedModel({self.config.method!r}, {self.runtime}{', int8' * about.int8}, classes={self.classes})"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -136,14 +145,12 @@ class ExportedModel(Predictor):
 
     @contextmanager
     def _lanes(self) -> Iterator[tuple[int, Callable[[], object]]]:
-        """Several batches at a time in ONNX Runtime, each by one thread; OpenVINO shares its threads out by itself."""
-        if self.config.exported.runtime != "onnx":
-            yield 1, available_processors
-            return
+        """Several batches at a time, each by one thread."""
         threads = self.threads or available_processors()
         lanes = min(threads, MOST_LANES)
-        if self._for_many is None or self._for_many[0] != threads // lanes:
-            self._for_many = threads // lanes, open_session("onnx", self._folder, threads=threads // lanes)
+        shares = threads // lanes, lanes
+        if self._for_many is None or self._for_many[0] != shares:
+            self._for_many = shares, self._open(*shares)
         for_one, self._session = self._session, self._for_many[1]
         try:
             yield lanes, available_processors
@@ -183,8 +190,9 @@ class ExportedModel(Predictor):
             score (b,) and, if the model has them, map (b mh mw) on the model grid, probs (b c) and gist (b k).
         """
         # int8 scales its inputs by the largest value in the batch, so each image needs a batch of its own. Of float32,
-        # two at a time take an eighth less time than eight, as they fit the processor's cache; the numbers are the same
-        size = 1 if self.config.exported.int8 else _TOGETHER
+        # ONNX Runtime takes an eighth less time for two than for eight, as they fit the processor's cache; the numbers
+        # are the same. OpenVINO takes a little more for two
+        size = 1 if self.config.exported.int8 else _TOGETHER if self.runtime == "onnx" else len(pictures)
         batches = [pictures[i : i + size] for i in range(0, len(pictures), size)]
         parts = [self._checked(self._session(batch), len(batch)) for batch in batches]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -197,20 +205,29 @@ class ExportedModel(Predictor):
         if (mean := self.scope.arrays.get("reference.mean", self.scope.arrays.get("support.mean"))) is not None:
             wanted[GIST] = (images, len(mean))
         if "score" not in shapes or len(size) != 2 or any(shapes[name] != wanted.get(name) for name in shapes):
-            msg = f"the graph of {self._folder} gives {shapes} for {images} image(s); export the model again"
+            msg = f"the graph {self._graph} gives {shapes} for {images} image(s); export the model again"
             raise BundleError(msg)
         return found
 
 
-def load(folder: str | Path, *, threads: int | None = None) -> ExportedModel:
+def load(
+    folder: str | Path,
+    *,
+    threads: int | None = None,
+    runtime: Runtime | None = None,
+    dtype: GraphType = "float32",
+) -> ExportedModel:
     """Load an exported model and check its files.
 
     Args:
         folder: A folder written by ``ultraad export``.
         threads: Threads of the runtime; the runtime chooses if None.
+        runtime: What runs the graph; the one it was written for if None. OpenVINO also runs graphs for ONNX Runtime.
+        dtype: What it is computed in. With bfloat16, which only OpenVINO has, the digest is another one.
 
     Raises:
         BundleError: If a file is missing, damaged or from another format.
+        ConfigError: If the graph does not run on that runtime, or in that type on this processor.
         MissingExtraError: If the runtime is not installed.
     """
     folder = Path(folder)
@@ -231,21 +248,33 @@ def load(folder: str | Path, *, threads: int | None = None) -> ExportedModel:
             "Copy it again, or export the model again"
         )
         raise BundleError(msg)
-    return ExportedModel(folder, config, threads=threads)
+    if runtime not in (None, config.exported.runtime) and (runtime == "onnx" or config.exported.int8):
+        kind = f"{config.exported.runtime}{', int8' * config.exported.int8}"
+        msg = f"{folder} is for {kind} and does not run on {runtime}; export the model again with --format {runtime}"
+        raise ConfigError(msg)
+    if dtype != "float32":
+        digest = hashlib.sha256(f"{config.digest}{dtype}".encode()).hexdigest()
+        backbone = config.backbone.model_copy(update={"dtype": dtype})
+        config = config.model_copy(update={"digest": digest, "backbone": backbone})
+    return ExportedModel(folder, config, threads=threads, runtime=runtime)
 
 
-def zero_shot(*, threads: int | None = None) -> ExportedModel:
+def zero_shot(*, threads: int | None = None, runtime: Runtime = "onnx", dtype: GraphType = "float32") -> ExportedModel:
     """The model of :func:`ultraad.zero_shot` with its defaults, as the graph that ships with the package.
 
-    It needs ONNX Runtime and no torch. Scores, maps and probabilities differ from those in PyTorch by less than 0.001.
+    It needs ONNX Runtime or OpenVINO, and no torch. In float32, scores, maps and probabilities differ from those in
+    PyTorch by less than 0.001.
 
     Args:
         threads: Threads of the runtime; the runtime chooses if None.
+        runtime: What runs the graph.
+        dtype: What it is computed in; see :func:`load`.
 
     Raises:
-        MissingExtraError: If ONNX Runtime is not installed.
+        ConfigError: If this processor does not compute in that type.
+        MissingExtraError: If the runtime is not installed.
     """
-    return load(SHIPPED, threads=threads)
+    return load(SHIPPED, threads=threads, runtime=runtime, dtype=dtype)
 
 
 def digest_of(source: str, files: Mapping[str, str], facts: Mapping[str, Any] | None = None) -> str:

@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from threading import local
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ultraad.errors import BundleError, Caught, MissingExtraError, one_line
+from ultraad.errors import BundleError, Caught, ConfigError, MissingExtraError, one_line
 
 Runtime = Literal["onnx", "openvino"]
+GraphType = Literal["float32", "bfloat16"]
+"""What a graph is computed in."""
 GRAPHS: dict[Runtime, str] = {"onnx": "model.onnx", "openvino": "model.xml"}
 INPUT = "images"
 Outputs = dict[str, "NDArray[np.float32]"]
@@ -22,20 +25,35 @@ Session = Callable[["NDArray[np.uint8]"], Outputs]
 """Pictures uint8 (b s s 3) to score (b,) and, if the model has them, map (b mh mw) and probs (b c)."""
 
 
-def open_session(runtime: Runtime, folder: Path, *, threads: int | None = None) -> Session:
-    """Load the graph of an exported folder.
+def open_session(
+    runtime: Runtime,
+    path: Path,
+    *,
+    threads: int | None = None,
+    lanes: int = 1,
+    dtype: GraphType = "float32",
+) -> Session:
+    """Load a graph.
 
     Args:
-        runtime: The runtime of the graph.
-        folder: The folder with the graph, see :data:`GRAPHS`.
-        threads: Number of threads; the runtime chooses if None.
+        runtime: What runs it.
+        path: The graph; OpenVINO reads those of both runtimes.
+        threads: Number of threads for a call; the runtime chooses if None.
+        lanes: Calls at the same time, each from a thread of its own.
+        dtype: What it is computed in; bfloat16 by OpenVINO only.
 
     Raises:
         MissingExtraError: If the runtime is not installed.
         BundleError: If it cannot read the graph, or open the folder.
+        ConfigError: If it, or this processor, does not compute in ``dtype``.
     """
-    check_path(folder)
-    return {"onnx": _onnx, "openvino": _openvino}[runtime](folder / GRAPHS[runtime], threads)
+    check_path(path.parent)
+    if runtime == "openvino":
+        return _openvino(path, threads, lanes, dtype)
+    if dtype != "float32":
+        msg = f"ONNX Runtime computes in float32 here, not in {dtype}; take OpenVINO (--runtime openvino)"
+        raise ConfigError(msg)
+    return _onnx(path, threads)
 
 
 def available_processors() -> int:
@@ -75,20 +93,28 @@ def _onnx(path: Path, threads: int | None) -> Session:
     return run
 
 
-def _openvino(path: Path, threads: int | None) -> Session:
+def _openvino(path: Path, threads: int | None, lanes: int, dtype: GraphType) -> Session:
     openvino = require("openvino", extra="openvino")
+    core = openvino.Core()
+    if dtype == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        msg = "this processor does not compute in bfloat16 (avx512_bf16 or amx_bf16); use float32"
+        raise ConfigError(msg)
     options: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "f32"
-    }  # by default it uses bfloat16 where it can, which loses precision
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[dtype],  # its own choice is bf16 if it can
+        "NUM_STREAMS": lanes,
+    }
     if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads
+        options["INFERENCE_NUM_THREADS"] = threads * lanes
     with _unreadable(path, "openvino"):
-        model = openvino.Core().compile_model(path, "CPU", options)
+        model = core.compile_model(path, "CPU", options)
         names = [output.any_name for output in model.outputs]
+    own = local()  # a request serves one call at a time
 
     def run(pictures: NDArray[np.uint8]) -> Outputs:
         with _unreadable(path, "openvino"):
-            found = model(pictures)  # the next call overwrites these arrays
+            if not hasattr(own, "request"):
+                own.request = model.create_infer_request()
+            found = own.request.infer({0: pictures})  # the next call overwrites these arrays
             return {name: np.array(found[i], dtype=np.float32) for i, name in enumerate(names)}
 
     return run

@@ -15,6 +15,11 @@ def unit(x: torch.Tensor) -> torch.Tensor:
     return F.normalize(x, dim=-1)
 
 
+def cosine(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Cosines (... n r) of vectors (... n d) with unit rows (... r d); cheaper than ``unit(x) @ rows.mT`` if r < d."""
+    return torch.div(x @ rows.mT, torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12))
+
+
 @torch.no_grad()
 def encode_ensemble(backbone: Backbone, sentences: Sequence[str]) -> torch.Tensor:
     """n(mean_j n(E_t(sentence_j))), f32 (d,): the prompt ensemble of CLIP (Radford et al., 2021, sec. 3.1.4)."""

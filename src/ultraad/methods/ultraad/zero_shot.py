@@ -11,7 +11,7 @@ from ultraad.backbones._door import Backbone
 from ultraad.methods.ultraad.config import MemoryConfig, ProtoConfig
 from ultraad.methods.ultraad.readout import pair_logits
 from ultraad.nn.class_texts import missing_sentences
-from ultraad.nn.prompts import Template, encode_ensemble, unit, word_embeddings
+from ultraad.nn.prompts import Template, cosine, encode_ensemble, unit, word_embeddings
 from ultraad.rng import seeded
 from ultraad.texts.bank import TextBank
 from ultraad.types import Features
@@ -115,7 +115,7 @@ class ZeroShot:
         """{layer: (b n 2)}: cosines of the projected patches with the prototypes, by ``tau``; words: by the tower's."""
         rows = unit(self.prototypes(self.pair.expand(f.image.shape[0], -1, -1), self.text, f.image))
         scale = 1 / tau if isinstance(tau, float) else self.backbone.logit_scale
-        cosines = {layer: unit(self.backbone.project(tokens)) @ rows.mT for layer, tokens in f.patches.items()}
+        cosines = {layer: cosine(self.backbone.project(tokens), rows) for layer, tokens in f.patches.items()}
         return {layer: pair_logits(x, self.proto.reduce) * scale for layer, x in cosines.items()}
 
     def prototypes(self, pair: torch.Tensor, text: torch.Tensor, f0: torch.Tensor) -> torch.Tensor:
