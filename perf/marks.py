@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 import ultraad
 from ultraad.backbones._door import Backbone
+from ultraad.data.sources.bus_bra import SEEN
 from ultraad.io import read_image
 from ultraad.io.files import write_image, write_json
 from ultraad.io.marks import paint_out, white
@@ -103,7 +104,7 @@ def detected(root: Path, bus_bra: Path | None, busi: Path | None) -> dict[str, A
         "simulated without marks": {**counted(simulated), "drawn pixels painted out": painted(simulated)},
     }
     if bus_bra:
-        fifth = [s for s in ultraad.scan(bus_bra) if int(s.group or 0) % 5 == 0]
+        fifth = [s for s in ultraad.scan(bus_bra) if SEEN not in s.tags]
         found["BUS-BRA, each fifth case"] = counted(read(fifth))
     if busi:
         found["BUSI"] = counted(read(ultraad.scan(busi)))

@@ -27,6 +27,7 @@ from ultraad.backbones._door import Backbone
 from ultraad.backbones._gist import gist
 from ultraad.backbones._towers import TOWERS
 from ultraad.data.preprocess import Preprocess
+from ultraad.data.sources.bus_bra import SEEN
 from ultraad.io import read_image
 from ultraad.io.files import write_json
 from ultraad.model.scope import LEVEL, Arrays, Scope, shipped
@@ -53,7 +54,7 @@ def measurable(root: Path, every: int) -> list[Sample]:
     """The images of a data set, without those of BUS-BRA that the statistics were made of."""
     samples = ultraad.scan(root)
     if root.name == "BUS-BRA":
-        samples = [s for s in samples if s.group is not None and int(s.group) % 5 == 0]
+        samples = [s for s in samples if SEEN not in s.tags]
     return samples[::every]
 
 

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 
 from pretraining.images import FACTS
+from ultraad.data.sources.bus_bra import is_held_out
 from ultraad.simulate import LABELS, LEXICON
 
 SIZE = 224
-HELD_OUT = 5  # every fifth case is never trained on
 FAMILY = {
     "fibroadenoma": "fibroadenoma",
     "cyst": "simple cyst",
@@ -175,7 +175,7 @@ def bus_bra(root: Path, *, size: int = SIZE, seed: int = 0, copies: int = 3) -> 
         (cut out beside the lesion).
     """
     with (root / "bus_data.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["Case"]) % HELD_OUT]
+        rows = [row for row in csv.DictReader(file) if not is_held_out(row["Case"])]
     read = [
         (_grey(root / "Images" / f"{row['ID']}.png"), _grey(root / "Masks" / f"{_mask_name(row['ID'])}.png") > 127)
         for row in rows

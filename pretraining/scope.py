@@ -24,13 +24,13 @@ import torch
 from safetensors.numpy import save_file
 
 from pretraining.augment import augment
-from pretraining.real import HELD_OUT
 from ultraad.backbones import load_backbone
 from ultraad.backbones._door import Backbone
 from ultraad.backbones._gist import gist
 from ultraad.backbones._towers import TOWERS
 from ultraad.data.preprocess import Preprocess
 from ultraad.data.sources import scan
+from ultraad.data.sources.bus_bra import SEEN
 from ultraad.io import read_image
 from ultraad.model.scope import Scope, reference_arrays
 from ultraad.simulate import simulate
@@ -48,7 +48,7 @@ Pictures = Iterator[tuple[str, np.ndarray]]
 
 def real(bus_bra: Path) -> Pictures:
     """Of the cases of BUS-BRA that may be trained on, every fourth image."""
-    known = [s for s in scan(bus_bra) if s.group is not None and int(s.group) % HELD_OUT]
+    known = [s for s in scan(bus_bra) if SEEN in s.tags]
     for sample in known[::EVERY]:
         yield str(sample.device), read_image(sample.image)
 

@@ -30,6 +30,7 @@ def test_a_word_is_short_for_an_entry_with_that_name(recipe):
         ({"test": ["udiat"]}, "data does not name udiat"),
         ({"test": []}, "adapt.on and test"),
         ({"leave_one_out": True}, "adapt.on and test"),
+        ({"leave_one_out": True, "pairs": True}, "or only pairs"),
         ({"seeds": [-1]}, "greater than or equal to 0"),
         ({"protocols": ["dishonest"]}, "honest"),
         ({"data": {"uclm": {"public": False}, "busi": {"root": "b"}}}, "not public"),
@@ -98,8 +99,8 @@ def test_shipped_recipes_are_complete(path):
 
 def test_all_recipes_ship():
     names = (
-        "ambiguities another_organ device_shift mediclip methods_16shot mvfa_bmad paper_ablation paper_table1 "
-        "paper_table2 quick shortcuts"
+        "ambiguities another_organ device_shift mediclip methods_16shot mvfa_bmad ordered_pairs paper_ablation "
+        "paper_table1 paper_table2 quick shortcuts"
     )
     assert [p.stem for p in SHIPPED] == names.split()
 

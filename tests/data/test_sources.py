@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests import helpers
 from ultraad.data import sources
 from ultraad.data.sources import _base as base
+from ultraad.data.sources.bus_bra import is_held_out
 from ultraad.errors import ConfigError, DataError, MissingExtraError
 from ultraad.io import read_image, read_mask
 from ultraad.types import Sample
@@ -259,8 +260,13 @@ def test_bus_bra(tmp_path):
     samples = by_id(helpers.write_bus_bra(tmp_path))
     a, b = samples["Images/bus_0001-l.png"], samples["Images/bus_0001-r.png"]
     assert a.group == b.group == "1"
-    assert (a.label, a.anomalous, a.device, a.tags) == ("benign", True, "LOGIQ 5", {"birads_3"})
+    assert (a.label, a.anomalous, a.device, a.tags) == ("benign", True, "LOGIQ 5", {"birads_3", "pretraining"})
     np.testing.assert_array_equal(lesion(b), helpers.picture(helpers.FIRST_SEED["bus_bra"] + 11, lesion=True)[1])
+
+
+@pytest.mark.parametrize(("case", "left_out"), [("5", True), ("0500", True), ("6", False), ("", False), (None, False)])
+def test_every_fifth_case_of_bus_bra_is_in_no_pretraining(case, left_out):
+    assert is_held_out(case) is left_out
 
 
 @pytest.mark.parametrize("labels", ["xlsx", "csv", "folders"])

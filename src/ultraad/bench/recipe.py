@@ -53,7 +53,7 @@ class DataSet(_Strict):
     public: bool = Field(default=True, description="false: not available to others; its rows say so and are not run")
     classes: tuple[str, ...] | None = Field(None, description="classes in label order; if not given, as found")
     normal_class: str | None = Field(None, description="the class without a lesion, if its name does not say so")
-
+    exclude_tags: tuple[str, ...] = Field((), description="images with any of these tags are used for nothing")
     fan: FanChoice = Field("off", description="as --fan of 'ultraad predict'")
     resize_masks: bool = Field(
         default=False, description="resize masks of another size but the same aspect; otherwise they are not used"
@@ -124,6 +124,7 @@ class Recipe(_Strict):
     leave_one_out: bool = Field(
         default=False, description="test on each available data set, adapted on all others together"
     )
+    pairs: bool = Field(default=False, description="test on each available data set, adapted on each other one alone")
     auxiliary: str | None = Field(
         None,
         description="a data set for methods that can be trained on one, or others: all but the tested one, for 0 shots",
@@ -145,6 +146,11 @@ class Recipe(_Strict):
     threads: int = Field(1, ge=1, description="threads of each job; another number may change the last bits")
     maps: Literal["first_seed", "all", "none"] = Field("first_seed", description="which rows keep small maps")
 
+    @property
+    def by_turns(self) -> bool:
+        """Whether data sets take turns at being the test set."""
+        return self.leave_one_out or self.pairs
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Recipe:
         if self.auxiliary == OTHERS and self.adapt.on != EACH:
@@ -156,8 +162,9 @@ class Recipe(_Strict):
         if unknown:
             msg = f"data does not name {', '.join(unknown)}; it names {', '.join(self.data)}"
             raise ValueError(msg)
-        if self.leave_one_out == bool(self.test) or self.leave_one_out == bool(self.adapt.on):
-            msg = "give adapt.on and test, or only leave_one_out: true"
+        turns = self.by_turns
+        if turns in (bool(self.test), bool(self.adapt.on)) or (self.leave_one_out and self.pairs):
+            msg = "give adapt.on and test, or only leave_one_out: true, or only pairs: true"
             raise ValueError(msg)
         private = [n for n in (used if self.adapt.on == EACH else named) if not self.data[n].public]
         if private:

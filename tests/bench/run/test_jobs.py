@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from itertools import permutations
+
 import pytest
 from PIL import Image
 
@@ -129,6 +132,20 @@ def test_leave_one_out_uses_the_available_data_sets(plan, data, tmp_path):
         a, b = ([s for s in x.samples if s.label == label] for x in (one, two))
         assert b[:1] == a
         assert len({s.image.is_relative_to(third) for s in b}) == 2
+
+
+def test_pairs_are_all_ordered_ones_and_a_set_without_normals_can_be_adapted_on(plan, data, tmp_path):
+    lesions = helpers.write_folder(tmp_path / "lesions")
+    shutil.rmtree(lesions / "normal")
+    named = {"root": str(lesions), "classes": ["normal", "benign", "malignant"], "normal_class": "normal"}
+    sets = {"uclm": {"root": "uclm", "exclude_tags": ["marks"]}, "busi": {"root": "busi"}, "lesions": named}
+    p = plan(data=sets, shots=[1], **{**LEFT_OUT, "leave_one_out": False}, pairs=True)
+    assert {(j.about.adapt.name, r.test.facts.name) for j in p.jobs for r in j.rows} == set(permutations(sets, 2))
+    (alone,) = (j.support for j in p.jobs if j.about.adapt.name == "lesions")
+    assert [s.label for s in alone.samples] == ["benign", "malignant"]
+    assert alone.classes == ("normal", "benign", "malignant")
+    unmarked = [r.test for j in p.jobs for r in j.rows if r.test.facts.name == "uclm"]
+    assert all("marks" not in s.tags for test in unmarked for s in test.samples)
 
 
 def test_leave_one_out_needs_two_data_sets(plan):

@@ -91,7 +91,7 @@ class Pool:
                 shots=shots,
                 seed=seed,
                 per_patient=per_patient,
-                exclude_tags=self.adapt.exclude_tags,
+                exclude_tags=(*self.adapt.exclude_tags, *about.exclude_tags),
                 split=self.adapt.split,
                 classes=(self.normal_class,) if self.adapt.normal_only else about.classes,
                 normal_class=about.normal_class,
@@ -133,7 +133,7 @@ class Data:
 
     Raises:
         ConfigError: If ``roots`` names a data set that is not in the recipe.
-        DataError: If a data set is missing or does not fit the recipe, or ``leave_one_out`` has fewer than two.
+        DataError: If a data set is missing or does not fit the recipe, or too few are available to take turns.
     """
 
     def __init__(self, recipe: Recipe, *, base: Path | None, roots: Mapping[str, Path], work: Path) -> None:
@@ -151,12 +151,12 @@ class Data:
                     self.roots[name] = root.resolve()
                 elif recipe.adapt.on == EACH:
                     _log.warning("%s is not in %s: it is not tested", name, root)
-                elif not recipe.leave_one_out:
+                elif not recipe.by_turns:
                     msg = f"data set {name!r} is not in {root}; say where it is with --root {name}=DIR or --data DIR"
                     raise DataError(msg)
         self._scanned = {name: self._scan(name) for name in self.roots}
         self.images = {s.image for _, samples in self._scanned.values() for s in samples}
-        self.splits = self._leave_one_out() if recipe.leave_one_out else self._each() or [self._split()]
+        self.splits = self._turns() if recipe.by_turns else self._each() or [self._split()]
         self.auxiliary = self._auxiliary(recipe.auxiliary) if recipe.auxiliary not in (None, OTHERS) else None
         self._parts: dict[str, AuxiliarySet] = {}
         if recipe.auxiliary == OTHERS:
@@ -184,7 +184,8 @@ class Data:
         """Layout and samples."""
         root, about = self.roots[name], self._recipe.data[name]
         layout = sources.detect(root) if about.layout == "auto" else about.layout
-        return layout, in_fans(sources.scan(root, layout=layout, resize_masks=about.resize_masks), about.fan)
+        samples = sources.scan(root, layout=layout, resize_masks=about.resize_masks)
+        return layout, in_fans([s for s in samples if not s.tags & set(about.exclude_tags)], about.fan)
 
     def _split(self) -> tuple[Pool, list[TestSet]]:
         on = self._recipe.adapt.on
@@ -202,13 +203,19 @@ class Data:
             raise DataError(msg)
         return [(self._pool([test.on]), [self._test(test)]) for test in tests]
 
-    def _leave_one_out(self) -> list[tuple[Pool, list[TestSet]]]:
+    def _turns(self) -> list[tuple[Pool, list[TestSet]]]:
+        """Each data set tested, adapted on all others together, or on each other one alone."""
         with_normals = [name for name in self.roots if self._classes(name)[1] is not None]
-        others = {name: [n for n in with_normals if n != name] for name in self.roots}
-        splits = [(self._pool(names), [self._test(Test(on=name))]) for name, names in others.items() if names]
+        tests = {name: self._test(Test(on=name)) for name in self.roots}
+        if self._recipe.pairs:
+            splits = [(self._pool([n]), [t for name, t in tests.items() if name != n]) for n in with_normals]
+        else:
+            others = {name: [n for n in with_normals if n != name] for name in self.roots}
+            splits = [(self._pool(names), [tests[name]]) for name, names in others.items() if names]
         if len(self.roots) < 2 or not splits:
+            key = "pairs" if self._recipe.pairs else "leave_one_out"
             msg = (
-                f"leave_one_out needs two data sets that are available, one of them with normal images; found "
+                f"{key} needs two data sets that are available, one of them with a known normal class; found "
                 f"{', '.join(self.roots) or 'none'} of {', '.join(self._recipe.data)}. Skip this recipe, or say where "
                 "other data sets are with --root NAME=DIR"
             )

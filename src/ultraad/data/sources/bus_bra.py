@@ -9,6 +9,14 @@ from ultraad.data.sources import Source, is_anomalous, read_table, relative_id
 from ultraad.io.find import is_file
 from ultraad.types import Sample
 
+SEEN = "pretraining"
+"""Tag of the images of all other cases: what a backbone that ships says of them is no test of it."""
+
+
+def is_held_out(case: str | None) -> bool:
+    """Whether no backbone that ships was trained on this case: by its number, every fifth."""
+    return case is not None and case.isdecimal() and int(case) % 5 == 0
+
 
 def _matches(root: Path) -> bool:
     return (root / "bus_data.csv").is_file() and (root / "Images").is_dir()
@@ -19,6 +27,7 @@ def _read(root: Path) -> Iterator[Sample]:
         name, label = row["ID"], row["Pathology"].lower()  # "bus_0001-l"
         image = root / "Images" / f"{name}.png"
         mask = root / "Masks" / f"{name.replace('bus_', 'mask_', 1)}.png"
+        tags = {f"birads_{row['BIRADS']}"} if row.get("BIRADS") else set()
         yield Sample(
             id=relative_id(image, root),
             image=image,
@@ -27,7 +36,7 @@ def _read(root: Path) -> Iterator[Sample]:
             anomalous=is_anomalous(label, (label,)),
             group=row["Case"] or None,
             device=row.get("Device") or None,
-            tags=frozenset({f"birads_{row['BIRADS']}"} if row.get("BIRADS") else ()),
+            tags=frozenset(tags if is_held_out(row["Case"]) else {*tags, SEEN}),
         )
 
 
