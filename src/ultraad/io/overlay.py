@@ -107,12 +107,14 @@ def _level(map_: NDArray[Any], *, low: float, high: float) -> NDArray[np.float32
     level = np.asarray(map_)
     if (low, high) != (0.0, 1.0):
         level = (level.astype(np.float64) - low) / (high - low)
-    return np.asarray(np.clip(level, 0.0, 1.0), dtype=np.float32)
+    level = np.ascontiguousarray(level, dtype=np.float32)
+    least, most, _, _ = cv2.minMaxLoc(level)
+    return level if 0 <= least and most <= 1 else np.clip(level, np.float32(0), np.float32(1))
 
 
 def _colours(level: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The colour of each value in 0..1, uint8 (h w 3)."""
-    index = np.asarray(np.rint(level * np.float32(255)), dtype=np.uint8)
+    index = cv2.convertScaleAbs(level, alpha=255)  # rounded, uint8
     return np.asarray(cv2.applyColorMap(index, _table()[:, None]), dtype=np.uint8)
 
 
