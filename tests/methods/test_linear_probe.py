@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from tests.methods.conftest import CLASSES, empty_batch, make_batch
 from ultraad.errors import DataError
@@ -36,6 +39,20 @@ def test_probabilities_equal_those_of_scikit_learn(backbone, classes, features):
     want = torch.from_numpy(oracle.predict_proba(q.double().numpy())).float()
     torch.testing.assert_close(scores.logits.softmax(1), want, atol=1e-4, rtol=0)
     torch.testing.assert_close(scores.score, 1 - want[:, classes.index("normal")], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("layers", [(0,), (1, 2)])
+def test_moments_are_those_of_numpy_standardised_by_scikit_learn(backbone, layers):
+    batch, queries = make_batch(backbone, 3), make_batch(backbone, 4, seed=5)
+    method = build(backbone, features="moments", layers=layers)
+    method.fit(batch, seed=0)
+    with torch.no_grad():
+        encoded = [backbone.encode_image(b.images, layers=layers) for b in (batch, queries)]
+        found = method.score(queries.images).logits.softmax(1)
+    patches = [[f.patches[n].double().numpy() for n in layers] for f in encoded]
+    x, q = (np.concatenate([p.mean(1) for p in some] + [p.std(1) for p in some], 1) for some in patches)
+    oracle = make_pipeline(StandardScaler(), LogisticRegression(C=0.316, max_iter=1000)).fit(x, batch.labels.numpy())
+    np.testing.assert_allclose(found.numpy(), oracle.predict_proba(q), atol=2e-3)
 
 
 def test_it_is_the_optimum(backbone):

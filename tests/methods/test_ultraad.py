@@ -6,16 +6,20 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
 from tests.methods.conftest import CLASSES, empty_batch, make_batch
 from ultraad.backbones import load_backbone
 from ultraad.errors import ConfigError, DataError
-from ultraad.methods import get
+from ultraad.methods import Holding, get
 from ultraad.methods.ultraad import UltraAD, UltraADConfig
 from ultraad.methods.ultraad.config import PostConfig
 from ultraad.methods.ultraad.readout import loss_weights, refine
@@ -646,3 +650,30 @@ def test_sentences_are_chosen_by_the_support(tiny, keep):
     torch.testing.assert_close(got[2], zero.text[2], atol=1e-5, rtol=0)
     if keep == 1:
         torch.testing.assert_close(got, zero.text, atol=1e-5, rtol=0)
+
+
+def test_moments_are_a_second_opinion_on_the_class_and_leave_the_map(tiny):
+    batch, queries = make_batch(tiny, 3), make_batch(tiny, 4, seed=5)
+    alone, both = fitted(tiny, batch), fitted(tiny, batch, cls={"moments": 2.0})
+    with torch.no_grad():
+        x, q = (tiny.encode_image(b.images, layers=(0,)).patches[0].double().numpy() for b in (batch, queries))
+        a, b = alone.score(queries.images), both.score(queries.images)
+    x, q = (np.concatenate([p.mean(1), p.std(1)], 1) for p in (x, q))
+    oracle = make_pipeline(StandardScaler(), LogisticRegression(C=0.316, max_iter=1000)).fit(x, batch.labels.numpy())
+    want = a.logits.log_softmax(1) + 2 * torch.from_numpy(oracle.predict_log_proba(q)).float()
+    torch.testing.assert_close(b.logits.softmax(1), want.softmax(1), atol=2e-3, rtol=0)
+    torch.testing.assert_close(b.score, 1 - b.logits.softmax(1)[:, 0])
+    assert torch.equal(a.map, b.map)
+    assert both.evidence(queries.images) is None
+    copy = build(tiny, cls={"moments": 2.0})
+    copy.load_state_dict(both.state_dict())
+    with torch.no_grad():
+        assert torch.equal(copy.score(queries.images).logits, b.logits)
+
+
+def test_moments_need_images_of_every_class():
+    held = Holding({"normal": 0, "benign": 2, "malignant": 2}, "normal")
+    config = UltraADConfig(cls={"moments": 1.0})
+    assert "needs images of every class for cls.moments and found none of: normal" in UltraAD.missing(
+        held, config, auxiliary=False
+    )

@@ -109,7 +109,7 @@ def _level(map_: NDArray[Any], *, low: float, high: float) -> NDArray[np.float32
         level = (level.astype(np.float64) - low) / (high - low)
     level = np.ascontiguousarray(level, dtype=np.float32)
     least, most, _, _ = cv2.minMaxLoc(level)
-    return level if 0 <= least and most <= 1 else np.clip(level, np.float32(0), np.float32(1))
+    return level if least >= 0 and most <= 1 else np.clip(level, np.float32(0), np.float32(1))
 
 
 def _colours(level: NDArray[np.float32]) -> NDArray[np.uint8]:

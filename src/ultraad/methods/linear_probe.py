@@ -1,4 +1,4 @@
-"""Linear probe: logistic regression on the frozen class token, without texts.
+"""Linear probe: logistic regression on the frozen class token, or on moments of the patches, without texts.
 
 Paper      Radford et al., Learning Transferable Visual Models From Natural Language Supervision (CLIP), ICML 2021,
            arXiv 2103.00020, sec. 3.2 and appendix A.3.
@@ -17,9 +17,11 @@ import torch
 from pydantic import Field
 
 from ultraad.methods import Holding, Method, MethodConfig, MethodInfo, Needs
-from ultraad.nn.class_tokens import ClassTokens, grade
+from ultraad.nn.augment import support_views
+from ultraad.nn.class_tokens import grade
+from ultraad.nn.moments import C, moments, regression
 from ultraad.nn.prompts import unit
-from ultraad.types import Batch, FitReport, Scores
+from ultraad.types import Batch, Features, FitReport, Scores
 
 INFO = MethodInfo(
     name="linear_probe",
@@ -36,6 +38,7 @@ INFO = MethodInfo(
     deviations=(
         "C is fixed; the reference searches for it on a validation set (C)",
         "features are not normalised; the code of LP++ normalises them (features=unit)",
+        "features=moments is ours, for organs that the tower was not trained on",
     ),
 )
 
@@ -43,9 +46,15 @@ INFO = MethodInfo(
 class LinearProbeConfig(MethodConfig):
     """Every option of the linear probe."""
 
-    C: float = Field(0.316, gt=0, description="inverse strength of the penalty (CLIP's own example code)")
-    features: Literal["raw", "unit"] = Field(
-        "raw", description="class tokens as they are (CLIP, lpclip), or normalised"
+    C: float = Field(C, gt=0, description="inverse strength of the penalty (CLIP's own example code)")
+    features: Literal["raw", "unit", "moments"] = Field(
+        "raw",
+        description="class tokens as they are (CLIP, lpclip), or normalised; moments: mean and standard deviation of "
+        "the patches over the image, as AdaIN describes a style (Huang and Belongie, ICCV 2017), each of unit variance "
+        "on the support (ours)",
+    )
+    layers: tuple[int, ...] = Field(
+        (0,), min_length=1, description="for moments: tapped layers, 0: patch embedding (the trunk of embedded)"
     )
     max_iterations: int = Field(1000, ge=1, description="limit for L-BFGS (CLIP appendix A.3)")
     views: int = Field(
@@ -69,35 +78,43 @@ class LinearProbe(Method):
         absent = [c for c, n in held.counts.items() if not n]
         return f"needs images of every class and found none of: {', '.join(absent)}" if absent else ""
 
+    def prepare(self) -> None:
+        """Tapped layers; none for class tokens."""
+        wanted = self.config.features == "moments"
+        self.layers = self.backbone.check_layers(self.config.layers, first=0) if wanted else ()
+
     def build(self, *, seed: int) -> None:
         """Zero weights."""
-        self.register_buffer("weight", torch.zeros(len(self.classes), self.backbone.dim))
+        width = 2 * len(self.layers) * self.backbone.width if self.layers else self.backbone.dim
+        self.register_buffer("weight", torch.zeros(len(self.classes), width))
         self.register_buffer("bias", torch.zeros(len(self.classes)))
 
     def learn(self, support: Batch, *, auxiliary: Iterable[Batch] | None, seed: int) -> FitReport:
         """Solve the regression."""
-        from sklearn.linear_model import LogisticRegression  # slow to import
-
-        c = self.config
-        tokens = ClassTokens(self.backbone, support, count=c.views, seed=seed)
-        solver = LogisticRegression(C=c.C, max_iter=c.max_iterations)
-        solver.fit(
-            self._features(tokens.views).flatten(0, 1).double().cpu().numpy(),
-            tokens.labels.repeat(c.views).cpu().numpy(),
+        c, b = self.config, self.backbone
+        assert support.labels is not None  # checked by Method.fit
+        views = support_views(support, c.views, seed=seed, preprocess=b.preprocess)
+        x = torch.cat([self._features(b.cache.encode(images, layers=self.layers)) for images, _ in views])
+        weight, bias = regression(
+            x,
+            support.labels.repeat(c.views),
+            classes=len(self.classes),
+            c=c.C,
+            max_iter=c.max_iterations,
+            standard=bool(self.layers),
         )
-        weight, bias = torch.from_numpy(solver.coef_), torch.from_numpy(solver.intercept_)
-        if len(self.classes) == 2:  # scikit-learn returns the difference of the two logits
-            weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
         self.weight.copy_(weight)
         self.bias.copy_(bias)
         return FitReport("optimum of a convex loss")
 
-    def _features(self, f: torch.Tensor) -> torch.Tensor:
-        return unit(f) if self.config.features == "unit" else f
+    def _features(self, f: Features) -> torch.Tensor:
+        if self.layers:
+            return moments(f, self.layers)
+        return unit(f.image) if self.config.features == "unit" else f.image
 
     def score(self, images: torch.Tensor) -> Scores:
         """``1 - p(normal)`` and class logits of images f32 (b 3 s s)."""
-        f = self._features(self.backbone.encode_image(images).image)
+        f = self._features(self.backbone.encode_image(images, layers=self.layers))
         return grade(f @ self.weight.T + self.bias, normal_index=self.normal_index)
 
 

@@ -83,6 +83,12 @@ class ClassConfig(MethodConfig):
     balance: bool = Field(
         default=True, description="classes count the same in votes and loss, whatever their number of images (ours)"
     )
+    moments: float = Field(
+        0.0,
+        ge=0,
+        description="weight of a regression on mean and standard deviation of the patches before the first block, in "
+        "log-probabilities; for organs that the tower was not trained on (ours)",
+    )
 
 
 class ProtoConfig(MethodConfig):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ from ultraad.methods.ultraad.readout import (
     pair_logits,
     pixel_map,
     prior_weight,
+    sharing,
 )
 from ultraad.methods.ultraad.zero_shot import ZeroShot
 from ultraad.nn.blocks import MiniNet, PatchFusion
@@ -42,6 +44,7 @@ from ultraad.nn.evidence import Evidence, Sentences
 from ultraad.nn.loop import train
 from ultraad.nn.losses import dice, focal
 from ultraad.nn.maps import to_probability
+from ultraad.nn.moments import MomentVote
 from ultraad.nn.prompts import starting_words, together, unit
 from ultraad.nn.views import SupportViews
 from ultraad.texts.bank import breast_texts
@@ -64,12 +67,15 @@ class UltraAD(Method):
         """Normal images, if the image score is not that of the classes, whose p(normal) the texts can give."""
         if held.only == "lesions" and not (config.cls.enabled and config.bin == BinaryConfig()):
             return f"needs normal images for cls.enabled=false and for bin.* ({held}); leave these options out"
+        if config.cls.moments and (absent := [name for name, count in held.counts.items() if not count]):
+            return f"needs images of every class for cls.moments and found none of: {', '.join(absent)}"
         return ""
 
     def prepare(self) -> None:
         """Tapped layers and the zero-shot model."""
         c, b = self.config, self.backbone
         self.layers = b.check_layers(c.layers or b.default_layers)
+        self.tapped = (0, *self.layers) if c.cls.moments else self.layers
         self.texts = c.texts or breast_texts()
         self.zero_shot = ZeroShot(
             b, self.texts, classes=self.classes, normal_class=self.normal_class, memory=c.memory, proto=c.proto
@@ -95,6 +101,7 @@ class UltraAD(Method):
         self.context = nn.Parameter(self.zero_shot.templates[0].before[1:5].clone()) if learn_ctx else None
         self.adapters = nn.ModuleDict({str(layer): self._adapter() for layer in self.layers})
         self.fusion = self._fusions(width, d) if c.pif.enabled else None
+        self.moments = MomentVote(len(self.classes), width) if c.cls.moments else None
         log_tau = math.log(0.07) if c.score.tau == "learnable" else 0.0
         self.log_tau = nn.Parameter(torch.tensor(log_tau)) if c.score.tau == "learnable" else None
         ab = torch.tensor([max(c.cls.alpha, 1e-6), c.cls.beta]).log()
@@ -149,6 +156,8 @@ class UltraAD(Method):
         masked = (views.mask_known & (views.labels != self.normal_index)).sum()
         self.lesion_masks.fill_(int(masked) if t.epochs else 0)
         self.text.copy_(self.zero_shot.support_text(views.keys, views.labels, seed=seed))
+        if self.moments is not None:
+            self.moments.learn(self.backbone.cache.encode(support.images, layers=(0,)), views.labels)
         if self.config.memory.key_feature == "fh":
             with torch.no_grad():
                 self.keys.copy_(self._class_token(self.keys))
@@ -290,7 +299,7 @@ class UltraAD(Method):
         protos = self._prototypes(f.image)
         tau = self._tau()
         out: dict[int, torch.Tensor] = {}
-        for net, layers in self._sharing():
+        for net, layers in sharing(self.fusion, self.layers, c.pif.share_layers):
             tokens = torch.stack([f.patches[layer] for layer in layers])  # (l b n w)
             normed = self.backbone.post_norm(tokens) if c.adapter.input == "ln_post" else tokens
             adapted = [self.adapters[str(layer)](x) for layer, x in zip(layers, normed, strict=True)]
@@ -303,18 +312,6 @@ class UltraAD(Method):
                 logits = (1 - c.map.raw_weight) * logits + c.map.raw_weight * plain
             out |= zip(layers, logits.view(len(layers), -1, *logits.shape[1:]), strict=True)  # (l b n 2)
         return out
-
-    def _sharing(self) -> list[tuple[nn.Module | None, tuple[int, ...]]]:
-        """Each fusion (None: no fusion) with the layers that share it, which are computed in one pass."""
-        if self.fusion is None:
-            return [(None, self.layers)]
-        share = self.config.pif.share_layers
-        if share == "shared":
-            return [(self.fusion[0], self.layers)]
-        if share == "per_layer":
-            return [(net, (layer,)) for net, layer in zip(self.fusion, self.layers, strict=True)]
-        alone: list[tuple[nn.Module | None, tuple[int, ...]]] = [(None, self.layers[:-1])] if self.layers[:-1] else []
-        return [*alone, (self.fusion[0], self.layers[-1:])]
 
     def _fuse(
         self, net: nn.Module | None, protos: torch.Tensor, patches: torch.Tensor, raw: torch.Tensor
@@ -337,14 +334,16 @@ class UltraAD(Method):
 
     def score(self, images: torch.Tensor) -> Scores:
         """Score, map and class logits of images f32 (b 3 s s); the map has the model input's resolution."""
-        return self.score_features(self.backbone.encode_image(images, layers=self.layers))
+        return self.score_features(self.backbone.encode_image(images, layers=self.tapped))
 
     def score_features(self, f: Features) -> Scores:
         """:meth:`score` from encoded features."""
-        maps, a = self._map(f)
+        maps, a = self._map(replace(f, patches={layer: f.patches[layer] for layer in self.layers}))
         if not self.config.cls.enabled:
             return Scores(score=a, map=maps)
         logits = self._mixed_class_logits(f.image, a)
+        if self.moments is not None and self.adapted:
+            logits = (logits + self.config.cls.moments * self.moments(f)).log_softmax(-1)
         p0 = logits.softmax(-1)[:, self.normal_index]
         return Scores(score=self._binary(1 - p0, a, f.image), map=maps, logits=logits)
 
@@ -373,8 +372,8 @@ class UltraAD(Method):
 
     @torch.no_grad()
     def evidence(self, images: torch.Tensor) -> Evidence | None:
-        """The parts of the class logits; None without classes (``cls.enabled=false``)."""
-        if not self.config.cls.enabled:
+        """The parts of the class logits; None without classes (``cls.enabled=false``) or with ``cls.moments``."""
+        if not self.config.cls.enabled or self.moments is not None:
             return None
         f = self.backbone.encode_image(images, layers=self.layers)
         return self._head().evidence(

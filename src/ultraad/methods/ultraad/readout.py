@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from ultraad.methods.ultraad.config import BinaryConfig, PostConfig, UltraADConfig
 from ultraad.nn.maps import largest, resize, smooth, to_probability
@@ -141,3 +142,17 @@ def image_score(cls: torch.Tensor, a: torch.Tensor, how: BinaryConfig) -> torch.
     if how.fuse == "max":
         return torch.maximum(cls, a)
     return a if how.fuse == "map_only" else cls
+
+
+def sharing(
+    fusion: nn.ModuleList | None, layers: tuple[int, ...], share: Literal["shared", "per_layer", "last_only"]
+) -> list[tuple[nn.Module | None, tuple[int, ...]]]:
+    """Each fusion (None: no fusion) with the layers that share it, which are computed in one pass."""
+    if fusion is None:
+        return [(None, layers)]
+    if share == "shared":
+        return [(fusion[0], layers)]
+    if share == "per_layer":
+        return [(net, (layer,)) for net, layer in zip(fusion, layers, strict=True)]
+    alone: list[tuple[nn.Module | None, tuple[int, ...]]] = [(None, layers[:-1])] if layers[:-1] else []
+    return [*alone, (fusion[0], layers[-1:])]
