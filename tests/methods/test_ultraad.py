@@ -25,7 +25,7 @@ from ultraad.methods.ultraad.config import PostConfig
 from ultraad.methods.ultraad.readout import loss_weights, refine
 from ultraad.nn.key_value import cache_logits
 from ultraad.nn.prompts import unit
-from ultraad.texts.bank import TextBank
+from ultraad.texts.bank import TextBank, breast_texts
 
 FAST = {"train": {"epochs": 2, "views": 2}}
 
@@ -90,7 +90,7 @@ def test_2_with_memory_it_is_tip_adapter(backbone):
             for k in range(len(keys)):
                 if method.values[k, c]:
                     expected[i, c] += 1.0 * torch.exp(-5.5 * (1 - q[i] @ keys[k]))
-        torch.testing.assert_close(method._class_logits(q), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(method._head().logits(q), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_3_prompt_with_its_own_words_is_plain_text(tiny):
@@ -233,7 +233,7 @@ def test_a_map_trained_with_masks_refines_classes_and_score(tiny, told):
     with torch.no_grad():
         out = method.score_features(f)
         a = out.map.flatten(1).amax(1)
-        zero, own = method.zero_shot.class_logits(f.image), method._class_logits(method._class_token(f.image))
+        zero, own = method.zero_shot.class_logits(f.image), method._head().logits(method._class_token(f.image))
     weights = torch.stack([1 - a, a, a], 1) if told else torch.ones(1, 3)
     wanted = zero.softmax(-1) ** 0.75 * (own.softmax(-1) * weights) ** 0.25
     wanted = wanted / wanted.sum(1, keepdim=True)
@@ -542,7 +542,7 @@ def test_with_lesions_alone_the_texts_say_normal_and_the_shots_say_which_lesion(
     p, p0 = got.logits.softmax(-1), texts.logits.softmax(-1)
     torch.testing.assert_close(p[:, 0], p0[:, 0])
     f0 = tiny.encode_image(x).image
-    own, start = method._class_logits(method._class_token(f0)), zero.zero_shot.class_logits(f0)
+    own, start = method._head().logits(method._class_token(f0)), zero.zero_shot.class_logits(f0)
     w = 1.0 if prior else 2 / (2 + 128)  # two images of each class that has any
     among = ((1 - w) * start + w * own)[:, 1:].softmax(-1)
     torch.testing.assert_close(p[:, 1:] / p[:, 1:].sum(1, keepdim=True), among)
@@ -669,6 +669,25 @@ def test_moments_are_a_second_opinion_on_the_class_and_leave_the_map(tiny):
     copy.load_state_dict(both.state_dict())
     with torch.no_grad():
         assert torch.equal(copy.score(queries.images).logits, b.logits)
+
+
+def test_moments_count_by_themselves_for_another_organ_than_the_towers(monkeypatch, tiny):
+    breast, liver = breast_texts(), breast_texts().model_copy(update={"organ": "liver"})
+    for organ, texts, wanted in ((None, liver, 0), ("breast", liver, 1), ("breast", breast, 0), ("breast", None, 0)):
+        monkeypatch.setattr(tiny, "organ", organ)
+        method = build(tiny, texts=texts)
+        assert method.moments_weight == wanted
+        assert (method.moments is None) == (wanted == 0)
+    monkeypatch.setattr(tiny, "organ", "breast")
+    assert build(tiny, texts=liver, cls={"moments": 0.0}).moments is None
+    lesions = make_batch(tiny, 3)
+    lesions = lesions.select([i for i, label in enumerate(lesions.labels.tolist()) if label])
+    one_sided, alone = (build(tiny, texts=liver, cls=c) for c in ({}, {"moments": 0.0}))
+    for method in (one_sided, alone):
+        method.fit(lesions, seed=0)
+    with torch.no_grad():
+        a, b = (method.score(lesions.images).logits for method in (one_sided, alone))
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)  # no normal image: nothing to learn a second opinion from
 
 
 def test_moments_need_images_of_every_class():

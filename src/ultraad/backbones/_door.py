@@ -75,6 +75,7 @@ class Backbone:
         fingerprint: sha256 over all weights in float32; a saved model checks it.
         weights: The same, whatever is done with the features.
         has_detail: Whether :meth:`finer` makes finer patches.
+        organ: What the weights were trained on; None if on pictures of all kinds.
         location: Prior of where lesions lie: log-odds (h w) over the input; None if the backbone has none.
 
     Raises:
@@ -82,6 +83,7 @@ class Backbone:
     """
 
     has_detail = False
+    organ: str | None = None
     location: torch.Tensor | None = None
 
     def __init__(

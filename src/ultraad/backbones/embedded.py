@@ -52,6 +52,7 @@ def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None
         dtype=dtype,
         quicken=tower.quicken,
     )
+    backbone.organ = "breast"
     return backbone if decoder is None else backbone.with_decoder(decoder)
 
 

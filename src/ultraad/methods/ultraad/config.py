@@ -83,11 +83,10 @@ class ClassConfig(MethodConfig):
     balance: bool = Field(
         default=True, description="classes count the same in votes and loss, whatever their number of images (ours)"
     )
-    moments: float = Field(
-        0.0,
-        ge=0,
+    moments: Annotated[float, Field(ge=0)] | Literal["organ"] = Field(
+        "organ",
         description="weight of a regression on mean and standard deviation of the patches before the first block, in "
-        "log-probabilities; for organs that the tower was not trained on (ours)",
+        "log-probabilities; organ: 1 if the sentences are about another organ than the tower was trained on, else 0",
     )
 
 
@@ -242,7 +241,7 @@ PAPER: dict[str, Any] = {
     "prompt": {"init": "normal"},
     "mininet": {"residual": "none", "zero_init": False},
     "memory": {"exclude_self": False},
-    "cls": {"scale": 100.0, "balance": False},
+    "cls": {"scale": 100.0, "balance": False, "moments": 0.0},
     "adapter": {"input": "raw", "init": "default"},
     "pif": {"residual": "none"},
     "map": {"fine": False, "location": 0.0},
@@ -264,6 +263,7 @@ class UltraADConfig(MethodConfig):
         "map.fine": False,
         "map.location": 0.0,
         "prior.map_worth": 2,
+        "cls.moments": 0.0,
     }
     preset: Literal["default", "paper"] = Field("default", description="'paper' is the most literal reading")
     layers: tuple[int, ...] | None = Field(None, description="A13: tapped layers, 1-based; None: quarters of the tower")

@@ -67,7 +67,9 @@ class UltraAD(Method):
         """Normal images, if the image score is not that of the classes, whose p(normal) the texts can give."""
         if held.only == "lesions" and not (config.cls.enabled and config.bin == BinaryConfig()):
             return f"needs normal images for cls.enabled=false and for bin.* ({held}); leave these options out"
-        if config.cls.moments and (absent := [name for name, count in held.counts.items() if not count]):
+        if config.cls.moments not in (0, "organ") and (
+            absent := [name for name, count in held.counts.items() if not count]
+        ):
             return f"needs images of every class for cls.moments and found none of: {', '.join(absent)}"
         return ""
 
@@ -75,8 +77,9 @@ class UltraAD(Method):
         """Tapped layers and the zero-shot model."""
         c, b = self.config, self.backbone
         self.layers = b.check_layers(c.layers or b.default_layers)
-        self.tapped = (0, *self.layers) if c.cls.moments else self.layers
         self.texts = c.texts or breast_texts()
+        elsewhere = b.organ not in (None, self.texts.organ)
+        self.moments_weight = float(elsewhere) if c.cls.moments == "organ" else c.cls.moments
         self.zero_shot = ZeroShot(
             b, self.texts, classes=self.classes, normal_class=self.normal_class, memory=c.memory, proto=c.proto
         )
@@ -101,7 +104,7 @@ class UltraAD(Method):
         self.context = nn.Parameter(self.zero_shot.templates[0].before[1:5].clone()) if learn_ctx else None
         self.adapters = nn.ModuleDict({str(layer): self._adapter() for layer in self.layers})
         self.fusion = self._fusions(width, d) if c.pif.enabled else None
-        self.moments = MomentVote(len(self.classes), width) if c.cls.moments else None
+        self.moments = MomentVote(len(self.classes), width) if self.moments_weight else None
         log_tau = math.log(0.07) if c.score.tau == "learnable" else 0.0
         self.log_tau = nn.Parameter(torch.tensor(log_tau)) if c.score.tau == "learnable" else None
         ab = torch.tensor([max(c.cls.alpha, 1e-6), c.cls.beta]).log()
@@ -156,7 +159,7 @@ class UltraAD(Method):
         masked = (views.mask_known & (views.labels != self.normal_index)).sum()
         self.lesion_masks.fill_(int(masked) if t.epochs else 0)
         self.text.copy_(self.zero_shot.support_text(views.keys, views.labels, seed=seed))
-        if self.moments is not None:
+        if self.moments is not None and len(set(views.labels.tolist())) == len(self.classes):  # else all count the same
             self.moments.learn(self.backbone.cache.encode(support.images, layers=(0,)), views.labels)
         if self.config.memory.key_feature == "fh":
             with torch.no_grad():
@@ -197,7 +200,8 @@ class UltraAD(Method):
         f, mask = views.draw(index, epoch)
         total = f.image.new_zeros(())
         if c.cls.enabled:
-            logits = self._class_logits(self._class_token(f.image), own=index if c.memory.exclude_self else None)
+            own = index if c.memory.exclude_self else None
+            logits = self._head().logits(self._class_token(f.image), own=own)  # S(x): Eq. 2
             losses = nn.functional.cross_entropy(self.for_loss(logits), views.labels[index], reduction="none")
             total = total + c.loss.cls_weight * (losses * weights[index]).mean()
         known = views.mask_known[index]
@@ -283,10 +287,6 @@ class UltraAD(Method):
             post=self.config.post if self.lesion_masks else None,
         )
 
-    def _class_logits(self, fh: torch.Tensor, *, own: torch.Tensor | None = None) -> torch.Tensor:
-        """S(x) (b c): Eq. 2."""
-        return self._head().logits(fh, own=own)
-
     def _prototypes(self, f0: torch.Tensor) -> torch.Tensor:
         """Pi (b rows d) with the learned prompts; see :meth:`ZeroShot.prototypes`."""
         learned = self.adapted and self.config.proto.mode != "text_only"
@@ -334,7 +334,8 @@ class UltraAD(Method):
 
     def score(self, images: torch.Tensor) -> Scores:
         """Score, map and class logits of images f32 (b 3 s s); the map has the model input's resolution."""
-        return self.score_features(self.backbone.encode_image(images, layers=self.tapped))
+        layers = (0, *self.layers) if self.moments_weight else self.layers
+        return self.score_features(self.backbone.encode_image(images, layers=layers))
 
     def score_features(self, f: Features) -> Scores:
         """:meth:`score` from encoded features."""
@@ -343,7 +344,7 @@ class UltraAD(Method):
             return Scores(score=a, map=maps)
         logits = self._mixed_class_logits(f.image, a)
         if self.moments is not None and self.adapted:
-            logits = (logits + self.config.cls.moments * self.moments(f)).log_softmax(-1)
+            logits = (logits + self.moments_weight * self.moments(f)).log_softmax(-1)
         p0 = logits.softmax(-1)[:, self.normal_index]
         return Scores(score=self._binary(1 - p0, a, f.image), map=maps, logits=logits)
 
