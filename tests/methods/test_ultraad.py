@@ -683,8 +683,11 @@ def test_moments_count_by_themselves_for_another_organ_than_the_towers(monkeypat
     lesions = make_batch(tiny, 3)
     lesions = lesions.select([i for i, label in enumerate(lesions.labels.tolist()) if label])
     one_sided, alone = (build(tiny, texts=liver, cls=c) for c in ({}, {"moments": 0.0}))
-    for method in (one_sided, alone):
-        method.fit(lesions, seed=0)
+    assert "they need images of every class" in " ".join(one_sided.fit(lesions, seed=0).notes)
+    assert "moments" not in " ".join(alone.fit(lesions, seed=0).notes)
+    assert "count as a second opinion on the class" in " ".join(
+        build(tiny, texts=liver).fit(make_batch(tiny), seed=0).notes
+    )
     with torch.no_grad():
         a, b = (method.score(lesions.images).logits for method in (one_sided, alone))
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)  # no normal image: nothing to learn a second opinion from

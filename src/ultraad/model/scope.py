@@ -157,6 +157,7 @@ class Scope:
 
     def _from(self, mean: NDArray[Any], gists: NDArray[Any]) -> NDArray[np.float64]:
         off = np.asarray(gists, dtype=np.float64) - mean
+        # einsum, because BLAS would wake its threads for so small a product, and they wait by computing
         off = off / self.arrays["support.spread"] if self._factor is None else np.einsum("bk,kj->bj", off, self._factor)
         return np.asarray((off**2).sum(1), dtype=np.float64)
 

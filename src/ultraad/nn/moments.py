@@ -63,11 +63,18 @@ class MomentVote(nn.Module):
         self.register_buffer("weight", torch.zeros(classes, 2 * width))
         self.register_buffer("bias", torch.zeros(classes))
 
-    def learn(self, f: Features, labels: torch.Tensor) -> None:
-        """Solve the regression for images of every class, (b,) labels."""
+    def learn(self, f: Features, labels: torch.Tensor) -> tuple[str, ...]:
+        """Solve the regression for (b,) labels; without images of every class, all classes stay equally probable.
+
+        Returns:
+            What a user should know.
+        """
+        if len(set(labels.tolist())) < len(self.bias):
+            return ("the moments of the patches have no say about the class: they need images of every class",)
         weight, bias = regression(moments(f, (0,)), labels, classes=len(self.bias), standard=True)
         self.weight.copy_(weight)
         self.bias.copy_(bias)
+        return ("the moments of the patches count as a second opinion on the class (cls.moments)",)
 
     def forward(self, f: Features) -> torch.Tensor:
         """Log-probabilities (b k)."""

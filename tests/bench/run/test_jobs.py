@@ -146,6 +146,8 @@ def test_pairs_are_all_ordered_ones_and_a_set_without_normals_can_be_adapted_on(
     assert alone.classes == ("normal", "benign", "malignant")
     unmarked = [r.test for j in p.jobs for r in j.rows if r.test.facts.name == "uclm"]
     assert all("marks" not in s.tags for test in unmarked for s in test.samples)
+    assert {test.facts.exclude_tags for test in unmarked} == {("marks",)}
+    assert {j.about.adapt.exclude_tags for j in p.jobs if j.about.adapt.name == "uclm"} == {("marks",)}
 
 
 def test_leave_one_out_needs_two_data_sets(plan):

@@ -76,6 +76,12 @@ class Pool:
     classes: tuple[str, ...]
     normal_class: str
 
+    @property
+    def exclude_tags(self) -> tuple[str, ...]:
+        """Images with any of these tags are not drawn."""
+        own = (tag for _, _, about in self.roots for tag in about.exclude_tags)
+        return tuple(dict.fromkeys((*self.adapt.exclude_tags, *own)))
+
     def draw(self, shots: int, seed: int, *, per_patient: bool) -> SupportSet:
         """A support set. Sets with fewer shots and the same seed are part of it.
 
@@ -185,6 +191,8 @@ class Data:
         root, about = self.roots[name], self._recipe.data[name]
         layout = sources.detect(root) if about.layout == "auto" else about.layout
         samples = sources.scan(root, layout=layout, resize_masks=about.resize_masks)
+        if unknown := set(about.exclude_tags) - {t for s in samples for t in s.tags}:
+            _log.warning("%s: no image has the excluded tag(s) %s", name, ", ".join(sorted(unknown)))
         return layout, in_fans([s for s in samples if not s.tags & set(about.exclude_tags)], about.fan)
 
     def _split(self) -> tuple[Pool, list[TestSet]]:
@@ -259,7 +267,13 @@ class Data:
         hashes = tuple(map(_hash, chosen))
         code = _digest(chosen, hashes)
         facts = TestSetFacts(
-            **dict(test), set=test.on, title=title, layout=layout, digest=code, key=code[:16], images=len(chosen)
+            **{**dict(test), "exclude_tags": (*test.exclude_tags, *about.exclude_tags)},
+            set=test.on,
+            title=title,
+            layout=layout,
+            digest=code,
+            key=code[:16],
+            images=len(chosen),
         )
         return TestSet(facts, chosen, hashes)
 

@@ -142,7 +142,7 @@ class Plan:
             classes=support.classes if support else pool.classes,
             normal_class=pool.normal_class,
             per_patient=per_patient,
-            exclude_tags=pool.adapt.exclude_tags,
+            exclude_tags=pool.exclude_tags,
             images=len(support.samples) if support else 0,
             patients=patients(support.samples) if support else 0,
             support=support.digest if support else None,

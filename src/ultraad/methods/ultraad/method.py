@@ -159,8 +159,8 @@ class UltraAD(Method):
         masked = (views.mask_known & (views.labels != self.normal_index)).sum()
         self.lesion_masks.fill_(int(masked) if t.epochs else 0)
         self.text.copy_(self.zero_shot.support_text(views.keys, views.labels, seed=seed))
-        if self.moments is not None and len(set(views.labels.tolist())) == len(self.classes):  # else all count the same
-            self.moments.learn(self.backbone.cache.encode(support.images, layers=(0,)), views.labels)
+        if self.moments is not None:
+            views.notes += self.moments.learn(self.backbone.cache.encode(support.images, layers=(0,)), views.labels)
         if self.config.memory.key_feature == "fh":
             with torch.no_grad():
                 self.keys.copy_(self._class_token(self.keys))
