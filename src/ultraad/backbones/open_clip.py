@@ -1,7 +1,7 @@
-"""Any class-token ViT of open_clip: ``open_clip:<model>/<tag>``, ``hf-hub:<id>``, ``local-dir:<folder>``, or a file.
+"""A ViT of open_clip: ``open_clip:<model>/<tag>``, ``open_clip:hf-hub:<id>``, ``open_clip:local-dir:<folder>``, a file.
 
-Loading downloads nothing. If weights are missing, the message names them and the command that fetches them, so offline
-machines behave like all others.
+Its tower must have a class token. Loading downloads nothing. If weights are missing, the message names them and the
+command that fetches them, so offline machines behave like all others.
 """
 
 from __future__ import annotations

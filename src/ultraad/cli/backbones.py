@@ -33,7 +33,7 @@ def list_backbones() -> None:
 
 @app.command(cls=Command)
 def fetch(name: Annotated[str, typer.Argument(help="open_clip:<model>/<tag> or open_clip:hf-hub:<id>.")]) -> None:
-    """Download weights and verify them; the only command that uses the network.
+    """Download weights and verify them; no other command downloads weights.
 
     Example: ultraad backbones fetch open_clip:ViT-L-14-336-quickgelu/openai
     """

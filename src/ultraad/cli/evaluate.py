@@ -69,6 +69,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--by",
+            metavar="A,B,...",
             help="Compare subgroups: device, site, split, class, patient-age, patient-sex, or columns of --by-table; "
             "several with commas. Cut points make ranges: patient-age:40:60.",
         ),
