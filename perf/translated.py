@@ -144,12 +144,16 @@ def measure(args: argparse.Namespace) -> None:
     sets = translations(some, args.bus_bra, args.work)
     sure = certainty(args.work, some)
     backbone = ultraad.load_backbone("embedded")
+    known = [r for _, r in json_lines(args.output)]
+    if any(r.get("weights") != backbone.weights for r in known):
+        msg = f"{args.output} has rows of other weights of the backbone; give another file"
+        raise SystemExit(msg)
     lesions = [s for s in ultraad.scan(args.bus_bra) if held_out(s)]
     tests = {
         "BUS-BRA": Set.load([*lesions, *painted(lesions, args.work / "painted")], backbone),
         "BUSI": Set.load(ultraad.scan(args.busi), backbone),
     }
-    done = {(r["support"], r["shots"], r["draw"]) for _, r in json_lines(args.output)}
+    done = {(r["support"], r["shots"], r["draw"]) for r in known}
     for draw in range(args.draws):
         for shots in args.shots:
             for kind in (k for k in SUPPORTS if (k, shots, draw) not in done):
@@ -159,6 +163,7 @@ def measure(args: argparse.Namespace) -> None:
                 before = time.process_time()
                 method.fit(batch, seed=draw)
                 row: dict[str, Any] = {"support": kind, "shots": shots, "draw": draw, "images": len(samples)}
+                row["weights"] = backbone.weights
                 row["fit_cpu_seconds"] = round(time.process_time() - before, 1)
                 for name, test in tests.items():
                     found = measured(method, test, np.arange(len(test.samples)))
