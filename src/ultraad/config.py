@@ -22,6 +22,7 @@ from ultraad.registry import similar
 _FAULTS = 8  # wrong keys in one message
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T", bound=str)
 
 
 class Strict(BaseModel):
@@ -49,6 +50,24 @@ class Option:
     default: Any
     description: str
     section: str
+
+
+def one_of(name: str, value: T, choices: Iterable[str]) -> T:
+    """The value of an argument.
+
+    Raises:
+        ConfigError: If it is none of the choices.
+    """
+    choices = tuple(choices)
+    if value not in choices:
+        msg = f"{name} {value!r}: choose from {', '.join(choices)}"
+        raise ConfigError(msg)
+    return value
+
+
+def names_of(given: str | Iterable[str]) -> list[str]:
+    """Names as a list; one alone need not be in a list."""
+    return [given] if isinstance(given, str) else list(given)
 
 
 def options(model: type[BaseModel]) -> list[Option]:

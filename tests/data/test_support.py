@@ -85,6 +85,12 @@ def test_excluding_images_does_not_reorder_the_others(wide_dir):
         assert not any(s.tags or s.group == "p3" for s in fewer.samples)
 
 
+def test_one_name_alone_is_a_name(wide_dir):
+    one = draw_support(wide_dir, shots=2, exclude_groups="p7", exclude_tags="marks")
+    assert one == draw_support(wide_dir, shots=2, exclude_groups=["p7"], exclude_tags=["marks"])
+    assert draw_support(wide_dir, shots=2, classes="benign").classes == ("normal", "benign")
+
+
 def test_a_draw_per_patient_spreads_over_patients(wide_dir):
     support = draw_support(wide_dir, shots=8, per_patient=True)
     for label in support.classes:

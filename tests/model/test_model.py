@@ -67,6 +67,19 @@ def test_a_bad_file_stops_a_stream_unless_it_may_be_passed_over(model: Model, tm
     assert failed[0].startswith("b.png: ")
 
 
+@pytest.mark.parametrize("choice", ["of", "", "Off"])
+def test_a_choice_that_there_is_not_is_refused(model: Model, busi_dir: Path, choice: str) -> None:
+    image = next(busi_dir.rglob("*.png"))
+    for ask in (model.predict, model.why, lambda x, **k: list(model.predict_many([x], **k))):
+        for name in ("region", "fan"):
+            with pytest.raises(ConfigError, match=f"{name} {choice!r}: choose from auto, off"):
+                ask(image, **{name: choice})
+    with pytest.raises(ConfigError, match=f"fan {choice!r}: choose from auto, off"):
+        model.stream([], fan=choice)
+    with pytest.raises(ConfigError, match="dtype 'float8': choose from auto, float32, bfloat16, float16"):
+        load_backbone("tiny", dtype="float8")
+
+
 def test_frames_become_samples(dicom_dir: Path) -> None:
     path = dicom_dir / "normal" / "b.dcm"
     found = samples_of([path])

@@ -119,6 +119,7 @@ def test_words_of_the_choice() -> None:
     for words, told in (
         ({"overlays": "top:0"}, "top:N with N at least 1"),
         ({"overlays": "some"}, "choose from none, abnormal"),
+        ({"overlays": ""}, "choose from none, abnormal"),
         ({"maps": "small"}, "choose from none, grid, full"),
         ({"save": ["maps"], "maps": "none"}, "choose one of them"),
         ({"save": ["dicom"], "maps": "none"}, "dicom is made of them"),

@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers import picture, save, write_bus_uclm, write_busi
 from ultraad.data.sources import scan
-from ultraad.errors import DataError, LeakageError
+from ultraad.errors import ConfigError, DataError, LeakageError
 from ultraad.io import read_image, read_mask
 from ultraad.io.maps import read_map
 from ultraad.metrics.summary import Evaluation
@@ -166,6 +166,21 @@ def test_support_images_are_refused_or_dropped(model: Model, folder_dir: Path, t
     support = [s for s in scan(folder_dir) if s.id in {p.id for p in prints}]
     with pytest.raises(LeakageError, match="nothing is left"):
         evaluate(model, support, leaks="drop")
+
+
+@pytest.mark.parametrize("leaks", ["keep", "allow", "Drop", "", None])
+def test_leaks_are_refused_or_dropped_and_nothing_else(model: Model, leaks: str | None) -> None:
+    with pytest.raises(ConfigError, match=f"leaks {leaks!r}: choose from refuse, drop"):
+        evaluate(model, "nowhere", leaks=leaks)  # before anything is read
+
+
+def test_one_name_alone_is_a_name(model: Model, busi_dir: Path, tmp_path: Path) -> None:
+    found = evaluate(model, busi_dir, by="class", bootstrap=0)
+    assert list(found["subgroups"]) == ["class"]
+    predict(model, busi_dir, tmp_path / "out", save="masks")
+    assert all(row.mask and not row.overlay for row in rows(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="'box' is no DICOM object; choose from seg"):
+        predict(model, busi_dir, tmp_path / "out", objects="box")
 
 
 def test_auxiliary_images_are_refused_or_dropped(busi_dir: Path, folder_dir: Path, tmp_path: Path) -> None:

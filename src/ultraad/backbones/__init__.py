@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ultraad import registry
 from ultraad.backbones._towers import TOWERS
+from ultraad.config import one_of
 from ultraad.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def load_backbone(
         size: Input side in pixels; the weights' own if None. Position embeddings are interpolated.
 
     Raises:
-        ConfigError: If there is no such backbone, device or size.
+        ConfigError: If there is no such backbone, device, dtype or size.
         WeightsError: If the weights are missing or do not fit.
 
     Examples:
@@ -49,6 +50,9 @@ def load_backbone(
         >>> features.image.shape, features.patches[4].shape, features.grid
         (torch.Size([1, 32]), torch.Size([1, 64, 64]), (8, 8))
     """
+    from ultraad.backbones._door import DTYPES
+
+    one_of("dtype", dtype, ("auto", *DTYPES))
     if dtype == "auto":
         from ultraad.backbones._dtype import fastest
 

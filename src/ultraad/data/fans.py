@@ -16,7 +16,8 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ultraad.errors import ConfigError, DataError, first_names
+from ultraad.config import one_of
+from ultraad.errors import DataError, first_names
 from ultraad.fan import Fan, FanChoice
 from ultraad.io.fan import find_fan, spread_frames
 from ultraad.io.image import is_dicom, read_image
@@ -32,10 +33,7 @@ def checked_fan(choice: FanChoice) -> FanChoice:
     Raises:
         ConfigError: If it is not one of :data:`ultraad.fan.FanChoice`.
     """
-    if choice not in get_args(FanChoice):
-        msg = f"fan {choice!r}: choose from {', '.join(get_args(FanChoice))}"
-        raise ConfigError(msg)
-    return choice
+    return one_of("fan", choice, get_args(FanChoice))
 
 
 def in_fans(samples: Sequence[Sample], choice: FanChoice) -> list[Sample]:

@@ -12,7 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from ultraad.errors import ConfigError, DataError
+from ultraad.config import one_of
+from ultraad.errors import DataError
 from ultraad.io.image import is_dicom
 from ultraad.types import Sample
 
@@ -23,16 +24,23 @@ RegionChoice = Literal["auto", "off"]
 """``"auto"``: the region of each sample; ``"off"``: the whole picture."""
 
 
+def checked_region(choice: RegionChoice) -> RegionChoice:
+    """The choice.
+
+    Raises:
+        ConfigError: If it is none of :data:`RegionChoice`.
+    """
+    return one_of("region", choice, get_args(RegionChoice))
+
+
 def in_regions(samples: Sequence[Sample], choice: RegionChoice) -> list[Sample]:
     """The samples with their regions, or without.
 
     Raises:
         ConfigError: If the choice is none of :data:`RegionChoice`.
     """
-    if choice not in get_args(RegionChoice):
-        msg = f"region {choice!r}: choose from {', '.join(get_args(RegionChoice))}"
-        raise ConfigError(msg)
-    return list(samples) if choice == "auto" else [replace(sample, region=None) for sample in samples]
+    auto = checked_region(choice) == "auto"
+    return list(samples) if auto else [replace(sample, region=None) for sample in samples]
 
 
 def with_regions(samples: Sequence[Sample]) -> list[Sample]:

@@ -10,7 +10,7 @@ from typing import Any
 from ultraad import methods
 from ultraad.backbones import DEFAULT, load_backbone
 from ultraad.backbones._door import Backbone, DTypeChoice
-from ultraad.config import resolve
+from ultraad.config import names_of, resolve
 from ultraad.data.auxiliary import AuxiliaryBatches, AuxiliarySet, load_auxiliary
 from ultraad.data.fans import checked_fan, fan_choice
 from ultraad.data.loader import load_batch
@@ -329,7 +329,7 @@ def _names_of(wanted: Callable[[MethodInfo], bool]) -> str:
 def _class_names(config: Any, classes: Sequence[str] | None, normal: str | None) -> tuple[tuple[str, ...], str]:  # noqa: ANN401
     """(classes, normal class) without a support set: as given, or from the text bank."""
     bank = getattr(config, "texts", None) or breast_texts()
-    names = tuple(classes or bank.classes)
+    names = tuple(names_of(classes or bank.classes))
     normal = normal or next(filter(is_normal, names), None)
     if normal is None:
         msg = f"none of the classes {', '.join(names)} is known to mean 'no lesion'; name one with normal_class="

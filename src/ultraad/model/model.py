@@ -30,7 +30,7 @@ from ultraad.config import completed, dump, resolve
 from ultraad.data.fans import checked_fan, find_in
 from ultraad.data.loader import input_batch, read_any
 from ultraad.data.preprocess import Preprocess
-from ultraad.data.regions import RegionChoice
+from ultraad.data.regions import RegionChoice, checked_region
 from ultraad.data.support import Fingerprint
 from ultraad.errors import BundleError, Caught, ConfigError, UltraadError
 from ultraad.fan import Fan, FanChoice
@@ -186,6 +186,7 @@ class Model(Predictor):
             marks, and with a little gain and crop (:mod:`ultraad.model.reasons`).
 
         Raises:
+            ConfigError: If a region or fan is no choice.
             DataError: If the file or the pixels cannot be used.
 
         Examples:
@@ -194,9 +195,10 @@ class Model(Predictor):
             >>> why.label in ("normal", "benign", "malignant"), why.marks.score
             (True, None)
         """
+        whole, fan = checked_region(region) == "off", checked_fan(self.fan if fan is None else fan)
         image, _, part = read_any(x, frame=frame)
-        part = part if region == "auto" else None
-        return self.explain(image, part, find_in(image, part) if checked_fan(fan or self.fan) == "auto" else None)
+        part = None if whole else part
+        return self.explain(image, part, find_in(image, part) if fan == "auto" else None)
 
     def explain(self, image: NDArray[np.uint8], region: Box | None = None, fan: Fan | None = None) -> Why:
         """Why pixels uint8 (h w 3), or a region and a fan of them, get their prediction; see :meth:`why`."""

@@ -116,7 +116,7 @@ class Predictor(ABC):
             Score, map on the original pixel grid, and class probabilities.
 
         Raises:
-            ConfigError: If a depth is given for a file, or is no number of bits.
+            ConfigError: If a depth is given for a file, or is no number of bits, or a region or fan is no choice.
             DataError: If the file or the pixels cannot be used.
 
         Examples:
@@ -127,10 +127,12 @@ class Predictor(ABC):
         """
         from ultraad.data.fans import checked_fan, find_in
         from ultraad.data.loader import read_any
+        from ultraad.data.regions import checked_region
 
+        whole, fan = checked_region(region) == "off", checked_fan(self.fan if fan is None else fan)
         image, name, part = read_any(x, frame=frame, depth=depth)
-        part = part if region == "auto" else None
-        tissue = find_in(image, part) if checked_fan(fan or self.fan) == "auto" else None
+        part = None if whole else part
+        tissue = find_in(image, part) if fan == "auto" else None
         return self._predict([self._prepare(image, part, tissue)], [name])[0]
 
     def predict_many(
@@ -162,6 +164,7 @@ class Predictor(ABC):
             Results in the order of the items.
 
         Raises:
+            ConfigError: If a region or fan is no choice.
             DataError: If a file cannot be read and there is no ``on_error``.
         """
         from functools import partial
@@ -173,7 +176,7 @@ class Predictor(ABC):
 
         read = partial(decode, normal_class=self.normal_class)
         found = in_regions(samples_of(items, frame=frame), region)
-        samples = ((sample, read) for sample in in_fans(found, fan or self.fan))
+        samples = ((sample, read) for sample in in_fans(found, self.fan if fan is None else fan))
         yield from self._many(samples, batch_size=batch_size, on_error=on_error)
 
     def predict_frames(
@@ -255,7 +258,7 @@ class Predictor(ABC):
             before it. Leaving the loop ends the thread at the next frame of the source.
 
         Raises:
-            ConfigError: If ``prefetch`` is below 1.
+            ConfigError: If ``prefetch`` is below 1, or a fan is no choice.
 
         Examples:
             >>> import numpy as np, ultraad
@@ -271,7 +274,7 @@ class Predictor(ABC):
         from ultraad.io.faults import in_this_run
         from ultraad.model.stream import stream
 
-        watch = fan if isinstance(fan, FanWatch) else FanWatch(fan or self.fan)
+        watch = fan if isinstance(fan, FanWatch) else FanWatch(self.fan if fan is None else fan)
         if ahead is not None:
             warnings.warn("stream(ahead=) is now called prefetch=", DeprecationWarning, stacklevel=2)
         return stream(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ultraad.config import names_of, one_of
 from ultraad.errors import ConfigError
 from ultraad.io.files import write_image
 from ultraad.io.maps import GRID_SUFFIX, write_grid, write_map
@@ -78,7 +79,7 @@ def chosen(save: Iterable[str] | None, *, overlays: str | None = None, maps: str
     Raises:
         ConfigError: If a name is unknown, or ``save`` names what the others leave out.
     """
-    names = set(checked(USUAL if save is None else save))
+    names = set(checked(USUAL if save is None else names_of(save)))
     for name, value in (("overlays", overlays), ("maps", maps)):
         if value == "none" and name in names and save is not None:
             why = " (dicom is made of them)" if name == "maps" and DICOM in names else ""
@@ -86,13 +87,11 @@ def chosen(save: Iterable[str] | None, *, overlays: str | None = None, maps: str
             raise ConfigError(msg)
         if value is not None:
             names = names - {name} if value == "none" else names | {name}
-    found = re.fullmatch(r"none|all|abnormal|top:([1-9]\d*)", overlays or "all")
+    found = re.fullmatch(r"none|all|abnormal|top:([1-9]\d*)", "all" if overlays is None else overlays)
     if found is None:
         msg = f"overlays={overlays!r}: choose from none, abnormal, top:N with N at least 1, all"
         raise ConfigError(msg)
-    if maps not in (None, "none", "grid", "full"):
-        msg = f"maps={maps!r}: choose from none, grid, full"
-        raise ConfigError(msg)
+    one_of("maps", "full" if maps is None else maps, ("none", "grid", "full"))
     return Saving(
         frozenset(names),
         overlays="abnormal" if overlays == "abnormal" else "top" if found[1] else "all",

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from ultraad.config import names_of, one_of
 from ultraad.data import sources
 from ultraad.data.facts import facts_of
 from ultraad.data.fans import in_fans, telling
@@ -30,6 +31,8 @@ from ultraad.runs.job import facts, failing, finishing, thresholds_of
 from ultraad.runs.judge import by_mask, evaluation_of, in_classes, judged, measure, not_graded, unseen
 from ultraad.types import Sample
 
+Leaks = Literal["refuse", "drop"]
+
 
 @one_run()
 def evaluate(
@@ -38,7 +41,7 @@ def evaluate(
     *,
     layout: str = "auto",
     split: str | None = None,
-    leaks: Literal["refuse", "drop"] = "refuse",
+    leaks: Leaks = "refuse",
     resize_masks: bool = False,
     threshold: float | None = None,
     pixel_threshold: float | None = None,
@@ -93,7 +96,7 @@ def evaluate(
         ``by``, ``subgroups`` as in :meth:`~ultraad.metrics.summary.Evaluation.subgroups`.
 
     Raises:
-        ConfigError: If a threshold is out of range or cannot be found.
+        ConfigError: If an option is out of range, or a threshold cannot be found.
         DataError: If no image can be evaluated, a fact is not known of any image, or the folder cannot be used.
         LeakageError: If ``leaks="refuse"`` and the data holds images or patients that the model has learned from.
         KeyboardInterrupt: If the run is interrupted.
@@ -195,7 +198,7 @@ def planned(
     *,
     layout: str = "auto",
     split: str | None = None,
-    leaks: Literal["refuse", "drop"] = "refuse",
+    leaks: Leaks = "refuse",
     resize_masks: bool = False,
     region: RegionChoice = "auto",
     fan: FanChoice | None = None,
@@ -207,6 +210,7 @@ def planned(
 
     Args and errors are those of :func:`evaluate`; ``chosen`` are those of :func:`.job.thresholds_of`.
     """
+    one_of("leaks", leaks, get_args(Leaks))
     thresholds = thresholds_of(model, **chosen)
     model = model.at_prevalence(chosen.get("prevalence")).with_sets(chosen.get("sets"))
     samples, about = _samples(data, layout=layout, split=split, resize_masks=resize_masks)
@@ -214,7 +218,7 @@ def planned(
     samples = in_fans(in_regions(samples, region), fan)
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
     check_sentences(model, about.layout)
-    facts_by = facts_of(samples, by, table=by_table)
+    facts_by = facts_of(samples, names_of(by), table=by_table)
     samples = in_classes(samples, model)
     if not any(s.anomalous is not None or s.label in model.classes or s.masks for s in samples):
         msg = (
@@ -290,7 +294,7 @@ def _samples(
 
 
 def _without_leaks(
-    model: Predictor, samples: list[Sample], layout: str | None, *, leaks: Literal["refuse", "drop"]
+    model: Predictor, samples: list[Sample], layout: str | None, *, leaks: Leaks
 ) -> tuple[list[Sample], LeakageFacts]:
     """The samples that may be evaluated, and the facts about the check for ``run.json``."""
     support, auxiliary = [p for p, _ in model.support], [p for p, _ in model.auxiliary]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ultraad.config import names_of
 from ultraad.data.fans import fan_of, in_fans, telling
 from ultraad.data.regions import RegionChoice, in_regions
 from ultraad.data.samples import samples_of
@@ -144,7 +145,7 @@ def predict(
     _check_numbers(every=every, seconds=seconds)
     if checked_smoothing(smooth):
         thresholds = thresholds.model_copy(update={"smooth": float(smooth)})
-    saving = chosen(None if save is None else list(save), overlays=overlays, maps=maps)
+    saving = chosen(None if save is None else names_of(save), overlays=overlays, maps=maps)
     saved = saving.names
     of_videos = saving
     if save is None and maps is None:  # a map of each frame would take more space than the video
@@ -152,9 +153,9 @@ def predict(
     if smooth and saving.maps == "grid":
         msg = "smooth changes maps on the pixels, so they have no grid; save them with maps='full'"
         raise ConfigError(msg)
+    objects = checked_objects(names_of(objects))
     if DICOM in saved:
         require("highdicom", extra="dicom")
-        objects = checked_objects(objects)
     needing = sorted(saved - set(USUAL)) if save is not None else []
     if needing and thresholds.pixel is None:
         msg = f"{model.describe().method} draws no maps, so it has no {', '.join(needing)} to save; leave them out"

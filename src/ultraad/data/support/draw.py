@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
+from ultraad.config import names_of
 from ultraad.data import sources
 from ultraad.data.fans import in_fans
 from ultraad.data.regions import RegionChoice, in_regions
@@ -87,6 +88,8 @@ def draw_support(
     if shots < 1 or seed < 0:
         msg = f"got shots={shots}, seed={seed}; wanted shots >= 1 and seed >= 0"
         raise ConfigError(msg)
+    exclude_tags, exclude_groups = names_of(exclude_tags), names_of(exclude_groups)
+    classes = None if classes is None else names_of(classes)
     root, layout = sources.locate(root, layout)
     samples = in_fans(in_regions(sources.scan(root, layout=layout, resize_masks=resize_masks), region), fan)
     order, normal = _classes(samples, classes, normal_class, root)
@@ -142,6 +145,7 @@ def support_from_folder(
     Raises:
         DataError: If the normal class is unknown or a class has no images.
     """
+    classes = None if classes is None else names_of(classes)
     root, layout = sources.locate(root, layout)
     samples = in_fans(sources.scan(root, layout=layout, resize_masks=resize_masks), fan)
     order, normal = _classes(samples, classes, normal_class, root)
