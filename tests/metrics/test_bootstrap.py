@@ -7,10 +7,13 @@ import pytest
 from scipy import stats
 
 from ultraad.errors import ConfigError
-from ultraad.metrics import curves
+from ultraad.metrics import curves, image
 from ultraad.metrics.bootstrap import Statistics, clusters, counts, interval, measure, replicates
+from ultraad.metrics.catalogue import PAIR, spec
+from ultraad.metrics.classes import class_metrics
 from ultraad.metrics.curves import Ranking
 from ultraad.metrics.image import image_metrics
+from ultraad.metrics.pixel import PixelMetrics
 
 
 def case(n=120, seed=0):
@@ -92,12 +95,57 @@ def test_no_interval_says_why():
     off = image_metrics(s, y, resamples=0)["image_auroc"]
     assert (off.low, off.high, off.reason) == (None, None, None)
     shaky = Statistics(
-        lambda w: {"m": np.where(w[:, 0] == 1, 0.5, np.nan)}, {"m": 20}, {}
+        lambda w: {"m": np.where(w[:, 0] == 1, 0.5, np.nan)}, {"m": 20}, {}, {"m": np.ones((1, 20), bool)}
     )  # image 0 is drawn exactly once in 38 % of resamples
     got = measure(shaky, np.arange(20))["m"]
     assert got.value == 0.5
     assert got.low is None
     assert "undefined in most resamples" in got.reason
+
+
+def test_a_metric_that_one_patient_carries_has_no_interval():
+    s = np.linspace(0, 1, 12)
+    y = np.arange(12) >= 6
+    for normals, lesions, without in (
+        ("aaaaaa", "bbbbcc", {"image_specificity"}),
+        ("aaabbb", "cccccc", {"image_sensitivity"}),
+        ("aaaaaa", "abcabc", {"image_specificity"}),
+        ("aaaaaa", "bbbbbb", set(image.FORMULAS) - {"image_accuracy"}),
+        ("abcabc", "abcabc", set()),
+    ):
+        found = image_metrics(s, y, threshold=0.5, groups=[*normals, *lesions])
+        assert {name for name, m in found.items() if m.low is None} == without
+        assert all("one cluster only" in found[name].reason for name in without)
+    two = image_metrics(s, y, threshold=0.5, groups=list("aaaaaabbbbbb"))
+    assert two["image_auroc"].reason == "no interval: one cluster only on each side, nothing to resample"
+    assert two["image_specificity"].reason == "no interval: one cluster only, nothing to resample"
+
+
+def test_grades_that_one_patient_carries_have_no_interval():
+    probs = np.random.default_rng(0).dirichlet(np.ones(3), 12)
+    labels, classes = np.repeat([0, 1, 2], 4), ("normal", "benign", "malignant")
+    for groups, without in (
+        ("aaaabbbbcccc", {"class_auroc_macro", "class_auroc_weighted", PAIR}),
+        ("aabbccccdddd", {PAIR}),
+        ("aaaabbccdddd", set()),
+    ):
+        found = class_metrics(probs, labels, classes=classes, normal_class="normal", groups=list(groups))
+        assert {k for k, m in found.items() if m.value is not None and m.low is None} == without
+
+
+def test_maps_that_one_patient_carries_have_no_interval():
+    pixels, rng = PixelMetrics(threshold=0.5), np.random.default_rng(0)
+    for i in range(9):
+        mask = np.zeros((16, 16), dtype=bool)
+        side = 2 if i == 0 else 6
+        mask[4 : 4 + side, 4 : 4 + side] = i < 3
+        scores = (rng.random((16, 16)) * 0.6 + mask * 0.3).astype(np.float32)
+        pixels.add(scores, mask, group=f"p{max(i, 2)}")
+    found = pixels.result(resamples=100)
+    of_lesions = {name for name in found if spec(name).over != "all"}
+    assert of_lesions >= {"dice", "aupro", "peak_in_small_lesion"}
+    assert {name for name, m in found.items() if m.low is None} == of_lesions
+    assert {m.low is None for m in pixels.result(resamples=0).values()} == {True}
 
 
 def test_negative_resamples_are_refused():

@@ -96,6 +96,15 @@ def test_the_p_value_is_that_of_a_permutation_of_patients() -> None:
     assert got.p == pytest.approx(2 * tail, abs=0.05)
 
 
+def test_a_subgroup_of_one_patient_is_not_compared() -> None:
+    statistics = image_statistics(np.linspace(0, 1, 12), np.arange(12) % 2 == 1, threshold=0.5)
+    member = np.arange(12) < 4
+    alone = differences(statistics, list("aaaabbbbcccc"), member, resamples=50, seed=0)
+    assert alone == {}
+    half = differences(statistics, list("abacbcabcabc"), member, resamples=50, seed=0)  # one patient's normal images
+    assert set(half) == set(statistics.n) - {"image_specificity"}
+
+
 def test_p_values_are_adjusted_for_the_number_of_subgroups() -> None:
     raw = [{"auc": Difference(0.1, 0, 0.2, p)} for p in (0.01, 0.04, 0.03)]
     assert [d["auc"].p for d in adjusted([*raw, {}])[:3]] == pytest.approx(holm([0.01, 0.04, 0.03]))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ultraad.errors import ConfigError
-from ultraad.metrics.catalogue import Need, Over, reasons, spec
+from ultraad.metrics.catalogue import Need, Over, Sides, reasons, spec
 from ultraad.metrics.metric import Metric
 from ultraad.rng import seeded
 
@@ -33,26 +33,41 @@ class Statistics:
         compute: Takes weights (b n), returns {name: (b,)}, NaN where undefined.
         n: {name: images the metric is computed on}, in the order of reports.
         reasons: {name: why it is undefined, or what was left out}.
+        sides: {name: bool (s n), the weights on each side that it compares}; one side if it compares none.
     """
 
     compute: Compute
     n: Mapping[str, int]
     reasons: Mapping[str, str]
+    sides: Mapping[str, NDArray[np.bool_]]
 
     @classmethod
     def of(
-        cls, compute: Compute, keys: Iterable[str], *, sizes: Mapping[Over, int], unmet: Mapping[Need, str]
+        cls,
+        compute: Compute,
+        keys: Iterable[str],
+        *,
+        sizes: Mapping[Over, int],
+        sides: Mapping[Sides, NDArray[np.bool_]],
+        unmet: Mapping[Need, str],
     ) -> Statistics:
-        """Statistics whose sizes and reasons follow from the catalogue.
+        """Statistics whose sizes, sides and reasons follow from the catalogue.
 
         Args:
             compute: As in the class.
             keys: Names of the metrics, in the order of reports.
             sizes: {images a metric can be computed on: their number}.
+            sides: {kinds of images: bool (s n), the weights of each kind}; see :attr:`.catalogue.Spec.sides`.
             unmet: {need that the data do not meet: reason}; see :func:`.catalogue.reasons`.
         """
         names = tuple(keys)
-        return cls(compute, {name: sizes[spec(name).over] for name in names}, reasons(names, unmet))
+        specs = [spec(name) for name in names]
+        return cls(
+            compute,
+            n={s.key: sizes[s.over] for s in specs},
+            reasons=reasons(names, unmet),
+            sides={s.key: sides[s.sides] for s in specs},
+        )
 
 
 def clusters(groups: Sequence[str | None]) -> NDArray[np.intp]:
@@ -87,6 +102,19 @@ def replicates(compute: Compute, cluster: NDArray[np.intp], *, resamples: int, s
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
+def unvaried(sides: NDArray[np.bool_], cluster: NDArray[np.intp]) -> str | None:
+    """Why resamples of clusters say nothing about a metric; None if they do.
+
+    Args:
+        sides: bool (s n), the weights on each side that it compares.
+        cluster: int (n,), the resampled unit of each weight.
+    """
+    if any(np.unique(cluster[side]).size > 1 for side in sides):
+        return None
+    one = np.unique(cluster[sides.any(0)]).size < 2
+    return f"one cluster only{'' if one else ' on each side'}, nothing to resample"
+
+
 def interval(samples: Array, *, level: float = LEVEL) -> tuple[float, float] | None:
     """Percentile interval of bootstrap replicates; None if the metric was undefined in more than half of them."""
     defined = samples[np.isfinite(samples)]
@@ -118,7 +146,7 @@ def measure(
         seed: Seed of the draw.
 
     Returns:
-        One metric per name; an undefined one has a reason.
+        One metric per name; an undefined one has a reason, as one without an interval has.
     """
     if cluster.size == 0:
         return {name: Metric(None, reason=statistics.reasons.get(name, "no images")) for name in statistics.n}
@@ -132,9 +160,11 @@ def measure(
         if not np.isfinite(value[name]):
             out[name] = Metric(None, n=n, reason=reason or "undefined on these images")
             continue
-        ends = interval(_centred(drawn[name], value[name]) if name in CENTRED else drawn[name]) if drawn else None
+        why, ends = unvaried(statistics.sides[name], cluster), None
+        if drawn and why is None:
+            ends = interval(_centred(drawn[name], value[name]) if name in CENTRED else drawn[name])
         if ends is None and resamples:
-            why = "undefined in most resamples" if drawn else "one cluster only, nothing to resample"
+            why = why or "undefined in most resamples"
             reason = "; ".join(filter(None, [reason, f"no interval: {why}"]))
         low, high = ends or (None, None)
         out[name] = Metric(value[name], low, high, n, reason, 0.0)

@@ -12,6 +12,7 @@ from typing import Literal
 
 Kind = Literal["image", "pixel", "class"]
 Over = Literal["all", "normal", "lesion", "small lesion", "pair"]
+Sides = Literal["all", "normal", "lesion", "small lesion", "pair", "normal and lesion", "classes"]
 Need = Literal["images", "normal", "lesion", "small lesion", "threshold", "two classes", "all classes", "pair", "sets"]
 
 
@@ -48,6 +49,17 @@ class Spec:
     def at_threshold(self) -> bool:
         """Whether it is measured at a threshold: the stored one, or one that was chosen."""
         return "threshold" in self.needs
+
+    @property
+    def sides(self) -> Sides:
+        """The kinds of images of one of which there must be several patients for an interval.
+
+        A metric over some images needs several patients among them. One that ranks images of two kinds, or classes,
+        needs several on one side; with one on each, all resamples are the same.
+        """
+        if self.needs >= {"normal", "lesion"}:
+            return "normal and lesion"
+        return "classes" if "two classes" in self.needs else self.over
 
     def text(self, value: float) -> str:
         """A value in percent with one decimal, or with three decimals if higher is not better."""

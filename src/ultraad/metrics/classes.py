@@ -162,7 +162,14 @@ def statistics(
         unmet["pair"] = f"needs exactly two abnormal classes, the model has {len(abnormal)}"
     elif missing := [classes[k] for k in abnormal if classes[k] in absent]:
         unmet["pair"] = f"no image of class {' or '.join(missing)}"
-    return Statistics.of(compute, names, sizes={"all": y.size, "pair": int(in_pair.sum())}, unmet=unmet)
+    of_class = truth.T.astype(bool)  # (c n)
+    return Statistics.of(
+        compute,
+        names,
+        sizes={"all": y.size, "pair": int(in_pair.sum())},
+        sides={"all": np.ones((1, y.size), dtype=bool), "classes": of_class, "pair": of_class[abnormal]},
+        unmet=unmet,
+    )
 
 
 def _of_sets(counts: Counts, value: Callable[[NDArray[np.bool_]], Array]) -> Array:

@@ -90,7 +90,18 @@ def statistics(scores: ArrayLike, anomalous: ArrayLike, *, threshold: float | No
         unmet["normal"] = "no normal image"
     if threshold is None:
         unmet["threshold"] = "no stored image threshold"
-    return Statistics.of(compute, FORMULAS, sizes={"all": n, "lesion": lesions, "normal": n - lesions}, unmet=unmet)
+    return Statistics.of(
+        compute,
+        FORMULAS,
+        sizes={"all": n, "lesion": lesions, "normal": n - lesions},
+        sides={
+            "all": np.ones((1, n), dtype=bool),
+            "lesion": truth[None],
+            "normal": ~truth[None],
+            "normal and lesion": np.stack([~truth, truth]),
+        },
+        unmet=unmet,
+    )
 
 
 def image_metrics(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ultraad.errors import DataError
 from ultraad.metrics import curves, one_image
 from ultraad.metrics.bootstrap import RESAMPLES, Array, Statistics, measure
-from ultraad.metrics.catalogue import Need, Over
+from ultraad.metrics.catalogue import Need, Over, Sides
 from ultraad.metrics.curves import ratio
 from ultraad.metrics.froc import FoundLesions, match
 from ultraad.metrics.lesions import find_peaks
@@ -368,13 +368,19 @@ class PixelMetrics:
             unmet["images"] = "no image with both a map and a mask"
         if not self.lesions:
             unmet["lesion"] = "no lesion in any mask"
-        small = int(np.sum(self._sums, axis=0)[one_image.SMALL_LESIONS]) if self._sums else 0
+        lesions, smalls = table.sums[:, [one_image.LESIONS, one_image.SMALL_LESIONS]].T
+        small = int(smalls.sum())
         if not small:
             unmet["small lesion"] = f"no image with lesions under {SMALL:.0%} of it"
         if self.threshold is None:
             unmet["threshold"] = "no stored pixel threshold"
         sizes: dict[Over, int] = {"all": self.images, "lesion": self.lesions, "small lesion": small}
-        return Statistics.of(compute, (*FORMULAS, PRIOR, FROC), sizes=sizes, unmet=unmet)
+        sides: dict[Sides, NDArray[np.bool_]] = {
+            "all": np.ones((1, lesions.size), dtype=bool),
+            "lesion": lesions[None] > 0,
+            "small lesion": smalls[None] > 0,
+        }
+        return Statistics.of(compute, (*FORMULAS, PRIOR, FROC), sizes=sizes, sides=sides, unmet=unmet)
 
 
 def _dice_oracle_error(m: Masses) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ultraad.metrics.bootstrap import Array, Statistics, clusters, interval, replicates
+from ultraad.metrics.bootstrap import Array, Statistics, clusters, interval, replicates, unvaried
 from ultraad.metrics.catalogue import spec
 from ultraad.metrics.compare import Difference, holm
 from ultraad.metrics.metric import Metric
@@ -67,7 +67,8 @@ def differences(
         seed: Of the draws.
 
     Returns:
-        {key: difference} of the metrics that are defined on both sides, and in at least half of the resamples.
+        {key: difference} of the metrics that are defined in both parts and in at least half of the resamples, and
+        that resamples vary in both: not those of a single patient.
     """
     if member.all() or not member.any():
         return {}
@@ -86,7 +87,9 @@ def differences(
     permuted = np.stack([rng.permutation(of_unit)[unit] for _ in range(resamples)])  # (resamples n)
     chance = compute(np.ones_like(permuted, dtype=np.float64), permuted)
     found = {}
-    for key in statistics.n:
+    for key, sides in statistics.sides.items():
+        if unvaried(sides & member, cluster) or unvaried(sides & ~member, cluster):
+            continue
         value, ends = float(observed[key][0]), interval(drawn[key])
         if np.isfinite(value) and ends is not None:
             found[key] = Difference(value, *ends, _two_sided(value, chance[key]))

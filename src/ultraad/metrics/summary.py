@@ -15,7 +15,6 @@ from ultraad.metrics import classes as grading
 from ultraad.metrics import image as detection
 from ultraad.metrics.bootstrap import RESAMPLES, Array, Statistics, clusters, measure
 from ultraad.metrics.calibration import reliability
-from ultraad.metrics.catalogue import Over
 from ultraad.metrics.compare import Difference
 from ultraad.metrics.curves import ratio
 from ultraad.metrics.metric import Metric
@@ -294,8 +293,13 @@ def _mean_of(key: str, values: Sequence[float]) -> Statistics:
     def compute(weights: Array) -> dict[str, Array]:
         return {key: ratio(weights @ numbers, weights.sum(1))}
 
-    sizes: dict[Over, int] = {"all": numbers.size, "lesion": numbers.size}
-    return Statistics.of(compute, [key], sizes=sizes, unmet={} if values else {"images": "no lesion image with a map"})
+    return Statistics.of(
+        compute,
+        [key],
+        sizes={"lesion": numbers.size},
+        sides={"lesion": np.ones((1, numbers.size), dtype=bool)},
+        unmet={} if values else {"images": "no lesion image with a map"},
+    )
 
 
 def _known(rows: list[_Row]) -> tuple[list[float], list[bool]]:
