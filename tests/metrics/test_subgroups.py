@@ -8,7 +8,7 @@ import pytest
 from ultraad.metrics.bootstrap import clusters
 from ultraad.metrics.compare import Difference, auroc_of, holm, paired_bootstrap
 from ultraad.metrics.image import statistics as image_statistics
-from ultraad.metrics.subgroups import UNKNOWN, adjusted, differences
+from ultraad.metrics.subgroups import UNKNOWN, adjusted, differences, meaning_of_p, people
 from ultraad.metrics.summary import Evaluation
 from ultraad.rng import seeded
 
@@ -103,6 +103,19 @@ def test_a_subgroup_of_one_patient_is_not_compared() -> None:
     assert alone == {}
     half = differences(statistics, list("abacbcabcabc"), member, resamples=50, seed=0)  # one patient's normal images
     assert set(half) == set(statistics.n) - {"image_specificity"}
+
+
+def test_images_of_unknown_patient_are_no_patients() -> None:
+    whole, values = Evaluation(CLASSES, "normal"), {}
+    for i, group in enumerate(["p", "p", "q", None, None, None, None]):
+        whole.add(id=str(i), score=0.1 * i, anomalous=i % 2 == 1, group=group)
+        values[str(i)] = "new" if i > 4 else "old"
+    old, new = sorted(whole.subgroups({"age": values}, bootstrap=9)["age"]["subgroups"], key=lambda s: -s["images"])
+    assert [(s["images"], s["patients"], s["without_patient"]) for s in (old, new)] == [(5, 2, 2), (2, 0, 2)]
+    assert [people(*of) for of in ((2, 0), (2, 9), (0, 9))] == ["2", "2 + 9 unknown", "unknown"]
+    assert meaning_of_p([(2, 0)]).startswith("permutation test of patients against")
+    assert meaning_of_p([(2, 0), (0, 3)]).startswith("permutation test of patients and of images of unknown patient ag")
+    assert meaning_of_p([(0, 3)]).startswith("permutation test of images, as no patient is known, against")
 
 
 def test_p_values_are_adjusted_for_the_number_of_subgroups() -> None:

@@ -518,6 +518,35 @@ def test_left_out_support_images_are_mentioned(tmp_path: Path) -> None:
     assert "3 images left out of the evaluation: in the support set, or of one of its patients." in page.words
 
 
+def test_unknown_patients_are_said(tmp_path: Path, page: Page) -> None:
+    none = Page(render(write_results(tmp_path / "none", count=9, groups=False)))
+    assert "No patient is known: each image counts as a patient of its own" in none.words
+    assert "9 images from unseen" in none.words
+    folder = write_results(tmp_path / "some")
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    some = [json.dumps(row | {"group": None if i < 8 else row["group"]}) for i, row in enumerate(lines)]
+    (folder / "predictions.jsonl").write_text("\n".join(some))
+    found = json.loads((folder / "metrics.json").read_text())
+    found["n"]["groups"] = 4
+    (folder / "metrics.json").write_text(json.dumps(found))
+    mixed = Page(render(folder))
+    assert "24 images (16 of 4 patients, 8 of unknown patient) from unseen, split test" in mixed.words
+    assert "The patient of 8 of 24 images is unknown: each of these counts as a patient of its own" in mixed.words
+    assert "bootstrap resamples of patients, each image of unknown patient as one, seed" in mixed.words
+    assert "patient of its own" not in page.words
+
+
+def test_tags_that_tell_lesions_are_said(tmp_path: Path, page: Page) -> None:
+    assert "The tag" not in page.words, "marks are on as many lesion images as normal ones, or nearly so"
+    folder = write_results(tmp_path)
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    told = [json.dumps(row | {"tags": ["birads_4", "marks"] if row["label"] == "benign" else []}) for row in lines]
+    (folder / "predictions.jsonl").write_text("\n".join(told))
+    said = Page(render(folder)).words
+    assert "The tag marks is on 8 of 16 images with a lesion and 0 of 8 without: a model can use it" in said
+    assert "birads_4 is on" not in said
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

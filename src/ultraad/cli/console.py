@@ -77,22 +77,28 @@ def show_metrics(found: dict[str, Any]) -> None:
 def show_subgroups(found: dict[str, Any]) -> None:
     """The subgroups of an evaluation, the worst first; nothing if none were asked for."""
     from ultraad.metrics.catalogue import short
-    from ultraad.metrics.subgroups import shown
+    from ultraad.metrics.subgroups import meaning_of_p, people, shown
 
     for fact, part in found.get("subgroups", {}).items():
         groups = part["subgroups"]
         keys = shown([{key: m["value"] for key, m in group["metrics"].items()} for group in groups])
         say(f"by {fact}" + (f", the worst {short(part['ordered_by'])} first" if part["ordered_by"] else ""))
-        rows = []
+        rows, of = [], list[tuple[int, int]]()
+        bare = dict[str, list[str]]()
         for group in groups:
             cells = []
+            of.append((group["patients"], group["without_patient"]))
             for key in keys:
                 m, gap = group["metrics"][key], group["differences"].get(key)
                 value = interval(m["value"], m["low"], m["high"])
                 cells.append(value if value is None or gap is None else f"{value} p={gap['p']:.3f}")
-            rows.append((group["value"], group["images"], group["patients"], *cells))
+                if "no interval" in (m["reason"] or ""):
+                    bare.setdefault(f"{short(key)}: {m['reason']}", []).append(group["value"])
+            rows.append((group["value"], group["images"], people(*of[-1]), *cells))
         table((fact, "#images", "#patients", *map(short, keys)), rows)
-        say("p: permutation test of patients against all other images, adjusted for the number of subgroups (Holm)")
+        say(f"p: {meaning_of_p(of)}")
+        for why, values in bare.items():
+            say(f"{why} ({', '.join(values)})")
 
 
 def show_thresholds(folder: Path) -> None:

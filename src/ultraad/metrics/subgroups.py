@@ -28,10 +28,12 @@ class Subgroup:
     Attributes:
         value: The value; ``"not known"`` for images without one.
         images: Number of images.
-        patients: Number of different patients; images without one count as a patient each.
+        patients: Number of different patients, as far as known.
         metrics: {key: metric} of these images alone.
         differences: {key: these images minus all others}; p-values are adjusted over the subgroups of the fact (Holm).
             Only where both are defined.
+        without_patient: Number of images of unknown patient; in resamples and permutations each is a patient of its
+            own.
     """
 
     value: str
@@ -39,6 +41,7 @@ class Subgroup:
     patients: int
     metrics: dict[str, Metric]
     differences: dict[str, Difference]
+    without_patient: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -55,9 +58,9 @@ def differences(
 ) -> dict[str, Difference]:
     """Every metric of some images minus that of all others, with a 95 % interval and a two-sided p-value.
 
-    The interval is that of resampled patients. The p-value is that of a permutation test: patients are
-    exchanged at random between the subgroup and the others. Three patients without an error say little, and
-    resampling these three could not tell. A patient on both sides counts as one on each.
+    The interval is that of resampled patients. The p-value is that of a permutation test: patients, and images of
+    unknown patient, are exchanged at random between the subgroup and the others. Three patients without an error say
+    little, and resampling these three could not tell. A patient on both sides counts as one on each.
 
     Args:
         statistics: Metrics as functions of image weights.
@@ -143,3 +146,19 @@ def shown(values: Sequence[Mapping[str, float | None]]) -> list[str]:
     """The metrics that tables of subgroups have, in order: the main ones that any subgroup ({key: value}) defines."""
     keys = [key for key in values[0] if key in _IN_TABLES or spec(key).over == "pair"] if values else []
     return [key for key in keys if any(one.get(key) is not None for one in values)]
+
+
+def people(patients: int, without: int) -> str:
+    """How many patients images are of: ``"12"``, ``"unknown"``, or ``"2 + 9 unknown"``: 9 images of unknown patient."""
+    if not without:
+        return str(patients)
+    return f"{patients} + {without} unknown" if patients else "unknown"
+
+
+def meaning_of_p(found: Sequence[tuple[int, int]]) -> str:
+    """What the p-values of a fact are, given the patients, and the images of unknown patient, of each subgroup."""
+    known, unknown = any(patients for patients, _ in found), any(without for _, without in found)
+    units = "patients" if known or not unknown else "images, as no patient is known,"
+    if known and unknown:
+        units += " and of images of unknown patient"
+    return f"permutation test of {units} against all other images, adjusted for the number of subgroups (Holm)"

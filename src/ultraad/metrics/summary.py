@@ -238,8 +238,8 @@ class Evaluation:
         for (value, ids), gap in zip(members.items(), adjusted(gaps), strict=True):
             rows = [self._rows[i] for i in ids]
             metrics = _measured(self._all_blocks(rows), resamples=bootstrap, seed=seed)
-            patients = len(set(clusters([r.group for r in rows]).tolist()))
-            found.append(Subgroup(value, len(rows), patients, metrics, gap))
+            patients, without = len({r.group for r in rows} - {None}), sum(r.group is None for r in rows)
+            found.append(Subgroup(value, len(rows), patients, metrics, gap, without))
         pair = grading.pair_auroc_name(self.classes, self.normal_class)
         key, ordered = worst_first(found, ("image_auroc", pair, "class_auroc_macro", *_OF_ONE_IMAGE))
         return {"ordered_by": key, "subgroups": [s.as_dict() for s in ordered]}

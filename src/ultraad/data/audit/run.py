@@ -19,11 +19,10 @@ from ultraad.errors import DataError
 from ultraad.io.faults import one_run
 from ultraad.io.names import stem_of, summary
 from ultraad.io.store_copy import on_disk
-from ultraad.texts.tags import is_grade
+from ultraad.texts.tags import auroc_of_tag, is_shortcut
 from ultraad.types import Sample
 
 _FULL = 0.95  # share of mask pixels above which a mask may be inverted
-_SHORTCUT = 0.1  # distance of a tag's AUROC from chance (0.5) from which it gets a warning
 _STOCK_SHARE = 0.5  # of all images, from which one patient with every class may be several people
 _NO_CLASS = "(no class)"
 
@@ -150,15 +149,14 @@ def _split_order(item: tuple[str, int]) -> tuple[bool, bool, str]:
 
 
 def _tags(measured: Sequence[Measured]) -> dict[str, TagCount]:
-    """Every tag as a lesion detector: the AUROC of a binary tag is (1 + share on abnormal - share on normal) / 2."""
+    """Every tag as a lesion detector."""
     tagged = {m.sample.id: m.sample.tags | ({"colour"} if m.coloured else set()) for m in measured}
     normal = [tagged[m.sample.id] for m in measured if m.sample.anomalous is False]
     abnormal = [tagged[m.sample.id] for m in measured if m.sample.anomalous is True]
     out = {}
     for tag in sorted({t for tags in tagged.values() for t in tags}):
         n, a = sum(tag in t for t in normal), sum(tag in t for t in abnormal)
-        auroc = (1 + a / len(abnormal) - n / len(normal)) / 2 if normal and abnormal else None
-        out[tag] = TagCount(normal=n, abnormal=a, auroc=auroc)
+        out[tag] = TagCount(normal=n, abnormal=a, auroc=auroc_of_tag(a, len(abnormal), n, len(normal)))
     return out
 
 
@@ -385,7 +383,7 @@ def _shortcuts(tags: dict[str, TagCount]) -> Iterator[Finding]:
     telling = [
         f"{name}: AUROC {t.auroc:.2f} ({t.abnormal} abnormal and {t.normal} normal images have it)"
         for name, t in tags.items()
-        if t.auroc is not None and abs(t.auroc - 0.5) >= _SHORTCUT and not is_grade(name)
+        if is_shortcut(name, t.auroc)
     ]
     text = (
         "{n} tag(s) predict the label: a model can use them instead of the lesion. Also report detection on images "

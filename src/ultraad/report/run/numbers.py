@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ultraad.metrics.catalogue import METRICS, Kind, Spec, of_kind, spec
 from ultraad.metrics.classes import pair_auroc_name
 from ultraad.metrics.metric import Metric
-from ultraad.metrics.subgroups import shown
+from ultraad.metrics.subgroups import meaning_of_p, people, shown
 from ultraad.report.kit.words import DASH, decimals, public_names
 from ultraad.report.run.read import Measurements
 from ultraad.results.row import ImageRow
@@ -142,12 +142,16 @@ def subsets(data: RunData) -> list[tuple[str, list[Number]]]:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The subgroups of one fact: for each its value, images, patients and, for each metric, number and p-value."""
+    """The subgroups of one fact: for each its value, images, patients and, for each metric, number and p-value.
+
+    ``test`` says what the p-values are.
+    """
 
     fact: str
     ordered_by: Spec | None
     specs: tuple[Spec, ...]
-    rows: tuple[tuple[str, int, int, tuple[tuple[Number, float | None], ...]], ...]
+    test: str
+    rows: tuple[tuple[str, int, str, tuple[tuple[Number, float | None], ...]], ...]
 
 
 def subgroups(data: RunData) -> list[Compared]:
@@ -159,13 +163,14 @@ def subgroups(data: RunData) -> list[Compared]:
             (
                 s.value,
                 s.images,
-                s.patients,
+                people(s.patients, s.without_patient),
                 tuple((number(s.metrics, k), s.differences[k].p if k in s.differences else None) for k in keys),
             )
             for s in part.subgroups
         )
         first = None if part.ordered_by is None else spec(part.ordered_by)
-        found.append(Compared(fact, first, tuple(map(spec, keys)), rows))
+        test = meaning_of_p([(s.patients, s.without_patient) for s in part.subgroups])
+        found.append(Compared(fact, first, tuple(map(spec, keys)), test, rows))
     return found
 
 

@@ -9,6 +9,7 @@ from ultraad.model.record import Auxiliary
 from ultraad.report.kit.words import count
 from ultraad.report.run.read import last_part
 from ultraad.results.folder import PREDICTIONS, RUN
+from ultraad.texts.tags import auroc_of_tag, is_shortcut
 
 if TYPE_CHECKING:
     from ultraad.report.run.read import RunData
@@ -135,6 +136,8 @@ def cautions(data: RunData) -> list[str]:
         found.append(
             f"The truth of {count(unknown, 'image')} is unknown (normal or abnormal); detection leaves them out."
         )
+    if data.measured:
+        found += [*_unknown_patients(data), *_telling_tags(data)]
     notes = dict.fromkeys(data.measured.notes if data.measured else ())
     if data.model:
         notes |= dict.fromkeys((*data.model.origin.notes, *data.model.calibration.notes))
@@ -142,12 +145,43 @@ def cautions(data: RunData) -> list[str]:
     return found + [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes]
 
 
+def _unknown_patients(data: RunData) -> list[str]:
+    """A sentence about images of unknown patient; none without any."""
+    n, alone = len(data.rows), _alone(data)
+    if not alone:
+        return []
+    who, which = f"The patient of {alone} of {count(n, 'image')} is unknown", "each of these"
+    if alone == n:
+        who, which = "No patient is known", "each image"
+    return [f"{who}: {which} counts as a patient of its own, so intervals may be too narrow."]
+
+
+def _alone(data: RunData) -> int:
+    """Images of unknown patient."""
+    return sum(row.group is None for row in data.rows)
+
+
+def _telling_tags(data: RunData) -> list[str]:
+    """A sentence about each tag, such as marks, that tells lesion images from normal ones."""
+    of = {truth: [set(row.tags) for row in data.rows if row.anomalous is truth] for truth in (True, False)}
+    found = []
+    for tag in sorted({tag for row in data.rows for tag in row.tags}):
+        a, n = (sum(tag in tags for tags in of[truth]) for truth in (True, False))
+        if is_shortcut(tag, auroc_of_tag(a, len(of[True]), n, len(of[False]))):
+            found.append(
+                f"The tag {tag} is on {a} of {count(len(of[True]), 'image')} with a lesion and {n} of {len(of[False])} "
+                "without: a model can use it instead of the lesion. The breakdown has the metrics without these images."
+            )
+    return found
+
+
 def intervals(data: RunData) -> str | None:
     """How the intervals were made; None if there are none."""
     if data.measured is None or not data.measured.bootstrap.resamples:
         return None
     b = data.measured.bootstrap
-    return f"95 %, {b.resamples} bootstrap resamples of {b.unit}s, seed {b.seed}"
+    alone = ", each image of unknown patient as one" if b.unit == "patient" and _alone(data) else ""
+    return f"95 %, {b.resamples} bootstrap resamples of {b.unit}s{alone}, seed {b.seed}"
 
 
 def _auxiliary(auxiliary: Auxiliary) -> str:
@@ -157,7 +191,10 @@ def _auxiliary(auxiliary: Auxiliary) -> str:
 def _measured_on(data: RunData) -> str:
     assert data.measured is not None
     n = data.measured.n
-    patients = f" of {count(n['groups'], 'patient')}" if n.get("groups") else ""
+    of, alone = count(n.get("groups", 0), "patient"), _alone(data)
+    patients = ""
+    if n.get("groups"):
+        patients = f" ({len(data.rows) - alone} of {of}, {alone} of unknown patient)" if alone else f" of {of}"
     split = f", split {data.data.split}" if data.data.split else ""
     return (
         f"It was evaluated on {count(n.get('images', 0), 'image')}{patients} from {data_name(data)}{split}: "
