@@ -24,6 +24,7 @@ from tests.adapted import QUICK
 from tests.helpers import picture, save, write_bus_uclm, write_busi, write_csv, write_dicom, write_folder
 from ultraad import __version__
 from ultraad.cli import as_click, demo, main
+from ultraad.data.sources import scan
 from ultraad.data.support import load_support
 from ultraad.model.adapt import adapt
 from ultraad.results.folder import read_rows
@@ -318,6 +319,20 @@ def test_support_that_leaks_into_the_evaluation(cli: Cli, saved: Path, folder_di
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "out" / "run.json").read_text())["leakage"]["dropped"] == 6
     assert "6 image(s) left out: in the support set, or of one of its patients" in done.out
+
+
+def test_subgroups_on_the_screen(cli: Cli, saved: Path, busi_dir: Path, tmp_path: Path) -> None:
+    words = ("evaluate", saved, busi_dir, "-o", tmp_path / "out", "--device", "cpu", "--bootstrap", 20)
+    table = tmp_path / "facts.csv"
+    table.write_text("image,probe\n" + "".join(f"{s.id},{s.label}\n" for s in scan(busi_dir)) + "gone.png,x\n")
+    done = cli(*words, "--by-table", table)
+    assert done.code == 2
+    assert "no fact to compare; name columns of it with by= (--by)" in " ".join(done.err.split())
+    assert not (tmp_path / "out").exists()
+    done = cli(*words, "--by-table", table, "--by", "probe")
+    assert done.code == 0, done.err
+    assert "p: permutation test of images, as no patient is known, against all other images" in done.out
+    assert "warning: the table facts.csv has 1 row(s) that name no image: gone.png" in done.err
 
 
 def test_tags_patients_and_splits_are_left_out(cli: Cli, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ultraad.data.facts import facts_of
-from ultraad.errors import DataError
+from ultraad.data.facts import facts_of, gaps_of
+from ultraad.errors import ConfigError, DataError
 from ultraad.types import Sample
 
 
@@ -78,6 +78,22 @@ def test_a_table_that_does_not_fit_says_what_is_wanted(tmp_path: Path, text: str
     with pytest.raises(DataError) as caught:
         facts_of(images(), [by], table=table(tmp_path, text))
     assert says in str(caught.value)
+
+
+def test_rows_and_images_without_each_other_are_said(tmp_path: Path) -> None:
+    path = table(tmp_path, "image,x\n0.png,a\n1,b\nscans/2.png,c\nnew.png,d\n")
+    whole = images()
+    idle = "the table facts.csv has 1 row(s) that name no image: new.png"
+    assert gaps_of(path, whole, whole=whole) == (idle, "the table facts.csv has no row for 1 image(s): scans/3.png")
+    assert gaps_of(path, whole[:1], whole=whole) == (idle,)
+    (more,) = gaps_of(path, whole[:1], whole=whole[:1])
+    assert more == "the table facts.csv has 3 row(s) that name no image: 1, scans/2.png, new.png"
+    assert gaps_of(table(tmp_path, "image,x\n0,a\n1,b\n2,c\n3,d\n"), whole, whole=whole) == ()
+
+
+def test_a_table_without_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no fact to compare; name columns of it with by= \(--by\)"):
+        facts_of(images(), [], table=table(tmp_path, "image,x\n0.png,a\n"))
 
 
 def test_a_fact_with_a_value_for_each_image_is_refused() -> None:

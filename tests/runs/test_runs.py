@@ -296,3 +296,23 @@ def test_subgroups_are_compared_in_the_metrics_and_on_the_page(model: Model, bus
     assert "Aplio &lt;b&gt;" in page
     with pytest.raises(DataError, match="'scanner' is not known of any of the 12 images"):
         evaluate(model, samples, leaks="drop", by=["scanner"], bootstrap=0)
+
+
+def test_a_table_of_facts_says_what_it_does_not_fit(
+    model: Model, busi_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = tmp_path / "facts.csv"
+    names = [s.id for s in scan(busi_dir)[1:]]
+    table.write_text("image,probe\n" + "".join(f"{n},{'ab'[i % 2]}\n" for i, n in enumerate([*names, "gone.png"])))
+    out = tmp_path / "out"
+    found = evaluate(model, busi_dir, by=["probe"], by_table=table, output=out, bootstrap=0)
+    gaps = (
+        "the table facts.csv has 1 row(s) that name no image: gone.png",
+        f"the table facts.csv has no row for 1 image(s): {scan(busi_dir)[0].id}",
+    )
+    for gap in gaps:
+        assert gap in caplog.text
+        assert gap in found["notes"]
+        assert f"T{gap[1:]}." in (out / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match="no fact to compare"):
+        evaluate(model, "nowhere", by_table=table)

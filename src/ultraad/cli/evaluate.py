@@ -39,6 +39,7 @@ from ultraad.cli.options import (
     Threshold,
     engine_of,
     prevalence_of,
+    usage_errors,
 )
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
@@ -94,10 +95,14 @@ def evaluate(
 
     Example: ultraad evaluate model Dataset_BUSI_with_GT -o results
     """
+    from ultraad.data.facts import check_table
     from ultraad.results.folder import REPORT, read_run
     from ultraad.runs.evaluate import evaluate as measure
     from ultraad.runs.evaluate_shards import evaluate_shards
 
+    facts = [name for names in by or () for name in names.split(",") if name.strip()]
+    with usage_errors():
+        check_table(facts, by_table)
     options: dict[str, Any] = {
         "layout": layout,
         "split": split,
@@ -111,7 +116,7 @@ def evaluate(
         "abstain": abstain,
         "region": region.value,
         "fan": None if fan is None else fan.value,
-        "by": [name for names in by or () for name in names.split(",") if name.strip()],
+        "by": facts,
         "by_table": by_table,
         "bootstrap": bootstrap,
         "seed": seed,

@@ -154,7 +154,7 @@ def _checked_point(value: str | None, context: typer.Context) -> str | None:
         return None
     from ultraad.model.operating_point import divided
 
-    with _usage_errors():
+    with usage_errors():
         points = divided(value)
     for option, point, kind in zip(("threshold", "pixel_threshold"), points, ("image", "pixel"), strict=True):
         if point is not None and context.params.get(option) is not None:
@@ -165,7 +165,7 @@ def _checked_point(value: str | None, context: typer.Context) -> str | None:
 
 
 def _checked_prevalence(value: str | None) -> str | None:
-    with _usage_errors():
+    with usage_errors():
         prevalence_of(value)
     return value
 
@@ -180,7 +180,7 @@ def prevalence_of(value: str | None) -> float | Mapping[str, float] | None:
 def _checked_rule(value: str | None, context: typer.Context) -> str | None:
     from ultraad.model.abstain import check_abstain
 
-    with _usage_errors():
+    with usage_errors():
         check_abstain(value, context.params.get("sets"))
     return value
 
@@ -188,14 +188,14 @@ def _checked_rule(value: str | None, context: typer.Context) -> str | None:
 def _checked_sets(value: str | None) -> str | None:
     from ultraad.model.prediction_sets import parse
 
-    with _usage_errors():
+    with usage_errors():
         if value is not None:
             parse(value)
     return value
 
 
 @contextmanager
-def _usage_errors() -> Iterator[None]:
+def usage_errors() -> Iterator[None]:
     """An option that the library refuses is a wrong option: exit code 2."""
     from ultraad.errors import ConfigError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from ultraad.config import shortened
 from ultraad.data.sources._tables import is_nothing, read_rows
-from ultraad.errors import DataError, first_names
+from ultraad.errors import ConfigError, DataError, first_names
 from ultraad.io.image import is_dicom
 from ultraad.types import Sample
 
@@ -27,6 +27,22 @@ _KEYS = ("image", "id", "file", "filename", "name")  # columns that name the ima
 _DISTINCT = 8  # a fact with more different numbers is cut into parts
 _PARTS = 4
 _MOST = 60  # subgroups of one fact
+
+
+_NAMED = 3  # rows or images in a message
+
+
+def check_table(by: Sequence[str], table: str | Path | None) -> None:
+    """A table is of no use without the names of facts.
+
+    Raises:
+        ConfigError: If there is one without.
+    """
+    if table is not None and not by:
+        msg = (
+            f"the table {table} was given, but no fact to compare; name columns of it with by= (--by), or leave it out"
+        )
+        raise ConfigError(msg)
 
 
 def facts_of(
@@ -47,8 +63,10 @@ def facts_of(
         {name of the fact: {id of the image: value}}; an image of which the value is not known is left out.
 
     Raises:
+        ConfigError: If there is a table, and no name.
         DataError: If a fact is not known of any image, has too many values, or has cut points and is no number.
     """
+    check_table(by, table)
     columns = {} if table is None else _columns(Path(table), samples)
     found = {}
     for asked in by:
@@ -92,8 +110,41 @@ def _in_header(path: Path, fact: str) -> str | None:
     return f"{value:g}" if isinstance(value, float) else value
 
 
+def gaps_of(table: str | Path, samples: Sequence[Sample], *, whole: Sequence[Sample]) -> tuple[str, ...]:
+    """Sentences about rows of a table that name no image, and images without a row; none without any.
+
+    Args:
+        table: As in :func:`facts_of`.
+        samples: Images that are evaluated.
+        whole: All images of their data set: a row may name one that is not evaluated.
+    """
+    rows = _rows(Path(table))[2]
+    found = _row_of(samples, rows)
+    used = {*found.values(), *_row_of(whole, rows).values()}
+    name, gaps = Path(table).name, []
+    if idle := [repr(cell) if is_nothing(cell) else cell for cell in rows if cell not in used]:
+        gaps.append(f"the table {name} has {len(idle)} row(s) that name no image: {first_names(idle, _NAMED)}")
+    if bare := [s.id for s in samples if s.id not in found]:
+        gaps.append(f"the table {name} has no row for {len(bare)} image(s): {first_names(bare, _NAMED)}")
+    return tuple(gaps)
+
+
 def _columns(table: Path, samples: Sequence[Sample]) -> dict[str, dict[str, str]]:
     """{plain name of a column: {id of the image: value}} of a table."""
+    names, key, rows = _rows(table)
+    found = {id_: rows[cell] for id_, cell in _row_of(samples, rows).items()}
+    if not found:
+        there = first_names(list(rows), _NAMED)
+        msg = (
+            f"{table}, column {key!r} names none of the {len(samples)} images. It has {there}; "
+            f"wanted ids or file names such as {first_names([s.id for s in samples], _NAMED)}"
+        )
+        raise DataError(msg)
+    return {_plain(c): {id_: row[c] for id_, row in found.items() if not is_nothing(row[c])} for c in names if c != key}
+
+
+def _rows(table: Path) -> tuple[list[str], str, dict[str, Mapping[str, str]]]:
+    """(columns, the one that names the images, {its cell: row}) of a table."""
     names, rows = read_rows(table)
     if not names:
         msg = f"{table} is empty; wanted a table with one row for each image"
@@ -101,23 +152,23 @@ def _columns(table: Path, samples: Sequence[Sample]) -> dict[str, dict[str, str]
     key = next((c for want in _KEYS for c in names if _plain(c) == want), names[0])
     cells = Counter(row.cells[key] for row in rows)
     if twice := [cell for cell, n in cells.items() if n > 1]:
-        msg = f"{table}, column {key!r}: {first_names(twice, 3)} in more than one row; wanted one row for each image"
+        msg = (
+            f"{table}, column {key!r}: {first_names(twice, _NAMED)} in more than one row; wanted one row for each image"
+        )
         raise DataError(msg)
-    by_key = {row.cells[key]: row.cells for row in rows}
+    return names, key, {row.cells[key]: row.cells for row in rows}
+
+
+def _row_of(samples: Sequence[Sample], rows: Collection[str]) -> dict[str, str]:
+    """{id of the image: cell that names it}; an image without a row is left out."""
     alone = Counter(s.image.stem for s in samples)
-    found: dict[str, Mapping[str, str]] = {}
+    found = {}
     for s in samples:
         whole = s.id.partition("#")[0]
         short = (s.image.name, s.image.stem) if alone[s.image.stem] == 1 or s.id != whole else ()
-        if (cell := next((k for k in (s.id, whole, *short) if k in by_key), None)) is not None:
-            found[s.id] = by_key[cell]
-    if not found:
-        msg = (
-            f"{table}, column {key!r} names none of the {len(samples)} images. It has {first_names(list(by_key), 3)}; "
-            f"wanted ids or file names such as {first_names([s.id for s in samples], 3)}"
-        )
-        raise DataError(msg)
-    return {_plain(c): {id_: row[c] for id_, row in found.items() if not is_nothing(row[c])} for c in names if c != key}
+        if (cell := next((k for k in (s.id, whole, *short) if k in rows), None)) is not None:
+            found[s.id] = cell
+    return found
 
 
 def _unknown(name: str, samples: Sequence[Sample], columns: Mapping[str, object], table: str | Path | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from ultraad.config import names_of, one_of
 from ultraad.data import sources
-from ultraad.data.facts import facts_of
+from ultraad.data.facts import check_table, facts_of, gaps_of
 from ultraad.data.fans import in_fans, telling
 from ultraad.data.regions import RegionChoice, in_regions
 from ultraad.data.support import check_leakage
@@ -30,6 +31,8 @@ from ultraad.runs.gap import transfer_gap
 from ultraad.runs.job import facts, failing, finishing, thresholds_of
 from ultraad.runs.judge import by_mask, evaluation_of, in_classes, judged, measure, not_graded, unseen
 from ultraad.types import Sample
+
+_log = logging.getLogger(__name__)
 
 Leaks = Literal["refuse", "drop"]
 
@@ -81,7 +84,7 @@ def evaluate(
         fan: As in :func:`ultraad.predict`; metrics count the whole picture in both cases.
         by: Facts whose subgroups are compared, such as ``("device", "patient-age:40:60")``; see
             :func:`ultraad.data.facts.facts_of`.
-        by_table: A table with further facts about the images.
+        by_table: A table with further facts about the images, for ``by``.
         output: Folder for predictions, overlays, ``metrics.json``, ``run.json`` and ``report.html``; the results of an
             earlier run are replaced.
         bootstrap: Resamples behind the 95 % intervals.
@@ -181,6 +184,7 @@ class Plan:
         samples: The images, with the model's class names.
         fan: Which pixels count as tissue.
         facts_by: {fact: {image: value}} of the subgroups.
+        notes: What a reader of the subgroups must know.
         run: For ``run.json``.
     """
 
@@ -189,6 +193,7 @@ class Plan:
     samples: Sequence[Sample]
     fan: FanChoice
     facts_by: Mapping[str, Mapping[str, str]]
+    notes: tuple[str, ...]
     run: Run
 
 
@@ -211,14 +216,19 @@ def planned(
     Args and errors are those of :func:`evaluate`; ``chosen`` are those of :func:`.job.thresholds_of`.
     """
     one_of("leaks", leaks, get_args(Leaks))
+    by = names_of(by)
+    check_table(by, by_table)
     thresholds = thresholds_of(model, **chosen)
     model = model.at_prevalence(chosen.get("prevalence")).with_sets(chosen.get("sets"))
-    samples, about = _samples(data, layout=layout, split=split, resize_masks=resize_masks)
+    whole, samples, about = _samples(data, layout=layout, split=split, resize_masks=resize_masks)
     fan = model.chosen_fan(fan)
     samples = in_fans(in_regions(samples, region), fan)
     samples, leakage = _without_leaks(model, samples, about.layout, leaks=leaks)
     check_sentences(model, about.layout)
-    facts_by = facts_of(samples, names_of(by), table=by_table)
+    facts_by = facts_of(samples, by, table=by_table)
+    gaps = () if by_table is None else gaps_of(by_table, samples, whole=whole)
+    for gap in gaps:
+        _log.warning("%s", gap)
     samples = in_classes(samples, model)
     if not any(s.anomalous is not None or s.label in model.classes or s.masks for s in samples):
         msg = (
@@ -227,7 +237,7 @@ def planned(
         )
         raise DataError(msg)
     run = facts(model, "evaluate", thresholds=thresholds, data=about, leakage=leakage)
-    return Plan(model, thresholds, samples, fan, facts_by, run)
+    return Plan(model, thresholds, samples, fan, facts_by, gaps, run)
 
 
 def concluded(
@@ -246,7 +256,8 @@ def concluded(
     model, thresholds = plan.model, plan.thresholds
     found = evaluation.result(bootstrap=bootstrap, seed=seed)
     gap, told = transfer_gap(model, thresholds, found["metrics"])
-    notes = [*model.origin.notes, *(not_graded(plan.samples, model) if grades else ()), *_outside(outside), *told]
+    ungraded = not_graded(plan.samples, model) if grades else ()
+    notes = [*model.origin.notes, *ungraded, *_outside(outside), *told, *plan.notes]
     used = {"image": thresholds.image, "pixel": thresholds.pixel}
     found |= {"thresholds": used, "transfer_gap": gap, "notes": notes}
     if plan.facts_by:
@@ -266,14 +277,15 @@ def _outside(count: int) -> tuple[str, ...]:
 
 def _samples(
     data: str | Path | Sequence[Sample], *, layout: str, split: str | None, resize_masks: bool
-) -> tuple[list[Sample], DataFacts]:
-    """The samples, and the facts about them for ``run.json``."""
+) -> tuple[list[Sample], list[Sample], DataFacts]:
+    """All samples, those of the split, and the facts about these for ``run.json``."""
     root = None
     if isinstance(data, (str, Path)):
         root, layout = sources.locate(data, layout)
-        samples = sources.scan(root, layout=layout, resize_masks=resize_masks)
+        whole = sources.scan(root, layout=layout, resize_masks=resize_masks)
     else:
-        samples = list(data)
+        whole = list(data)
+    samples = whole
     where = str(root) if root else f"the {len(samples)} given samples"
     if split is not None:
         published = sorted({s.split for s in samples if s.split})
@@ -284,13 +296,14 @@ def _samples(
     if not samples:
         msg = "there are no samples to evaluate"
         raise DataError(msg)
-    return samples, DataFacts(
+    about = DataFacts(
         root=str(root) if root else None,
         layout=None if layout == "auto" else layout,
         split=split,
         images=len(samples),
         resize_masks=any(s.resize_masks for s in samples),
     )
+    return whole, samples, about
 
 
 def _without_leaks(
