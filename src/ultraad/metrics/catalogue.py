@@ -57,9 +57,9 @@ class Spec:
         A metric over some images needs several patients among them. One that ranks images of two kinds, or classes,
         needs several on one side; with one on each, all resamples are the same.
         """
-        if self.needs >= {"normal", "lesion"}:
+        if self.kind == "image" and self.needs >= {"normal", "lesion"}:
             return "normal and lesion"
-        return "classes" if "two classes" in self.needs else self.over
+        return "classes" if self.kind == "class" and "two classes" in self.needs else self.over
 
     def text(self, value: float) -> str:
         """A value in percent with one decimal, or with three decimals if higher is not better."""
