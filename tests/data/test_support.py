@@ -153,6 +153,9 @@ def test_classes_and_normal_class_can_be_named(tmp_path):
     ("options", "error", "message"),
     [
         ({"shots": 0}, ConfigError, "shots=0"),
+        ({"shots": "4"}, ConfigError, "got shots='4', seed=0; wanted whole numbers, shots >= 1"),
+        ({"shots": 1.5}, ConfigError, "shots=1.5"),
+        ({"shots": 1, "seed": "0"}, ConfigError, "seed='0'"),
         ({"shots": 1, "seed": -1}, ConfigError, "seed=-1"),
         ({"shots": 1, "layout": "busy"}, ConfigError, "did you mean 'busi'"),
         ({"shots": 1, "classes": ["normal", "bening"]}, DataError, "did you mean 'benign'"),

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
+from numbers import Integral
 from pathlib import Path
 
 from ultraad.config import names_of
@@ -74,7 +75,7 @@ def draw_support(
         ``shots`` samples for each class that has images, ordered by class, then by draw order.
 
     Raises:
-        ConfigError: If ``shots`` or ``seed`` is out of range.
+        ConfigError: If ``shots`` or ``seed`` is no whole number, or out of range.
         DataError: If the normal class is unknown, a class, tag or patient does not exist, or a class is too small.
 
     Examples:
@@ -85,8 +86,8 @@ def draw_support(
         >>> [sample.label for sample in support.samples]
         ['normal', 'normal', 'benign', 'benign', 'malignant', 'malignant']
     """
-    if shots < 1 or seed < 0:
-        msg = f"got shots={shots}, seed={seed}; wanted shots >= 1 and seed >= 0"
+    if not (isinstance(shots, Integral) and isinstance(seed, Integral)) or shots < 1 or seed < 0:
+        msg = f"got shots={shots!r}, seed={seed!r}; wanted whole numbers, shots >= 1 and seed >= 0"
         raise ConfigError(msg)
     exclude_tags, exclude_groups = names_of(exclude_tags), names_of(exclude_groups)
     classes = None if classes is None else names_of(classes)
