@@ -10,6 +10,7 @@ import typer
 
 from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, warn
 from ultraad.cli.options import BatchSize, Device, Devices, FanOf, OperatingPoint, Seed
+from ultraad.errors import ConfigError
 
 
 class Way(str, Enum):  # noqa: UP042  # StrEnum's repr would be shown in the help
@@ -27,7 +28,7 @@ def retune(
         list[str], typer.Argument(help="Unlabelled images of the new scanner: files, folders, patterns.")
     ],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new model.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new model; not MODEL, which stays.")],
     way: Annotated[
         Way, typer.Option(help="How the threshold is moved; keep: not at all, for --sets shift=0.9. See docs/trust.md.")
     ] = Way.mixture,
@@ -49,9 +50,12 @@ def retune(
 
     Example: ultraad retune model new-scanner/ -o model-new-scanner
     """
+    from ultraad.model.bundle import check_place
     from ultraad.model.model import load
     from ultraad.model.retune import retune as move
 
+    _check_apart(model, output)
+    check_place(output)
     failed: dict[str, str] = {}
     with progress() as tell:
         other = move(
@@ -87,3 +91,12 @@ def retune(
     say(f"saved as {other.save(output)}; next: ultraad predict {output} IMAGES -o results")
     if failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _check_apart(model: Path, output: Path) -> None:
+    """Refuse to write over the model, or into its folder: it is needed to compare both, and to retune again."""
+    place = output.resolve()
+    if any(around.exists() and model.exists() and around.samefile(model) for around in (place, *place.parents)):
+        where = "is" if place == model.resolve() else "is in"
+        msg = f"{output} {where} the folder of the model that is retuned, which stays; give the new one another folder"
+        raise ConfigError(msg)
