@@ -16,8 +16,14 @@ from ultraad.backbones._door import Backbone, DType, check_side
 from ultraad.backbones._mirrored import Mirrored
 from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.backbones._towers import TOWERS
-from ultraad.errors import ConfigError, WeightsError
+from ultraad.errors import ConfigError, DataError, WeightsError, first_names
 from ultraad.types import PreprocessConfig
+
+_CODE, _WEIGHTS, _CARD = "embedded_tower.py", "open_clip_model.safetensors", "README.md"
+_STARTS = {  # of every version
+    _CODE: b'"""The architecture of the embedded CLIP',
+    _CARD: b"# Model card: the backbone `embedded",
+}
 
 
 def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
@@ -60,7 +66,7 @@ def export(folder: Path, name: str = "embedded") -> list[Path]:
     """Write a tower for users of open_clip: weights, a Python file that builds it without ultraad, a model card.
 
     Args:
-        folder: Made if needed; files with the same names are replaced.
+        folder: Made if needed; the files of an earlier export are replaced.
         name: One of :data:`ultraad.backbones._towers.TOWERS`.
 
     Returns:
@@ -68,24 +74,45 @@ def export(folder: Path, name: str = "embedded") -> list[Path]:
 
     Raises:
         ConfigError: If no such tower ships with the package.
+        DataError: If the folder holds files of these names that no export wrote.
         WeightsError: If the weights file is missing from the installation.
     """
     if name not in TOWERS:
         msg = f"cannot export {name!r}; only {', '.join(TOWERS)} can be exported, open_clip loads all others itself"
         raise ConfigError(msg)
     shipped = TOWERS[name]
+    sources = {Path(tower.__file__): _CODE, _there(shipped.weights): _WEIGHTS, shipped.card: _CARD}
+    _check_replaceable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    sources = {
-        _there(shipped.weights): "open_clip_model.safetensors",
-        Path(tower.__file__): "embedded_tower.py",
-        shipped.card: "README.md",
-    }
     written = []
     for source, target in sources.items():
         part = folder / f".{target}.part"
         shutil.copyfile(source, part)
         written.append(part.replace(folder / target))
     return written
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse files of others. Code and card say by their first words whose they are, and the weights lie beside ours.
+
+    Raises:
+        DataError: If there are some.
+    """
+    foreign = [name for name, start in _STARTS.items() if _is_other(folder / name, start)]
+    if (folder / _WEIGHTS).exists() and (_CODE in foreign or not (folder / _CODE).exists()):
+        foreign.append(_WEIGHTS)
+    if foreign:
+        msg = (
+            f"{folder} already holds {first_names(foreign)}, but not of an export of a backbone; choose an empty or a "
+            "new folder"
+        )
+        raise DataError(msg)
+
+
+def _is_other(path: Path, start: bytes) -> bool:
+    if not path.exists():
+        return False
+    return not path.is_file() or not path.read_bytes().startswith(start)
 
 
 def _there(path: Path) -> Path:
