@@ -17,7 +17,7 @@ from ultraad.backbones import load_backbone
 from ultraad.backbones._door import _fingerprint
 from ultraad.backbones._towers import TOWERS
 from ultraad.backbones.embedded import export
-from ultraad.errors import BundleError, ConfigError, WeightsError
+from ultraad.errors import BundleError, ConfigError, DataError, WeightsError
 from ultraad.simulate import simulate
 
 WEIGHTS = TOWERS["embedded"].weights
@@ -25,7 +25,8 @@ WEIGHTS = TOWERS["embedded"].weights
 
 @pytest.mark.parametrize("name", TOWERS)
 def test_its_file_is_the_recorded_one_and_small(name):
-    path, digest = weights.verify(name)
+    path, digest, known_from = weights.verify(name)
+    assert known_from == path.with_suffix(".sha256").name
     assert path.with_suffix(".sha256").read_text() == f"{digest}  {path.name}\n"
     assert path.stat().st_size < 40e6
 
@@ -67,12 +68,31 @@ def test_exported_files_hold_the_same_tower(name, tmp_path):
     written = export(tmp_path, name)
     assert {p.name for p in written} == {"open_clip_model.safetensors", "embedded_tower.py", "README.md"}
     assert (tmp_path / "README.md").read_bytes() == TOWERS[name].card.read_bytes()
+    assert weights.verify(str(tmp_path)).known_from == f"the weights of {name}, which ship with ultraad"
     exported = embedded_tower.load(tmp_path / "open_clip_model.safetensors")
     assert _fingerprint(exported) == shipped.fingerprint
     with pytest.raises(
         ConfigError, match="cannot export 'tiny'; only embedded, embedded-large, embedded-simulated can"
     ):
         export(tmp_path, "tiny")
+
+
+@pytest.mark.parametrize("name", ["README.md", "embedded_tower.py", "open_clip_model.safetensors"])
+def test_an_export_replaces_earlier_exports_and_no_other_file(name, tmp_path):
+    (tmp_path / name).write_text("own")
+    with pytest.raises(DataError, match=f"already holds {name}, but not of an export .* new folder"):
+        export(tmp_path)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {name: "own"}
+    (tmp_path / name).unlink()
+    export(tmp_path, "embedded-simulated")
+    (tmp_path / "notes.txt").write_text("own")
+    written = export(tmp_path, "embedded")
+    assert (tmp_path / "README.md").read_bytes() == TOWERS["embedded"].card.read_bytes()
+    assert weights.sha256(tmp_path / "open_clip_model.safetensors") == weights.sha256(WEIGHTS)
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in written} | {"notes.txt"}
+    (tmp_path / "README.md").write_text("own")
+    with pytest.raises(DataError, match=r"already holds README\.md"):
+        export(tmp_path)
 
 
 def test_a_missing_file_says_to_install_again(monkeypatch, tmp_path):

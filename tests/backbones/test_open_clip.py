@@ -48,8 +48,8 @@ def test_folder_file_and_local_dir_are_the_same_model(folder):
     assert by_folder.fingerprint == by_file.fingerprint == by_name.fingerprint
     assert by_folder.preprocess.mean == (0.4, 0.4, 0.4)
     assert by_folder.size == 32
-    path, digest = weights.verify(str(folder))
-    assert (path, len(digest)) == (folder / "open_clip_model.safetensors", 64)
+    found = weights.verify(str(folder))
+    assert (found.path, len(found.sha256), found.known_from) == (folder / "open_clip_model.safetensors", 64, None)
 
 
 def test_folder_without_normalisation_is_refused(folder):
@@ -124,10 +124,23 @@ def test_damaged_file_is_noticed(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"weights")
     path.with_suffix(".sha256").write_text(weights.sha256(path) + "  w.safetensors\n")
-    assert weights.verify_file(path) == weights.sha256(path)
+    assert weights.verify_file(path) == (path, weights.sha256(path), "w.sha256")
     path.write_bytes(b"weightz")
     with pytest.raises(WeightsError, match="damaged"):
         weights.verify_file(path)
+
+
+def test_what_cannot_be_compared_is_not_called_checked(folder, tmp_path):
+    whole = (folder / "open_clip_model.safetensors").read_bytes()
+    torch.save({"w": torch.zeros(3)}, tmp_path / "new.pt")
+    torch.save({"w": torch.zeros(3)}, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
+    (tmp_path / "other.safetensors").write_bytes(whole)
+    for name in ("new.pt", "old.bin", "other.safetensors"):
+        assert weights.verify_file(tmp_path / name).known_from is None
+    for name, content in (("a.json", b'{"a": 1}'), ("empty.pt", b""), ("cut.safetensors", whole[:-9])):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(WeightsError, match="holds no weights, or only a part of them"):
+            weights.verify_file(tmp_path / name)
 
 
 def test_fetch_refuses_what_it_cannot_fetch():

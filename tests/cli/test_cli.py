@@ -185,10 +185,19 @@ def test_methods_and_backbones(cli: Cli, tmp_path: Path) -> None:
     refused(cli("methods", "nonsense"), "unknown method 'nonsense'", "available: ")
     listed = cli("backbones", "list").out
     assert all(name in listed for name in ("embedded", "embedded-simulated", "open_clip:ViT-L-14-336-quickgelu/openai"))
-    assert "embedded-simulated.safetensors" in cli("backbones", "verify", "embedded-simulated").out
+    known = cli("backbones", "verify", "embedded-simulated")
+    assert known.code == 0
+    assert "embedded-simulated.safetensors" in known.out
+    assert "verified: this is the known sha256 (embedded-simulated.sha256)" in known.out
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"abc")
-    assert "ba7816bf8f01cfea" in cli("backbones", "verify", weights).out
+    refused(cli("backbones", "verify", weights), "holds no weights")
+    weights.write_bytes((2).to_bytes(8, "little") + b"{}")  # whole, and empty
+    unknown = cli("backbones", "verify", weights)
+    assert unknown.code == 3
+    assert len(unknown.out.split("sha256 ")[1].strip()) == 64
+    assert "nothing was compared" in unknown.err
+    assert "verified" not in unknown.out
     refused(cli("backbones", "verify", tmp_path / "none"), "no weights file")
     refused(cli("backbones", "fetch", "tiny"), "can be fetched")
 
@@ -226,7 +235,7 @@ def test_the_list_of_commands_says_what_each_does_in_full(cli: Cli, monkeypatch:
     assert "demo Run every step once: data, support set, adaptation, prediction, evaluation, report. simulate" in words
     assert "..." not in words
     words = " ".join(cli("backbones", "--help").out.split())
-    assert "fetch Download weights and verify them; the only command that uses the network. verify" in words
+    assert "fetch Download weights and verify them; no other command downloads weights. verify" in words
 
 
 def truncated(path: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ultraad.backbones._torchvision import ensure_torchvision
 from ultraad.backbones._towers import TOWERS
-from ultraad.errors import ConfigError, WeightsError
+from ultraad.errors import Caught, ConfigError, WeightsError
 
 PAPER = "open_clip:ViT-L-14-336-quickgelu/openai"
 """The paper's backbone (section 3.1)."""
@@ -25,6 +26,7 @@ _WEIGHT_FILES = (
     "model.safetensors",
     "pytorch_model.bin",
 )
+_PICKLE = b"\x80\x02"  # the start of PyTorch's older files; the others are zip archives
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +158,29 @@ def fetch(name: str) -> Path:
     return path
 
 
-def verify_file(path: Path) -> str:
-    """The sha256 of a weights file as hex digits, checked if the right one is known.
+class Verified(NamedTuple):
+    """A weights file that is not damaged, as far as anybody knows.
 
-    The hub cache names its blobs by their sha256, and the weights in the package have a record beside them.
+    Attributes:
+        path: The file.
+        sha256: Hex digits.
+        known_from: Where the sha256 that it has stands, such as ``"w.sha256"``; None if none is known, so that nothing
+            was compared.
+    """
+
+    path: Path
+    sha256: str
+    known_from: str | None
+
+
+def verify_file(path: Path) -> Verified:
+    """Check a weights file against its sha256, if that is known.
+
+    The hub cache names its blobs by their sha256; the weights in the package have a record beside them, and are known
+    under any name.
 
     Raises:
-        WeightsError: If the file is missing or damaged.
+        WeightsError: If the file is missing or damaged, or its sha256 is not known and it holds no weights.
     """
     if not path.is_file():
         msg = f"no such weights file: {path}"
@@ -170,22 +188,53 @@ def verify_file(path: Path) -> str:
     got = sha256(path)
     blob = path.resolve().name
     record = path.with_suffix(".sha256")
-    wanted = None
+    wanted, known_from = None, None
     if len(blob) == 64 and set(blob) <= set("0123456789abcdef"):
-        wanted = blob
+        wanted, known_from = blob, "the hub cache"
     elif record.is_file():
-        wanted = record.read_text(encoding="ascii").split()[0]
+        wanted, known_from = _recorded(record), record.name
     if wanted is not None and got != wanted:
         msg = f"{path} is damaged: sha256 is {got}, should be {wanted}. Delete it and fetch it again"
         raise WeightsError(msg)
-    return got
+    if wanted is None:
+        shipped = (name for name, tower in TOWERS.items() if got == _recorded(tower.weights.with_suffix(".sha256")))
+        known_from = next((f"the weights of {name}, which ship with ultraad" for name in shipped), None)
+    if known_from is None:
+        _check_weights(path)
+    return Verified(path, got, known_from)
 
 
-def verify(name: str) -> tuple[Path, str]:
-    """Path and checked sha256 of a backbone name or a weights path.
+def _recorded(record: Path) -> str | None:
+    words = record.read_text(encoding="ascii", errors="replace").split() if record.is_file() else []
+    return words[0] if words else None
+
+
+def _check_weights(path: Path) -> None:
+    """Refuse a file that is neither safetensors nor one of PyTorch, or is cut off.
 
     Raises:
-        WeightsError: If the weights are missing or damaged.
+        WeightsError: If it is something else.
+    """
+    from safetensors import safe_open
+
+    with path.open("rb") as file:
+        if file.read(2) == _PICKLE or zipfile.is_zipfile(path):
+            return
+    with Caught() as caught, safe_open(path, "np"):
+        pass
+    if caught.error is not None:
+        msg = (
+            f"{path} holds no weights, or only a part of them: it is no whole safetensors file and no file of PyTorch; "
+            "give a weights file, or copy it again"
+        )
+        raise WeightsError(msg)
+
+
+def verify(name: str) -> Verified:
+    """Check the weights of a backbone name or a weights path; see :func:`verify_file`.
+
+    Raises:
+        WeightsError: If the weights are missing or damaged, or there are none in the file.
         ConfigError: If the name has no weights file.
     """
     rest = name.removeprefix("open_clip:")
@@ -206,7 +255,7 @@ def verify(name: str) -> tuple[Path, str]:
     else:
         msg = f"{name!r} has no weights file to verify"
         raise ConfigError(msg)
-    return path, verify_file(path)
+    return verify_file(path)
 
 
 def listing() -> list[WeightsStatus]:

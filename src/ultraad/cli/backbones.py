@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ultraad.cli.console import say, table
+from ultraad.cli.console import SOME_FAILED, say, table, warn
 from ultraad.cli.help import Command, Commands
 from ultraad.cli.options import DEFAULT_BACKBONE
 
@@ -46,12 +46,24 @@ def fetch(name: Annotated[str, typer.Argument(help="open_clip:<model>/<tag> or o
 def verify(name: Annotated[str, typer.Argument(help="A backbone, or a weights file.")] = DEFAULT_BACKBONE) -> None:
     """Check weights against their known sha256.
 
+    Known are those of the backbones that ship, of files in the hub cache, and of files with a record beside them
+    (w.sha256 beside w.safetensors). Exits with 1 if they are damaged, or the file holds no weights; with 3 if no sha256
+    is known, so that nothing was compared.
+
     Example: ultraad backbones verify embedded
     """
     from ultraad.backbones._weights import verify as check
 
-    path, digest = check(name)
-    say(f"{path}\nsha256 {digest}")
+    found = check(name)
+    say(f"{found.path}\nsha256 {found.sha256}")
+    if found.known_from is None:
+        beside = found.path.with_suffix(".sha256").name
+        warn(
+            f"not verified: no sha256 is known for this file, so nothing was compared. Compare the one above with that "
+            f"of the source, or put it into {beside} beside the file"
+        )
+        raise typer.Exit(SOME_FAILED)
+    say(f"verified: this is the known sha256 ({found.known_from})")
 
 
 @app.command(cls=Command)

@@ -100,7 +100,7 @@ def _weights() -> tuple[Status, str]:
     shipped = {name: verify(name) for name in TOWERS}
     others = [w.name for w in listing() if w.path and w.name not in shipped]
     detail = "; ".join(
-        f"{name} {path.stat().st_size / 1e6:.0f} MB, sha256 {digest[:16]}" for name, (path, digest) in shipped.items()
+        f"{name} {one.path.stat().st_size / 1e6:.0f} MB, sha256 {one.sha256[:16]}" for name, one in shipped.items()
     )
     if PAPER not in others:
         detail += f"; the paper's backbone is not on this machine (get it with: ultraad backbones fetch {PAPER})"
