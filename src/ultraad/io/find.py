@@ -15,19 +15,8 @@ from ultraad.config import shortened
 from ultraad.errors import DataError, first_names
 from ultraad.io import raster
 from ultraad.io.image import is_dicom
-from ultraad.io.names import (
-    IMAGE_SUFFIXES,
-    is_mask_folder,
-    is_notice,
-    is_two_valued,
-    kind_of,
-    named_like_mask,
-    owner_of,
-    sort_out,
-    stem_of,
-    summary,
-    tails_of,
-)
+from ultraad.io.names import IMAGE_SUFFIXES, is_notice, kind_of, summary
+from ultraad.io.pairs import tell_masks
 from ultraad.io.store_copy import on_disk
 from ultraad.io.video import is_video
 
@@ -63,8 +52,8 @@ def find_images(paths: Sequence[str | Path] | str | Path) -> list[Path]:
     A named file is always taken. A folder is searched with all its sub-folders, also behind links, for
     :data:`IMAGE_SUFFIXES` and for DICOM files of any name. A path that does not exist is used as a pattern (``**``
     matches any number of folders). In folders and patterns, hidden files and folders, masks
-    (:func:`ultraad.io.names.sort_out`), DICOM files that are no pictures, and folders that ultraad wrote are skipped. A
-    log warning counts the skipped files by kind.
+    (:func:`ultraad.io.pairs.tell_masks`), DICOM files that are no pictures, and folders that ultraad wrote are skipped.
+    A log warning counts the skipped files by kind.
 
     Args:
         paths: One or more paths or patterns.
@@ -274,40 +263,17 @@ def _holds(path: Path) -> bool:
 
 def _pictures(root: Path, files: Iterator[Path], unused: dict[Path, str]) -> list[Path]:
     """The images among the files below a folder, in natural order; the others go to ``unused``."""
-    by_folder: dict[Path, list[Path]] = {}
+    pictures: list[Path] = []
     for path in files:
         kind = no_picture(path)
         if kind is None:
-            by_folder.setdefault(path.parent, []).append(path)
+            pictures.append(path)
         elif kind:
             unused[path] = kind
-    inside = {folder: any(map(is_mask_folder, folder.relative_to(root).parts)) for folder in by_folder}
-    found: list[Path] = []
-    for folder, paths in by_folder.items():
-        if inside[folder]:
-            continue
-        sorted_out = sort_out(sorted(paths, key=_by_folder))
-        found += sorted_out.images
-        unused.update((mask, "mask") for masks in sorted_out.masks.values() for mask in masks)
-        unused.update((mask, "mask without an image") for mask in sorted_out.orphans)
-    stems = {stem_of(p): p for p in found}
-    tails = tails_of(stems)
-    for folder, paths in by_folder.items():
-        for path in paths if inside[folder] else ():
-            if owner_of(path, stems, tails) is not None:
-                unused[path] = "mask"
-            elif is_two_valued(path):
-                unused[path] = "mask without an image"
-            else:
-                found.append(path)
-    doubtful = [p for p in found if named_like_mask(stem_of(p))]
-    if doubtful:
-        _log.warning(
-            "%d file(s) named like masks have no image beside them and are used as images: %s",
-            len(doubtful),
-            first_names(list(map(str, doubtful)), 3),
-        )
-    return sorted(found, key=_by_folder)
+    found = tell_masks(root, sorted(pictures, key=_by_folder))
+    unused.update(dict.fromkeys(found.masks, "mask"))
+    unused.update(dict.fromkeys(found.orphans, "mask without an image"))
+    return found.images
 
 
 def no_picture(path: Path) -> str | None:

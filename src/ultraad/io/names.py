@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,9 @@ _PATTERNS = tuple(
 )
 _FOLDER = re.compile(rf"(?:(?P<label>.+?)_)?(?:{_STRONG}|segmentation_?class|ground_?truth_?masks?|annotation_?masks?)")
 
-_FRAME = re.compile(r"_frame\d+$")  # what the layouts add to the stem for a frame of a multi-frame file
+IMAGE_FOLDERS = ("images", "image", "img")
+"""Names of folders that tell images from masks, and not one class or patient from another."""
+_FRAME = re.compile(r"_frame(\d+)$")  # what the layouts add to the stem for a frame of a multi-frame file
 
 _KINDS = {
     "text": "txt md rst log rtf htm html readme license",
@@ -130,6 +132,22 @@ def owner_of(path: Path, stems: Mapping[str, object], tails: Mapping[str, Sequen
     if found is None and len(like := tails.get(stem, ())) == 1:
         return like[0]
     return found[0] if found else None
+
+
+def frame_in(stem: str) -> tuple[str, int | None]:
+    """``("cine", 3)`` for ``cine_frame3``: the stem of the multi-frame file, and the frame; else the stem and None."""
+    found = _FRAME.search(stem)
+    return (stem[: found.start()], int(found[1])) if found else (stem, None)
+
+
+def nearness(mask: PurePath, image: PurePath) -> tuple[int, int]:
+    """How near an image is to a mask, for :func:`max`: folders that both are in, and then those of the image alone.
+
+    Folders of masks and of images count as nothing, but for the class in ``benign_masks``.
+    """
+    ours, theirs = ({p for p in path.parts[:-1] if p.lower() not in IMAGE_FOLDERS} for path in (mask, image))
+    ours = {label_of_mask_folder(p) or "" if is_mask_folder(p) else p for p in ours}
+    return len(ours & theirs), -len(theirs - ours)
 
 
 def tails_of(stems: Iterable[str]) -> dict[str, list[str]]:

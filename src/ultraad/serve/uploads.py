@@ -6,19 +6,26 @@ import secrets
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ultraad.data.sources import is_anomalous
 from ultraad.errors import DataError
-from ultraad.io.names import image_of, is_mask_folder, named_like_mask, owner_of, stem_of, tails_of
+from ultraad.io.names import (
+    IMAGE_FOLDERS,
+    image_of,
+    is_mask_folder,
+    named_like_mask,
+    nearness,
+    owner_of,
+    stem_of,
+    tails_of,
+)
 from ultraad.serve.decode import Decoder
 from ultraad.serve.project import Project
 from ultraad.serve.schemas import Refusal
 from ultraad.types import Sample
 
 _LONGEST_NAME = 300  # characters
-_IMAGE_FOLDERS = ("images", "image", "img")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,8 @@ def sorted_out(names: dict[Path, str], decoder: Decoder, *, use_marks: bool) -> 
         used.add(name)
         images = [n for n in stems.get(owner or "", ()) if n != name and not _masklike(n)]
         if images:
-            masks.setdefault(max(images, key=partial(_nearness, name)), []).append(path)
+            nearest = max(images, key=lambda image: nearness(PurePosixPath(name), PurePosixPath(image)))
+            masks.setdefault(nearest, []).append(path)
     labels = {name: _class_folder(name) for name in by_name if name not in used}
     known = {label for label in labels.values() if label}
     classes = known if any(is_anomalous(label, known) is False for label in known) else set()
@@ -112,15 +120,6 @@ def sorted_out(names: dict[Path, str], decoder: Decoder, *, use_marks: bool) -> 
             anomalous=is_anomalous(own, classes),
         )  # fmt: skip
         yield Found(sample if use_marks else replace(sample, masks=(), label=None), None, name, use_marks)
-
-
-def _nearness(mask: str, image: str) -> int:
-    """How many folders two names have in common, those of masks and images aside."""
-    ours, theirs = (
-        {p for p in PurePosixPath(n).parts[:-1] if not is_mask_folder(p) and p.lower() not in _IMAGE_FOLDERS}
-        for n in (mask, image)
-    )
-    return len(ours & theirs)
 
 
 def _masklike(name: str) -> bool:
@@ -137,5 +136,5 @@ def _two_valued(decoder: Decoder, path: Path) -> bool:
 
 def _class_folder(name: str) -> str | None:
     """The folder that an image is in, if it is not in the top of the upload."""
-    parts = [p for p in PurePosixPath(name).parts[:-1] if p.lower() not in _IMAGE_FOLDERS]
+    parts = [p for p in PurePosixPath(name).parts[:-1] if p.lower() not in IMAGE_FOLDERS]
     return parts[-1] if parts else None
