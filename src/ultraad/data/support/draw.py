@@ -86,7 +86,8 @@ def draw_support(
         >>> [sample.label for sample in support.samples]
         ['normal', 'normal', 'benign', 'benign', 'malignant', 'malignant']
     """
-    if not (isinstance(shots, Integral) and isinstance(seed, Integral)) or shots < 1 or seed < 0:
+    numbers: tuple[object, ...] = (shots, seed)  # nobody checks the types of a notebook
+    if not all(isinstance(n, Integral) for n in numbers) or shots < 1 or seed < 0:
         msg = f"got shots={shots!r}, seed={seed!r}; wanted whole numbers, shots >= 1 and seed >= 0"
         raise ConfigError(msg)
     exclude_tags, exclude_groups = names_of(exclude_tags), names_of(exclude_groups)
