@@ -12,6 +12,8 @@ from PIL import Image
 
 from ultraad.errors import DataError
 from ultraad.io import MaskSizeError, read_mask
+from ultraad.io.mask import mask_values
+from ultraad.io.png import encode_png
 from ultraad.types import Region
 
 H, W = 30, 41
@@ -140,3 +142,46 @@ def test_run_lengths_go_down_the_columns(lesion):
 def test_damaged_outlines(region, message):
     with pytest.raises(DataError, match=message):
         read_mask([region], shape=(4, 4))
+
+
+def palette_mask(lesion: np.ndarray, background: tuple[int, int, int]) -> Image.Image:
+    out = Image.fromarray(lesion.astype(np.uint8), "P")
+    out.putpalette([*background, 255, 0, 0])
+    return out
+
+
+def alpha_mask(lesion: np.ndarray) -> Image.Image:
+    white = np.full((*lesion.shape, 4), 255, np.uint8)
+    white[..., 3] = lesion * 255
+    return Image.fromarray(white)
+
+
+def test_the_values_of_a_mask_read_as_the_same_lesion(tmp_path, lesion):
+    labels = lesion.astype(np.uint8) * 2
+    image = save(tmp_path / "image.png", np.zeros(lesion.shape, np.uint8))
+    for number, (picture, suffix, stays) in enumerate(
+        [
+            (labels, "png", True),
+            (labels.astype(np.uint16) * 300, "png", True),
+            (np.dstack([labels, labels * 0, labels * 7]), "png", True),
+            (Image.fromarray(lesion), "png", False),
+            (palette_mask(lesion, (0, 0, 0)), "png", False),
+            (palette_mask(lesion, (9, 9, 9)), "png", False),
+            (alpha_mask(lesion), "png", False),
+            (Image.fromarray(labels * 127), "jpg", False),
+        ]
+    ):
+        path = save(tmp_path / f"{number}.{suffix}", picture)
+        values = mask_values(path, image=image)
+        again = tmp_path / f"{number}-again.png"
+        again.write_bytes(encode_png(values))
+        shape = lesion.shape
+        np.testing.assert_array_equal(read_mask([again], shape=shape), read_mask([path], shape=shape))
+        if stays:
+            np.testing.assert_array_equal(values, picture)
+
+
+def test_the_values_of_a_mask_of_another_shape_are_refused(tmp_path, lesion):
+    path = save(tmp_path / "a.png", lesion.astype(np.uint8))
+    with pytest.raises(DataError, match="its image is"):
+        mask_values(path, image=save(tmp_path / "image.png", np.zeros((90, 10), np.uint8)))

@@ -77,6 +77,9 @@ def deidentify(
     once, and writes the images when all are decided. The review holds patient data; it and the key are never in OUT.
     For a script, --yes does both.
 
+    Lesion masks that are named after an image are not searched for text: they are written pixel by pixel, with their
+    image. One without an image, and one that does not look like a mask, is refused.
+
     Files that are refused or cannot be read are listed at the end and in errors.jsonl of the review. Exits with 3 if
     there are some, with 1 if nothing could be used.
 
@@ -149,6 +152,8 @@ def _tell(done: Outcome, output: Path, key: Path | None) -> None:
         say(
             f"{done.looked} file(s) looked at, {done.boxes} place(s) look like text; nothing is written to {output} yet"
         )
+        if done.masks:
+            say(f"{done.masks} of them are masks: not searched for text, and to be written as they are")
         given = f" --key {key}" if key else ""
         say(f"Look at {done.review / 'review.html'}, correct boxes.csv beside it, and run again with")
         say(f"  --confirm {done.review}{given}")
@@ -157,6 +162,8 @@ def _tell(done: Outcome, output: Path, key: Path | None) -> None:
     skipped = f", {done.skipped} were there already" if done.skipped else ""
     dropped = f", {done.dropped} left out by the review" if done.dropped else ""
     say(f"{done.written} written{skipped}{dropped}, {len(done.failed)} failed; images in {output}")
+    if done.masks:
+        say(f"{done.masks} of them are masks: not searched for text, written as they were")
     say(f"{done.declared} declared free of identity in header and pixels")
     say(f"{done.review} holds patient data: keep it in the house, or remove it")
     if key is not None:

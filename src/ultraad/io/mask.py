@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,10 @@ from PIL.ImageFile import ImageFile
 from ultraad.errors import DataError
 from ultraad.io import raster
 from ultraad.io.faults import warn_of
+from ultraad.io.image import image_size, image_turn
 from ultraad.types import Region
 
+S = TypeVar("S", bound=np.generic)
 _PLAIN_MODES = frozenset({"1", "L", "LA", "RGB", "RGBA", "F"})  # Pillow modes that can be compared as they are
 
 
@@ -79,6 +81,36 @@ def fit_of(mask: tuple[int, int], image: tuple[int, int], *, turn: int = 1) -> F
     return "other size" if _same_aspect(mask, image) else "none"
 
 
+def mask_values(path: Path, *, image: Path) -> NDArray[Any]:
+    """A mask as pixels that a PNG can hold, on which :func:`read_mask` sees the same lesion.
+
+    Labels and colours stay if they can; the drawing in an alpha channel, artefacts of JPEG and palettes of which the
+    background is no black become 0 and 255.
+
+    Args:
+        path: The file.
+        image: Its image. If the mask fits it only before its EXIF turn, it is turned with it.
+
+    Returns:
+        uint8 or uint16 (h w), or uint8 (h w 3).
+
+    Raises:
+        MaskSizeError: If it has neither the size nor the aspect of the image.
+        DataError: If one of them cannot be read.
+    """
+    shape, turn = image_size(image), image_turn(image)
+    with raster.open_raster(path) as picture:
+        fit = _checked_fit((picture.height, picture.width), shape, turn, resize=True, name=path)
+        lesion = _foreground(picture, path)
+        deep = picture.mode.startswith("I")
+        values = np.array(picture if deep else picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+    if deep:
+        values = values.astype(np.uint16) if 0 <= values.min() <= values.max() < 1 << 16 else values
+    if values.dtype.kind != "u" or not np.array_equal(_lesion_in(values), lesion):
+        values = lesion.astype(np.uint8) * 255
+    return np.ascontiguousarray(_turned(values, turn)) if fit == "turned" else values
+
+
 def _same_aspect(a: tuple[int, int], b: tuple[int, int]) -> bool:
     """Whether one size is the other times a factor, but for rounding to pixels of the smaller."""
     (h, w), (big_h, big_w) = sorted((a, b), key=lambda size: size[0] * size[1])
@@ -97,9 +129,10 @@ def _checked_fit(found: tuple[int, int], wanted: tuple[int, int], turn: int, *, 
     raise MaskSizeError(msg)
 
 
-def _turned(lesion: NDArray[np.bool_], turn: int) -> NDArray[np.bool_]:
+def _turned(mask: NDArray[S], turn: int) -> NDArray[S]:
     """As Pillow turns a picture of this EXIF orientation."""
-    turned = {5: lesion.T, 6: np.rot90(lesion, -1), 7: np.rot90(lesion, 2).T, 8: np.rot90(lesion)}
+    across, half = np.swapaxes(mask, 0, 1), np.swapaxes(np.rot90(mask, 2), 0, 1)
+    turned = {5: across, 6: np.rot90(mask, -1), 7: half, 8: np.rot90(mask)}
     return turned[turn]
 
 
@@ -112,6 +145,12 @@ def _resized(lesion: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bo
 def _foreground(picture: ImageFile, name: Path) -> NDArray[np.bool_]:
     plain = picture.mode in _PLAIN_MODES or picture.mode.startswith("I")
     pixels = np.asarray(picture if plain else picture.convert("RGBA"))
+    return _lesion_in(pixels, labels=picture.mode == "P", lossy=picture.format == "JPEG", name=name)
+
+
+def _lesion_in(
+    pixels: NDArray[Any], *, labels: bool = False, lossy: bool = False, name: Path | None = None
+) -> NDArray[np.bool_]:
     colours = pixels.shape[-1] - (pixels.shape[-1] % 2 == 0) if pixels.ndim == 3 else 0  # without alpha
     level = pixels if pixels.ndim == 2 else pixels[..., 0]
     if colours == 3:
@@ -119,8 +158,9 @@ def _foreground(picture: ImageFile, name: Path) -> NDArray[np.bool_]:
     if pixels.ndim == 3 and pixels.shape[-1] > colours and np.ptp(pixels[..., :colours], axis=(0, 1)).max() == 0:
         alpha = pixels[..., -1]
         level = alpha if np.ptp(alpha) else level  # one colour, and a drawing in the alpha channel
-    floor = _floor(level, labels=picture.mode == "P", lossy=picture.format == "JPEG")
-    _warn_of_a_picture(level, floor, name)
+    floor = _floor(level, labels=labels, lossy=lossy)
+    if name is not None:
+        _warn_of_a_picture(level, floor, name)
     return np.asarray(level > floor)
 
 

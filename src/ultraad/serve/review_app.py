@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from threading import Event
 from typing import Annotated
 
@@ -66,13 +67,14 @@ def make_review_app(review: Review, keys: Keys, *, hosts: list[str], done: Event
     )
     app.state.keys, app.state.hosts = keys, hosts
     app.include_router(session.router, prefix="/api")
-    names = list(review.looked)
+    names = [name for name, row in review.looked.items() if row.mask_of is None]  # masks go with their images
+    masks = Counter(row.mask_of for row in review.looked.values())
 
     def shown(name: str, decided: Decision) -> Shown:
         row = review.looked[name]
         return Shown(
             file=name,
-            where=where(row),
+            where=where(row) + (f"; {masks[name]} mask(s) of it are written as they are" if masks[name] else ""),
             whole=not row.keep,
             frames=row.frames,
             sizes=list(row.sizes),
@@ -107,7 +109,8 @@ def make_review_app(review: Review, keys: Keys, *, hosts: list[str], done: Event
 
     @app.post("/api/confirm", status_code=204)
     def confirm() -> None:
-        still_open = [name for name, decided in review.current().items() if decided.state == "open"]
+        now = review.current()
+        still_open = [name for name in names if now[name].state == "open"]
         if still_open:
             raise HTTPException(409, f"{len(still_open)} file(s) are not decided, such as {still_open[0]}")
         done.set()

@@ -22,6 +22,7 @@ class Looked(Facts):
     frames: int = Field(description="frames or pages")
     keep: tuple[Box, ...] = Field((), description="rectangles that stay: x, y, width, height; empty: the whole picture")
     given: bool = Field(default=False, description="whether the user gave the rectangle, and not the header")
+    mask_of: str | None = Field(None, description="the image whose mask it is; it is not searched, and stays as it is")
     texts: tuple[Text, ...] = Field((), description="what looks like text in what stays")
     pictures: tuple[str, ...] = Field((), description="files of the review's page")
     sizes: tuple[tuple[int, int], ...] = Field((), description="their width and height in pixels")

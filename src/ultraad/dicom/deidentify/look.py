@@ -13,8 +13,11 @@ from ultraad.dicom.deidentify.pixels import check_supported, regions_in
 from ultraad.dicom.deidentify.source import header_of
 from ultraad.dicom.deidentify.text import TextFinder, find_in
 from ultraad.dicom.deidentify.visible import hidden
+from ultraad.errors import DataError
 from ultraad.io.files import sha256
-from ultraad.io.image import count_frames, is_dicom, read_image
+from ultraad.io.image import count_frames, image_turn, is_dicom, read_image
+from ultraad.io.mask import mask_values, read_mask
+from ultraad.io.names import is_two_valued
 from ultraad.types import Box
 
 
@@ -44,6 +47,32 @@ def look_at(
     texts = find_in(_searched(path, stays, frames, shown), finder)
     row = Looked(file=name, sha256=sha256(path), frames=count_frames(path), keep=stays, given=given, texts=tuple(texts))
     return row, shown
+
+
+def look_at_mask(path: Path, name: str, image: Path, image_name: str) -> tuple[Looked, list[NDArray[np.uint8]]]:
+    """What a review says about a mask, and the picture that it shows: lesions white. No text is looked for.
+
+    Args:
+        path: The file.
+        name: What the review calls it.
+        image: Its image.
+        image_name: What the review calls that.
+
+    Raises:
+        DataError: If it cannot be read, or is no mask of this image: it could be a picture with text, then.
+    """
+    pages = count_frames(path)
+    if pages > 1 or is_dicom(path) or not is_two_valued(path):
+        found = "a DICOM file" if is_dicom(path) else f"{pages} pages" if pages > 1 else "the grey values of a picture"
+        msg = (
+            f"{path} is named like a mask of {image_name}, but has {found}, so it is neither searched for text nor "
+            "written. Save it as a PNG of two values if it is a mask; give it another name or folder if it is a picture"
+        )
+        raise DataError(msg)
+    shape = mask_values(path, image=image).shape[:2]
+    lesion = read_mask([path], shape=shape, turn=image_turn(image))
+    row = Looked(file=name, sha256=sha256(path), frames=1, mask_of=image_name)
+    return row, [np.repeat(lesion[..., None], 3, axis=2).astype(np.uint8) * 255]
 
 
 def _searched(

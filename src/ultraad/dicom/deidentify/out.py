@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 from pydantic import Field, ValidationError
 
 from ultraad import __version__
-from ultraad.dicom.deidentify.pictures import write_pictures
+from ultraad.dicom.deidentify.pictures import write_mask, write_pictures
 from ultraad.dicom.deidentify.pixels import check_supported, rewrite
 from ultraad.dicom.deidentify.profile import EDITION, Profile
 from ultraad.dicom.deidentify.source import complete_uids, header_of
@@ -18,6 +19,7 @@ from ultraad.io.dicom_header import text_of
 from ultraad.io.files import append_line, ensure_writable, remove_leftovers, write_json
 from ultraad.io.image import is_dicom
 from ultraad.io.lock import lock_folder
+from ultraad.io.names import stem_of
 from ultraad.results.row import Facts
 from ultraad.types import Box
 
@@ -34,6 +36,7 @@ class Plan(NamedTuple):
         blank: Rectangles that do not.
         seen: Whether a person has confirmed it.
         state: Depends on the content of the file and on these rectangles.
+        mask_of: Of a mask: its image below the folder, which was added before, and the frame, if that has several.
     """
 
     path: Path
@@ -42,6 +45,7 @@ class Plan(NamedTuple):
     blank: tuple[Box, ...]
     seen: bool
     state: str
+    mask_of: tuple[Path, int | None] | None = None
 
     @property
     def declared(self) -> bool:
@@ -69,6 +73,7 @@ class Written(Facts):
         description="that were left of the picture; 0: the whole picture, nothing around it was blanked"
     )
     boxes: int = Field(description="that were blanked because there was text")
+    mask: bool = Field(default=False, description="whether it is a lesion mask, which was not searched for text")
     declared: bool = Field(description="whether its pixels are declared free of identity")
     removed: tuple[str, ...] = Field((), description="elements outside the table that were removed, by keyword")
     state: str = Field(description="changes with the original file and with what was decided about it; says nothing")
@@ -103,6 +108,8 @@ class Out:
         write_json(folder / ABOUT, about.model_dump(mode="json"))
         self._before = dict(_read(folder / WRITTEN))
         self._now: dict[str, Path] = {}
+        self._images: dict[Path, tuple[str, str]] = {}  # what masks of them, and of their frames, are named after
+        self._masks = Counter[str]()
 
     def close(self) -> None:
         """Let others write to the folder."""
@@ -127,6 +134,8 @@ class Out:
         Raises:
             DataError: If it cannot be read or written, or another file of this run has its name.
         """
+        if plan.mask_of is not None:
+            return self._add_mask(plan, *plan.mask_of)
         if is_dicom(plan.path):
             return self._add_dicom(plan)
         return self._add_picture(plan)
@@ -154,6 +163,7 @@ class Out:
         secret = self.profile.secret
         own = f"{self.profile.patient(ds)}/{secret.name('image', text_of(ds, 'SOPInstanceUID') or '')}.dcm"
         name = plan.name.as_posix() if self._keep_names else own
+        self._images[plan.name] = name.removesuffix(".dcm"), "_frame{}"
         if self._is_done(name, plan):
             return False
         stated = text_of(ds, "BurnedInAnnotation")
@@ -174,6 +184,7 @@ class Out:
         folders = [secret.name("folder", part) for part in plan.name.parent.parts]
         own = "/".join([*folders, secret.name("file", plan.name.as_posix())])
         stem = plan.name.with_suffix("").as_posix() if self._keep_names else own
+        self._images[plan.name] = stem, "-{:04d}"
         if self._is_done(stem, plan):
             return False
         names: list[str] = []
@@ -184,6 +195,24 @@ class Out:
 
         write_pictures(plan.path, place, keep=plan.keep, blank=plan.blank)
         self._note(stem, plan, tuple(names), "PNG", [])
+        return True
+
+    def _add_mask(self, plan: Plan, image: Path, frame: int | None) -> bool:
+        """Beside its image, or where it was if names are kept: it is found as the mask of that image there."""
+        owner, of_frame = self._images[image]
+        end = "" if frame is None else of_frame.format(frame)
+        if self._keep_names:
+            stem = plan.name.with_suffix("").as_posix()
+            stem = stem if frame is None else stem.replace(f"{stem_of(image)}_frame{frame}", f"{stem_of(image)}{end}")
+        else:
+            number = self._masks[owner + end]
+            self._masks[owner + end] += 1
+            stem = f"{owner}{end}_mask{f'_{number}' if number else ''}"
+        if self._is_done(stem, plan):
+            return False
+        root = plan.path.parents[len(plan.name.parts) - 1]
+        write_mask(plan.path, self._place(f"{stem}.png"), image=root / image, blank=plan.blank)
+        self._note(stem, plan, (f"{stem}.png",), "PNG", [])
         return True
 
     def _place(self, name: str) -> Path:
@@ -198,6 +227,7 @@ class Out:
             pixels=pixels,
             rectangles=len(plan.keep),
             boxes=len(plan.blank),
+            mask=plan.mask_of is not None,
             declared=plan.declared,
             removed=tuple(dict.fromkeys(removed)),
             state=plan.state,

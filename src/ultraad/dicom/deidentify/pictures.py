@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ultraad.dicom.deidentify.visible import hidden
 from ultraad.io.files import write_bytes
 from ultraad.io.image import count_frames, read_image
+from ultraad.io.mask import mask_values
 from ultraad.io.png import encode_png
 from ultraad.io.raster import open_raster
 from ultraad.types import Box
@@ -40,6 +41,18 @@ def write_pictures(path: Path, name: Callable[[int, int], Path], *, keep: Sequen
         pixels[hidden((pixels.shape[0], pixels.shape[1]), keep, blank)] = 0
         write_bytes(name(page, pages), encode_png(pixels))
     return pages
+
+
+def write_mask(path: Path, out: Path, *, image: Path, blank: Sequence[Box]) -> None:
+    """Write a mask as a PNG, upright as its image: as it is, but for what a person blanked.
+
+    Raises:
+        DataError: If it cannot be read or written.
+    """
+    pixels = mask_values(path, image=image)
+    if blank:
+        pixels[hidden((pixels.shape[0], pixels.shape[1]), (), blank)] = 0
+    write_bytes(out, encode_png(pixels))
 
 
 def _pixels(path: Path, page: int) -> NDArray[Any]:

@@ -15,6 +15,7 @@ table{border-collapse:collapse}td,th{padding:.1rem .8rem .1rem 0;text-align:left
 section{border-top:1px solid #ccc;padding:1rem 0}.warn{color:#a00000;font-weight:600}
 h2{font-size:1.05rem;overflow-wrap:anywhere}</style>
 """
+_NO_TEXT = "<p>No text was found.</p>", "<p>No text was searched for.</p>"
 
 
 def page(rows: Iterable[Looked], settings: Settings) -> str:
@@ -26,7 +27,8 @@ def page(rows: Iterable[Looked], settings: Settings) -> str:
     """
     rows = list(rows)
     boxes = sum(len(row.texts) for row in rows)
-    open_ = sum(not row.keep for row in rows)
+    open_ = sum(not row.keep and row.mask_of is None for row in rows)
+    masks = sum(row.mask_of is not None for row in rows)
     parts = [
         _HEAD,
         "<h1>Look at every picture before you confirm</h1>",
@@ -44,25 +46,33 @@ def page(rows: Iterable[Looked], settings: Settings) -> str:
             f"<p class=warn>{open_} file(s) have no usable ultrasound regions and no --keep: nothing around the image "
             "is blanked there, and they are not declared free of text.</p>"
         )
+    if masks:
+        parts.append(
+            f"<p>{masks} of them are lesion masks. They are written pixel by pixel if their image is, and were not "
+            "searched for text: look that they hold none. Here, lesions are white.</p>"
+        )
     parts += map(_section, rows)
     return "\n".join(parts) + "</html>\n"
 
 
 def where(row: Looked) -> str:
     """Which pixels of a file stay, in words."""
+    if row.mask_of is not None:
+        return f"a mask of {row.mask_of}, written as it is"
     if not row.keep:
         return "no regions: the whole picture stays"
     return "the given rectangle stays" if row.given else f"{len(row.keep)} ultrasound region(s) stay"
 
 
 def _section(row: Looked) -> str:
-    kept = where(row) if row.keep else f"<span class=warn>{where(row)}</span>"
+    kept = html.escape(where(row))
+    kept = kept if row.keep or row.mask_of is not None else f"<span class=warn>{kept}</span>"
     pictures = "".join(_picture(row, name, size) for name, size in zip(row.pictures, row.sizes, strict=True))
     lines = "".join(
         f"<tr><td>{number}<td>{html.escape(text.text) or '?'}<td>{text.score:.2f}"
         for number, text in enumerate(row.texts, start=1)
     )
-    table = f"<table><tr><th>box<th>read as<th>score{lines}</table>" if lines else "<p>No text was found.</p>"
+    table = f"<table><tr><th>box<th>read as<th>score{lines}</table>" if lines else _NO_TEXT[row.mask_of is not None]
     return f"<section><h2>{html.escape(row.file)}</h2><p>{row.frames} frame(s); {kept}.</p>{pictures}{table}</section>"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from ultraad import __version__
 from ultraad.dicom.deidentify.decision import Decision, Looked, Settings, as_found
 from ultraad.dicom.deidentify.listing import Listed, list_files
-from ultraad.dicom.deidentify.look import look_at
+from ultraad.dicom.deidentify.look import look_at, look_at_mask
 from ultraad.dicom.deidentify.out import Out, Plan
 from ultraad.dicom.deidentify.profile import Profile
 from ultraad.dicom.deidentify.review import Review
@@ -41,6 +41,7 @@ class Outcome:
         written: Files that were written.
         skipped: Files that an earlier run had written.
         dropped: Files that the review leaves out.
+        masks: Lesion masks among those that were looked at; or, if images were written, among the written and skipped.
         declared: Files whose pixels are declared free of identity, among those that were written or skipped.
         without_regions: Files of which nothing around the image was blanked.
         waiting: Whether nothing was written, since nobody has confirmed.
@@ -53,6 +54,7 @@ class Outcome:
     written: int = 0
     skipped: int = 0
     dropped: int = 0
+    masks: int = 0
     declared: int = 0
     without_regions: list[str] = field(default_factory=list)
     waiting: bool = False
@@ -80,6 +82,8 @@ def deidentify(
     The first call looks for text and writes a review; nothing else. A call with ``confirm`` writes the images as the
     review decides. ``yes`` does both at once, and blanks everything that looks like text; so does ``decide``, which
     lets a person decide about every file in between.
+
+    Lesion masks of the images are never searched for text, and written pixel by pixel if their image is written.
 
     Args:
         source: A folder, or one image.
@@ -129,8 +133,10 @@ def deidentify(
             _look(listed, found, outcome, settings, tell)
         outcome.looked = len(found.looked)
         outcome.boxes = sum(len(row.texts) for row in found.looked.values())
-        outcome.without_regions = [name for name, row in found.looked.items() if not row.keep]
-        decided = decide is not None and bool(found.looked) and decide(found)
+        pictures = {name: row for name, row in found.looked.items() if row.mask_of is None}
+        outcome.masks = len(found.looked) - len(pictures)
+        outcome.without_regions = [name for name, row in pictures.items() if not row.keep]
+        decided = decide is not None and bool(pictures) and decide(found)
         outcome.waiting = not (confirm or yes or decided)
         if not outcome.waiting:
             profile = Profile(secret_of(key), retain)
@@ -175,9 +181,16 @@ def _look(
     for number, path in enumerate(listed.pictures, start=1):
         name = path.as_posix()
         with Caught() as caught:
-            known = review.looked.get(name)
-            if known is None or known.sha256 != sha256(listed.root / path):
-                row, shown = look_at(listed.root / path, name, _finder(), keep=settings.keep, frames=settings.frames)
+            known, image = review.looked.get(name), _image_of(listed, path)
+            if known is None or known.mask_of != image or known.sha256 != sha256(listed.root / path):
+                if image is not None and image not in review.looked:
+                    msg = f"{listed.root / path} is a mask of {image}, which cannot be used, so it is left out"
+                    raise DataError(msg)
+                if image is not None:
+                    row, shown = look_at_mask(listed.root / path, name, listed.root / image, image)
+                else:
+                    keep, frames = settings.keep, settings.frames
+                    row, shown = look_at(listed.root / path, name, _finder(), keep=keep, frames=frames)
                 review.add(row, shown)
                 fresh.append(name)
         if caught.error is not None:
@@ -185,6 +198,11 @@ def _look(
             _fail(outcome, review, name, _said(caught.error))
         tell("look", number, len(listed.pictures))
     review.show(fresh)
+
+
+def _image_of(listed: Listed, path: Path) -> str | None:
+    """What the review calls the image of a mask; None for an image."""
+    return listed.masks[path][0].as_posix() if path in listed.masks else None
 
 
 def _write(
@@ -197,26 +215,45 @@ def _write(
     seen: bool,
     each: bool,
 ) -> None:
-    """Write the files: as a person has ``seen`` them, and if ``each``, only what was confirmed by itself."""
+    """Write the files: as a person has ``seen`` them, and if ``each``, only what was confirmed by itself.
+
+    A mask goes with its image.
+    """
     decisions = review.decisions() if seen else {}
+    outcome.masks = 0
+    there: dict[str, bool] = {}  # by name, but for what failed; False: the review leaves it out
     for number, path in enumerate(listed.pictures, start=1):
-        name = path.as_posix()
+        name, image = path.as_posix(), _image_of(listed, path)
         row = review.looked.get(name)
         if row is not None or (seen and not each):  # what could not be looked at is listed already
             with Caught() as caught:
                 decision = decisions.get(name) if seen else None
-                if each and (decision is None or decision.state == "open"):
+                if image is None and each and (decision is None or decision.state == "open"):
                     msg = f"{listed.root / path} was not confirmed on the page; run the same command again"
                     raise DataError(msg)
-                _write_one(listed.root / path, row, decision, into, outcome, seen=seen)
+                if image is not None and image not in there:
+                    msg = f"{listed.root / path} is a mask of {image}, which was not written, so it was not either"
+                    raise DataError(msg)
+                if image is not None and not there[image]:
+                    decision = Decision(drop=True)
+                mask_of = listed.masks.get(path)
+                there[name] = _write_one(listed.root / path, row, decision, into, outcome, mask_of, seen=seen)
             if caught.error is not None:
                 _fail(outcome, review, name, _said(caught.error))
         tell("write", number, len(listed.pictures))
 
 
 def _write_one(
-    path: Path, row: Looked | None, decision: Decision | None, into: Out, outcome: Outcome, *, seen: bool
-) -> None:
+    path: Path,
+    row: Looked | None,
+    decision: Decision | None,
+    into: Out,
+    outcome: Outcome,
+    mask_of: tuple[Path, int | None] | None,
+    *,
+    seen: bool,
+) -> bool:
+    """False if the review leaves it out."""
     digest = sha256(path)
     if row is None or row.sha256 != digest:
         what = (
@@ -224,20 +261,26 @@ def _write_one(
         )
         msg = f"{path} {what}; run without --confirm, and look again"
         raise DataError(msg)
+    if row.mask_of != (None if mask_of is None else mask_of[0].as_posix()):
+        was = "an image" if row.mask_of is None else f"a mask of {row.mask_of}"
+        msg = f"{path} was {was} in the review, and is not any more; run without --confirm, and look again"
+        raise DataError(msg)
     if seen and decision is None:
         msg = f"{path} has no line in the boxes.csv of the review; run without --confirm to write them again"
         raise DataError(msg)
     decided = decision or as_found(row)
     if decided.drop:
         outcome.dropped += 1
-        return
+        return False
     state = into.profile.secret.digest("state", digest, json.dumps([row.keep, decided.blank, seen])).hex()
-    plan = Plan(path, Path(row.file), tuple(row.keep), tuple(decided.blank), seen, state)
+    plan = Plan(path, Path(row.file), tuple(row.keep), tuple(decided.blank), seen, state, mask_of)
     outcome.declared += plan.declared
+    outcome.masks += mask_of is not None
     if into.add(plan):
         outcome.written += 1
     else:
         outcome.skipped += 1
+    return True
 
 
 def _fail(outcome: Outcome, review: Review, name: str, reason: str) -> None:
