@@ -17,7 +17,7 @@ from ultraad.backbones import load_backbone
 from ultraad.backbones._door import _fingerprint
 from ultraad.backbones._towers import TOWERS
 from ultraad.backbones.embedded import export
-from ultraad.errors import BundleError, ConfigError, DataError, WeightsError
+from ultraad.errors import BundleError, ConfigError, WeightsError
 from ultraad.simulate import simulate
 
 WEIGHTS = TOWERS["embedded"].weights
@@ -75,24 +75,6 @@ def test_exported_files_hold_the_same_tower(name, tmp_path):
         ConfigError, match="cannot export 'tiny'; only embedded, embedded-large, embedded-simulated can"
     ):
         export(tmp_path, "tiny")
-
-
-@pytest.mark.parametrize("name", ["README.md", "embedded_tower.py", "open_clip_model.safetensors"])
-def test_an_export_replaces_earlier_exports_and_no_other_file(name, tmp_path):
-    (tmp_path / name).write_text("own")
-    with pytest.raises(DataError, match=f"already holds {name}, but not of an export .* new folder"):
-        export(tmp_path)
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {name: "own"}
-    (tmp_path / name).unlink()
-    export(tmp_path, "embedded-simulated")
-    (tmp_path / "notes.txt").write_text("own")
-    written = export(tmp_path, "embedded")
-    assert (tmp_path / "README.md").read_bytes() == TOWERS["embedded"].card.read_bytes()
-    assert weights.sha256(tmp_path / "open_clip_model.safetensors") == weights.sha256(WEIGHTS)
-    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in written} | {"notes.txt"}
-    (tmp_path / "README.md").write_text("own")
-    with pytest.raises(DataError, match=r"already holds README\.md"):
-        export(tmp_path)
 
 
 def test_a_missing_file_says_to_install_again(monkeypatch, tmp_path):

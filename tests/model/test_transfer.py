@@ -119,20 +119,6 @@ def test_a_model_is_moved_and_says_so(folder_dir, tmp_path, monkeypatch, capsys)
     assert "transfer" not in facts_of(model.describe().model_dump(mode="json"))["calibration"]
 
 
-@pytest.mark.parametrize("name", ["model", "new/../model", "link", "model/new"])
-def test_the_model_that_is_moved_is_not_replaced(name, folder_dir, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(retuning, "FEWEST", 4)
-    saved = adapted(folder_dir).save(tmp_path / "model")
-    (tmp_path / "link").symlink_to(saved)
-    images = write_dataset(tmp_path / "new", n=6, size=64)
-    before = {path: path.read_bytes() for path in saved.iterdir()}
-    with pytest.raises(SystemExit) as end:
-        main(["retune", str(saved), str(images), "-o", str(tmp_path / name), "--device", "cpu"])
-    assert end.value.code == 1
-    assert "give the new one another folder" in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in saved.iterdir()} == before
-
-
 def test_what_cannot_be_moved_is_refused(folder_dir, tmp_path):
     model = adapted(folder_dir)
     images = write_dataset(tmp_path / "new", n=6, size=64)

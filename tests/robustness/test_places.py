@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.adapted import adapted
 from tests.helpers import picture, save, write_bus_uclm
+from ultraad.backbones._towers import TOWERS
+from ultraad.backbones._weights import sha256
+from ultraad.backbones.embedded import export
 from ultraad.bench.recipe import read_recipe
 from ultraad.bench.run import driver
+from ultraad.cli import main
 from ultraad.data.support import content_hash, draw_support, load_support, save_support
 from ultraad.data.support.leakage import Fingerprint, leaking
 from ultraad.errors import DataError
+from ultraad.model import retune
 from ultraad.model.adapt import zero_shot
 from ultraad.model.model import Model
 from ultraad.results.folder import read_rows
@@ -89,6 +95,40 @@ def test_a_support_set_replaces_no_other_file(data: Path) -> None:
         support = draw_support(data, shots=1, seed=seed)
         save_support(support, data.parent / "support.json")
         assert load_support(data.parent / "support.json") == support
+
+
+@pytest.mark.parametrize("name", ["README.md", "embedded_tower.py", "open_clip_model.safetensors"])
+def test_an_export_replaces_earlier_exports_and_no_other_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("own")
+    with pytest.raises(DataError, match=f"already holds {name}, but not of an export .* new folder"):
+        export(tmp_path)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {name: "own"}
+    (tmp_path / name).unlink()
+    export(tmp_path, "embedded-simulated")
+    (tmp_path / "notes.txt").write_text("own")
+    written = export(tmp_path, "embedded")
+    assert (tmp_path / "README.md").read_bytes() == TOWERS["embedded"].card.read_bytes()
+    assert sha256(tmp_path / "open_clip_model.safetensors") == sha256(TOWERS["embedded"].weights)
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in written} | {"notes.txt"}
+    (tmp_path / "README.md").write_text("own")
+    with pytest.raises(DataError, match=r"already holds README\.md"):
+        export(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model", "new/../model", "link", "model/new"])
+def test_the_model_that_is_moved_is_not_replaced(
+    name: str, folder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(retune, "FEWEST", 4)
+    saved = adapted(folder_dir).save(tmp_path / "model")
+    (tmp_path / "link").symlink_to(saved)
+    images = dataset.write_dataset(tmp_path / "new", n=6, size=64)
+    before = {path: path.read_bytes() for path in saved.iterdir()}
+    with pytest.raises(SystemExit) as end:
+        main(["retune", str(saved), str(images), "-o", str(tmp_path / name), "--device", "cpu"])
+    assert end.value.code == 1
+    assert "give the new one another folder" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in saved.iterdir()} == before
 
 
 @pytest.mark.parametrize("place", ["all", "all/set", "all/set/images"])
