@@ -44,6 +44,7 @@ from ultraad.model.abstain import is_unsure
 from ultraad.model.reasons import Why
 from ultraad.results.coco import coco
 from ultraad.results.inputs import input_file
+from ultraad.results.others import keep_failures, of_all_runs
 from ultraad.results.outdated import outdated
 from ultraad.results.overlay_video import Drawn, OverlayVideo
 from ultraad.results.row import ImageRow, Run, ScopeRow, Status, VideoFacts
@@ -87,6 +88,7 @@ class RunFolder:
     Attributes:
         done: Ids that have a line in ``predictions.jsonl``.
         failed: {id: reason} of this run.
+        untried: The same of earlier runs, of images and videos that are not among those of this run.
         out_of_scope: Number of images and frames of this run that the model cannot judge.
         unsure: Number of those whose class is left open.
         videos: {name: facts} of the videos that were read to their end.
@@ -112,6 +114,7 @@ class RunFolder:
         self._measure = measure
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
+        self.untried: dict[str, str] = {}
         self.out_of_scope = self.unsure = 0
         self.videos: dict[str, VideoFacts] = {}
         self.overlay_video: OverlayVideo | None = None
@@ -140,7 +143,9 @@ class RunFolder:
                 _log.warning("%d line(s) of %s are damaged or gone; their images are new", missing, PREDICTIONS)
             self.videos = {video.name: video for video in earlier.videos}
             self._forget(wanted)
-        (self.folder / ERRORS).unlink(missing_ok=True)  # failed images are tried again
+            self.untried = keep_failures(self.folder / ERRORS, wanted)  # the others are tried again
+            data = of_all_runs(earlier.data, self._run.data, read_rows(self.folder), self.untried, wanted)
+            self._run = self._run.model_copy(update={} if data is None else {"data": data})
         remove_leftovers(self.folder)
         self._write_run("running")  # the first file of ours
         for name in (self._save.names | self._save_of_videos.names) & FOLDERS.keys():
@@ -244,7 +249,8 @@ class RunFolder:
             try:
                 remove_overlays(self.folder, self._top.left, rows=read_rows(self.folder), table=PREDICTIONS)
                 self._write_tables()
-                self._write_run(status, images=len(self.done), failed=len(self.failed), **times)
+                failed = len(self.failed.keys() | self.untried.keys())
+                self._write_run(status, images=len(self.done), failed=failed, **times)
             finally:
                 self._lock.release()
 

@@ -219,12 +219,14 @@ class ModelFacts(Description, _Digest):  # in this order, the digest is the firs
 class DataFacts(Facts):
     """The images of a run."""
 
-    paths: tuple[str, ...] | None = Field(None, description="predict: files, folders and patterns as given")
+    paths: tuple[str, ...] | None = Field(
+        None, description="predict: files, folders and patterns as given, of all runs in the folder"
+    )
     root: str | None = Field(None, description="evaluate: folder of the data set; null for samples given in Python")
     layout: str | None = Field(None, description="evaluate: its layout")
     split: str | None = Field(None, description="evaluate: only this published split")
-    images: int = Field(0, description="images found")
-    videos: int = Field(0, description="predict: videos and cameras found")
+    images: int = Field(0, description="images found, by all runs in the folder")
+    videos: int = Field(0, description="predict: videos and cameras found, likewise")
     resize_masks: bool = Field(
         default=False, description="evaluate: whether masks of another size but the same aspect were resized"
     )
@@ -292,7 +294,7 @@ class Run(Facts):
     leakage: LeakageFacts | None = Field(None, description="evaluate: `checked`, `leaks` found, `dropped`")
     status: Status | None = Field(None, description="running, complete, interrupted or failed")
     images: int | None = Field(None, description="images in the folder")
-    failed: int | None = Field(None, description="images that could not be used")
+    failed: int | None = Field(None, description="images that could not be used, as in `errors.jsonl`")
     seconds: float | None = Field(None, description="wall time")
     images_per_second: float | None = Field(None, description="of this run")
 

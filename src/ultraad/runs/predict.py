@@ -98,8 +98,8 @@ def predict(
             the model saw its support images; zero-shot models, and those of earlier versions, ``"off"``.
         smooth: Time constant in seconds by which the scores, maps and probabilities of a cine, video or camera are
             smoothed, each frame over those before it (:mod:`ultraad.runs.smoothing`); 0 for none.
-        resume: Skip images that have results in the folder, unless their files were replaced since; otherwise the
-            results of an earlier run are removed.
+        resume: Skip images that have results in the folder, unless their files were replaced since, and keep the
+            results and failures of other images; otherwise the results of an earlier run are removed.
         save: What to write beside the tables: any of ``"overlays"``, ``"maps"``, ``"masks"``, ``"contours"``,
             ``"boxes"`` and ``"dicom"`` (:data:`ultraad.results.saving.SAVES`). Images of which an earlier run saved
             less are predicted again. None: overlays and maps; of videos only overlays.
