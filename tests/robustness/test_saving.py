@@ -242,6 +242,6 @@ def test_what_cannot_be_saved_is_said_before_any_work(model: Model, pictures: Pa
         predict(model, [pictures], tmp_path / "out", save=("mask",))
     mapless = zero_shot(backbone="tiny")
     mapless.calibration = mapless.calibration.model_copy(update={"pixel_threshold": None})
-    with pytest.raises(ConfigError, match="ultraad draws no maps, so it has no boxes, masks to save"):
+    with pytest.raises(ConfigError, match="ultraad draws no maps, so it has no boxes, masks, overlays to save"):
         predict(mapless, [pictures], tmp_path / "out", save=("boxes", "masks", "overlays"))
     assert not (tmp_path / "out").exists()

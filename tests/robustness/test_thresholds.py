@@ -17,8 +17,11 @@ from ultraad.model.model import Model, load
 from ultraad.model.record import facts_of
 from ultraad.model.scope import NO_RECORD
 from ultraad.results.folder import read_rows
+from ultraad.runs.engines.local import Serial
 from ultraad.runs.evaluate import evaluate
+from ultraad.runs.evaluate_shards import evaluate_shards
 from ultraad.runs.predict import predict
+from ultraad.runs.shards import predict_shards
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +178,37 @@ def test_models_without_held_out_images_or_maps_say_so(folder_dir: Path, busi_di
     classifier = adapt(draw_support(folder_dir, shots=1), method="linear_probe", backbone="tiny")
     with pytest.raises(ConfigError, match="linear_probe draws no maps"):
         predict(classifier, busi_dir, tmp_path / "out", pixel_threshold=0.5)
+    for asked in ({"save": ["maps"]}, {"save": ["overlays"]}, {"maps": "grid"}, {"overlays": "top:3"}):
+        (name,) = asked.get("save", asked)
+        with pytest.raises(ConfigError, match=f"linear_probe draws no maps, so it has no {name} to save"):
+            predict(classifier, busi_dir, tmp_path / "out", **asked)
+        with pytest.raises(ConfigError, match=f"linear_probe draws no maps, so it has no {name} to save"):
+            predict_shards(lambda: classifier, busi_dir, tmp_path / "out", engine=Serial(), **asked)
     assert not (tmp_path / "out").exists()
+    for number, fine in enumerate(({}, {"save": []}, {"overlays": "none", "maps": "none"})):
+        assert predict(classifier, busi_dir, tmp_path / str(number), **fine).predicted > 0
+    found = evaluate_shards(lambda: classifier, busi_dir, tmp_path / "all", engine=Serial(), bootstrap=0)
+    assert found["failed"] == {}
+
+
+@pytest.mark.parametrize("asked", [{"prevalence": 0.1}, {"abstain": "cost=0.2"}])
+def test_what_acts_on_class_probabilities_needs_some(asked: dict[str, Any], busi_dir: Path, tmp_path: Path) -> None:
+    detector = zero_shot(backbone="tiny", method="winclip")
+    (name,) = asked
+    for work in (predict, evaluate):
+        with pytest.raises(ConfigError, match=f"winclip gives no class probabilities, so {name} has none to act on"):
+            work(detector, busi_dir, output=tmp_path / "out", **asked)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_model_grades_if_its_model_does(onnx_dir: Path, busi_dir: Path, tmp_path: Path) -> None:
+    twin = exported.load(onnx_dir)
+    assert predict(twin, busi_dir, tmp_path / "out", save=[], prevalence=0.1, abstain="cost=0.2").predicted > 0
+    parity = {key: value for key, value in twin.config.exported.parity.items() if key != "probs"}
+    facts = twin.config.exported.model_copy(update={"parity": parity})
+    twin.config = twin.config.model_copy(update={"exported": facts})
+    with pytest.raises(ConfigError, match="no class probabilities, so prevalence has none"):
+        predict(twin, busi_dir, tmp_path / "other", prevalence=0.1)
 
 
 def test_an_exported_model_has_the_same_operating_points(

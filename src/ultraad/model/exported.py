@@ -132,6 +132,11 @@ class ExportedModel(Predictor):
         return self.config.normal_class
 
     @property
+    def grades(self) -> bool:
+        """Whether predictions have class probabilities."""
+        return "probs" in self.config.exported.parity  # which has every output of the graph
+
+    @property
     def digest(self) -> str:
         """sha256 over the graph and the model it was made from."""
         return self.config.digest

@@ -115,6 +115,11 @@ class Model(Predictor):
         """The class that means "no lesion"."""
         return self.method.normal_class
 
+    @property
+    def grades(self) -> bool:
+        """Whether predictions have class probabilities."""
+        return "classes" in self.method.info.outputs
+
     def describe(self) -> Description:
         """What the model is and where it comes from: everything in a model's folder except the learned values."""
         dtype: Any = str(self.backbone.dtype).removeprefix("torch.")

@@ -70,6 +70,11 @@ class Predictor(ABC):
 
     @property
     @abstractmethod
+    def grades(self) -> bool:
+        """Whether predictions have class probabilities."""
+
+    @property
+    @abstractmethod
     def digest(self) -> str:
         """sha256 over everything that determines the results: models with one digest give the same results."""
 

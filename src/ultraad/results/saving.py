@@ -100,6 +100,26 @@ def chosen(save: Iterable[str] | None, *, overlays: str | None = None, maps: str
     )
 
 
+def check_no_maps(
+    method: str, save: Iterable[str] | None, *, overlays: str | None = None, maps: str | None = None
+) -> None:
+    """Refuse to save what is made of maps, if it is asked for, of a method that draws none.
+
+    Args:
+        method: Its name.
+        save: As in :func:`chosen`, as the others are.
+        overlays: Likewise.
+        maps: Likewise.
+
+    Raises:
+        ConfigError: If there is something.
+    """
+    asked = {name for name, value in (("overlays", overlays), ("maps", maps)) if value not in (None, "none")}
+    if needing := sorted(asked | checked(save or ())):
+        msg = f"{method} draws no maps, so it has no {', '.join(needing)} to save; leave them out"
+        raise ConfigError(msg)
+
+
 def checked(names: Iterable[str]) -> frozenset[str]:
     """The names, if all are in :data:`SAVES`, with those that they need: DICOM objects are made of maps and boxes.
 

@@ -89,9 +89,8 @@ def evaluate_shards(
     check_shard(shard, batch_size)
     plan = planned(load(), data, **options)
     of_predict = {key: options[key] for key in _OF_PREDICT if key in options}
-    work = Work(
-        load, {**of_predict, "fan": plan.fan, "maps": "grid", "overlays": "all", "batch_size": batch_size}, threads
-    )
+    drawn = {} if plan.thresholds.pixel is None else {"maps": "grid", "overlays": "all"}
+    work = Work(load, {**of_predict, **drawn, "fan": plan.fan, "batch_size": batch_size}, threads)
     found: dict[str, Any] = {}
 
     def shards(folder: Path) -> Iterator[Shard]:

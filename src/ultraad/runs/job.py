@@ -70,12 +70,16 @@ def thresholds_of(
 
     Raises:
         ConfigError: If a threshold or the prevalence is out of range, ``abstain`` is no rule, both image thresholds are
-            chosen, there are no maps to apply a pixel threshold to, no scores to fit an operating point on, or too few
-            to promise what ``sets`` asks for.
+            chosen, there are no maps to apply a pixel threshold to, no class probabilities for a prevalence or
+            ``abstain``, no scores to fit an operating point on, or too few to promise what ``sets`` asks for.
     """
     stored = model.calibration
     check_prevalence(prevalence, model.classes)
     check_abstain(abstain, sets)
+    for name, choice in (("prevalence", prevalence), ("abstain", abstain)):
+        if choice is not None and not model.grades:
+            msg = f"{model.describe().method} gives no class probabilities, so {name} has none to act on; leave it out"
+            raise ConfigError(msg)
     for name, value in (("threshold", threshold), ("pixel threshold", pixel_threshold)):
         if value is not None and not 0 <= value <= 1:  # also when NaN
             msg = f"{name} {value}: wanted a number in [0, 1], as scores and maps are"

@@ -28,7 +28,7 @@ from ultraad.model.runtimes import require
 from ultraad.report.run.page import render
 from ultraad.results.folder import RunFolder
 from ultraad.results.row import DataFacts
-from ultraad.results.saving import DICOM, USUAL, WHY, chosen
+from ultraad.results.saving import DICOM, WHY, check_no_maps, chosen
 from ultraad.runs.job import Outcome, facts, failing, finishing, thresholds_of
 from ultraad.runs.smoothing import checked_smoothing, smoothed
 from ultraad.runs.video import predict_video, refuse_second_recording
@@ -145,7 +145,8 @@ def predict(
     _check_numbers(every=every, seconds=seconds)
     if checked_smoothing(smooth):
         thresholds = thresholds.model_copy(update={"smooth": float(smooth)})
-    saving = chosen(None if save is None else names_of(save), overlays=overlays, maps=maps)
+    save = None if save is None else names_of(save)
+    saving = chosen(save, overlays=overlays, maps=maps)
     saved = saving.names
     of_videos = saving
     if save is None and maps is None:  # a map of each frame would take more space than the video
@@ -156,10 +157,8 @@ def predict(
     objects = checked_objects(names_of(objects))
     if DICOM in saved:
         require("highdicom", extra="dicom")
-    needing = sorted(saved - set(USUAL)) if save is not None else []
-    if needing and thresholds.pixel is None:
-        msg = f"{model.describe().method} draws no maps, so it has no {', '.join(needing)} to save; leave them out"
-        raise ConfigError(msg)
+    if thresholds.pixel is None:
+        check_no_maps(model.describe().method, save, overlays=overlays, maps=maps)
     wanted: list[str | Path | Sample] = [paths] if isinstance(paths, (str, Path)) else list(paths)
     images, videos = _found(wanted)
     fan = model.chosen_fan(fan)

@@ -40,7 +40,7 @@ from ultraad.results.folder import ERRORS, PREDICTIONS, REPORT, RUN, read_rows, 
 from ultraad.results.parquet import write_parquet
 from ultraad.results.row import DataFacts, Facts, ImageRow, Run, Status
 from ultraad.results.same import check_same
-from ultraad.results.saving import FOLDERS, chosen
+from ultraad.results.saving import FOLDERS, check_no_maps, chosen
 from ultraad.results.top import highest
 from ultraad.runs.copies import check_saving, readable, remove_copies
 from ultraad.runs.engines.local import Engine, Lost
@@ -187,11 +187,14 @@ def predict_shards(
         KeyboardInterrupt: If the run is interrupted; finished shards are in the folder.
     """
     check_shard(shard, batch_size)
-    top = chosen(options.get("save"), overlays=options.get("overlays"), maps=options.get("maps")).top
+    save, drawn = options.get("save"), {name: options.get(name) for name in ("overlays", "maps")}
+    top = chosen(save, **drawn).top
     if is_url(source):
-        check_saving(options.get("save"))
+        check_saving(save)
     model = load()
     thresholds = thresholds_of(model, **{key: options.get(key) for key in _THRESHOLDS})
+    if thresholds.pixel is None:
+        check_no_maps(model.describe().method, save, **drawn)
     keep = bool(options.get("keep_out_of_scope", False))
     run = facts(
         model,
