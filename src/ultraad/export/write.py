@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import copy
 import logging
+import signal
 import statistics
+import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -224,7 +228,7 @@ def _trace(model: Model, path: Path) -> None:
     graph = Graph(model).eval()
     side = model.preprocess.config.size
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)  # a batch of one could become a constant
-    with torch.no_grad(), warnings.catch_warnings(record=True) as said:
+    with torch.no_grad(), _ending_at_ctrl_c(), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         names = list(_outputs(model.method, torch.zeros(1, 3, side, side), scope=graph.scope))
         try:
@@ -245,6 +249,30 @@ def _trace(model: Model, path: Path) -> None:
         _log.debug("%s", warning.message)
     assert program is not None  # with dynamo=True
     program.save(path)
+
+
+@contextmanager
+def _ending_at_ctrl_c() -> Iterator[None]:
+    """KeyboardInterrupt after Ctrl-C or SIGTERM in the block, also if the exporter calls it a fault of the graph."""
+    came: list[int] = []
+    before: dict[signal.Signals, Callable[[int, FrameType | None], object]] = {}
+    if threading.current_thread() is threading.main_thread():  # other threads get no signals
+        found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: handler for number, handler in found.items() if callable(handler)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        before[signal.Signals(number)](number, frame)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            raise KeyboardInterrupt
 
 
 def _to_openvino(folder: Path) -> None:
