@@ -20,6 +20,7 @@ from ultraad.data.loader import decode
 from ultraad.data.samples import samples_of
 from ultraad.data.support import save_support
 from ultraad.io import read_image, set_depth
+from ultraad.io.faults import one_run, warn_of
 from ultraad.model.adapt import zero_shot
 from ultraad.results.folder import read_rows
 from ultraad.runs.predict import predict
@@ -144,6 +145,29 @@ def test_two_ranges_in_one_set_are_a_warning_with_names_and_number(tmp_path, cap
     assert "dark0.png: its 16-bit pixels use 12 bits, those of other pictures 16" in text
     assert "dark1.png" in text
     assert "and 2 more, like" in text
+
+
+def test_a_remark_with_other_numbers_is_not_made_about_other_files(tmp_path, caplog):
+    save_deep(tmp_path / "normal" / "bright.png", GREY, 16)
+    for n, bits in enumerate((12, 10, 12, 10, 10)):
+        save_deep(tmp_path / "normal" / f"dark{n}.png", GREY, bits)
+    scan(tmp_path)
+    told = [r.getMessage() for r in caplog.records if "those of other pictures" in r.getMessage()]
+    wanted = (("dark0.png", 12), ("dark2.png, like", 12), ("dark1.png", 10))
+    assert len(told) == len(wanted)
+    for text, (names, bits) in zip(told, wanted, strict=True):
+        assert names in text
+        assert f"use {bits} bits" in text
+    assert all(f"dark{n}.png" in told[2] for n in (1, 3, 4))
+    assert "dark0.png" not in told[2]
+
+
+def test_remarks_with_many_numbers_are_few(caplog):
+    with one_run():
+        for n in range(20):
+            warn_of(f"{n}.png", f"its height is {n}")
+    assert len(caplog.records) == 5
+    assert caplog.records[-1].getMessage() == "4.png, 5.png, 6.png and 13 more: like 0.png, but with other values"
 
 
 def test_the_support_file_keeps_the_depth(tmp_path):

@@ -11,7 +11,7 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 _PACKAGES = r"PIL|pydicom|pylibjpeg|openjpeg|numpy|ultraad\.io"  # whose Python warnings are about the file being read
 _MOST_KINDS = 1000  # of warnings remembered
 _NAMED = 3  # files in the warning at the end of a run
+_TEXTS = 3  # warnings of one kind with other numbers at the end of a run
 
 # Without a handler of its own, logging would print the errors of these packages to stderr.
 for _package in ("PIL", "pylibjpeg", "openjpeg"):
@@ -82,11 +83,11 @@ class Memory:
     """What one run remembers about its files, so that it makes each kind of remark once.
 
     Attributes:
-        said: {kind of remark: its text and the files that it is about}.
+        said: {kind of remark: {its text, which may have other numbers for other files: these files}}.
         depths: {bits of 16-bit pictures: the first file that uses them}.
     """
 
-    said: dict[str, tuple[str, dict[str, None]]] = field(default_factory=dict)
+    said: dict[str, dict[str, dict[str, None]]] = field(default_factory=dict)
     depths: dict[int, object] = field(default_factory=dict)
 
 
@@ -103,17 +104,33 @@ def memory() -> Memory:
 def one_run() -> Iterator[None]:
     """The block, or the function that this decorates, is one run, unless it is part of one.
 
-    At its end, each remark that was made about one file is made once about the others.
+    At its end, each remark that was made about one file is made once about the others; those with other numbers apart.
     """
     outermost = _memory.get() is None
     token = _memory.set(memory())
     try:
         yield
     finally:
-        for text, (first, *others) in memory().said.values() if outermost else ():
-            if others:
-                _log.warning("%s, like %s: %s", first_names(others, _NAMED), first, text)
+        for texts in memory().said.values() if outermost else ():
+            _tell_of_others(texts)
         _memory.reset(token)
+
+
+def _tell_of_others(texts: Mapping[str, Collection[str]]) -> None:
+    """Make the remarks of one kind about all files but the first: once for each text, if these are few."""
+    (text, (first, *others)), *more = texts.items()
+    if others:
+        _log.warning("%s, like %s: %s", first_names(others, _NAMED), first, text)
+    told, rest = {first, *others}, dict[str, None]()
+    for number, (other, files) in enumerate(more):
+        fresh = dict.fromkeys(name for name in files if name not in told)  # of each file one remark of a kind is enough
+        told.update(fresh)
+        if fresh and number < _TEXTS:
+            _log.warning("%s: %s", first_names([*fresh], _NAMED), other)
+        else:
+            rest |= fresh
+    if rest:
+        _log.warning("%s: like %s, but with other values", first_names([*rest], _NAMED), first)
 
 
 def in_this_run(function: Callable[P, R]) -> Callable[P, R]:
@@ -144,7 +161,8 @@ def keeping_remarks() -> Iterator[list[Remark]]:
 def warn_of(name: object, text: str, kind: str | None = None) -> None:
     """Log a remark about a file: the first of each kind in a run as a warning, the others at debug level.
 
-    At the end of the run, one more warning names the other files of that kind and says how many they are.
+    At the end of the run, one more warning names the other files with that text and says how many they are; files with
+    another text of the same kind have warnings of their own.
 
     Args:
         name: The file.
@@ -160,9 +178,9 @@ def warn_of(name: object, text: str, kind: str | None = None) -> None:
     said = memory().said
     first = kind not in said and len(said) < _MOST_KINDS
     if first:
-        said[kind] = text, {}
+        said[kind] = {}
     if kind in said:
-        said[kind][1].setdefault(str(name))
+        said[kind].setdefault(text, {}).setdefault(str(name))
     _log.log(logging.WARNING if first else logging.DEBUG, "%s: %s", name, text)
 
 
