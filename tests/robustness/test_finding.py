@@ -85,6 +85,23 @@ def test_links_to_folders_are_followed_once(tmp_path):
     assert names(find_images(f"{root}/**/*.png"), root) == ["p1/a.png", "p2/b.png"]
 
 
+def test_links_upwards_are_no_classes_and_no_patients(tmp_path):
+    root = tmp_path / "set"
+    for name in ("img/a.png", "x/b.png", "y/c.png"):
+        save(root / name)
+    (root / "img" / "loop").symlink_to("..")  # "img" could hold the folders of the classes
+    with pytest.raises(DataError, match="layout"):
+        scan(root)
+    (root / "img" / "loop").unlink()
+    (root / "img").rename(root / "normal")
+    for name, target in (("normal/loop", ".."), ("x/self", "."), ("y/above", "../..")):
+        (root / name).symlink_to(target)
+    found = scan(root)
+    assert [(s.id, s.label, s.group) for s in found] == [
+        (f"{label}/{name}.png", label, None) for label, name in (("normal", "a"), ("x", "b"), ("y", "c"))
+    ]
+
+
 def test_jpeg_and_gif_by_their_other_names(tmp_path):
     for name in ("a.jfif", "b.jpe"):
         Image.fromarray(PICTURE).save(tmp_path / name, "JPEG")

@@ -293,11 +293,15 @@ def images_in(folder: Path) -> list[Path]:
 def folders_in(folder: Path) -> list[Path]:
     """Visible folders directly in a folder, in natural order; empty if there is no such folder.
 
-    Folders that ultraad wrote as results are not among them.
+    Folders that ultraad wrote as results are not among them, nor are links to the folder or to one around it, which
+    :func:`ultraad.io.find.walk` does not follow either.
     """
     if not folder.is_dir():
         return []
     found = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and not is_output(p)]
+    if any(links := [p.is_symlink() for p in found]):
+        real = folder.resolve()
+        found = [p for p, link in zip(found, links, strict=True) if not (link and real.is_relative_to(p.resolve()))]
     return sorted(found, key=lambda p: natural_key(p.name))
 
 
