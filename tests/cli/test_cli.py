@@ -70,6 +70,14 @@ def refused(done: Finished, *texts: str) -> None:
         assert text in done.err, done.err
 
 
+def misused(done: Finished, *texts: str) -> None:
+    """Exit 2 with how the command is used."""
+    assert done.code == 2, done
+    assert "Usage: " in done.err
+    for text in texts:
+        assert text in " ".join(done.err.split()), done.err
+
+
 def test_every_step_from_support_set_to_report(cli: Cli, folder_dir: Path, busi_dir: Path, tmp_path: Path) -> None:
     support, model, out = tmp_path / "support.json", tmp_path / "model", tmp_path / "out"
     done = cli("support", "draw", folder_dir, "--shots", 2, "--seed", 3, "-o", support, "--against", busi_dir)
@@ -377,7 +385,7 @@ def test_unknown_keys_and_values(cli: Cli, folder_dir: Path, saved: Path, tmp_pa
     words = ("adapt", tmp_path / "s.json", "-o", tmp_path / "m", *TINY)
     refused(cli(*words, "--set", "train.epoch=3"), "unknown option 'train.epoch'; did you mean train.epochs")
     refused(cli(*words, "--set", "train.epochs=many"), "train.epochs: input should be a valid integer")
-    refused(cli(*words, "--set", "train.epochs"), "wanted key=value")
+    misused(cli(*words, "--set", "train.epochs"), "wanted key=value")
     refused(cli("adapt", tmp_path / "s.json", "-o", tmp_path / "m", "--backbone", "tinny"), "unknown backbone 'tinny'")
     refused(cli("predict", saved, folder_dir, "-o", tmp_path / "o", "--set", "post.sigma=1"), "brings its own")
     assert not (tmp_path / "m").exists()
@@ -491,10 +499,31 @@ def test_save_names_what_is_written(cli: Cli, saved: Path, busi_dir: Path, tmp_p
     assert folders("--overlays", "none", "--maps", "grid") == ["maps"]
     assert folders("--save", "boxes", "--overlays", "top:1") == ["coco.json", "overlays"]
     wrong = cli("predict", saved, busi_dir, "-o", tmp_path / "out", "--device", "cpu", "--save", "mask")
-    refused(wrong, "'mask' cannot be saved; did you mean 'masks'?")
+    misused(wrong, "'mask' cannot be saved; did you mean 'masks'?")
     words = ("--overlays", "top", "--device", "cpu")
-    refused(cli("predict", saved, busi_dir, "-o", tmp_path / "out", *words), "top:N with N at least 1")
+    misused(cli("predict", saved, busi_dir, "-o", tmp_path / "out", *words), "top:N with N at least 1")
     refused(cli("predict", saved, busi_dir, "-o", tmp_path / "out", "--runtime", "onnx"), "there is 'ultraad export'")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--save", "foo"), "'foo' cannot be saved"),
+        (("--save", "dicom", "--objects", "foo"), "'foo' is no DICOM object"),
+        (("--overlays", "top:0"), "top:N with N at least 1"),
+        (("--save", "maps", "--maps", "none"), "choose one of them"),
+        (("--engine", "local", "--shard", 10), "shard=10: wanted a multiple of the batch size, 8"),
+        (("--frame", 2, "--every", 3), "--frame 2 and --every 3 both choose the frames; give one of them"),
+        (("--set", "foo"), "wanted key=value"),
+        (("--prevalence", "benign=0.2,malignant=0.9"), "wanted shares in [0, 1]"),
+    ],
+)
+def test_values_that_are_wrong_in_themselves_are_usage_errors(
+    cli: Cli, tmp_path: Path, words: tuple[object, ...], told: str
+) -> None:
+    misused(cli("predict", tmp_path / "no model", tmp_path, "-o", tmp_path / "out", *words), told)
+    if "--shard" in words:
+        misused(cli("evaluate", tmp_path / "no model", tmp_path, "-o", tmp_path / "out", *words), told)
 
 
 def test_read_only_output(cli: Cli, saved: Path, busi_dir: Path, tmp_path: Path) -> None:

@@ -227,3 +227,23 @@ def test_sigterm_ends_a_run_like_ctrl_c(onnx_dir: Path, tmp_path: Path) -> None:
     assert "Traceback" not in err
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert 0 < len(list(read_rows(out))) < 300
+
+
+@pytest.mark.parametrize("engine", [(), ("--engine", "local", "--jobs", 1)])
+def test_an_interruption_before_the_first_row_says_that_nothing_is_there(
+    five: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    engine: tuple[object, ...],
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ultraad.runs.predict.predict", interrupted)
+    monkeypatch.setattr("ultraad.runs.shards.predict_shards", interrupted)
+    assert code("predict", five, "-o", tmp_path / "out", *engine) == 130
+    told = capsys.readouterr().err
+    assert f"interrupted before any {'shards' if engine else 'images and frames'} were finished" in told
+    assert "finished images" not in told
+    assert not (tmp_path / "out").exists()

@@ -1,7 +1,8 @@
 """The command line: parse, call, print. A command imports heavy packages when it runs.
 
-Exit codes: 0 all done; 3 done, but some inputs failed; 1 nothing could be done, or a check failed; 2 a wrong command or
-option; 130 interrupted (Ctrl-C or SIGTERM). ``ULTRAAD_DEBUG=1`` shows the traceback of an error.
+Exit codes: 0 all done; 3 done, but some inputs failed; 1 nothing could be done, a check failed, or an option does not
+fit the model, the method or the data; 2 a wrong command, option or value; 130 interrupted (Ctrl-C or SIGTERM).
+``ULTRAAD_DEBUG=1`` shows the traceback of an error.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ app = typer.Typer(
     name="ultraad",
     cls=_Root,
     help="Few-shot CLIP for ultrasound: localise lesions, detect abnormal images, grade them. For research only."
-    "\n\nExit codes: 0 all done; 3 done, but some inputs failed; 1 nothing could be done, or a check failed; 2 a wrong "
-    "command or option; 130 interrupted."
+    "\n\nExit codes: 0 all done; 3 done, but some inputs failed; 1 nothing could be done, a check failed, or an option "
+    "does not fit the model, the method or the data; 2 a wrong command, option or value; 130 interrupted."
     "\n\nExample: ultraad demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

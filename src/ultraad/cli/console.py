@@ -123,6 +123,22 @@ def show_thresholds(folder: Path) -> None:
         warn(f"note: {note}")
 
 
+def tell_interrupted(folder: Path, what: str, *, record: str) -> None:
+    """Say that a run was interrupted, and where to find what is finished.
+
+    Args:
+        folder: Of the run.
+        what: What it does one after the other, in the plural.
+        record: The file in the folder that has a line for each finished one.
+    """
+    lines = folder / record
+    if lines.is_file() and lines.stat().st_size:
+        text = f"interrupted; finished {what} are in {folder}. Run the same command again to resume"
+    else:
+        text = f"interrupted before any {what} were finished. To begin anew, run the same command again"
+    warn(text, style="bold")
+
+
 def list_failures(
     failed: dict[str, str], limit: int = 20, *, what: str = "image(s) could not be used", rest: str = "errors.jsonl"
 ) -> None:

@@ -16,6 +16,7 @@ from ultraad.cli.console import (
     show_metrics,
     show_subgroups,
     show_thresholds,
+    tell_interrupted,
     warn,
 )
 from ultraad.cli.options import (
@@ -37,6 +38,7 @@ from ultraad.cli.options import (
     Sets,
     ShardSize,
     Threshold,
+    check_shards,
     engine_of,
     prevalence_of,
     usage_errors,
@@ -99,10 +101,13 @@ def evaluate(
     from ultraad.results.folder import REPORT, read_run
     from ultraad.runs.evaluate import evaluate as measure
     from ultraad.runs.evaluate_shards import evaluate_shards
+    from ultraad.runs.shards import RECORD
 
     facts = [name for names in by or () for name in names.split(",") if name.strip()]
     with usage_errors():
         check_table(facts, by_table)
+    if engine is not None:
+        check_shards(shard, batch_size)
     options: dict[str, Any] = {
         "layout": layout,
         "split": split,
@@ -131,10 +136,11 @@ def evaluate(
                 with engine_of(engine, processes=jobs, threads=1, address=address, gpus=gpus) as chosen:
                     found = evaluate_shards(load, folder, output, engine=chosen, shard=shard, **options)
         except KeyboardInterrupt:
-            rest = "metrics need all images, so the next evaluation starts from the first"
-            if engine is not None:
-                rest = f"finished shards are in {output}. Run the same command again to resume"
-            warn(f"interrupted; {rest}", style="bold")
+            if engine is None:
+                rest = "metrics need all images, so the next evaluation starts from the first"
+                warn(f"interrupted; {rest}", style="bold")
+            else:
+                tell_interrupted(output, "shards", record=RECORD)
             raise typer.Exit(130) from None
     show_metrics(found)
     show_subgroups(found)

@@ -122,10 +122,23 @@ Smooth = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Devices = Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")]
 BackboneName = Annotated[str, typer.Option(help="See 'ultraad backbones list'.")]
+
+
+def _checked_settings(value: list[str] | None) -> list[str] | None:
+    from ultraad.config import parse_assignments
+
+    with usage_errors():
+        parse_assignments(value or ())
+    return value
+
+
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="An option of the method; see 'ultraad methods NAME'. Can be repeated."
+        "--set",
+        callback=_checked_settings,
+        metavar="KEY=VALUE",
+        help="An option of the method; see 'ultraad methods NAME'. Can be repeated.",
     ),
 ]
 Config = Annotated[Path | None, typer.Option(help="YAML file with options of the method; --set has precedence.")]
@@ -289,6 +302,14 @@ def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def check_shards(shard: int, batch_size: int) -> None:
+    """Refuse ``--shard`` if it is no multiple of ``--batch-size``."""
+    from ultraad.runs.shards import check_shard
+
+    with usage_errors():
+        check_shard(shard, batch_size)
 
 
 @contextmanager

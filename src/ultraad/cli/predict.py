@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_thresholds, warn
+from ultraad.cli.console import SOME_FAILED, list_failures, progress, say, show_thresholds, tell_interrupted, warn
 from ultraad.cli.options import (
     Abstain,
     Address,
@@ -27,9 +27,11 @@ from ultraad.cli.options import (
     ShardSize,
     Smooth,
     Threshold,
+    check_shards,
     engine_of,
     prevalence_of,
     split_names,
+    usage_errors,
 )
 from ultraad.cli.predictor import with_model
 from ultraad.model.predictor import Predictor
@@ -132,6 +134,9 @@ def predict(
 
     Example: ultraad predict model scans/ -o predictions
     """
+    if frame is not None and every != 1:
+        msg = f"--frame {frame} and --every {every} both choose the frames; give one of them."
+        raise typer.BadParameter(msg)
     options: dict[str, Any] = {
         "frame": frame,
         "every": every,
@@ -151,14 +156,17 @@ def predict(
         "why": why,
         "batch_size": batch_size,
     }
+    _check_saving(options)
     if engine is not None:
         if seconds is not None or smooth or why or len(paths) != 1:
             msg = "--engine takes one folder or list of images, without --seconds, --smooth and --why"
             raise typer.BadParameter(msg)
+        check_shards(shard, batch_size)
         with engine_of(engine, processes=jobs, threads=1, address=address, gpus=gpus) as chosen:
             _in_shards(load, paths[0], output, engine=chosen, shard=shard, strict=strict, **options)
         return
 
+    from ultraad.results.folder import PREDICTIONS
     from ultraad.runs.predict import predict
 
     with progress() as tell:
@@ -173,10 +181,7 @@ def predict(
                 **options,
             )
         except KeyboardInterrupt:
-            warn(
-                f"interrupted; finished images and frames are in {output}. Run the same command again to resume",
-                style="bold",
-            )
+            tell_interrupted(output, "images and frames", record=PREDICTIONS)
             raise typer.Exit(130) from None
     list_failures(done.failed)
     lacking = "DICOM image(s) were predicted, but have no DICOM objects, or not all"
@@ -205,13 +210,13 @@ def _in_shards(
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Predict a list of images on an engine."""
-    from ultraad.runs.shards import predict_shards
+    from ultraad.runs.shards import RECORD, predict_shards
 
     with progress() as tell:
         try:
             done = predict_shards(load, source, output, progress=lambda k, n: tell("predict", k, n or None), **options)
         except KeyboardInterrupt:
-            warn(f"interrupted; finished shards are in {output}. Run the same command again to resume", style="bold")
+            tell_interrupted(output, "shards", record=RECORD)
             raise typer.Exit(130) from None
     skipped = f", {done.skipped} of them were there already" if done.skipped else ""
     rate = f", {(done.predicted - done.skipped) / done.seconds:.1f} images/s" if done.predicted > done.skipped else ""
@@ -221,6 +226,17 @@ def _in_shards(
     say(f"{done.predicted} predicted{skipped}, {done.failed} failed{rate}; results in {output}")
     if done.failed or done.lost:
         raise typer.Exit(1 if strict or not done.predicted else SOME_FAILED)
+
+
+def _check_saving(options: Mapping[str, Any]) -> None:
+    """Refuse what nothing can be saved as, before the model is loaded."""
+    from ultraad.dicom.objects import checked
+    from ultraad.results.saving import DICOM, chosen
+
+    with usage_errors():
+        saving = chosen(options["save"], overlays=options["overlays"], maps=options["maps"])
+        if DICOM in saving.names:
+            checked(options["objects"])
 
 
 def _names(save: str | None) -> list[str] | None:
