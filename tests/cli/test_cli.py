@@ -505,27 +505,6 @@ def test_save_names_what_is_written(cli: Cli, saved: Path, busi_dir: Path, tmp_p
     refused(cli("predict", saved, busi_dir, "-o", tmp_path / "out", "--runtime", "onnx"), "there is 'ultraad export'")
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (("--save", "foo"), "'foo' cannot be saved"),
-        (("--save", "dicom", "--objects", "foo"), "'foo' is no DICOM object"),
-        (("--overlays", "top:0"), "top:N with N at least 1"),
-        (("--save", "maps", "--maps", "none"), "choose one of them"),
-        (("--engine", "local", "--shard", 10), "shard=10: wanted a multiple of the batch size, 8"),
-        (("--frame", 2, "--every", 3), "--frame 2 and --every 3 both choose the frames; give one of them"),
-        (("--set", "foo"), "wanted key=value"),
-        (("--prevalence", "benign=0.2,malignant=0.9"), "wanted shares in [0, 1]"),
-    ],
-)
-def test_values_that_are_wrong_in_themselves_are_usage_errors(
-    cli: Cli, tmp_path: Path, words: tuple[object, ...], told: str
-) -> None:
-    misused(cli("predict", tmp_path / "no model", tmp_path, "-o", tmp_path / "out", *words), told)
-    if "--shard" in words:
-        misused(cli("evaluate", tmp_path / "no model", tmp_path, "-o", tmp_path / "out", *words), told)
-
-
 def test_read_only_output(cli: Cli, saved: Path, busi_dir: Path, tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)

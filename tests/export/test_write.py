@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import sys
 from copy import copy
 from pathlib import Path
@@ -223,29 +222,3 @@ def test_an_exported_model_sees_pictures_as_its_record_says(onnx: Path, tmp_path
     assert exported.predict(picture).score == exported.predict(picture, fan="auto").score
     assert not exported.predict(picture).map[~find_in(picture, None).mask(SIZE)].any()
     assert load(onnx).predict(picture).map[~sector().mask(SIZE)].any()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("swallowed", [True, False])
-def test_ctrl_c_in_the_exporter_of_torch_is_no_fault_of_the_graph(
-    number: signal.Signals, swallowed: bool, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        handler = signal.getsignal(number)
-        assert callable(handler)
-        try:
-            handler(number, None)
-        except KeyboardInterrupt as e:
-            if not swallowed:
-                msg = "a frame of C++ was interrupted"
-                raise torch.onnx.OnnxExporterError(msg) from e
-
-    monkeypatch.setattr(torch.onnx, "export", interrupted)
-    before = signal.signal(number, signal.default_int_handler)  # as the command line does
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            export(model, tmp_path / "exported")
-        assert signal.getsignal(number) is signal.default_int_handler
-    finally:
-        signal.signal(number, before)
-    assert not any(tmp_path.iterdir())

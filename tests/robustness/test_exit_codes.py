@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.helpers import picture, save, write_busi
 from ultraad.cli import main
 from ultraad.errors import DataError
+from ultraad.export.write import export
 from ultraad.metrics.summary import Evaluation
 from ultraad.model.adapt import zero_shot
 from ultraad.model.model import Model
@@ -247,3 +249,52 @@ def test_an_interruption_before_the_first_row_says_that_nothing_is_there(
     assert f"interrupted before any {'shards' if engine else 'images and frames'} were finished" in told
     assert "finished images" not in told
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--save", "foo"), "'foo' cannot be saved"),
+        (("--save", "dicom", "--objects", "foo"), "'foo' is no DICOM object"),
+        (("--overlays", "top:0"), "top:N with N at least 1"),
+        (("--save", "maps", "--maps", "none"), "choose one of them"),
+        (("--engine", "local", "--shard", 10), "shard=10: wanted a multiple of the batch size, 8"),
+        (("--frame", 2, "--every", 3), "--frame 2 and --every 3 both choose the frames; give one of them"),
+        (("--set", "foo"), "wanted key=value"),
+        (("--prevalence", "benign=0.2,malignant=0.9"), "wanted shares in [0, 1]"),
+    ],
+)
+def test_values_that_are_wrong_in_themselves_are_usage_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[object, ...], told: str
+) -> None:
+    for command in ("predict", *(["evaluate"] if "--shard" in words else [])):
+        with pytest.raises(SystemExit) as end:
+            main([command, *map(str, (tmp_path / "no model", tmp_path, "-o", tmp_path / "out", *words))])
+        assert end.value.code == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("swallowed", [True, False])
+def test_ctrl_c_in_the_exporter_of_torch_is_no_fault_of_the_graph(
+    number: signal.Signals, swallowed: bool, busi_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        handler = signal.getsignal(number)
+        assert callable(handler)
+        try:
+            handler(number, None)
+        except KeyboardInterrupt as e:
+            if not swallowed:
+                msg = "a frame of C++ was interrupted"
+                raise torch.onnx.OnnxExporterError(msg) from e
+
+    monkeypatch.setattr(torch.onnx, "export", interrupted)
+    before = signal.signal(number, signal.default_int_handler)  # as the command line does
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            export(busi_model, tmp_path / "exported")
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert not any(tmp_path.iterdir())

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from ultraad.model.model import Model
 from ultraad.model.model_card import model_card
 from ultraad.report.run.page import render
 from ultraad.results.folder import RunFolder, read_rows
+from ultraad.results.others import keep_failures
 from ultraad.runs.evaluate import evaluate
 from ultraad.runs.job import facts
 from ultraad.runs.predict import predict
@@ -173,3 +175,46 @@ def test_a_model_card_holds_no_html(model: Model) -> None:
     card = model_card(described, digest="0" * 64, versions={evil: evil})
     assert "<script" not in card
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in card
+
+
+def test_failures_of_other_inputs_are_kept_and_counted(model: Model, tmp_path: Path, caplog) -> None:
+    good, bad, cine, more = (tmp_path / name for name in ("good.png", "bad.png", "clip.mp4", "more.png"))
+    for path in (good, more):
+        save(path, picture(1, lesion=False)[0])
+    for path in (bad, cine):
+        path.write_bytes(b"no picture")
+    out = tmp_path / "out"
+
+    def record() -> tuple[dict[str, Any], set[str]]:
+        lines = (out / "errors.jsonl").read_text(encoding="utf-8").splitlines()
+        return json.loads((out / "run.json").read_text()), {json.loads(line)["id"] for line in lines}
+
+    first = predict(model, [good, bad, cine], out, save=())
+    assert set(first.failed) == {bad.as_posix(), cine.as_posix()}
+    assert "not among the inputs" not in caplog.text
+    second = predict(model, [more], out, save=())
+    assert (second.predicted, second.failed) == (1, {})
+    run, failed = record()
+    assert failed == {bad.as_posix(), cine.as_posix()}
+    assert (run["images"], run["failed"]) == (2, 2)
+    assert run["data"]["paths"] == [str(p) for p in (good, bad, cine, more)]
+    assert (run["data"]["images"], run["data"]["videos"]) == (3, 1)
+    assert "2 image(s) of an earlier run could not be used and are not among the inputs now" in caplog.text
+    assert bad.name in (out / "report.html").read_text(encoding="utf-8")
+    predict(model, [good, bad, cine], out, save=())  # tried again: one line each
+    run, failed = record()
+    assert (len(failed), run["images"], run["failed"]) == (2, 2, 2)
+    assert (run["data"]["images"], run["data"]["videos"]) == (3, 1)
+    save(bad, picture(2, lesion=False)[0])
+    predict(model, [bad], out, save=())
+    run, failed = record()
+    assert (failed, run["images"], run["failed"]) == ({cine.as_posix()}, 3, 1)
+
+
+def test_a_failure_belongs_to_its_file_whatever_its_frames(tmp_path: Path) -> None:
+    errors = tmp_path / "errors.jsonl"
+    ids = ["a.dcm", "b.dcm#2", "b.dcm#4", "c.mp4#7", "d.png"]
+    errors.write_text("".join(json.dumps({"id": id_, "error": "why"}) + "\n" for id_ in ids), encoding="utf-8")
+    assert [*keep_failures(errors, {"a.dcm#0", "a.dcm#1", "b.dcm#2", "c.mp4"})] == ["b.dcm#4", "d.png"]
+    assert [*keep_failures(errors, {"b.dcm", "d.png"})] == []
+    assert not errors.exists()

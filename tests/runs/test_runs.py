@@ -4,7 +4,6 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from ultraad.metrics.summary import Evaluation
 from ultraad.model.adapt import adapt, zero_shot
 from ultraad.model.model import Model, load
 from ultraad.results.folder import read_rows
-from ultraad.results.others import keep_failures
 from ultraad.results.row import ImageRow
 from ultraad.runs.evaluate import evaluate
 from ultraad.runs.judge import unseen
@@ -111,49 +109,6 @@ def test_bad_files_are_listed_and_tried_again(model: Model, tmp_path: Path) -> N
     save(folder / "b.png", picture(2, lesion=False)[0])
     assert predict(model, [folder], out).failed == {}
     assert not (out / "errors.jsonl").exists()
-
-
-def test_failures_of_other_inputs_are_kept_and_counted(model: Model, tmp_path: Path, caplog) -> None:
-    good, bad, cine, more = (tmp_path / name for name in ("good.png", "bad.png", "clip.mp4", "more.png"))
-    for path in (good, more):
-        save(path, picture(1, lesion=False)[0])
-    for path in (bad, cine):
-        path.write_bytes(b"no picture")
-    out = tmp_path / "out"
-
-    def record() -> tuple[dict[str, Any], set[str]]:
-        lines = (out / "errors.jsonl").read_text(encoding="utf-8").splitlines()
-        return json.loads((out / "run.json").read_text()), {json.loads(line)["id"] for line in lines}
-
-    first = predict(model, [good, bad, cine], out, save=())
-    assert set(first.failed) == {bad.as_posix(), cine.as_posix()}
-    assert "not among the inputs" not in caplog.text
-    second = predict(model, [more], out, save=())
-    assert (second.predicted, second.failed) == (1, {})
-    run, failed = record()
-    assert failed == {bad.as_posix(), cine.as_posix()}
-    assert (run["images"], run["failed"]) == (2, 2)
-    assert run["data"]["paths"] == [str(p) for p in (good, bad, cine, more)]
-    assert (run["data"]["images"], run["data"]["videos"]) == (3, 1)
-    assert "2 image(s) of an earlier run could not be used and are not among the inputs now" in caplog.text
-    assert bad.name in (out / "report.html").read_text(encoding="utf-8")
-    predict(model, [good, bad, cine], out, save=())  # tried again: one line each
-    run, failed = record()
-    assert (len(failed), run["images"], run["failed"]) == (2, 2, 2)
-    assert (run["data"]["images"], run["data"]["videos"]) == (3, 1)
-    save(bad, picture(2, lesion=False)[0])
-    predict(model, [bad], out, save=())
-    run, failed = record()
-    assert (failed, run["images"], run["failed"]) == ({cine.as_posix()}, 3, 1)
-
-
-def test_a_failure_belongs_to_its_file_whatever_its_frames(tmp_path: Path) -> None:
-    errors = tmp_path / "errors.jsonl"
-    ids = ["a.dcm", "b.dcm#2", "b.dcm#4", "c.mp4#7", "d.png"]
-    errors.write_text("".join(json.dumps({"id": id_, "error": "why"}) + "\n" for id_ in ids), encoding="utf-8")
-    assert [*keep_failures(errors, {"a.dcm#0", "a.dcm#1", "b.dcm#2", "c.mp4"})] == ["b.dcm#4", "d.png"]
-    assert [*keep_failures(errors, {"b.dcm", "d.png"})] == []
-    assert not errors.exists()
 
 
 def test_names_that_differ_little_get_files_of_their_own(model: Model, tmp_path: Path) -> None:
