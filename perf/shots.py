@@ -2,12 +2,13 @@
 
     python -m perf.shots DATA/BUS-UCLM DATA/BUS-BRA --weights X.safetensors -o perf/results/shots.json
 
-Three settings, each with three draws and 1 to 16 shots; every number is the difference to zero-shot on the same images,
+Four settings, each with three draws and 1 to 16 shots; every number is the difference to zero-shot on the same images,
 in points of AUROC (P pixel, I image, C three classes, BM benign against malignant):
 
 ``same``   shots of BUS-UCLM, tested on its patients outside the support (three folds of patients)
 ``other``  shots of BUS-UCLM, tested on the cases of BUS-BRA that pretraining leaves out; its normal images are the same
            pictures with the lesion painted out (:mod:`pretraining.real`)
+``lesions`` the same without normal images
 ``back``   shots of those cases of BUS-BRA (lesions only), tested on BUS-UCLM
 
 Each image passes the tower once. The candidates differ in options that do not affect the fit, so that one fit serves
@@ -39,6 +40,7 @@ from ultraad.types import Batch, Features, Sample
 ZERO: dict = {"prior": {"map": 0.0, "cls": 0.0, "grade": 0.0}}
 CANDIDATES: dict[str, dict] = {
     "default": {},
+    "surer": {"prior": {"cls_spread": 1}},
     "two masks": {"prior": {"map_worth": 2}},
     "one share": {"prior": {"grade": "cls"}},
     "shots alone": {"prior": {"map": 1.0, "cls": 1.0, "grade": 1.0}},
@@ -92,7 +94,7 @@ def painted(samples: list[Sample], folder: Path) -> list[Sample]:
 
 
 def measured(method: UltraAD, test: Set, index: np.ndarray) -> dict[str, float | None]:
-    """P, I, C and BM in %; None where a class is missing."""
+    """P, I, C (over the classes that are there) and BM in %; I is None without normal images."""
     score, logits, maps = [], [], []
     for part in np.array_split(index, max(1, len(index) // 64)):
         with torch.no_grad():
@@ -103,11 +105,11 @@ def measured(method: UltraAD, test: Set, index: np.ndarray) -> dict[str, float |
     p = torch.cat(logits).softmax(-1).numpy()
     y = test.batch.labels[index].numpy()
     known = test.batch.mask_known[index]
-    lesion, all_three = y > 0, len(set(y.tolist())) == len(CLASSES)
+    lesion, there = y > 0, sorted(set(y.tolist()))
     return {
         "P": auc(test.masks[index][known].flatten().numpy(), torch.cat(maps)[known].flatten().numpy()),
-        "I": auc(lesion, torch.cat(score).numpy()) if all_three else None,
-        "C": float(np.mean([auc(y == c, p[:, c]) for c in range(len(CLASSES))])) if all_three else None,
+        "I": None if lesion.all() else auc(lesion, torch.cat(score).numpy()),
+        "C": float(np.mean([auc(y == c, p[:, c]) for c in there])),
         "BM": auc(y[lesion] == 2, (p[:, 2] / (p[:, 1] + p[:, 2]))[lesion]),
     }
 
@@ -121,7 +123,7 @@ def main() -> None:
     parser.add_argument("--decoder", type=Path, help="file of pretraining.decoder; `embedded` has its own")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--shots", type=int, nargs="+", default=SHOTS)
-    parser.add_argument("--settings", nargs="+", default=("same", "other", "back"))
+    parser.add_argument("--settings", nargs="+", default=("same", "other", "lesions", "back"))
     parser.add_argument("--candidates", type=json.loads, default={}, help="more options by name, as JSON")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
@@ -139,7 +141,7 @@ def main() -> None:
             changes: dict[str, list[dict[str, float | None]]] = {name: [] for name in candidates}
             zeros = []
             for draw in range(args.draws):
-                source, test = (bra, uclm) if setting == "back" else (uclm, bra if setting == "other" else uclm)
+                source, test = (bra, uclm) if setting == "back" else (uclm, uclm if setting == "same" else bra)
                 excluded = cases if setting == "back" else sorted(folds[draw]) if setting == "same" else []
                 drawn = ultraad.draw_support(
                     args.bus_bra if setting == "back" else args.uclm,
@@ -149,7 +151,13 @@ def main() -> None:
                     exclude_groups=excluded,
                 )
                 position = {s.id: i for i, s in enumerate(source.samples)}
-                index = np.array([i for i, s in enumerate(test.samples) if setting != "same" or s.group in folds[draw]])
+                index = np.array(
+                    [
+                        i
+                        for i, s in enumerate(test.samples)
+                        if (setting != "same" or s.group in folds[draw]) and (setting != "lesions" or s.anomalous)
+                    ]
+                )
                 method = UltraAD(backbone, UltraADConfig(), classes=CLASSES, normal_class="normal")
                 method.fit(source.batch.select([position[s.id] for s in drawn.samples]), seed=draw)
                 method.config = UltraADConfig.model_validate(ZERO)

@@ -68,7 +68,7 @@ def test_2_without_mininet_and_memory_it_is_zero_shot_clip(backbone):
         "mininet": {"ratio": 0.0},
         "memory": {"keys": "frozen"},
         "cls": {"alpha": 0.0},
-        "prior": {"cls": 1.0, "grade": "cls"},
+        "prior": {"cls": 1.0, "cls_spread": 1.0, "grade": "cls"},
     }
     method = fitted(backbone, **options, post={"refine": "off"})
     f0 = backbone.encode_image(make_batch(backbone, seed=5).images).image
@@ -228,7 +228,8 @@ def test_8_refinement_keeps_probabilities_and_follows_the_map():
 @pytest.mark.parametrize("told", [True, False])
 def test_a_map_trained_with_masks_refines_classes_and_score(tiny, told):
     support = make_batch(tiny)
-    method = fitted(tiny, replace(support, mask_known=support.mask_known & told), prior={"cls": 0.25, "grade": "cls"})
+    prior = {"cls": 0.25, "cls_spread": 1.0, "grade": "cls"}
+    method = fitted(tiny, replace(support, mask_known=support.mask_known & told), prior=prior)
     f = tiny.encode_image(make_batch(tiny, seed=9).images, layers=method.layers)
     with torch.no_grad():
         out = method.score_features(f)
@@ -293,7 +294,7 @@ def test_no_shots_and_no_epochs_are_the_zero_shot_model(backbone):
     zero = build(backbone)
     report = zero.fit(empty_batch(backbone), seed=0)
     assert report.selection == "zero-shot"
-    untrained = fitted(backbone, train={"epochs": 0}, cls={"alpha": 0.0})
+    untrained = fitted(backbone, train={"epochs": 0}, cls={"alpha": 0.0}, prior={"cls_spread": 1.0})
     paper = build(
         backbone,
         preset="paper",
@@ -346,7 +347,7 @@ def test_more_shots_get_more_weight(tiny, masks):
     support, x = make_batch(tiny), make_batch(tiny, seed=9).images  # two of each of three classes
     known = support.mask_known & ((support.labels == 0) | (torch.cumsum(support.labels > 0, 0) <= masks))
     support = replace(support, mask_known=known)
-    prior = {"map": "shots", "map_worth": 10, "cls": "shots", "grade": "shots"}
+    prior = {"map": "shots", "map_worth": 10, "cls": "shots", "cls_spread": 2.3, "grade": "shots"}
     assert UltraADConfig().prior.model_dump() == prior
     of_map, of_normal, of_grade = masks / 2 / (masks / 2 + 10), 2 / (2 + 8), 2 / (2 + 128)
     ours, same, other = (
@@ -363,6 +364,27 @@ def test_more_shots_get_more_weight(tiny, masks):
     torch.testing.assert_close(got.logits, want.logits)
     assert not torch.allclose(got.logits, unlike.logits, atol=1e-4)
     assert torch.allclose(got.map, unlike.map, atol=1e-5) == (masks == 0)
+
+
+def test_shots_make_p_normal_no_surer(tiny):
+    """Log-odds of normal, of two classes, are divided by 1 + (spread - 1) w; grades, maps and zero-shot stay."""
+    x = make_batch(tiny, seed=9).images
+    two = make_batch(tiny, classes=CLASSES[:2])
+    wide, narrow, zero = (
+        fitted(tiny, two, classes=CLASSES[:2], prior={"cls": w, "cls_spread": spread})
+        for w, spread in ((0.4, 1.0), (0.4, 3.0), (0.0, 3.0))
+    )
+    with torch.no_grad():
+        a, b, c = (m.score(x) for m in (wide, narrow, zero))
+        none = zero.zero_shot.class_logits(tiny.encode_image(x, layers=zero.layers).image)
+    torch.testing.assert_close(b.logits[:, 0] - b.logits[:, 1], (a.logits[:, 0] - a.logits[:, 1]) / 1.8)
+    torch.testing.assert_close(a.map, b.map)
+    torch.testing.assert_close(c.logits, none.log_softmax(-1))
+    three = [fitted(tiny, prior={"cls": 0.4, "cls_spread": spread}) for spread in (1.0, 3.0)]
+    with torch.no_grad():
+        a, b = (m.score(x).logits for m in three)
+    torch.testing.assert_close(a[:, 1] - a[:, 2], b[:, 1] - b[:, 2])
+    assert not torch.allclose(a[:, 0], b[:, 0], atol=1e-4)
 
 
 SWITCHES = {
@@ -415,7 +437,7 @@ SWITCHES = {
     },
     "post": {"refine": ["mix", "logit", "off"], "sigma": [0.0], "map_stat": ["topk"], "a_space": ["logit"]},
     "bin": {"cls": ["clip_pair", "both"], "fuse": ["mean", "map_only", "product", "max"]},
-    "prior": {"map": [0.0, 0.5, "shots"], "map_worth": [2], "cls": [0.0, 0.5, "shots"]},
+    "prior": {"map": [0.0, 0.5, "shots"], "map_worth": [2], "cls": [0.0, 0.5, "shots"], "cls_spread": [1.0]},
     "train": {"schedule": ["constant"], "warmup_epochs": [0], "beta1": [0.9], "weight_decay": [0.1]},
 }
 EQUIVALENT = {("proto", "mode", "weighted")}  # its weight is 1/2

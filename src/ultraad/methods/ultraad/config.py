@@ -213,6 +213,12 @@ class PriorConfig(MethodConfig):
         "shots",
         description=f"w of p(normal); 0: zero-shot, 1: paper, 'shots': k / (k + {CLASS_WORTH}), k images per class",
     )
+    cls_spread: float = Field(
+        2.3,
+        ge=1,
+        description="how many times as wide as zero-shot's the adapted log-odds of normal are; the mixture is divided "
+        "by 1 + (cls_spread - 1) w, so that shots make it no surer (ours, measured); 1: it is not",
+    )
     grade: Weight | Literal["shots", "cls"] = Field(
         "shots",
         description=f"w of p(class | lesion); 0: zero-shot, 1: paper, 'shots': k / (k + {GRADE_WORTH}); or 'cls'",
@@ -248,7 +254,7 @@ PAPER: dict[str, Any] = {
     "score": {"tau": 0.01},
     "loss": {"layer_reduce": "sum", "upsample": 0, "dice_skip_empty": False},
     "post": {"sigma": 0.0},
-    "prior": {"map": 1.0, "cls": 1.0, "grade": 1.0},
+    "prior": {"map": 1.0, "cls": 1.0, "cls_spread": 1.0, "grade": 1.0},
     "train": {"lr": 1e-3, "views": 10},
 }
 """The most literal reading of the paper."""
@@ -263,6 +269,7 @@ class UltraADConfig(MethodConfig):
         "map.fine": False,
         "map.location": 0.0,
         "prior.map_worth": 2,
+        "prior.cls_spread": 1.0,
         "cls.moments": 0.0,
     }
     preset: Literal["default", "paper"] = Field("default", description="'paper' is the most literal reading")

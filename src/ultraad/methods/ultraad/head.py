@@ -32,6 +32,7 @@ class Head:
         beta: Its sharpness.
         norm: Whether votes are summed, or averaged per class.
         weight: Of the adapted model in p(normal), in [0, 1].
+        spread: How many times as wide as zero-shot's the adapted log-odds of normal are.
         grade_weight: The same in p(class | lesion).
         normal_index: Label of the normal class.
         normal_seen: Whether the support set has normal images; if not, the texts alone say p(normal).
@@ -46,6 +47,7 @@ class Head:
     beta: float | torch.Tensor
     norm: Literal["sum", "mean"]
     weight: float | torch.Tensor
+    spread: float
     grade_weight: float | torch.Tensor
     normal_index: int
     normal_seen: bool
@@ -75,8 +77,13 @@ class Head:
         """Logits (b c) for p(class | lesion) and for p(normal)."""
         graded = torch.lerp(zero, own, self.grade_weight)
         if self.normal_seen:  # else the texts alone say whether there is a lesion
-            zero = torch.lerp(zero, self._refined(own, a), self.weight)
+            zero = torch.lerp(zero, self._refined(own, a), self.weight) * self._calm
         return graded, zero
+
+    @property
+    def _calm(self) -> float | torch.Tensor:
+        """What the logits for p(normal) are multiplied by, so that they stay as wide as zero-shot's."""
+        return 1 / (1 + (self.spread - 1) * self.weight)
 
     def _refined(self, own: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
         return own if self.post is None else refine(own, a, normal_index=self.normal_index, post=self.post)
@@ -112,7 +119,7 @@ class Head:
         none = torch.zeros_like(by_map)
         of_own = torch.cat([adapted, votes, none], 1)
         of_zero = torch.cat([said, torch.zeros_like(votes), none], 1)
-        for_normal = torch.lerp(of_zero, torch.cat([adapted, votes, by_map], 1), self.weight)
+        for_normal = torch.lerp(of_zero, torch.cat([adapted, votes, by_map], 1), self.weight) * self._calm
         parts = beside(
             torch.lerp(of_zero, of_own, self.grade_weight),
             for_normal if self.normal_seen else of_zero,

@@ -259,8 +259,7 @@ class UltraAD(Method):
         if self.config.prompt.instance == "none":
             return None
         if self.vcp_conv is not None:
-            token = source if self.instance is None else self.instance(source)
-            return torch.as_tensor(self.vcp_conv(token[:, None]))
+            return torch.as_tensor(self.vcp_conv((source if self.instance is None else self.instance(source))[:, None]))
         if raw and self.instance is None:
             return source[:, None]
         token = (self.mininet if self.instance is None else self.instance)(source)
@@ -281,6 +280,7 @@ class UltraAD(Method):
             beta=beta,
             norm=c.cache_norm,
             weight=weight,
+            spread=prior.cls_spread,
             grade_weight=weight if prior.grade == "cls" else prior_weight(prior.grade, shots, GRADE_WORTH),
             normal_index=self.normal_index,
             normal_seen=bool(self.normal_seen),
