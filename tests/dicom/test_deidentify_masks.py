@@ -162,7 +162,7 @@ def test_a_person_sees_masks_and_a_mask_goes_with_its_image(labelled: Path, tmp_
     waiting = deidentify(labelled, tmp_path / "out")
     assert (waiting.looked, waiting.boxes, waiting.masks) == (7, 3, 4)
     page = (review / "review.html").read_text()
-    assert "4 of them are lesion masks" in page
+    assert "4 of the files are lesion masks" in page
     assert "a mask of malignant/a.png, written as it is" in page
     shutil.copytree(review, tmp_path / "by-hand")
     lines = (review / "boxes.csv").read_text().splitlines()
