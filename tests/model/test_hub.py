@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -195,3 +196,15 @@ def test_what_is_not_there_or_no_model_is_said(hub: Hub, saved: Path, tmp_path: 
         push(saved, address("hub:clinic/breast@v1"))
     with pytest.raises(BundleError, match=r"exists and is not empty"):
         pull(address("hub:clinic/breast"), saved)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub.constants as settings
+
+    with socket.socket() as free:  # nothing listens there
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(settings, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        with pytest.raises(BundleError, match=r"cannot use hub:a/b: .*Check the name, the network, and the token"):
+            pull(Address("a/b", None), tmp_path / "new")
+    assert not (tmp_path / "new").exists()

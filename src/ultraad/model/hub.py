@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ultraad import __version__
-from ultraad.errors import BundleError, MissingExtraError, brief
+from ultraad.errors import BundleError, Caught, MissingExtraError, brief
 from ultraad.io.files import whole_folder
 from ultraad.io.find import is_there
 from ultraad.model.pack import CARD, RECORDS, files_of, listed
@@ -147,10 +147,13 @@ def _api() -> HfApi:
 @contextmanager
 def _usable(what: Address) -> Iterator[None]:
     """What goes wrong with a hub, as one error."""
-    try:
+    with Caught() as caught:
         yield
-    except (OSError, RuntimeError, ValueError) as e:  # those of the hub and of http derive from these
-        msg = (
-            f"cannot use {what}: {brief(e)}. Check the name, the network, and the token ('hf auth login', or HF_TOKEN)"
-        )
-        raise BundleError(msg) from e
+    e = caught.error
+    if e is None:
+        return
+    # those of the hub derive from the first three, those of http (httpx, httpx2) share no base with anything
+    if not isinstance(e, (OSError, RuntimeError, ValueError)) and not type(e).__module__.startswith("httpx"):
+        raise e
+    msg = f"cannot use {what}: {brief(e)}. Check the name, the network, and the token ('hf auth login', or HF_TOKEN)"
+    raise BundleError(msg) from e

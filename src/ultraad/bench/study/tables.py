@@ -213,7 +213,8 @@ def long_rows(study: Study) -> list[dict[str, Any]]:
             "shots": key.shots, "metric": metric, "mean": cell.mean, "sd": cell.sd, "low": cell.low,
             "high": cell.high, "images": cell.n or None, "seeds": " ".join(map(str, cell.values)),
             "values": " ".join(f"{v:.6g}" for v in cell.values.values()),
-            "difference": d and d.value, "difference_low": d and d.low, "difference_high": d and d.high, "p": d and d.p,
+            "difference": d and d.value, "difference_low": d and d.low, "difference_high": d and d.high,
+            "difference_images": pair and pair.n, "p": d and d.p,
             "p_holm": pair and pair.adjusted, "how": pair and pair.how, "remark": cell.reason,
         }  # fmt: skip
         out.append(facts)

@@ -148,9 +148,10 @@ def rules(study: Study) -> list[str]:
         f"95 % intervals come from {study.resamples} bootstrap resamples of the patients, or of the images where "
         "patients are not known. All seeds see the same resample, and the means over seeds give the percentiles. An "
         "interval says how the number would change with other patients.",
-        f"Every method is compared with {study.reference} seed by seed on the same images, and the differences are "
-        "averaged. The test is DeLong's for the image AUROC where patients are not known, and a paired bootstrap "
-        "otherwise.",
+        f"Every method is compared with {study.reference} seed by seed on the images that all seeds of both have, and "
+        "the differences are averaged. Intervals are of the images that all seeds have. Where seeds leave out other "
+        "images, both are of fewer images than the mean, so a difference need not be that of two means. The test is "
+        "DeLong's for the image AUROC where patients are not known, and a paired bootstrap otherwise.",
         "The p-values of one column (one metric, test set and number of images) are corrected by Holm's method for the "
         "number of methods. A method is marked ▲ better or ▼ worse only if the corrected p-value is below 0.05 and the "
         "95 % interval of the difference excludes 0. Otherwise the difference is not significant, which does not mean "

@@ -48,8 +48,8 @@ def page(rows: Iterable[Looked], settings: Settings) -> str:
         )
     if masks:
         parts.append(
-            f"<p>{masks} of the files are lesion masks. They are written pixel by pixel if their image is, and were not "
-            "searched for text: look that they hold none. Here, lesions are white.</p>"
+            f"<p>{masks} of the files are lesion masks. They are written pixel by pixel if their image is, and were "
+            "not searched for text: look that they hold none. Here, lesions are white.</p>"
         )
     parts += map(_section, rows)
     return "\n".join(parts) + "</html>\n"
