@@ -237,6 +237,8 @@ def test_misspelt_exclusions_are_errors_and_pointless_ones_are_logged(bus_uclm_d
         draw_support(bus_uclm_dir, shots=1, exclude_groups=["ALVI"])
     draw_support(busi_dir, shots=1, exclude_tags=["marks"])
     assert "has no tags, so excluding" in caplog.text
+    draw_support(busi_dir, shots=1, split="test")
+    assert "has no published splits, so split 'test' has no effect" in caplog.text
 
 
 def test_a_hand_picked_support_takes_every_image(tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ultraad.cli.console import progress, say, table, warn
+from ultraad.cli.console import progress, say, table, tell_interrupted, warn
 from ultraad.cli.help import Command, Commands
 from ultraad.cli.options import Device, Devices, EngineName, engine_of
 from ultraad.errors import ConfigError
@@ -69,6 +69,7 @@ def run(
     Example: ultraad bench run quick --data DATA -o results
     """
     from ultraad.bench.recipe import read_recipe
+    from ultraad.bench.results import RESULTS
     from ultraad.bench.run.driver import run as run_recipe
     from ultraad.config import parse_assignments
 
@@ -91,7 +92,7 @@ def run(
                 on_row=_show,
             )
         except KeyboardInterrupt:
-            warn(f"interrupted. Finished rows are in {output}; run the same command again to continue", style="bold")
+            tell_interrupted(output, "rows", record=RESULTS)
             raise typer.Exit(130) from None
     counts = ", ".join(f"{n} {status}" for status, n in sorted(done.counts.items()))
     say(f"{counts or 'no rows'} ({done.skipped} from an earlier run) in {done.seconds:.0f} s; results in {output}")

@@ -98,6 +98,8 @@ def draw_support(
     samples = _labelled(samples, classes or order, normal, root)
     _check_known("tag", exclude_tags, {t for s in samples for t in s.tags}, root)
     _check_known("patient", exclude_groups, {s.group for s in samples if s.group}, root)
+    if split not in (None, "train") and not any(s.split for s in samples):
+        _log.warning("%s has no published splits, so split %r has no effect", root, split)
     if per_patient and not any(s.group for s in samples):
         msg = f"{root} (layout {layout!r}) has no patient IDs, so images cannot be drawn per patient; draw by image"
         raise DataError(msg)
