@@ -200,8 +200,9 @@ class PriorConfig(MethodConfig):
     """Weight w of the adapted model against zero-shot: log-odds are (1 - w) zero-shot + w adapted (ours).
 
     ``shots``: w = k / (k + z), k the mean number of images per class; the zero-shot model counts as z images. z was
-    measured (docs/ultraad.md, seventh, tenth and twelfth round). Shots of one scanner teach little about grades on
-    another, so zero-shot counts for more in p(class | lesion) than in p(normal).
+    measured (docs/ultraad.md, seventh, tenth, twelfth and thirteenth round). Shots of one scanner teach little about
+    grades on another, so zero-shot counts for more in p(class | lesion) than in p(normal). They make p(normal) surer,
+    which ``cls_spread`` takes back.
     """
 
     map: Weight | Literal["shots"] = Field(
