@@ -1,6 +1,6 @@
-"""A ViT of open_clip: ``open_clip:<model>/<tag>``, ``open_clip:hf-hub:<id>``, ``open_clip:local-dir:<folder>``, a file.
+"""open_clip's ViTs: ``open_clip:<model>/<tag>``, ``open_clip:hf-hub:<id>``, ``open_clip:local-dir:<folder>`` or a file.
 
-Its tower must have a class token. Loading downloads nothing. If weights are missing, the message names them and the
+Their tower must have a class token. Loading downloads nothing. If weights are missing, the message names them and the
 command that fetches them, so offline machines behave like all others.
 """
 
