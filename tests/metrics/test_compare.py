@@ -64,6 +64,51 @@ def test_delong_of_means_over_fits_equals_brute_force():
     assert delong_test(np.stack([a[0], a[0]]), b, second).low == pytest.approx(delong_test(a[0], b, second).low)
 
 
+def fits_on_other_images(n=300):
+    """Scores of two fits of each of two methods (4 n), NaN where a fit was not tested, and the truth."""
+    cases = [case(n, seed=s) for s in (0, 1)]
+    y = cases[0][2]
+    rng = np.random.default_rng(2)
+    scores = np.stack([y + rng.normal(size=n) + 0.5 * c[k] for k in (0, 1) for c in cases])
+    scores[[0, 2], : n // 3] = np.nan  # each fit leaves out another third
+    scores[[1, 3], -n // 3 :] = np.nan
+    return scores, y
+
+
+def test_delong_of_fits_on_different_images_equals_sums_over_shared_images():
+    scores, y = fits_on_other_images(60)
+    theta, covariance = delong(scores, y)
+    there = np.isfinite(scores)
+    for i, si in enumerate(scores):
+        alone = delong(si[there[i]], y[there[i]])
+        assert (theta[i], covariance[i, i]) == pytest.approx((alone[0][0], alone[1][0, 0]))
+        for j, sj in enumerate(scores):
+            expected = 0.0
+            for kind in (True, False):
+                shared = [m for m in np.flatnonzero(y == kind) if there[i, m] and there[j, m]]
+                parts = np.ones(len(shared))
+                for s, ok, mean in ((si, there[i], theta[i]), (sj, there[j], theta[j])):
+                    mine, others = s[ok & (y == kind)], s[ok & (y != kind)]
+                    above = [np.mean((s[m] > others) + 0.5 * (s[m] == others)) for m in shared]
+                    parts *= ((above if kind else 1 - np.array(above)) - mean) / np.sqrt(mine.size * (mine.size - 1))
+                expected += parts.sum()
+            assert covariance[i, j] == pytest.approx(expected)
+
+
+def test_delong_of_fits_on_different_images_agrees_with_the_bootstrap():
+    scores, y = fits_on_other_images()
+    there = np.isfinite(scores)
+    fits = [auroc_of(s[ok], y[ok]) for s, ok in zip(scores, there, strict=True)]
+
+    def mean(of):
+        return lambda w: np.mean([fits[k](w[:, there[k]]) for k in of], axis=0)
+
+    d = delong_test(scores[:2], scores[2:], y)
+    r = paired_bootstrap(mean([0, 1]), mean([2, 3]), np.arange(y.size), resamples=4000)
+    assert d.value == pytest.approx(r.value)
+    assert (d.low, d.high) == pytest.approx((r.low, r.high), abs=0.1 * (r.high - r.low))
+
+
 def test_the_same_scores_do_not_differ():
     a, _, y = case()
     same = delong_test(a, 2 * a + 1, y)
@@ -104,3 +149,7 @@ def test_too_few_images_are_refused():
         delong([0.1, 0.2, 0.3], [False, True, True])
     with pytest.raises(DataError, match="finite"):
         delong([0.1, 0.2], [False, True, True])
+    with pytest.raises(DataError, match="finite"):
+        delong([0.1, np.inf, 0.2, 0.3], [False, False, True, True])
+    with pytest.raises(DataError, match="got 1 and 2"):  # a fit that was not tested on the second image
+        delong([[0.1, 0.2, 0.3, 0.4], [0.1, np.nan, 0.3, 0.4]], [False, False, True, True])

@@ -41,33 +41,38 @@ def delong(scores: ArrayLike, anomalous: ArrayLike) -> tuple[Array, Array]:
     It assumes independent images. With several images per patient, use :func:`paired_bootstrap`.
 
     Args:
-        scores: (k n), one row per method, or (n,).
-        anomalous: bool (n,), at least two of each kind.
+        scores: (k n), one row per method, or (n,); NaN for images that a method was not tested on.
+        anomalous: bool (n,).
 
     Returns:
-        AUROC (k,) and covariance (k k).
+        AUROC (k,) of each method on its images, and covariance (k k), to which only images of both methods add.
 
     Raises:
-        DataError: If shapes differ or a kind has fewer than two images.
+        DataError: If shapes differ, or a method has fewer than two images of a kind.
     """
     s, y = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(anomalous, dtype=bool)
-    if s.ndim != 2 or s.shape[1:] != y.shape or not np.isfinite(s).all():
+    if s.ndim != 2 or s.shape[1:] != y.shape or np.isinf(s).any():
         msg = f"DeLong needs finite scores (k n) and labels (n,), got {s.shape} and {y.shape}"
         raise DataError(msg)
-    positives, negatives = int(y.sum()), int((~y).sum())
-    if min(positives, negatives) < 2:
-        msg = f"DeLong needs at least two normal and two anomalous images, got {negatives} and {positives}"
-        raise DataError(msg)
-    v10, v01 = (np.stack(v) for v in zip(*(_placements(row, y) for row in s), strict=True))  # (k P), (k N)
-    covariance = np.atleast_2d(np.cov(v10)) / positives + np.atleast_2d(np.cov(v01)) / negatives
-    return v10.mean(1), covariance
+    auroc, parts = np.empty(len(s)), np.zeros_like(s)  # parts: what each image adds to the deviation of an AUROC
+    for k, row in enumerate(s):
+        there = np.isfinite(row)
+        sides = there & y, there & ~y
+        positives, negatives = (int(side.sum()) for side in sides)
+        if min(positives, negatives) < 2:
+            msg = f"DeLong needs at least two normal and two anomalous images, got {negatives} and {positives}"
+            raise DataError(msg)
+        for side, placed in zip(sides, _placements(row[there], y[there]), strict=True):
+            auroc[k] = placed.mean()
+            parts[k, side] = (placed - auroc[k]) / math.sqrt(placed.size * (placed.size - 1))
+    return auroc, parts @ parts.T
 
 
 def delong_test(a: ArrayLike, b: ArrayLike, anomalous: ArrayLike) -> Difference:
     """Paired DeLong test of two methods' image AUROC; see :func:`delong`.
 
     Args:
-        a: (n,) scores of method A, or (s n) scores of s fits, whose AUROCs are averaged.
+        a: (n,) scores of method A, or (s n) scores of s fits, whose AUROCs are averaged; NaN as for :func:`delong`.
         b: Those of method B; the number of fits may differ.
         anomalous: bool (n,).
 
