@@ -15,7 +15,8 @@ from tests.bench.fake import Spec, change, write_bench
 from ultraad.bench.results import BenchFolder
 from ultraad.bench.row import ImageLine
 from ultraad.bench.study.statistics import Key, Paired, Study
-from ultraad.metrics.compare import Difference
+from ultraad.metrics.bootstrap import clusters, counts, interval, replicates
+from ultraad.metrics.compare import Difference, auroc_of, resampled_difference
 
 SPEC = Spec(
     tests=("busi", "udiat"),
@@ -226,6 +227,90 @@ def test_only_images_of_both_rows_are_paired(folder: Path, tmp_path: Path) -> No
     theirs = np.array([some[x.id].score for x in ours])
     assert found.n == 23
     assert found.difference.value == pytest.approx(roc_auc_score(y, theirs) - roc_auc_score(y, scores(ours)))
+
+
+@pytest.fixture(scope="module")
+def rotating(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Two seeds that leave out other images (and patients): 8 of 24 are in both, each has 8 of its own.
+
+    The reference ranks the shared images without error and knows nothing of the others; patch_core makes one error,
+    among the shared ones.
+    """
+    spec = replace(SPEC, methods=("ultraad", "patch_core"), seeds=(0, 1), failing=())
+    folder = write_bench(tmp_path_factory.mktemp("rotating") / "r", spec)
+
+    def edit(row: dict) -> None:
+        if row["status"] != "ok":
+            return
+        path, kept = folder / row["files"]["predictions"], []
+        for i, line in enumerate(map(json.loads, path.read_text().splitlines())):
+            if i < 8 or (i < 16) == (row["seed"] == 0):
+                score = 0.9 if line["anomalous"] else 0.1
+                if row["method"] == "patch_core":
+                    score = {0: 0.45, 1: 0.4}.get(i, score)
+                elif i >= 8:
+                    score = 0.5
+                kept.append(line | {"score": score})
+        path.write_text("".join(json.dumps(x) + "\n" for x in kept))
+        exact = roc_auc_score([x["anomalous"] for x in kept], [x["score"] for x in kept])
+        row["metrics"]["image_auroc"].update(value=exact, n=len(kept))
+
+    change(folder, edit)
+    return Study(BenchFolder.open(folder))
+
+
+def on_resamples(fits: list[list[ImageLine]]) -> np.ndarray:
+    """Mean AUROC over fits on each resample of the units of all of them; each fit is weighed on its own images."""
+    images = list({x.id: x for some in fits for x in some}.values())
+    place = {x.id: i for i, x in enumerate(images)}
+    members = membership(images)
+    weights = counts(len(members), resamples=2000, seed=0) @ members
+    own = [weights[:, [place[x.id] for x in some]] for some in fits]
+    return np.mean([weighed(*mann_whitney([some]), w) for some, w in zip(fits, own, strict=True)], axis=0)
+
+
+@pytest.mark.parametrize("test", ["busi", "udiat"])  # images alone, and patients
+def test_a_difference_is_that_of_the_means_where_seeds_leave_out_other_images(rotating: Study, test: str) -> None:
+    """On the images that all seeds have, the sign would be the other."""
+    key = replace(KEY, test=test)
+    other = replace(key, label="patch_core")
+    found = rotating.against_reference(key, "image_auroc")["patch_core"]
+    difference = rotating.cell(other, "image_auroc").mean - rotating.cell(key, "image_auroc").mean
+    assert difference > 0
+    assert found.difference.value == pytest.approx(difference)
+    assert (found.n, found.seeds) == (24, (0, 1))
+    assert found.difference.low < difference < found.difference.high
+
+
+@pytest.mark.parametrize("test", ["busi", "udiat"])
+def test_patients_of_all_seeds_are_drawn(rotating: Study, test: str) -> None:
+    key = replace(KEY, test=test)
+    cell, drawn = rotating.cell(key, "image_auroc"), on_resamples(list(lines(rotating, key).values()))
+    assert (cell.low, cell.high) == pytest.approx(interval(drawn))
+    if test == "udiat":  # the other by DeLong
+        other = replace(key, label="patch_core")
+        found = rotating.compare(other, key, "image_auroc").difference
+        expected = interval(on_resamples(list(lines(rotating, other).values())) - drawn)
+        assert (found.low, found.high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("test", ["busi", "udiat"])
+def test_the_same_images_in_all_seeds_are_resampled_as_those_of_one_evaluation(study: Study, test: str) -> None:
+    key, other = (replace(KEY, test=test, label=x) for x in ("ultraad", "tip_adapter"))
+
+    def drawn(key: Key) -> np.ndarray:
+        fits = lines(study, key).values()
+        computes = [(auroc_of(scores(f), truth(f)), clusters([x.group for x in f])) for f in fits]
+        return np.mean(
+            [replicates(lambda w, c=c: {"": c(w)}, units, resamples=2000, seed=0)[""] for c, units in computes], axis=0
+        )
+
+    cell = study.cell(key, "image_auroc")
+    assert (cell.low, cell.high) == pytest.approx(interval(drawn(key)), abs=1e-12)
+    if test == "udiat":  # the other by DeLong, see above
+        found = study.compare(other, key, "image_auroc").difference
+        expected = resampled_difference(found.value, drawn(other) - drawn(key))
+        assert (found.low, found.high, found.p) == pytest.approx((expected.low, expected.high, expected.p), abs=1e-12)
 
 
 def test_rows_that_cannot_be_paired_are_not_compared(study: Study) -> None:

@@ -30,29 +30,31 @@ class Block:
     """Some metrics of one row as functions of weights.
 
     Attributes:
-        ids: Entries that are weighted.
-        units: For each entry, the unit that it is drawn with.
+        units: {entry that is weighted: the unit that it is drawn with}.
         open: Gives the metrics as a function of weights (b n); {metric: (b,)}. Large tables are read only then.
     """
 
-    ids: tuple[str, ...]
-    units: tuple[str, ...]
+    units: Mapping[str, str]
     open: Callable[[], Compute]
 
-    def resample(self, ids: Sequence[str], *, resamples: int) -> dict[str, Array]:
+    def resample(self, ids: Sequence[str], units: Sequence[str], *, resamples: int) -> dict[str, Array]:
         """Every metric on these entries alone: {metric: (1 + resamples,)}, the value itself first.
 
-        Blocks with the same units for these entries see the same patients drawn.
+        Args:
+            ids: The entries.
+            units: What is drawn: the units of these entries, and any others, which count for nothing here. Blocks that
+                are given the same units see the same ones drawn.
+            resamples: How often.
         """
-        place = {id_: i for i, id_ in enumerate(self.ids)}
+        place = {id_: i for i, id_ in enumerate(self.units)}
         at = np.array([place[i] for i in ids], dtype=np.intp)
-        number: dict[str, int] = {}
-        unit = np.array([number.setdefault(self.units[i], len(number)) for i in at], dtype=np.intp)
+        number = {unit: i for i, unit in enumerate(units)}
+        unit = np.array([number[self.units[i]] for i in ids], dtype=np.intp)
         drawn = np.concatenate([np.ones((1, len(number))), counts(len(number), resamples=resamples, seed=0)])
         compute, parts = self.open(), []
         for start in range(0, len(drawn), _CHUNK):
             some = drawn[start : start + _CHUNK]
-            weights = np.zeros((len(some), len(self.ids)))
+            weights = np.zeros((len(some), len(place)))
             weights[:, at] = some[:, unit]
             parts.append(compute(weights))
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
@@ -87,14 +89,14 @@ def load(folder: BenchFolder, row: MeasuredRow) -> Scored:
         scores={x.id: x.score for x in lines},
         anomalous={x.id: x.anomalous for x in lines if x.anomalous is not None},
         grouped=any(x.group is not None for x in lines),
-        blocks={kind: b for kind, b in blocks.items() if b is not None and b.ids},
+        blocks={kind: b for kind, b in blocks.items() if b is not None and b.units},
     )
 
 
 def _block(lines: Sequence[ImageLine], compute: Compute) -> Block:
     """A block whose entries are images; its units are named as in the pixel table, so that all blocks draw alike."""
-    units = (f"image/{x.id}" if x.group is None else f"group/{x.group}" for x in lines)
-    return Block(tuple(x.id for x in lines), tuple(units), lambda: compute)
+    units = {x.id: f"image/{x.id}" if x.group is None else f"group/{x.group}" for x in lines}
+    return Block(units, lambda: compute)
 
 
 def _images(row: MeasuredRow, lines: Sequence[ImageLine]) -> Block:
@@ -122,4 +124,4 @@ def _pixels(folder: BenchFolder, row: MeasuredRow) -> Block | None:
         return table.compute
 
     table = folder.pixels(row)
-    return None if table is None else Block(table.groups, table.groups, open_table)
+    return None if table is None else Block({g: g for g in table.groups}, open_table)

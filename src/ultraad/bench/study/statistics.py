@@ -1,10 +1,12 @@
 """What the rows of a results folder say together: means over seeds, intervals, paired tests, ranks.
 
 - A number is the mean over seeds; its standard deviation is over seeds, too.
-- Its 95 % interval comes from a bootstrap of patients, or of images where patients are not known. All seeds see the
-  same resample, and the means over seeds of the resampled values give the percentiles.
-- A method is compared with the reference seed by seed on the same images, and the differences are averaged. Their
-  interval is DeLong's for the image AUROC where patients are not known, and comes from the same bootstrap otherwise.
+- Its 95 % interval comes from a bootstrap of patients, or of images where patients are not known. The patients of all
+  seeds together are drawn, all seeds see the same resample, and a seed ignores patients that it was not tested on. The
+  means over seeds of the resampled values give the percentiles.
+- A method is compared with the reference seed by seed on the images that both have in that seed, and the differences
+  are averaged. Their interval is DeLong's for the image AUROC where patients are not known, and comes from the same
+  bootstrap otherwise.
 - The p-values of one column (one metric, test set and number of shots) are corrected by Holm's method.
 
 ``words.rules`` explains this to the reader of a report.
@@ -30,6 +32,8 @@ from ultraad.metrics.ranking import FEWEST, Ranks, rank
 
 RESAMPLES = 2000  # the smallest p-value is then 0.001, so that forty methods can still be corrected
 LEVEL = 0.05
+_Names = tuple[str, ...]
+_Fit = tuple[MeasuredRow, _Names]  # a row, and those of its entries that count
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +78,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The fits of one key compared with those of another, on the same images and seeds.
+    """The fits of one key compared with those of another, seed by seed on the same images.
 
     Attributes:
         difference: First minus second.
         adjusted: p-value after Holm's correction within its column.
         how: What the interval comes from.
         seeds: Those that both have.
-        n: Images (patients, for pixel metrics) that both have.
+        n: Images (patients, for pixel metrics) that both have in one seed or more.
         higher_is_better: False for errors.
     """
 
@@ -149,7 +153,7 @@ class Study:
             self._by_key.setdefault(self.key(row), {})[row.seed] = row
         self._cells: dict[tuple[Key, str], Cell] = {}
         self._scored: dict[str, Scored] = {}
-        self._resampled: dict[tuple[str, str, tuple[str, ...]], dict[str, Array]] = {}
+        self._resampled: dict[tuple[str, str, _Names, _Names], dict[str, Array]] = {}
         self._columns: dict[tuple[Key, str], dict[str, Paired]] = {}
 
     def backbone(self, row: Row) -> str:
@@ -216,22 +220,24 @@ class Study:
         Zero-shot fits have one seed, which is paired with the same seed of the other key.
         """
         a, b = self._resampable(first, metric), self._resampable(second, metric)
-        seeds = tuple(sorted(a.keys() & b.keys()))
-        sides = [a[s] for s in seeds], [b[s] for s in seeds]
         kind = spec(metric).kind
-        ids = self._common([*sides[0], *sides[1]], kind) if seeds else ()
-        if not ids:
+        pairs = {s: self._shared(a[s], b[s], kind) for s in sorted(a.keys() & b.keys())}
+        pairs = {s: ids for s, ids in pairs.items() if ids}
+        if not pairs:
             return None
-        grouped = any(self.scored(row).grouped for row in sides[0])
+        x, y = ([(side[s], ids) for s, ids in pairs.items()] for side in (a, b))
+        grouped = any(self.scored(row).grouped for row, _ in x)
         if metric == "image_auroc" and not grouped:
-            difference, how = self._delong(sides, ids), "DeLong"
+            difference, how = self._delong(x, y), "DeLong"
         else:
-            x, y = (np.mean([self._replicates(row, metric, ids) for row in side], axis=0) for side in sides)
-            difference = resampled_difference(float(x[0] - y[0]), x[1:] - y[1:])
+            units = self._units([row for row, _ in (*x, *y)], kind)
+            drawn = self._mean(x, metric, units) - self._mean(y, metric, units)
+            difference = resampled_difference(float(drawn[0]), drawn[1:])
             how = "bootstrap of patients" if grouped else "bootstrap of images"
         if not math.isfinite(difference.p):
             return None
-        return Paired(difference, difference.p, how, seeds, len(ids), spec(metric).higher_is_better)
+        n = len({i for ids in pairs.values() for i in ids})
+        return Paired(difference, difference.p, how, tuple(pairs), n, spec(metric).higher_is_better)
 
     def ranks(self, backbone: str, protocol: str, shots: int, metric: str) -> Ranks | str:
         """Methods ranked over data sets, or why not.
@@ -267,48 +273,64 @@ class Study:
             if row.value(metric) is not None and kind in self.scored(row).blocks
         }
 
-    def _common(self, rows: Sequence[MeasuredRow], kind: Kind) -> tuple[str, ...]:
-        """Entries that all rows have, in the order of the first."""
-        first, *others = ([*self.scored(row).blocks[kind].ids] for row in rows)
-        there = set(first).intersection(*others)
-        return tuple(i for i in first if i in there)
+    def _entries(self, row: MeasuredRow, kind: Kind) -> _Names:
+        return tuple(self.scored(row).blocks[kind].units)
 
-    def _replicates(self, row: MeasuredRow, metric: str, ids: tuple[str, ...]) -> Array:
+    def _shared(self, first: MeasuredRow, second: MeasuredRow, kind: Kind) -> _Names:
+        """Entries that both rows have, in the order of the first."""
+        there = set(self._entries(second, kind))
+        return tuple(i for i in self._entries(first, kind) if i in there)
+
+    def _units(self, rows: Iterable[MeasuredRow], kind: Kind) -> _Names:
+        """What is drawn for some rows: the units that any of them has."""
+        return tuple(dict.fromkeys(u for row in rows for u in self.scored(row).blocks[kind].units.values()))
+
+    def _mean(self, fits: Iterable[_Fit], metric: str, units: _Names) -> Array:
+        """(1 + resamples,) of a metric, mean over fits, each on its own entries; all see the same units drawn."""
+        found: Array = np.mean([self._replicates(row, metric, ids, units) for row, ids in fits], axis=0)
+        return found
+
+    def _replicates(self, row: MeasuredRow, metric: str, ids: _Names, units: _Names) -> Array:
         """(1 + resamples,) of a metric on these entries; coarse pixel metrics are shifted onto the exact value."""
         kind = spec(metric).kind
-        found = self._all_replicates(row, kind, ids)
+        found = self._all_replicates(row, kind, ids, units)
         if metric not in found:
             return np.full(1 + self.resamples, np.nan)
         if kind != "pixel":
             return found[metric]
-        coarse, exact = self._all_replicates(row, kind, self.scored(row).blocks[kind].ids), row.value(metric)
+        coarse, exact = self._all_replicates(row, kind, self._entries(row, kind), units), row.value(metric)
         assert exact is not None  # rows without a value are not resampled
         shifted: Array = found[metric] + (exact - coarse[metric][0])
         return shifted
 
-    def _all_replicates(self, row: MeasuredRow, kind: Kind, ids: tuple[str, ...]) -> dict[str, Array]:
-        key = (row.id, kind, ids)
+    def _all_replicates(self, row: MeasuredRow, kind: Kind, ids: _Names, units: _Names) -> dict[str, Array]:
+        key = (row.id, kind, ids, units)
         if key not in self._resampled:
-            self._resampled[key] = self.scored(row).blocks[kind].resample(ids, resamples=self.resamples)
+            self._resampled[key] = self.scored(row).blocks[kind].resample(ids, units, resamples=self.resamples)
         return self._resampled[key]
 
     def _interval(self, rows: Sequence[MeasuredRow], metric: str) -> tuple[float, float] | None:
         kind = spec(metric).kind
         if any(kind not in self.scored(row).blocks for row in rows):
             return None
-        ids = self._common(rows, kind)
-        if len(ids) < 2:
+        units = self._units(rows, kind)
+        if len(units) < 2:
             return None
-        ends = interval(np.mean([self._replicates(row, metric, ids) for row in rows], axis=0)[1:])
+        drawn = self._mean([(row, self._entries(row, kind)) for row in rows], metric, units)
+        ends = interval(drawn[1:])
         if ends is None:
             return None
         return max(ends[0], 0.0), min(ends[1], 1.0) if spec(metric).higher_is_better else ends[1]
 
-    def _delong(self, sides: tuple[Sequence[MeasuredRow], Sequence[MeasuredRow]], ids: tuple[str, ...]) -> Difference:
-        scores = [np.array([[self.scored(row).scores[i] for i in ids] for row in side]) for side in sides]
-        truth = [self.scored(sides[0][0]).anomalous[i] for i in ids]
+    def _delong(self, first: Sequence[_Fit], second: Sequence[_Fit]) -> Difference:
+        truth = {i: self.scored(row).anomalous[i] for row, ids in first for i in ids}
+
+        def scores(row: MeasuredRow, ids: _Names) -> list[float]:
+            found = dict.fromkeys(truth, math.nan) | {i: self.scored(row).scores[i] for i in ids}
+            return list(found.values())
+
         try:
-            return delong_test(scores[0], scores[1], truth)
+            return delong_test([scores(*x) for x in first], [scores(*x) for x in second], list(truth.values()))
         except DataError:  # fewer than two images of a kind
             return Difference(math.nan, math.nan, math.nan, math.nan)
 
