@@ -129,9 +129,11 @@ CENTRED = frozenset({"class_ece"})
 have more than the images, so its plain interval may lie above the value."""
 
 
-def _centred(samples: Array, value: float) -> Array:
-    """Replicates with their spread, but their median at the value; none below 0."""
-    return np.maximum(samples - np.nanmedian(samples) + value, 0.0)
+def interval_of(metric: str, samples: Array, value: float) -> tuple[float, float] | None:
+    """:func:`interval` of a metric; see :data:`CENTRED`."""
+    if metric in CENTRED:  # their spread, but their median at the value; none below 0
+        samples = np.maximum(samples - np.nanmedian(samples) + value, 0.0)
+    return interval(samples)
 
 
 def measure(
@@ -162,7 +164,7 @@ def measure(
             continue
         why, ends = unvaried(statistics.sides[name], cluster), None
         if drawn and why is None:
-            ends = interval(_centred(drawn[name], value[name]) if name in CENTRED else drawn[name])
+            ends = interval_of(name, drawn[name], value[name])
         if ends is None and resamples:
             why = why or "undefined in most resamples"
             reason = "; ".join(filter(None, [reason, f"no interval: {why}"]))

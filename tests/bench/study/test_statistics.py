@@ -11,11 +11,12 @@ import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from tests.bench.fake import Spec, change, write_bench
+from tests.bench.fake import CLASSES, Spec, change, write_bench
 from ultraad.bench.results import BenchFolder
 from ultraad.bench.row import ImageLine
 from ultraad.bench.study.statistics import Key, Paired, Study
 from ultraad.metrics.bootstrap import clusters, counts, interval, replicates
+from ultraad.metrics.classes import class_metrics
 from ultraad.metrics.compare import Difference, auroc_of, resampled_difference
 
 SPEC = Spec(
@@ -311,6 +312,17 @@ def test_the_same_images_in_all_seeds_are_resampled_as_those_of_one_evaluation(s
         found = study.compare(other, key, "image_auroc").difference
         expected = resampled_difference(found.value, drawn(other) - drawn(key))
         assert (found.low, found.high, found.p) == pytest.approx((expected.low, expected.high, expected.p), abs=1e-12)
+
+
+def test_the_interval_of_a_calibration_error_lies_around_it(study: Study, tmp_path: Path) -> None:
+    cell = study.cell(KEY, "class_ece")
+    assert cell.low < cell.mean < cell.high
+    one = Study(BenchFolder.open(write_bench(tmp_path / "r", replace(SPEC, seeds=(0,), failing=()))))
+    cell, (fit,) = one.cell(KEY, "class_ece"), lines(one, KEY).values()
+    probs = [[x.probs[c] for c in CLASSES] for x in fit]
+    labels = [CLASSES.index(x.label) for x in fit]
+    alone = class_metrics(probs, labels, classes=CLASSES, normal_class="normal", resamples=2000)["class_ece"]
+    assert (cell.mean, cell.low, cell.high) == pytest.approx((alone.value, alone.low, alone.high))  # as of evaluate
 
 
 def test_rows_that_cannot_be_paired_are_not_compared(study: Study) -> None:

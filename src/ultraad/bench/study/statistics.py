@@ -25,7 +25,7 @@ from ultraad.bench.row import MeasuredRow, Row
 from ultraad.bench.study import resamples
 from ultraad.bench.study.resamples import Scored
 from ultraad.errors import DataError
-from ultraad.metrics.bootstrap import Array, interval
+from ultraad.metrics.bootstrap import Array, interval_of
 from ultraad.metrics.catalogue import MAIN, Kind, spec
 from ultraad.metrics.compare import Difference, delong_test, holm, resampled_difference
 from ultraad.metrics.ranking import FEWEST, Ranks, rank
@@ -317,7 +317,7 @@ class Study:
         if len(units) < 2:
             return None
         drawn = self._mean([(row, self._entries(row, kind)) for row in rows], metric, units)
-        ends = interval(drawn[1:])
+        ends = interval_of(metric, drawn[1:], float(drawn[0]))
         if ends is None:
             return None
         return max(ends[0], 0.0), min(ends[1], 1.0) if spec(metric).higher_is_better else ends[1]
