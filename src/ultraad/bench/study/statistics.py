@@ -221,8 +221,7 @@ class Study:
         """
         a, b = self._resampable(first, metric), self._resampable(second, metric)
         kind = spec(metric).kind
-        pairs = {s: self._shared(a[s], b[s], kind) for s in sorted(a.keys() & b.keys())}
-        pairs = {s: ids for s, ids in pairs.items() if ids}
+        pairs = {s: ids for s in sorted(a.keys() & b.keys()) if (ids := self._shared(a[s], b[s], kind))}
         if not pairs:
             return None
         x, y = ([(side[s], ids) for s, ids in pairs.items()] for side in (a, b))

@@ -146,12 +146,14 @@ def rules(study: Study) -> list[str]:
         "A number is the mean over seeds; a seed is one draw of the adaptation images. The number after ± is the "
         "standard deviation over seeds: how much the draw matters.",
         f"95 % intervals come from {study.resamples} bootstrap resamples of the patients, or of the images where "
-        "patients are not known. All seeds see the same resample, and the means over seeds give the percentiles. An "
-        "interval says how the number would change with other patients.",
-        f"Every method is compared with {study.reference} seed by seed on the images that all seeds of both have, and "
-        "the differences are averaged. Intervals are of the images that all seeds have. Where seeds leave out other "
-        "images, both are of fewer images than the mean, so a difference need not be that of two means. The test is "
-        "DeLong's for the image AUROC where patients are not known, and a paired bootstrap otherwise.",
+        "patients are not known. The patients of all seeds are drawn together; all seeds see the same resample, ignore "
+        "patients that they were not tested on, and the means over seeds give the percentiles. Those of a calibration "
+        "error are moved to its mean, because resamples have larger errors. An interval says how the number would "
+        "change with other patients.",
+        f"Every method is compared with {study.reference} seed by seed on the images that both have in that seed, and "
+        "the differences are averaged. This is the difference of the two means, unless one of the two lacks seeds or "
+        "images. The test is DeLong's for the image AUROC where patients are not known, and a paired bootstrap of the "
+        "same resamples otherwise.",
         "The p-values of one column (one metric, test set and number of images) are corrected by Holm's method for the "
         "number of methods. A method is marked ▲ better or ▼ worse only if the corrected p-value is below 0.05 and the "
         "95 % interval of the difference excludes 0. Otherwise the difference is not significant, which does not mean "
