@@ -124,7 +124,7 @@ def interval(samples: Array, *, level: float = LEVEL) -> tuple[float, float] | N
     return float(low), float(high)
 
 
-CENTRED = frozenset({"class_ece"})
+CENTRED = frozenset({"ece", "class_ece"})
 """Metrics whose resamples are moved to the value. A sum of absolute gaps over bins grows with noise, of which resamples
 have more than the images, so its plain interval may lie above the value."""
 

@@ -314,14 +314,17 @@ def test_the_same_images_in_all_seeds_are_resampled_as_those_of_one_evaluation(s
         assert (found.low, found.high, found.p) == pytest.approx((expected.low, expected.high, expected.p), abs=1e-12)
 
 
-def test_the_interval_of_a_calibration_error_lies_around_it(study: Study, tmp_path: Path) -> None:
-    cell = study.cell(KEY, "class_ece")
-    assert cell.low < cell.mean < cell.high
+@pytest.mark.parametrize("metric", ["ece", "class_ece"])
+def test_the_interval_of_a_calibration_error_lies_around_it(study: Study, metric: str, tmp_path: Path) -> None:
+    for label in ("ultraad", "tip_adapter"):
+        for test in ("busi", "udiat"):
+            cell = study.cell(replace(KEY, label=label, test=test), metric)
+            assert cell.low < cell.mean < cell.high
     one = Study(BenchFolder.open(write_bench(tmp_path / "r", replace(SPEC, seeds=(0,), failing=()))))
-    cell, (fit,) = one.cell(KEY, "class_ece"), lines(one, KEY).values()
+    cell, (fit,) = one.cell(KEY, metric), lines(one, KEY).values()
     probs = [[x.probs[c] for c in CLASSES] for x in fit]
     labels = [CLASSES.index(x.label) for x in fit]
-    alone = class_metrics(probs, labels, classes=CLASSES, normal_class="normal", resamples=2000)["class_ece"]
+    alone = class_metrics(probs, labels, classes=CLASSES, normal_class="normal", resamples=2000)[metric]
     assert (cell.mean, cell.low, cell.high) == pytest.approx((alone.value, alone.low, alone.high))  # as of evaluate
 
 
