@@ -99,8 +99,8 @@ def tower(kind: str, *, side: int = embedded_tower.SIDE, mirror: bool = False, d
     Raises:
         FileNotFoundError: If ``kind`` names a weights file that is not there.
     """
-    if kind == "embedded":
-        return ultraad.load_backbone("embedded", size=side)
+    if kind.startswith("embedded") and not Path(kind).exists():
+        return ultraad.load_backbone(kind, size=side)
     if kind not in ("random tower", "ImageNet trunk") and not Path(kind).is_file():
         raise FileNotFoundError(kind)
     ensure_torchvision()
@@ -195,10 +195,10 @@ def sanity(uclm: Path, busi: Path) -> list[dict]:
     return rows
 
 
-def unmarked(uclm: Path) -> list[dict]:
+def unmarked(uclm: Path, *, name: str) -> list[dict]:
     """Image AUROC on unmarked images of patients outside the support."""
     samples = ultraad.scan(uclm)
-    backbone = ultraad.load_backbone("embedded")
+    backbone = ultraad.load_backbone(name)
     rows = []
     for shots in (0, 4, 8, 16):
         evaluation = Evaluation(CLASSES, "normal")
@@ -299,7 +299,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("sanity", "unmarked", "towers", "zero", "speed"))
     parser.add_argument("data", type=Path, nargs="*")
-    parser.add_argument("--weights", type=Path, nargs="*", help="for 'towers' and 'zero'")
+    parser.add_argument("--weights", type=Path, nargs="*", help="for 'towers' and 'zero'; a file, or a name that ships")
+    parser.add_argument("--backbone", default="embedded", help="for 'unmarked': a name")
     parser.add_argument("--sides", type=int, nargs="+", default=[embedded_tower.SIDE], help="for 'zero', in pixels")
     parser.add_argument("--mirror", action="store_true", help="for 'zero': each image and its mirror image")
     parser.add_argument("--together", action="store_true", help="for 'zero': features averaged over the sides")
@@ -310,6 +311,8 @@ def main() -> None:
     if bool(args.weights) != (args.what in ("towers", "zero")):
         parser.error("'towers' and 'zero' need --weights, and nothing else takes them")
     options = {"weights": args.weights} if args.weights else {}
+    if args.what == "unmarked":
+        options = {"name": args.backbone}
     if args.what == "zero":
         options |= {"sides": args.sides, "mirror": args.mirror, "average": args.together, "decoder": args.decoder}
     rows = what(*args.data, **options)

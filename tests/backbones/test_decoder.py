@@ -85,7 +85,7 @@ def test_a_cache_gives_the_same_finer_patches(backbone, tmp_path):
 
 def test_an_entry_on_disk_without_detail_is_made_again(backbone, tmp_path):
     plain = load_backbone("embedded")
-    plain.decoder, plain.has_detail = None, False
+    plain.decoder, plain.detail = None, 0
     images = pictures(backbone, 1)
     plain.new_cache(tmp_path).encode(images, layers=(4,))
     cache = backbone.new_cache(tmp_path)

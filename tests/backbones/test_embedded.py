@@ -14,8 +14,8 @@ import ultraad
 from ultraad.backbones import _embedded_tower as embedded_tower
 from ultraad.backbones import _weights as weights
 from ultraad.backbones import load_backbone
-from ultraad.backbones._door import _fingerprint
 from ultraad.backbones._towers import TOWERS
+from ultraad.backbones._vit import fingerprint_of
 from ultraad.backbones.embedded import export
 from ultraad.errors import BundleError, ConfigError, WeightsError
 from ultraad.simulate import simulate
@@ -70,7 +70,7 @@ def test_exported_files_hold_the_same_tower(name, tmp_path):
     assert (tmp_path / "README.md").read_bytes() == TOWERS[name].card.read_bytes()
     assert weights.verify(str(tmp_path)).known_from == f"the weights of {name}, which ship with ultraad"
     exported = embedded_tower.load(tmp_path / "open_clip_model.safetensors")
-    assert _fingerprint(exported) == shipped.fingerprint
+    assert fingerprint_of(exported) == shipped.fingerprint
     with pytest.raises(
         ConfigError, match="cannot export 'tiny'; only embedded, embedded-large, embedded-simulated can"
     ):
@@ -132,7 +132,7 @@ def test_the_faster_tower_is_the_same_tower(dtype, off):
 def test_the_faster_tower_has_no_norm_between_its_convolutions_and_the_same_fingerprint():
     backbone = load_backbone("embedded", size=96)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in backbone.model.modules())
-    assert backbone.fingerprint == _fingerprint(embedded_tower.load(WEIGHTS, size=96))
+    assert backbone.fingerprint == fingerprint_of(embedded_tower.load(WEIGHTS, size=96))
 
 
 def test_sentences_alone_find_and_grade_simulated_lesions():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ultraad import registry
-from ultraad.backbones._towers import TOWERS
+from ultraad.backbones._towers import ABOUT
 from ultraad.config import one_of
 from ultraad.errors import ConfigError
 
@@ -18,7 +18,7 @@ DEFAULT = "embedded"
 
 def available() -> list[str]:
     """Names that a backbone name can begin with, sorted. No backbone is imported."""
-    return sorted({*registry.names(__name__), *TOWERS})
+    return sorted({*registry.names(__name__), *ABOUT})
 
 
 def load_backbone(
@@ -27,13 +27,13 @@ def load_backbone(
     """Load a frozen CLIP.
 
     Args:
-        name: ``"embedded"``, ``"embedded-large"`` or ``"embedded-simulated"`` (ship with the package; with
-            ``":mirror"`` after it, each image is also seen in a mirror, at twice the time), ``"tiny"`` (random, for
-            tests), ``"open_clip:<model>/<tag>"``, ``"open_clip:<model>"`` (random weights),
-            ``"open_clip:local-dir:<path>"``, ``"open_clip:hf-hub:<id>"``, the path of a checkpoint file that has an
-            ``open_clip_config.json`` beside it, or ``"package.module:NAME"`` for a loader outside the package. They are
-            tried in this order: the text before the first colon is one of :func:`available`, a file or folder of this
-            name exists, the text after the colon is a Python name.
+        name: ``"embedded"``, ``"embedded-large"`` or ``"embedded-simulated"`` (ship with the package),
+            ``"embedded+embedded-large"`` (both as one); with ``":mirror"`` after these, each image is also seen in a
+            mirror, at twice the time. Or ``"tiny"`` (random, for tests), ``"open_clip:<model>/<tag>"``,
+            ``"open_clip:<model>"`` (random weights), ``"open_clip:local-dir:<path>"``, ``"open_clip:hf-hub:<id>"``, the
+            path of a checkpoint file that has an ``open_clip_config.json`` beside it, or ``"package.module:NAME"`` for
+            a loader outside the package. They are tried in this order: the text before the first colon is one of
+            :func:`available`, a file or folder of this name exists, the text after the colon is a Python name.
         device: ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"`` for the best there is.
         dtype: Of the image tower. ``"auto"`` measures: bfloat16 where it is at least a tenth faster, float32 elsewhere;
             ``backbone.dtype`` says which. Results then depend on the machine, so it is not the default.
@@ -73,7 +73,7 @@ def load_backbone(
         )
         raise ConfigError(msg)
     inside = head in known
-    module = "embedded" if head in TOWERS else head
+    module = "embedded" if head in ABOUT else head
     load = registry.find(__name__, module if inside else name, "BACKBONE", kind="backbone")
     backbone: Backbone = load(rest if inside else "", name=name, device=chosen, dtype=dtype, size=size)
     return backbone

@@ -83,7 +83,8 @@ class Detailed(Backbone):
 
     def with_decoder(self, decoder: Decoder) -> Self:
         """The same backbone, from now on with a decoder."""
-        self.decoder, self.has_detail = decoder.requires_grad_(requires_grad=False).to(self.device), True
+        self.decoder = decoder.requires_grad_(requires_grad=False).to(self.device)
+        self.detail = decoder.first.in_channels - CHANNELS
         self.location = self.decoder.location
         self._own_caches()
         return self

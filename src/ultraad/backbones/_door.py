@@ -14,7 +14,6 @@ The class uses two private names of open_clip, ``visual._embeds`` and ``visual._
 from __future__ import annotations
 
 import copy
-import hashlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,8 +27,8 @@ from torch import nn
 
 from ultraad.backbones._cache import Encode, FeatureCache, Hear, TextCache
 from ultraad.backbones._gist import gist_of, gists_of, listening
-from ultraad.backbones._vit import require_vit
-from ultraad.errors import ConfigError, WeightsError
+from ultraad.backbones._vit import fingerprint_of, require_vit
+from ultraad.errors import ConfigError
 from ultraad.types import Features, PreprocessConfig
 
 Around = Callable[[int, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]], torch.Tensor]
@@ -74,7 +73,7 @@ class Backbone:
         cache: Features of the images used in ``fit``, shared by all methods and folds on this backbone.
         fingerprint: sha256 over all weights in float32; a saved model checks it.
         weights: The same, whatever is done with the features.
-        has_detail: Whether :meth:`finer` makes finer patches.
+        detail: Channels k of the detail that :meth:`finer` needs (:class:`Features`); 0: there are no finer patches.
         organ: What the weights were trained on; None if on pictures of all kinds.
         location: Prior of where lesions lie: log-odds (h w) over the input; None if the backbone has none.
 
@@ -82,7 +81,7 @@ class Backbone:
         ConfigError: If the tower is not a class-token ViT or the text tower is not open_clip's.
     """
 
-    has_detail = False
+    detail: int = 0
     organ: str | None = None
     location: torch.Tensor | None = None
 
@@ -103,7 +102,7 @@ class Backbone:
         require_vit(name, visual, text)
         self.name = name
         self.preprocess = preprocess
-        self.fingerprint = self.weights = _fingerprint(model, name)
+        self.fingerprint = self.weights = fingerprint_of(model, name)
         self.device = torch.device(device)
         self.dtype = DTYPES[dtype]
         if quicken is not None:
@@ -138,6 +137,11 @@ class Backbone:
             f"Backbone({self.name!r}, size={self.size}, patch={self.patch}, layers={self.layers}, width={self.width}, "
             f"dim={self.dim}, device={self.device}, dtype={self.dtype})"
         )
+
+    @property
+    def lead(self) -> Backbone:
+        """The tower whose first step tells what kind of picture an image is (:mod:`._gist`)."""
+        return self
 
     @property
     def parameters(self) -> int:
@@ -274,7 +278,7 @@ class Backbone:
             folder=folder,
             layers=layers,
             hear=hear,
-            detail=self.has_detail,
+            detail=self.detail > 0,
         )
 
     @contextmanager
@@ -371,21 +375,6 @@ class Backbone:
             return self._texts.encode(texts)
         tokens = texts if isinstance(texts, torch.Tensor) else self.tokenize(texts)
         return self.encode_prompts(self.embed_text(tokens), self.end_of_text(tokens))
-
-
-def _fingerprint(model: nn.Module, name: str = "the model") -> str:
-    """sha256 over all weights in float32; damaged weights are a WeightsError."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        plain = value.detach().float().cpu().contiguous()
-        if not bool(torch.isfinite(plain).all()):
-            msg = (
-                f"{name}: {key} holds values that are no numbers, so the weights are damaged; copy or fetch them again"
-            )
-            raise WeightsError(msg)
-        digest.update(f"{key}{tuple(value.shape)}".encode())
-        digest.update(plain.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def check_side(side: int, patch: int, name: str) -> int:

@@ -16,6 +16,9 @@ import torch
 class Tower(Protocol):
     """What is needed of a :class:`ultraad.backbones._door.Backbone`, which needs this module itself."""
 
+    @property
+    def lead(self) -> Tower: ...
+
     def embed_image(self, images: torch.Tensor) -> torch.Tensor: ...
 
 
@@ -32,7 +35,7 @@ def gist_of(tokens: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def gist(backbone: Tower, images: torch.Tensor) -> torch.Tensor:
     """The gist f32 (b 2w) of images f32 (b 3 s s), by the first step of the tower alone."""
-    return gist_of(backbone.embed_image(images))
+    return gist_of(backbone.lead.embed_image(images))
 
 
 @contextmanager

@@ -55,7 +55,7 @@ TOWERS: Mapping[str, Tower] = {
     ),
     "embedded-large": Tower(
         "embedded-large",
-        "The most accurate of these: 14 million values, 224 px, 1.9 times the time of embedded; see its card.",
+        "The most accurate single one: 14 million values, 224 px, 1.9 times the time of embedded; see its card.",
         finer=True,
     ),
     "embedded-simulated": Tower(
@@ -64,3 +64,12 @@ TOWERS: Mapping[str, Tower] = {
     ),
 }
 """{name for ``--backbone``: tower}; the first is the default backbone."""
+
+JOINED: Mapping[str, tuple[str, ...]] = {"embedded+embedded-large": ("embedded", "embedded-large")}
+"""{name for ``--backbone``: towers that are one backbone (:mod:`ultraad.backbones._joined`)}."""
+
+ABOUT: Mapping[str, str] = {name: tower.about for name, tower in TOWERS.items()} | {
+    "embedded+embedded-large": "Both as one: finds most on unknown scanners, 2.9 times the time of embedded; "
+    "not for methods that work inside the blocks of a tower.",
+}
+"""{name for ``--backbone``: what it is, in a sentence or two}."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
-from ultraad.errors import ConfigError
+import torch
+from torch import nn
+
+from ultraad.errors import ConfigError, WeightsError
 
 
 def require_vit(name: str, visual: Any, text: Any) -> None:  # noqa: ANN401
@@ -26,3 +30,18 @@ def require_vit(name: str, visual: Any, text: Any) -> None:  # noqa: ANN401
             "ultraad needs a causal tower that is read out at the end token"
         )
         raise ConfigError(msg)
+
+
+def fingerprint_of(model: nn.Module, name: str = "the model") -> str:
+    """sha256 over all weights in float32; damaged weights are a WeightsError."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        plain = value.detach().float().cpu().contiguous()
+        if not bool(torch.isfinite(plain).all()):
+            msg = (
+                f"{name}: {key} holds values that are no numbers, so the weights are damaged; copy or fetch them again"
+            )
+            raise WeightsError(msg)
+        digest.update(f"{key}{tuple(value.shape)}".encode())
+        digest.update(plain.numpy().tobytes())
+    return digest.hexdigest()

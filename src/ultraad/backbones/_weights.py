@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ultraad.backbones._torchvision import ensure_torchvision
-from ultraad.backbones._towers import TOWERS
+from ultraad.backbones._towers import ABOUT, JOINED, TOWERS
 from ultraad.errors import Caught, ConfigError, WeightsError
 
 PAPER = "open_clip:ViT-L-14-336-quickgelu/openai"
@@ -233,11 +233,15 @@ def _check_weights(path: Path) -> None:
 def verify(name: str) -> Verified:
     """Check the weights of a backbone name or a weights path; see :func:`verify_file`.
 
+    Of towers that are joined, all are checked, and the last one is returned.
+
     Raises:
         WeightsError: If the weights are missing or damaged, or there are none in the file.
         ConfigError: If the name has no weights file.
     """
     rest = name.removeprefix("open_clip:")
+    if name in JOINED:
+        return [verify(tower) for tower in JOINED[name]][-1]
     if name in TOWERS:
         path = TOWERS[name].weights
         if TOWERS[name].finer:
@@ -261,10 +265,15 @@ def verify(name: str) -> Verified:
 def listing() -> list[WeightsStatus]:
     """The most common backbones, and whether their weights are on this machine."""
     return [
-        *(WeightsStatus(name, t.weights if t.weights.is_file() else None, t.about) for name, t in TOWERS.items()),
+        *(WeightsStatus(name, _shipped(name), about) for name, about in ABOUT.items()),
         *(WeightsStatus(name, _located(name), note) for name, note in _COMMON.items()),
         WeightsStatus("tiny", None, "random weights, for tests only; nothing to fetch"),
     ]
+
+
+def _shipped(name: str) -> Path | None:
+    paths = [TOWERS[tower].weights for tower in JOINED.get(name, (name,))]
+    return paths[-1] if all(path.is_file() for path in paths) else None
 
 
 def _located(name: str) -> Path | None:

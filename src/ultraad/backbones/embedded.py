@@ -13,9 +13,10 @@ from pathlib import Path
 from ultraad.backbones import _embedded_tower as tower
 from ultraad.backbones._decoder import Detailed, load_decoder
 from ultraad.backbones._door import Backbone, DType, check_side
+from ultraad.backbones._joined import Joined
 from ultraad.backbones._mirrored import Mirrored
 from ultraad.backbones._torchvision import ensure_torchvision
-from ultraad.backbones._towers import TOWERS
+from ultraad.backbones._towers import ABOUT, JOINED, TOWERS
 from ultraad.errors import ConfigError, DataError, WeightsError, first_names
 from ultraad.types import PreprocessConfig
 
@@ -27,29 +28,51 @@ _STARTS = {  # of every version
 
 
 def load(variant: str, *, name: str, device: str, dtype: DType, size: int | None) -> Backbone:
-    """Load one of :data:`ultraad.backbones._towers.TOWERS`, for the variant ``"mirror"`` as :class:`Mirrored`.
+    """Load one of :data:`ultraad.backbones._towers.TOWERS`, or of ``JOINED`` there.
+
+    For the variant ``"mirror"`` each tower is :class:`Mirrored`. With ``size``, the largest tower gets this side, and
+    the others as much less as they were made for.
 
     Raises:
         ConfigError: If ``size`` is not a multiple of 16, or ``variant`` is unknown.
         WeightsError: If the weights file is missing from the installation or does not fit.
     """
+    if variant not in ("", "mirror"):
+        wanted = ", ".join(repr(f"{tower}{end}") for tower in ABOUT for end in ("", ":mirror"))
+        msg = f"unknown backbone {name!r}; wanted one of {wanted}"
+        raise ConfigError(msg)
+    head = name.partition(":")[0]
+    names = JOINED.get(head, (head,))
+    sides = [tower.side_of(_there(TOWERS[one].weights)) for one in names]
+    step = tower.ARCHITECTURE["vision_cfg"]["patch_size"]
+    if size is not None:
+        sides = [
+            size if side == max(sides) else max(1, round(side * size / max(sides) / step)) * step for side in sides
+        ]
+    made = [
+        _load(one, mirror=bool(variant), device=device, dtype=dtype, side=check_side(side, step, name))
+        for one, side in zip(names, sides, strict=True)
+    ]
+    if len(made) > 1:
+        return Joined(made, name=name)
+    made[0].name = name
+    return made[0]
+
+
+def _load(name: str, *, mirror: bool, device: str, dtype: DType, side: int) -> Backbone:
+    """One tower."""
     ensure_torchvision()
     from open_clip import tokenize
 
-    if variant not in ("", "mirror"):
-        wanted = ", ".join(repr(f"{tower}{end}") for tower in TOWERS for end in ("", ":mirror"))
-        msg = f"unknown backbone {name!r}; wanted one of {wanted}"
-        raise ConfigError(msg)
-    shipped = TOWERS[name.partition(":")[0]]
-    path = _there(shipped.weights)
-    side = check_side(size or tower.side_of(path), tower.ARCHITECTURE["vision_cfg"]["patch_size"], name)
+    shipped = TOWERS[name]
+    path = shipped.weights
     try:
         model = tower.load(path, size=side)
         decoder = load_decoder(_there(shipped.decoder)) if shipped.finer else None
     except RuntimeError as e:
         msg = f"{path} does not hold the weights of {name}: {e}"
         raise WeightsError(msg) from e
-    backbone = (Mirrored if variant else Detailed)(
+    backbone = (Mirrored if mirror else Detailed)(
         model,
         tokenize,
         name=name,

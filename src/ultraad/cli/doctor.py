@@ -94,11 +94,11 @@ def _devices() -> tuple[Status, str]:
 
 
 def _weights() -> tuple[Status, str]:
-    from ultraad.backbones._towers import TOWERS
+    from ultraad.backbones._towers import ABOUT, TOWERS
     from ultraad.backbones._weights import PAPER, listing, verify
 
     shipped = {name: verify(name) for name in TOWERS}
-    others = [w.name for w in listing() if w.path and w.name not in shipped]
+    others = [w.name for w in listing() if w.path and w.name not in ABOUT]
     detail = "; ".join(
         f"{name} {one.path.stat().st_size / 1e6:.0f} MB, sha256 {one.sha256[:16]}" for name, one in shipped.items()
     )

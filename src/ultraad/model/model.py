@@ -317,7 +317,8 @@ def load(
 
 def scope_of(backbone: Backbone, images: torch.Tensor) -> Scope:
     """What a model on this backbone can judge, adapted to images f32 (b 3 s s), of which there may be none."""
-    known = (shipped(tower.scope, weights=backbone.weights, side=backbone.size) for tower in TOWERS.values())
+    lead = backbone.lead
+    known = (shipped(tower.scope, weights=lead.weights, side=lead.size) for tower in TOWERS.values())
     reference: Mapping[str, NDArray[Any]] = next(filter(None, known), {})
     gists = [gist(backbone, part).cpu().numpy() for part in torch.split(images, _PART)] if len(images) else []
     return Scope.of(reference, np.concatenate(gists) if gists else None)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ultraad import backbones as rooms
 from ultraad import methods as room
-from ultraad.backbones._towers import TOWERS
+from ultraad.backbones._towers import ABOUT
 from ultraad.config import Option, options
 from ultraad.methods import _guide
 from ultraad.methods._base import MethodInfo as Info
@@ -74,6 +74,6 @@ def _option(option: Option, quick: dict[str, Any]) -> OptionInfo:
 
 def backbones() -> list[dict[str, Any]]:
     """The backbones that load by a bare name, the default first; those that ship say what they are."""
-    about = {name: tower.about for name, tower in TOWERS.items()} | {"tiny": "Random weights, for tests only."}
+    about = {**ABOUT, "tiny": "Random weights, for tests only."}
     found = [BackboneInfo(name=name, about=about.get(name, "")) for name in rooms.available() if name != "open_clip"]
     return [info.model_dump() for info in sorted(found, key=lambda info: info.name != rooms.DEFAULT)]
