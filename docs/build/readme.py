@@ -8,7 +8,7 @@ from docs.build import ROOT
 from docs.build._markdown import filled, plain, table
 
 from ultraad import backbones, methods
-from ultraad.backbones._towers import TOWERS
+from ultraad.backbones._towers import ABOUT
 from ultraad.data import sources
 from ultraad.methods import _guide as guide
 
@@ -35,8 +35,8 @@ def _backbones() -> str:
     """A tower says what it is; of any other backbone, the first line of its module's docstring does."""
 
     def about(name: str) -> str:
-        if name in TOWERS:
-            return TOWERS[name].about
+        if name in ABOUT:
+            return ABOUT[name]
         return (import_module(f"ultraad.backbones.{name}").__doc__ or "").partition("\n")[0].replace("``", "`")
 
     return table(("name", "backbone"), [(f"`{name}`", about(name)) for name in backbones.available()])

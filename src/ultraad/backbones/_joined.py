@@ -107,7 +107,7 @@ class Joined(Backbone):
     def _on_grid(self, f: Features, layer: int) -> torch.Tensor:
         """Patches (b n w) of a tower at the places of the largest one's."""
         patches = f.patches[layer]
-        return _resized(patches.reshape(len(patches), *f.grid, -1).movedim(-1, 1), self.grid[0]).flatten(2).mT
+        return _resized(patches.reshape(patches.shape[0], *f.grid, -1).movedim(-1, 1), self.grid[0]).flatten(2).mT
 
     def finer(self, features: Features) -> Features:
         """As of one tower; each makes its own patches finer, on the grid of the largest."""
