@@ -178,7 +178,7 @@ def test_the_readme_names_all_methods_layouts_and_backbones() -> None:
     text = prose(ROOT / "README.md")
     for package in (backbones, methods):
         for name in package.available():
-            assert re.search(rf"^\|.*`{name}[`:]", text, flags=re.M), name
+            assert re.search(rf"^\|.*`{re.escape(name)}[`:]", text, flags=re.M), name
     (layouts,) = re.findall(r"^<!-- layouts -->\n(.*)\n<!-- /layouts -->$", text, flags=re.M)
     assert re.findall(r"`(\w+)`", layouts) == sources.available()
 
