@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from numbers import Integral
@@ -14,6 +14,7 @@ from pathlib import Path
 from ultraad.config import names_of
 from ultraad.data import sources
 from ultraad.data.fans import in_fans
+from ultraad.data.loader import decode, warn_misaligned
 from ultraad.data.regions import RegionChoice, in_regions
 from ultraad.errors import ConfigError, DataError, first_names
 from ultraad.fan import FanChoice
@@ -54,6 +55,10 @@ def draw_support(
     images: ``"abnormal"`` beside normal images, ``"normal"`` beside lesions, unless the data set names them. Not every
     method can use such a set; ``adapt`` says which can.
 
+    The images that are drawn are read, and no others. One that cannot be read, or whose mask cannot, is left out, and
+    the next of the same order takes its place. A mask that does not fit its image counts as unknown. One warning in the
+    log names each kind.
+
     Args:
         root: Data set.
         shots: Images per class, >= 1 (the paper uses 4, 8 and 16).
@@ -76,7 +81,8 @@ def draw_support(
 
     Raises:
         ConfigError: If ``shots`` or ``seed`` is no whole number, or out of range.
-        DataError: If the normal class is unknown, a class, tag or patient does not exist, or a class is too small.
+        DataError: If the normal class is unknown, a class, tag or patient does not exist, or a class has too few images
+            that can be read.
 
     Examples:
         >>> import ultraad
@@ -110,6 +116,8 @@ def draw_support(
     }
     usable = allowed - _without_mask([s for s in samples if s.id in allowed])
     drawn: list[Sample] = []
+    unread: dict[str, str] = {}
+    misfits: list[str] = []
     for label in order if classes else _of_split(samples, order, normal, split):
         members = [s for s in samples if s.label == label]
         if not members:
@@ -117,9 +125,14 @@ def draw_support(
         queue = [s for s in _shuffled(members, seed, label, per_patient=per_patient) if s.id in usable]
         if per_patient:
             queue = _in_turn(queue)
-        if len(queue) < shots:
-            raise DataError(_too_few(label, members, found=len(queue), wanted=shots, split=split))
-        drawn += queue[:shots]
+        chosen, faults, unfit = _readable(queue, shots, normal)
+        if len(chosen) < shots:
+            raise DataError(_too_few(label, members, found=len(chosen), wanted=shots, split=split, unread=faults))
+        drawn += chosen
+        unread |= faults
+        misfits += unfit
+    _warn_unread(unread)
+    warn_misaligned(misfits)
     return _support(drawn, order, normal, shots=shots, seed=seed, source=f"{layout}:{root}")
 
 
@@ -258,11 +271,15 @@ def _check_known(kind: str, asked: Collection[str], known: set[str], root: Path)
 def _without_mask(samples: list[Sample]) -> set[str]:
     """Ids of abnormal samples to skip because they have no usable mask; none if no abnormal sample has one."""
     abnormal = [s for s in samples if s.anomalous]
-    lacking = [s.id for s in abnormal if not (s.masks and s.mask_aligned)]
+    without = [s for s in abnormal if not (s.masks and s.mask_aligned)]
+    lacking = [s.id for s in without]
     if not lacking or len(lacking) == len(abnormal):
         return set()
     _log.warning(
-        "skipped %d abnormal image(s) without a mask of the same size: %s", len(lacking), first_names(lacking, 3)
+        "skipped %d abnormal image(s) without a mask of the same size: %s%s",
+        len(lacking),
+        first_names(lacking, 3),
+        "; 'ultraad data check' says whether --resize-masks helps" if any(s.masks for s in without) else "",
     )
     return set(lacking)
 
@@ -290,11 +307,47 @@ def _patient(sample: Sample) -> tuple[bool, str]:
     return (True, sample.group) if sample.group else (False, sample.id)
 
 
-def _too_few(label: str, members: list[Sample], *, found: int, wanted: int, split: str | None) -> str:
+def _readable(queue: list[Sample], shots: int, normal: str) -> tuple[list[Sample], dict[str, str], list[str]]:
+    """The first ``shots`` samples that can be read, {id: fault} of those before them, and ids whose mask does not fit.
+
+    No more is read than this takes. Without enough samples in the queue, nothing is read.
+    """
+    chosen: list[Sample] = []
+    faults: dict[str, str] = {}
+    misfits: list[str] = []
+    for sample in queue if len(queue) >= shots else ():
+        if len(chosen) == shots:
+            break
+        try:
+            decoded = decode(sample, normal_class=normal)
+        except DataError as e:
+            faults[sample.id] = str(e)
+            continue
+        chosen.append(sample)
+        if decoded.misaligned:
+            misfits.append(sample.id)
+    return chosen if len(queue) >= shots else queue, faults, misfits
+
+
+def _warn_unread(faults: Mapping[str, str]) -> None:
+    if faults:
+        _log.warning(
+            "left out %d image(s) that cannot be read or whose mask cannot, and drew the next: %s (%s); "
+            "'ultraad data check' names all of them",
+            len(faults),
+            first_names([*faults], 5),
+            next(iter(faults.values())),
+        )
+
+
+def _too_few(
+    label: str, members: list[Sample], *, found: int, wanted: int, split: str | None, unread: Mapping[str, str]
+) -> str:
     splits = Counter(s.split for s in members if s.split)
     where = f" in split {split!r} (published splits: {', '.join(f'{k} {n}' for k, n in splits.items())})"
+    broken = f"; {len(unread)} cannot be read: {first_names([*unread], 5)}" if unread else ""
     return (
         f"class {label!r} has {found} image(s) to draw from{where if split and splits else ''}, wanted {wanted} shots; "
-        f"it has {len(members)} before splits, exclusions and missing masks are considered. Ask for fewer shots, "
-        "exclude less, or draw from another split"
+        f"it has {len(members)} before splits, exclusions and missing masks are considered{broken}. Ask for fewer "
+        "shots, exclude less, or draw from another split"
     )
