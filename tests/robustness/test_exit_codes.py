@@ -27,6 +27,8 @@ from ultraad.results import saving
 from ultraad.results.folder import read_errors, read_rows
 from ultraad.runs.evaluate import evaluate
 from ultraad.runs.predict import predict
+from ultraad.simulate.dataset import MOST_IMAGES
+from ultraad.simulate.phantom import MAXIMUM_SIZE
 
 ZERO_SHOT = ("zero-shot", "--backbone", "tiny", "--device", "cpu")
 
@@ -272,6 +274,17 @@ def test_values_that_are_wrong_in_themselves_are_usage_errors(
             main([command, *map(str, (tmp_path / "no model", tmp_path, "-o", tmp_path / "out", *words))])
         assert end.value.code == 2
         assert told in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("option", "value", "most"), [("--size", 100_000, MAXIMUM_SIZE), ("-n", 10**12, MOST_IMAGES)])
+def test_a_simulation_that_no_machine_can_make_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: int, most: int
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["simulate", "-o", str(tmp_path / "new"), option, str(value)])
+    assert end.value.code == 2
+    assert f"got {value}, wanted at most {most}" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

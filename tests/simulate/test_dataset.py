@@ -73,7 +73,10 @@ def test_other_contents_are_not_overwritten(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "n must be at least 1"),
+        ({"n": 0}, "n must be 1 to 1000000, got 0"),
+        ({"n": 10**12}, "n must be 1 to 1000000, got 10"),
+        ({"n": 4, "size": 31}, "size must be 32 to 4096 pixels, got 31"),
+        ({"n": 4, "size": 100_000}, "size must be 32 to 4096 pixels, got 100000"),
         ({"n": 4, "shares": (1, 1)}, "shares must be 3 numbers"),
         ({"n": 4, "shares": (0, 0, 0)}, "shares must be 3 numbers"),
         ({"n": 4, "shares": (1, -1, 1)}, "shares must be 3 numbers"),

@@ -19,6 +19,27 @@ _UsageError: Any = typer.BadParameter.__base__  # typer brings its own Click and
 _METAVARS = {"path": "PATH", "str": "NAME", "int": "N", "int range": "N", "float": "N", "float range": "N"}
 
 
+_WANTED = {
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+}  # by the kinds of pydantic
+
+
+def _fault(fault: dict[str, Any], message: str) -> str:
+    """A fault that pydantic found in a value: what was found, and what was wanted."""
+    wanted = _WANTED.get(fault["type"])
+    if wanted is None:
+        return message.removeprefix("Value error, ")
+    return f"got {fault['input']}, wanted {wanted.format(**fault.get('ctx', {}))}"
+
+
 class _Help(_Base):
     """Help of a command or a group. The line ``Example: ...`` that ends its docstring is printed last."""
 
@@ -34,6 +55,8 @@ class _Help(_Base):
             if getattr(e, "possibilities", None):
                 e.message += f". Did you mean {', '.join(map(repr, e.possibilities))}?"
                 e.possibilities = None
+            if faults := getattr(e.__cause__, "errors", None):  # of pydantic, which newer versions of typer check with
+                e.message = _fault(faults()[0], e.message)
             raise
         return rest
 
@@ -51,7 +74,8 @@ class _Help(_Base):
             if param.param_type_name == "argument":
                 rows["Arguments"].append((argument(param), text))
             else:
-                rows["Options"].append((option(param, ctx), text.replace("x>=", "at least ")))
+                text = re.sub(r"([\d.]+)<=x<=([\d.]+)", r"\1 to \2", text.replace("x>=", "at least "))
+                rows["Options"].append((option(param, ctx), text))
         _sections(formatter, rows)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002

@@ -57,8 +57,8 @@ def demo(
 def simulate(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the data set.")],
-    number: Annotated[int, typer.Option("--number", "-n", min=1, help="Number of images.")] = 100,
-    size: Annotated[int, typer.Option(min=64, help="Height and width in pixels.")] = 256,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, max=1_000_000, help="Number of images.")] = 100,
+    size: Annotated[int, typer.Option(min=64, max=4096, help="Height and width in pixels.")] = 256,
     seed: Seed = 0,
 ) -> None:
     """Make a data set of simulated breast-ultrasound images with exact masks.

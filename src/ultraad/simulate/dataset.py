@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from ultraad.errors import ConfigError, DataError
 from ultraad.rng import seeded
 from ultraad.simulate.attributes import LABELS, Attributes
-from ultraad.simulate.phantom import CLASS_SHARES, simulate
+from ultraad.simulate.phantom import CLASS_SHARES, check_size, simulate
 
 MARKER = "simulated.json"
 _UNFINISHED = ".simulated.json"
 GENERATOR = "ultraad.simulate"
 IMAGES_PER_PATIENT = 4
+MOST_IMAGES = 1_000_000
 
 
 def _deal(counts: Sequence[int], patients: int, rng: np.random.Generator) -> list[tuple[str, int]]:
@@ -43,8 +44,8 @@ def _deal(counts: Sequence[int], patients: int, rng: np.random.Generator) -> lis
 
 
 def _check(n: int, shares: Sequence[float], patients: int) -> None:
-    if n < 1:
-        msg = f"n must be at least 1, got {n}"
+    if not 1 <= n <= MOST_IMAGES:
+        msg = f"n must be 1 to {MOST_IMAGES}, got {n}"
         raise ConfigError(msg)
     if len(shares) != len(LABELS) or min(shares) < 0 or sum(shares) <= 0:
         msg = f"shares must be {len(LABELS)} numbers >= 0 for {', '.join(LABELS)}, got {tuple(shares)}"
@@ -79,9 +80,9 @@ def write_dataset(
     Args:
         folder: Created if missing. A folder that already contains this very data set is not changed; one in which
             writing it was interrupted is written again.
-        n: Number of images.
+        n: Number of images, 1 to 1000000.
         seed: Seed of everything random.
-        size: Side of the square images in pixels.
+        size: Side of the square images in pixels, 32 to 4096.
         shares: Shares of normal, benign and malignant.
         patients: Number of patients; None: one for every four images.
         clutter: Whether consoles draw calipers, text and markers.
@@ -97,6 +98,7 @@ def write_dataset(
     if patients is None:
         patients = max(2, n // IMAGES_PER_PATIENT)
     _check(n, shares, patients)
+    check_size(size)
     marker: dict[str, Any] = {
         "generator": GENERATOR, "seed": seed, "n": n, "size": size,
         "shares": [float(s) for s in shares], "patients": patients, "clutter": clutter,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CLASS_SHARES = (0.40, 0.32, 0.28)  # in the order of LABELS
 SECOND_LESION = 0.06  # probability of a second lesion
 FINENESS = (0.8, 1.45)  # samples per pixel of schematic pictures: speckle of any grain size
-MINIMUM_SIZE = 32
+MINIMUM_SIZE, MAXIMUM_SIZE = 32, 4096  # pixels; the largest takes 2 GB and half a minute
 TissueKind = Literal["layered", "schematic"]
 TISSUES: tuple[TissueKind, ...] = get_args(TissueKind)
 
@@ -59,14 +59,19 @@ def _check(label: str | None, size: int, attributes: Attributes | None, tissue: 
     if tissue not in TISSUES:
         msg = f"there is no tissue {tissue!r}; choose one of: {', '.join(TISSUES)}"
         raise ConfigError(msg)
-    if size < MINIMUM_SIZE:
-        msg = f"size must be at least {MINIMUM_SIZE} pixels, got {size}"
-        raise ConfigError(msg)
+    check_size(size)
     if attributes is not None and label not in (None, attributes.label):
         msg = (
             f"got label={label!r} with the attributes of a {attributes.family}, which is {attributes.label}; "
             "leave label out"
         )
+        raise ConfigError(msg)
+
+
+def check_size(size: int) -> None:
+    """Refuse a side of the square image that is too small to draw on, or too large for the memory."""
+    if not MINIMUM_SIZE <= size <= MAXIMUM_SIZE:
+        msg = f"size must be {MINIMUM_SIZE} to {MAXIMUM_SIZE} pixels, got {size}"
         raise ConfigError(msg)
 
 
@@ -105,7 +110,7 @@ def simulate(
         seed: Seed of everything random.
         label: ``"normal"``, ``"benign"`` or ``"malignant"``; None takes that of ``attributes`` or ``family``, or draws
             one (40, 32 and 28 %).
-        size: Side of the square image in pixels.
+        size: Side of the square image in pixels, 32 to 4096.
         device: Name of a profile in ``imaging.PROFILES``, a machine, or None to draw one.
         clutter: Whether the console draws calipers, text, markers, borders and Doppler.
         attributes: Attributes of the lesion; None draws them.
