@@ -55,9 +55,10 @@ def test_a_failed_row_is_reported_and_the_exit_code_is_1(bench):
     ],
 )
 def test_mistakes_are_reported_before_any_work(bench, tmp_path, words, message):
-    code, _, err = bench(*words)
+    code, _, err = bench(*words, output=tmp_path / "new" / "out")
     assert code == 1
     assert message in err
+    assert not (tmp_path / "new").exists()
     assert not (tmp_path / "out" / "results.jsonl").exists()
 
 

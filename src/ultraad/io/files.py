@@ -23,7 +23,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from ultraad.errors import DataError, one_line
-from ultraad.io.lock import hold, try_lock
+from ultraad.io.lock import LOCK, hold, try_lock
 from ultraad.io.png import encode_png
 from ultraad.io.raster import open_file
 
@@ -189,6 +189,24 @@ def ensure_writable(folder: str | Path) -> Path:
         msg = f"{folder} cannot be written to: {e.strerror or e}. Choose a folder with write permission"
         raise DataError(msg) from e
     return folder
+
+
+@contextmanager
+def no_empty_folder(folder: str | Path) -> Iterator[None]:
+    """If the block fails before it has written anything, the folder that it made does not stay, nor do its parents."""
+    folder = Path(folder).absolute()
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # a folder that is not there, or has something in it, ends this
+            if made and [path.name for path in folder.iterdir()] == [LOCK] and (lock := try_lock(folder)):
+                with suppress(OSError):
+                    (folder / LOCK).unlink()
+                lock.release()
+            for place in made:
+                place.rmdir()
+        raise
 
 
 def ensure_room(folder: Path, size: int) -> None:

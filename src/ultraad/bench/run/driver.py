@@ -26,7 +26,7 @@ from ultraad.config import dump
 from ultraad.data.support import save_support
 from ultraad.errors import ConfigError
 from ultraad.io.faults import one_run
-from ultraad.io.files import ensure_writable, remove_leftovers, write_bytes
+from ultraad.io.files import ensure_writable, no_empty_folder, remove_leftovers, write_bytes
 from ultraad.io.find import check_output
 from ultraad.io.lock import lock_folder
 from ultraad.model.record import versions
@@ -98,10 +98,9 @@ def run(
     if jobs is not None and jobs < 1:
         msg = f"got {jobs} jobs; wanted at least 1"
         raise ConfigError(msg)
-    folder = ensure_writable(output)
+    folder = Path(output)
     places = [base, *(roots or {}).values(), *(d.root for d in recipe.data.values() if d.root and d.root.is_absolute())]
-    check_output(folder, record=BENCH, names=NAMES, inputs=(Path(place) / "_" for place in places if place))
-    with _locked(folder):
+    with _own(folder, [Path(place) for place in places if place]):
         data = Data(recipe, base=None if base is None else Path(base), roots=roots or {}, work=folder / PAINTED)
         check_output(folder, record=BENCH, names=(), inputs=data.images)
         plan = Plan(recipe, data, device=device)
@@ -131,14 +130,20 @@ def run(
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Refuse a folder that another run writes to, and remove the temporary files of one that was killed."""
-    lock = lock_folder(folder)
-    try:
-        remove_leftovers(folder)
-        yield
-    finally:
-        lock.release()
+def _own(folder: Path, data: Sequence[Path]) -> Iterator[None]:
+    """The folder for one run alone: refuse one that holds data or that another run writes to.
+
+    Temporary files of a run that was killed are removed; without a result, no new folder stays.
+    """
+    with no_empty_folder(folder):
+        ensure_writable(folder)
+        check_output(folder, record=BENCH, names=NAMES, inputs=(place / "_" for place in data))
+        lock = lock_folder(folder)
+        try:
+            remove_leftovers(folder)
+            yield
+        finally:
+            lock.release()
 
 
 def _run(
