@@ -73,6 +73,20 @@ def test_a_second_call_goes_on_and_another_call_is_refused(sets):
         translate(here, there, out.parent / "full")
 
 
+@pytest.mark.parametrize("way", ["histogram", "cycle"])
+def test_a_call_that_fails_before_its_first_picture_leaves_the_folder_free(sets, tmp_path, way):
+    here, there, out = sets
+    wrong = helpers.write_folder(tmp_path / "wrong", per_class=1, masks="none")
+    for path in wrong.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError):
+        translate(here, wrong, out, way=way)
+    assert not out.exists()
+    out.mkdir()
+    (out / "translate.json").write_text('{"to": "what an earlier version left"}')
+    assert translate(here, there, out).pictures == 6
+
+
 def test_a_damaged_picture_is_named_and_the_others_are_translated(sets):
     here, there, out = sets
     damaged = ultraad.scan(here)[0].image

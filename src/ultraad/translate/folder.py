@@ -103,7 +103,8 @@ def translate(
         from ultraad.translate.trained import prepare
 
         config = resolve(CycleConfig, options)
-        _claim(output, source, about | {"options": config.model_dump()})
+        about["options"] = config.model_dump()
+        _check_free(output, source, about)
         trained = prepare(
             output.with_name(f"{output.name}-cycle"),
             samples,
@@ -114,18 +115,20 @@ def translate(
             progress=tell,
             announce=announce,
         )
+        write_json(ensure_writable(output) / RECORD, about)
         found = _write_all(pictures, source, output, trained.restyle, tell)
         trained.write_table()
         return found
     if options:
         msg = f"got options ({', '.join(options)}) for {way!r}, which has none; they are for 'cycle'"
         raise ConfigError(msg)
-    _claim(output, source, about)
+    _check_free(output, source, about)
     try:
         style = Style.of(_read(looked_at, tell))
     except ValueError as e:
         msg = f"{target} has no look to take over: {e}"
         raise DataError(msg) from e
+    write_json(ensure_writable(output) / RECORD, about)
     return _write_all(pictures, source, output, lambda picture, _: restyle(picture, style, way, beta=beta), tell)
 
 
@@ -186,26 +189,25 @@ def _read(paths: list[Path], tell: Progress) -> Iterator[NDArray[np.uint8]]:
         tell("look", i, len(paths))
 
 
-def _claim(output: Path, source: Path, about: dict[str, Any]) -> None:
-    """Make the output folder this call's own, or find that it is."""
+def _check_free(output: Path, source: Path, about: dict[str, Any]) -> None:
+    """Refuse an output folder that holds something else than the begin of this translation."""
     if output == source or output.is_relative_to(source):
         msg = f"{output} is inside {source}; give a folder outside of it"
         raise ConfigError(msg)
-    record = output / RECORD
-    if record.is_file():
-        found = json.loads(record.read_text(encoding="utf-8"))
-        if found != about:
-            other = next(key for key in about if found.get(key) != about[key])
-            msg = (
-                f"{output} holds a translation with another {other!r} ({found.get(other)}, now {about[other]}); "
-                "give another folder, or remove it"
-            )
-            raise ConfigError(msg)
+    there = {path.name for path in ensure_writable(output).iterdir()} if output.exists() else set[str]()
+    if there <= {RECORD}:  # nothing, or what a call left that failed before its first picture
         return
-    if output.is_dir() and any(output.iterdir()):
+    if RECORD not in there:
         msg = f"{output} is not empty and holds no translation; give another folder"
         raise ConfigError(msg)
-    write_json(ensure_writable(output) / RECORD, about)
+    found = json.loads((output / RECORD).read_text(encoding="utf-8"))
+    if found != about:
+        other = next(key for key in about if found.get(key) != about[key])
+        msg = (
+            f"{output} holds a translation with another {other!r} ({found.get(other)}, now {about[other]}); "
+            "give another folder, or remove it"
+        )
+        raise ConfigError(msg)
 
 
 def _encoded(picture: NDArray[np.uint8], suffix: str) -> bytes:
