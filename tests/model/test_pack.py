@@ -108,8 +108,10 @@ def test_a_changed_file_is_refused_and_leaves_nothing(
     packed: Path, tmp_path: Path, change: Callable[[dict[str, bytes], zipfile.ZipFile], None], message: str
 ) -> None:
     changed = rewritten(packed, tmp_path / "changed.ultraad", change)
-    with pytest.raises(BundleError, match=message):
+    with pytest.raises(BundleError, match=message) as caught:
         unpack(changed, tmp_path / "model")
+    assert str(changed) in str(caught.value)
+    assert ".new" not in str(caught.value)  # the temporary folder
     assert [path.name for path in tmp_path.iterdir()] == ["changed.ultraad"]
 
 

@@ -83,7 +83,7 @@ def unpack(file: str | Path, folder: str | Path) -> Path:
                     with packed.open(member) as source, (fresh / member.filename).open("xb") as target:
                         while chunk := source.read(_CHUNK):
                             target.write(chunk)
-                named = files_of(fresh)
+                named = _checked(fresh, file)
                 if extra := sorted({member.filename for member in members} - set(named)):
                     msg = f"{file} holds {first_names(extra)}, which its record does not name; do not use it"
                     raise BundleError(msg)
@@ -109,6 +109,15 @@ def files_of(folder: Path) -> list[str]:
     files = listed(folder / record)
     check_files(folder, files, required=(), what="model")
     return sorted({record, *files, *([CARD] if (folder / CARD).is_file() else [])})
+
+
+def _checked(fresh: Path, file: Path) -> list[str]:
+    """:func:`files_of` the temporary folder; a message names the file that the user has."""
+    try:
+        return files_of(fresh)
+    except BundleError as e:
+        said = str(e).replace(str(fresh), str(file)).replace("copy the whole folder again", "copy the file again")
+        raise BundleError(said) from e
 
 
 def listed(record: Path) -> dict[str, str]:
