@@ -70,13 +70,28 @@ def test_a_bad_value_is_explained_in_one_line() -> None:
     with pytest.raises(ConfigError) as e:
         resolve(Method, {"train.epochs": -1, "score.tau": "hot"})
     text = str(e.value)
-    assert "train.epochs: input should be greater than or equal to 0, found -1" in text
+    assert "train.epochs: wanted whole number >= 0, found -1" in text
     assert text.count("score.tau: ") == 1, "the arms of a union are one reason each, not one key each"
     assert "learnable" in text
     assert "found 'hot'" in text
     assert "pydantic" not in text
     assert "http" not in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("word", "layers"), [("1,2,3", (1, 2, 3)), ("1", (1,)), ("[1, 2]", (1, 2)), ("1, 2", (1, 2)), ('["1"]', (1,))]
+)
+def test_a_list_needs_no_brackets(word: str, layers: tuple[int, ...]) -> None:
+    assert resolve(Method, parse_assignments([f"layers={word}"])).layers == layers
+
+
+@pytest.mark.parametrize("word", ["x", "1,x", "1,,2", "true", "{a: 1}"])
+def test_a_wrong_list_is_answered_with_one_that_works(word: str) -> None:
+    with pytest.raises(ConfigError, match=r"^x: layers: wanted list of whole numbers .*e\.g\. [\d,]+, found ") as e:
+        resolve(Method, parse_assignments([f"layers={word}"]), where="x")
+    example = str(e.value).partition("e.g. ")[2].partition(", found")[0]
+    assert resolve(Method, parse_assignments([f"layers={example}"])).layers
 
 
 def test_a_rule_between_options_is_explained_without_a_dump() -> None:

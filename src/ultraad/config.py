@@ -94,7 +94,8 @@ def resolve(model: type[M], given: Mapping[str, Any] | None = None, *, where: st
         where: Source of the options for messages: a file, or ``"--set"``.
 
     Raises:
-        ConfigError: If a key is unknown (the message names similar ones) or given twice, or a value does not fit.
+        ConfigError: If a key is unknown (the message names similar ones) or given twice, or a value does not fit. Where
+            a list is wanted, one value alone is a list of one, and ``"1,2,3"`` is a list of three.
 
     Examples:
         >>> from pydantic import BaseModel
@@ -106,16 +107,22 @@ def resolve(model: type[M], given: Mapping[str, Any] | None = None, *, where: st
         >>> resolve(Options, {"score.tau": 0.07}).score.tau
         0.07
     """
-    known = [key for key, _ in _fields(model)]
-    tree: dict[str, Any] = {}
-    for key, value in _leaves(given or {}, known):
+    fields = dict(_fields(model))
+    known, tree = list(fields), dict[str, Any]()
+    found = list(_leaves(given or {}, known))
+    for key, value in found:
         if key not in known:
             raise ConfigError(_unknown(shortened(key), known, where))
         _insert(tree, key, value, where)
     try:
         return model.model_validate(tree)
     except ValidationError as e:
-        raise ConfigError(explain(e, where=where, known=known)) from e
+        faulty = {_key(fault["loc"], known) for fault in e.errors(include_url=False)}
+        lists = {key: items for key, value in found if key in faulty and (items := _as_list(value, fields[key], where))}
+        if lists:
+            return resolve(model, {**dict(found), **lists}, where=where)
+        wanted = {key: _wanted(fields[key]) for key in faulty & set(known) if _is_plain(fields[key].annotation)}
+        raise ConfigError(explain(e, where=where, known=known, wanted=wanted)) from e
 
 
 def completed(options: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,21 +149,21 @@ def dump(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(mode="json")
 
 
-def explain(error: ValidationError, *, where: str, known: Sequence[str] = ()) -> str:
+def explain(error: ValidationError, *, where: str, known: Sequence[str] = (), wanted: Mapping[str, str] = {}) -> str:
     """A pydantic error as one sentence: key, reasons, value found.
 
     Args:
         error: From a failed validation.
         where: Source of the values; begins the sentence.
         known: Dotted keys. Anything that pydantic adds to one of them (the member of a union) is left out.
+        wanted: {dotted key: the values that it accepts, in words}, instead of the words of pydantic.
     """
     reasons: dict[str, dict[str, None]] = {}
     found: dict[str, str] = {}
     for e in error.errors(include_url=False):
-        parts = [str(part) for part in e["loc"]]
-        prefixes = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
-        key = next((p for p in prefixes if p in known), ".".join(parts))
-        reason = e["msg"].removeprefix("Value error, ")
+        key = _key(e["loc"], known)
+        own = key in wanted and e["type"] not in ("missing", "extra_forbidden", "value_error")
+        reason = f"wanted {wanted[key]}" if own else e["msg"].removeprefix("Value error, ")
         reasons.setdefault(key, {})[reason[:1].lower() + reason[1:]] = None
         if key and e["type"] not in ("missing", "extra_forbidden"):
             found[key] = f", found {shortened(repr(e['input']))}"
@@ -167,13 +174,20 @@ def explain(error: ValidationError, *, where: str, known: Sequence[str] = ()) ->
     return f"{where}: {'; '.join(sentences[:_FAULTS])}{more}"
 
 
+def _key(place: Sequence[str | int], known: Sequence[str]) -> str:
+    """The dotted key at which pydantic found a fault: the longest that is known, or the whole place."""
+    parts = [str(part) for part in place]
+    prefixes = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+    return next((p for p in prefixes if p in known), ".".join(parts))
+
+
 def shortened(text: str, limit: int = 200) -> str:
     """A text of any length for a message."""
     return text if len(text) <= limit else f"{text[:limit]} ..."
 
 
 def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
-    """``["score.tau=0.07", "layers=[3, 6]"]`` to a dictionary; values are read as YAML.
+    """``["score.tau=0.07", "layers=[3, 6]"]`` to a dictionary; values are read as YAML, ``3,6`` as text.
 
     Raises:
         ConfigError: If a word has no ``=``, a value is not YAML, or a key is given twice.
@@ -255,6 +269,28 @@ _WORDS: dict[Any, str] = {
 def _values(field: FieldInfo) -> str:
     """The values that a field accepts, in words, with the bounds of numbers."""
     return " | ".join(dict.fromkeys(_kinds(field.annotation, _bounds(field.metadata))))
+
+
+def _wanted(field: FieldInfo) -> str:
+    """The values that an option accepts, in words, with an example of a list."""
+    words, default = _values(field), field.get_default(call_default_factory=True)
+    if "list of" not in words:
+        return words
+    usual = [1, 2] if "whole numbers" in words else [0.5, 1.0] if "numbers" in words else ["a", "b"]
+    return f"{words}, e.g. {','.join(map(str, default[:3] if isinstance(default, tuple) and default else usual))}"
+
+
+def _is_plain(kind: Any) -> bool:  # noqa: ANN401
+    """Whether the words of :func:`_values` say all about a type."""
+    inner = get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind)
+    return kind in (*_WORDS, Ellipsis) or get_origin(kind) is Literal or (inner != () and all(map(_is_plain, inner)))
+
+
+def _as_list(value: Any, field: FieldInfo, where: str) -> list[Any] | None:  # noqa: ANN401
+    """One element, or text with commas, as the list that an option can be; None if it cannot, or the value is none."""
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool) or "list of" not in _values(field):
+        return None
+    return [_load_yaml(part, where=where) for part in value.split(",")] if isinstance(value, str) else [value]
 
 
 def _bounds(metadata: Iterable[Any]) -> dict[str, float]:

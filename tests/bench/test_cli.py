@@ -33,7 +33,7 @@ def test_run_prints_each_row_and_a_summary(bench, tmp_path):
     assert "2 ok (0 from an earlier run)" in out
     assert BenchFolder.open(tmp_path / "out").bench.path.endswith("trial.yaml")
     assert any((tmp_path / "out" / "features").iterdir())
-    assert "2 ok (2 from an earlier run)" in bench("--set", "seeds=[3, 4]")[1]
+    assert "2 ok (2 from an earlier run)" in bench("--set", "seeds=3,4")[1]
 
 
 def test_a_failed_row_is_reported_and_the_exit_code_is_1(bench):
@@ -52,6 +52,8 @@ def test_a_failed_row_is_reported_and_the_exit_code_is_1(bench):
         (["--root", "mvtec=x"], "the recipe has no data set mvtec"),
         (["--set", "seedz=[1]"], "did you mean seeds"),
         (["--set", "methods=[ultrad]"], "unknown method"),
+        (["--set", "methods=ultrad"], "unknown method"),
+        (["--set", "seeds=x"], "seeds: wanted list of whole numbers >= 0, e.g. 0,1,2, found "),
     ],
 )
 def test_mistakes_are_reported_before_any_work(bench, tmp_path, words, message):

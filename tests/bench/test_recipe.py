@@ -31,7 +31,7 @@ def test_a_word_is_short_for_an_entry_with_that_name(recipe):
         ({"test": []}, "adapt.on and test"),
         ({"leave_one_out": True}, "adapt.on and test"),
         ({"leave_one_out": True, "pairs": True}, "or only pairs"),
-        ({"seeds": [-1]}, "greater than or equal to 0"),
+        ({"seeds": [-1]}, "seeds: wanted list of whole numbers >= 0"),
         ({"protocols": ["dishonest"]}, "honest"),
         ({"data": {"uclm": {"public": False}, "busi": {"root": "b"}}}, "not public"),
         ({"data": {"uclm": {}, "busi": {"root": "b"}}}, "needs a root"),

@@ -129,5 +129,5 @@ def test_leave_one_out_looks_at_the_support_before_fine_tuning(tiny):
 
 
 def test_search_on_other_images_is_refused():
-    with pytest.raises(ConfigError, match="search: input should be 'off' or 'leave_one_out', found 'dev'"):
+    with pytest.raises(ConfigError, match=r"search: wanted off \| leave_one_out, found 'dev'"):
         resolve(TipAdapterConfig, {"search": "dev"}, where="--set")

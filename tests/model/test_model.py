@@ -143,7 +143,7 @@ def test_thresholds_decide_what_is_abnormal(model: Model, busi_dir: Path) -> Non
     [
         ({"train.epoch": 3}, "did you mean train.epochs"),
         ({"calibration.fold": 3}, "did you mean folds"),
-        ({"calibration": {"folds": 1}}, "folds: input should be greater than or equal to 2"),
+        ({"calibration": {"folds": 1}}, "folds: wanted whole number >= 2, found 1"),
         ({"calibration": 3}, "wants a mapping"),
     ],
 )

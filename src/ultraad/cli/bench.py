@@ -42,7 +42,7 @@ def run(
     changes: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Replace a key of the recipe, e.g. seeds=[0]. Can be repeated."
+            "--set", metavar="KEY=VALUE", help="Replace a key of the recipe, e.g. seeds=0,1. Can be repeated."
         ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Jobs at a time. Default: one for each processor.")] = None,

@@ -138,7 +138,7 @@ Settings = Annotated[
         "--set",
         callback=_checked_settings,
         metavar="KEY=VALUE",
-        help="An option of the method; see 'ultraad methods NAME'. Can be repeated.",
+        help="An option of the method; see 'ultraad methods NAME'. A list: layers=1,2,3. Can be repeated.",
     ),
 ]
 Config = Annotated[Path | None, typer.Option(help="YAML file with options of the method; --set has precedence.")]
