@@ -253,6 +253,31 @@ def test_an_interruption_before_the_first_row_says_that_nothing_is_there(
     assert not (tmp_path / "out").exists()
 
 
+def test_ctrl_c_while_the_command_line_is_loaded_is_one_line() -> None:
+    code = """
+import sys
+class Stop:
+    def find_spec(self, name, *_):
+        if name == "ultraad.cli.translate":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop())
+import ultraad.cli
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()) == (130, ["interrupted; to go on, run the same command again"])
+
+
+def test_ctrl_c_while_a_command_loads_what_it_needs_is_one_line(
+    five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ultraad.cli.predict._check_saving", interrupted)
+    assert code("predict", five, "-o", tmp_path / "out") == 130
+    assert capsys.readouterr().err.splitlines() == ["interrupted; to go on, run the same command again"]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

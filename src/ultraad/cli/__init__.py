@@ -13,32 +13,38 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+_INTERRUPTED = "interrupted; to go on, run the same command again"
 
-from ultraad import __version__
-from ultraad.cli import (
-    adapt,
-    backbones,
-    bench,
-    data,
-    deidentify,
-    dicom,
-    evaluate,
-    export,
-    hub,
-    methods,
-    node,
-    pack,
-    predict,
-    retune,
-    serve,
-    start,
-    support,
-    translate,
-)
-from ultraad.cli.console import complain, warnings_to_stderr
-from ultraad.cli.help import Command, Commands
-from ultraad.errors import DataError, MissingExtraError, UltraadError
+try:  # the first second of a command
+    import typer
+
+    from ultraad import __version__
+    from ultraad.cli import (
+        adapt,
+        backbones,
+        bench,
+        data,
+        deidentify,
+        dicom,
+        evaluate,
+        export,
+        hub,
+        methods,
+        node,
+        pack,
+        predict,
+        retune,
+        serve,
+        start,
+        support,
+        translate,
+    )
+    from ultraad.cli.console import complain, warn, warnings_to_stderr
+    from ultraad.cli.help import Command, Commands
+    from ultraad.errors import DataError, MissingExtraError, UltraadError
+except KeyboardInterrupt:
+    sys.stderr.write(f"{_INTERRUPTED}\n")
+    sys.exit(130)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -148,6 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _write_what_can_be_written()
     try:
         as_click()(args=None if arguments is None else list(arguments), prog_name="ultraad")
+    except KeyboardInterrupt:
+        warn(_INTERRUPTED, style="bold")
+        sys.exit(130)
+    except SystemExit as e:
+        exit_ = e.__context__  # typer's; a command that has told what is finished raised it without a cause
+        if e.code == 130 and exit_ is not None and isinstance(exit_.__cause__, KeyboardInterrupt):
+            warn(_INTERRUPTED, style="bold")
+        raise
     except UltraadError as e:
         if os.environ.get("ULTRAAD_DEBUG") == "1":
             raise
