@@ -196,17 +196,19 @@ def no_empty_folder(folder: str | Path) -> Iterator[None]:
     """If the block fails before it has written anything, the folder that it made does not stay, nor do its parents."""
     folder = Path(folder).absolute()
     made = [place for place in (folder, *folder.parents) if not place.exists()]
+    done = False
     try:
         yield
-    except BaseException:
-        with suppress(OSError):  # a folder that is not there, or has something in it, ends this
-            if made and [path.name for path in folder.iterdir()] == [LOCK] and (lock := try_lock(folder)):
-                with suppress(OSError):
-                    (folder / LOCK).unlink()
-                lock.release()
-            for place in made:
-                place.rmdir()
-        raise
+        done = True
+    finally:
+        if not done:
+            with suppress(OSError):  # a folder that is not there, or has something in it, ends this
+                if made and [path.name for path in folder.iterdir()] == [LOCK] and (lock := try_lock(folder)):
+                    with suppress(OSError):
+                        (folder / LOCK).unlink()
+                    lock.release()
+                for place in made:
+                    place.rmdir()
 
 
 def ensure_room(folder: Path, size: int) -> None:
