@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,18 @@ def test_masks_are_written_pixel_by_pixel_and_stay_with_their_images(
         assert np.unique(Image.open(out / "masks" / "malignant" / "a.png")).tolist() == [0, 2], "labels stay"
     again = deidentify(labelled, out, yes=True, keep_names=keep_names, key=key)
     assert (again.written, again.skipped, again.masks) == (0, 7, 4)
+
+
+def test_class_folders_keep_their_word_and_no_other_folder_does(labelled: Path, tmp_path: Path) -> None:
+    (labelled / "normal").rename(labelled / "Normal")
+    save(labelled / "benign" / "Mass" / "b.png", tissue(4))  # a surname
+    write_us(labelled / "malignant" / "Good" / "cine.dcm", frames=1, size=SIZE)
+    done = deidentify(labelled, tmp_path / "out", yes=True)
+    assert (done.written, done.failed) == (9, {})
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.name.casefold() in {"mass", "good", "masks"}]
+    before, after = (Counter((s.label, s.anomalous) for s in scan(root)) for root in (labelled, tmp_path / "out"))
+    assert after == Counter({(str(label).lower(), lesion): n for (label, lesion), n in before.items()})
+    assert after == {("normal", False): 1, ("benign", True): 2, ("malignant", True): 2}
 
 
 def test_masks_of_frames_stay_masks_of_these_frames(tmp_path: Path) -> None:

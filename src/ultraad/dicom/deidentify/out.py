@@ -10,6 +10,7 @@ from typing import NamedTuple
 from pydantic import Field, ValidationError
 
 from ultraad import __version__
+from ultraad.data.sources import plain
 from ultraad.dicom.deidentify.pictures import write_mask, write_pictures
 from ultraad.dicom.deidentify.pixels import check_supported, rewrite
 from ultraad.dicom.deidentify.profile import EDITION, Profile
@@ -24,6 +25,11 @@ from ultraad.results.row import Facts
 from ultraad.types import Box
 
 ABOUT, WRITTEN = "deidentified.json", "deidentified.jsonl"
+# Folders that say what their images show, and are no name of a person: "good" and "mass" can be one.
+CLASS_FOLDERS = frozenset(
+    {"normal", "normals", "healthy", "negative", "no_lesion", "no_finding", "no_findings", "nolesion"}
+    | {"abnormal", "anomalous", "benign", "malignant", "lesion", "lesions", "tumor", "tumors", "tumour", "tumours"}
+)
 
 
 class Plan(NamedTuple):
@@ -161,7 +167,9 @@ class Out:
         check_supported(ds, plan.path)
         complete_uids(ds, plan.path)
         secret = self.profile.secret
-        own = f"{self.profile.patient(ds)}/{secret.name('image', text_of(ds, 'SOPInstanceUID') or '')}.dcm"
+        classes = [word for part in plan.name.parent.parts if (word := plain(part)) in CLASS_FOLDERS]
+        image = secret.name("image", text_of(ds, "SOPInstanceUID") or "")
+        own = "/".join([*classes, self.profile.patient(ds), f"{image}.dcm"])
         name = plan.name.as_posix() if self._keep_names else own
         self._images[plan.name] = name.removesuffix(".dcm"), "_frame{}"
         if self._is_done(name, plan):
@@ -181,7 +189,8 @@ class Out:
 
     def _add_picture(self, plan: Plan) -> bool:
         secret = self.profile.secret
-        folders = [secret.name("folder", part) for part in plan.name.parent.parts]
+        parts = plan.name.parent.parts
+        folders = [word if (word := plain(part)) in CLASS_FOLDERS else secret.name("folder", part) for part in parts]
         own = "/".join([*folders, secret.name("file", plan.name.as_posix())])
         stem = plan.name.with_suffix("").as_posix() if self._keep_names else own
         self._images[plan.name] = stem, "-{:04d}"
