@@ -167,6 +167,23 @@ def test_a_second_node_in_one_folder_is_refused(queue: Queue) -> None:
         Queue(queue.folder)
 
 
+def test_images_that_lie_where_a_queue_has_its_own_are_never_removed(queue: Queue, tmp_path: Path) -> None:
+    scan = tmp_path / "study" / "images" / "scan.dcm"
+    scan.parent.mkdir(parents=True)
+    scan.write_bytes(b"somebody's")
+    with pytest.raises(DataError, match=r"holds images/scan\.dcm and no queue of a node; give a new or empty folder"):
+        Queue(tmp_path / "study")
+    assert [p.name for p in (tmp_path / "study").iterdir()] == ["images"]
+    folder = queue.folder
+    queue.close()
+    ours, left = folder / "images" / "scan.dcm", folder / "images" / f"{'0' * 32}.dcm"
+    for path in (ours, left):
+        path.write_bytes(b"x")
+    Queue(folder).close()
+    assert (ours.exists(), left.exists()) == (True, False)
+    assert scan.exists()
+
+
 def test_a_damaged_queue_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "queue.sqlite").write_bytes(b"no database" * 100)
     for _ in range(2):  # the lock is free again

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -106,6 +107,7 @@ class Queue:
     def __init__(self, folder: Path, *, name_patients: bool = False) -> None:
         self._name_patients = name_patients
         self.folder = ensure_writable(folder)
+        _check_own(self.folder)
         self._lock = lock_folder(self.folder)
         self.images, self.jobs = (ensure_writable(self.folder / name) for name in ("images", "jobs"))
         self._audit = self.folder / "audit.jsonl"
@@ -124,7 +126,7 @@ class Queue:
             raise DataError(msg) from e
         known = {self.file_of(uid).name for (uid,) in self._all("SELECT uid FROM images")}
         for path in self.images.glob("*.dcm"):
-            if path.name not in known:  # written, but not acknowledged: it will come again
+            if path.name not in known and _NAME.fullmatch(path.stem):  # written, not acknowledged: it comes again
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -338,9 +340,25 @@ class _failing:  # noqa: N801  # a block, like contextlib's
             raise DataError(msg) from error
 
 
+_NAME = re.compile(r"[0-9a-f]{32}")
+
+
 def _name(uid: str) -> str:
     """A file name for a UID, which may hold anything when it comes from a peer."""
     return hashlib.sha256(uid.encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse a folder in which images of somebody would be taken for those of a queue.
+
+    Raises:
+        DataError: If it holds no queue, but files in the folders of one.
+    """
+    if (folder / "queue.sqlite").exists():
+        return
+    for path in (*folder.glob("images/*"), *folder.glob("jobs/*")):
+        msg = f"{folder} holds {path.relative_to(folder)} and no queue of a node; give a new or empty folder"
+        raise DataError(msg)
 
 
 def _write_durably(path: Path, content: bytes) -> None:
