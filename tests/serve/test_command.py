@@ -16,9 +16,9 @@ import pytest
 from tests import helpers
 from tests.serve.conftest import Client, wait_for
 from ultraad.cli.serve import _places
-from ultraad.errors import ConfigError
+from ultraad.errors import BundleError, ConfigError
 from ultraad.serve.database import FILE
-from ultraad.serve.server import LOCAL, Settings, _hosts, listen
+from ultraad.serve.server import LOCAL, Settings, _hosts, listen, serve
 
 
 @contextmanager
@@ -154,3 +154,10 @@ def test_nothing_of_a_patient_is_on_the_screen_of_the_server(tmp_path: Path) -> 
         output, errors = process.communicate(timeout=30)
         said = "".join([*lines, output, errors])
         assert not [name for name in ("Doe", "Jane", "Roe", "Mary", "Poe", "Anne", "SECRET") if name in said]
+
+
+def test_a_model_that_is_none_is_told_before_the_page_is_there(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(BundleError, match="model is not a model"):
+        serve(Settings(tmp_path / "p", model=tmp_path / "model"), ready=lambda _: pytest.fail("it has started"))
+    assert not (tmp_path / "p").exists()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ultraad.errors import ConfigError, MissingExtraError
 from ultraad.fan import FanChoice
+from ultraad.model.pack import files_of
 
 if TYPE_CHECKING:
     from ultraad.serve.desk import Desk
@@ -70,6 +71,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
     Raises:
         MissingExtraError: If FastAPI or uvicorn is not installed.
         ConfigError: If the port is taken or the address is not one of this machine.
+        BundleError: If the model to begin with is none, or damaged.
         DataError: If the folder is no project, or another server has opened it.
     """
     with needs_server():
@@ -78,6 +80,8 @@ def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
     from ultraad.serve.desk import Desk
     from ultraad.serve.guard import Keys
 
+    if settings.model is not None:
+        files_of(settings.model)
     first = None if settings.model is None else str(settings.model.resolve())
     desk = Desk(settings.project, backbone=settings.backbone, first=first, device=settings.device, fan=settings.fan)
     try:
