@@ -125,10 +125,12 @@ def main() -> None:
     parser.add_argument("--shots", type=int, nargs="+", default=SHOTS)
     parser.add_argument("--settings", nargs="+", default=("same", "other", "lesions", "back"))
     parser.add_argument("--candidates", type=json.loads, default={}, help="more options by name, as JSON")
+    parser.add_argument("--only", nargs="+", help="names of the options to measure; all if left out")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     logging.getLogger("ultraad").setLevel(logging.ERROR)
     candidates = CANDIDATES | args.candidates
+    candidates = {name: candidates[name] for name in args.only or candidates}
     backbone = tower(args.weights, side=args.size, decoder=args.decoder)
     uclm = Set.load(ultraad.scan(args.uclm), backbone)
     lesions = [s for s in ultraad.scan(args.bus_bra) if held_out(s)]
