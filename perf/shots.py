@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--shots", type=int, nargs="+", default=SHOTS)
     parser.add_argument("--settings", nargs="+", default=("same", "other", "lesions", "back"))
     parser.add_argument("--candidates", type=json.loads, default={}, help="more options by name, as JSON")
+    parser.add_argument("--classes", nargs="+", help="classes of BUS-UCLM to draw from; all if left out")
     parser.add_argument("--only", nargs="+", help="names of the options to measure; all if left out")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
@@ -151,6 +152,7 @@ def main() -> None:
                     seed=draw,
                     split=None,
                     exclude_groups=excluded,
+                    classes=None if setting == "back" else args.classes,
                 )
                 position = {s.id: i for i, s in enumerate(source.samples)}
                 index = np.array(
