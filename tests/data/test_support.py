@@ -91,6 +91,15 @@ def test_one_name_alone_is_a_name(wide_dir):
     assert draw_support(wide_dir, shots=2, classes="benign").classes == ("normal", "benign")
 
 
+def test_a_patient_without_images_of_the_drawn_classes_can_be_excluded(wide_dir):
+    table = wide_dir / "samples.csv"
+    helpers.save(wide_dir / "healthy.png", helpers.picture(99, lesion=False, size=(16, 16))[0])
+    table.write_text(f"{table.read_text().rstrip()}\nhealthy.png,normal,p8,,rare\n")
+    lesions = {"classes": ["benign", "malignant"], "shots": 2}
+    drawn = draw_support(wide_dir, **lesions, exclude_groups=["p8"], exclude_tags=["rare"])
+    assert ids(drawn) == ids(draw_support(wide_dir, **lesions))
+
+
 def test_a_draw_per_patient_spreads_over_patients(wide_dir):
     support = draw_support(wide_dir, shots=8, per_patient=True)
     for label in support.classes:

@@ -100,10 +100,10 @@ def draw_support(
     classes = None if classes is None else names_of(classes)
     root, layout = sources.locate(root, layout)
     samples = in_fans(in_regions(sources.scan(root, layout=layout, resize_masks=resize_masks), region), fan)
-    order, normal = _classes(samples, classes, normal_class, root)
-    samples = _labelled(samples, classes or order, normal, root)
     _check_known("tag", exclude_tags, {t for s in samples for t in s.tags}, root)
     _check_known("patient", exclude_groups, {s.group for s in samples if s.group}, root)
+    order, normal = _classes(samples, classes, normal_class, root)
+    samples = _labelled(samples, classes or order, normal, root)
     if split not in (None, "train") and not any(s.split for s in samples):
         _log.warning("%s has no published splits, so split %r has no effect", root, split)
     if per_patient and not any(s.group for s in samples):
