@@ -118,6 +118,7 @@ def test_the_literal_reading_and_earlier_models_draw_from_the_towers_patches_alo
     assert UltraADConfig.earlier["map.fine"] is False
     assert UltraADConfig.earlier["map.location"] == 0
     assert UltraADConfig.earlier["prior.map_worth"] == 2
+    assert UltraADConfig.earlier["prior.map_worth_lesions"] is None
     paper = ultraad.zero_shot(backbone=load_backbone("tiny"), options={"preset": "paper"}).method.config.map
     assert (paper.fine, paper.location) == (False, 0)
 

@@ -347,8 +347,14 @@ def test_more_shots_get_more_weight(tiny, masks):
     support, x = make_batch(tiny), make_batch(tiny, seed=9).images  # two of each of three classes
     known = support.mask_known & ((support.labels == 0) | (torch.cumsum(support.labels > 0, 0) <= masks))
     support = replace(support, mask_known=known)
-    prior = {"map": "shots", "map_worth": 10, "cls": "shots", "cls_spread": 2.3, "grade": "shots"}
-    assert UltraADConfig().prior.model_dump() == prior
+    assert UltraADConfig().prior.model_dump() == {
+        "map": "shots",
+        "map_worth": 10,
+        "map_worth_lesions": 40,
+        "cls": "shots",
+        "cls_spread": 2.3,
+        "grade": "shots",
+    }
     of_map, of_normal, of_grade = masks / 2 / (masks / 2 + 10), 2 / (2 + 8), 2 / (2 + 128)
     ours, same, other = (
         fitted(tiny, support, prior=prior)
@@ -364,6 +370,26 @@ def test_more_shots_get_more_weight(tiny, masks):
     torch.testing.assert_close(got.logits, want.logits)
     assert not torch.allclose(got.logits, unlike.logits, atol=1e-4)
     assert torch.allclose(got.map, unlike.map, atol=1e-5) == (masks == 0)
+
+
+def test_lesions_alone_get_less_weight_in_the_map(tiny):
+    support, x = make_batch(tiny), make_batch(tiny, seed=9).images
+    lesions = support.select((support.labels > 0).nonzero().flatten().tolist())
+    maps = {}
+    with torch.no_grad():
+        for name, batch, prior in (
+            ("ours", lesions, {}),
+            ("by hand", lesions, {"map": 2 / (2 + 40)}),
+            ("earlier", lesions, {"map_worth_lesions": None}),
+            ("by hand, earlier", lesions, {"map": 2 / (2 + 10)}),
+            ("with normal", support, {}),
+            ("with normal, by hand", support, {"map": 2 / (2 + 10)}),
+        ):
+            maps[name] = fitted(tiny, batch, prior=prior).score(x).map
+    torch.testing.assert_close(maps["ours"], maps["by hand"])
+    torch.testing.assert_close(maps["earlier"], maps["by hand, earlier"])
+    torch.testing.assert_close(maps["with normal"], maps["with normal, by hand"])
+    assert not torch.allclose(maps["ours"], maps["earlier"], atol=1e-5)
 
 
 def test_shots_make_p_normal_no_surer(tiny):

@@ -200,9 +200,10 @@ class PriorConfig(MethodConfig):
     """Weight w of the adapted model against zero-shot: log-odds are (1 - w) zero-shot + w adapted (ours).
 
     ``shots``: w = k / (k + z), k the mean number of images per class; the zero-shot model counts as z images. z was
-    measured (docs/ultraad.md, seventh, tenth, twelfth and thirteenth round). Shots of one scanner teach little about
+    measured (docs/ultraad.md, seventh, tenth and twelfth to fourteenth round). Shots of one scanner teach little about
     grades on another, so zero-shot counts for more in p(class | lesion) than in p(normal). They make p(normal) surer,
-    which ``cls_spread`` takes back.
+    which ``cls_spread`` takes back. Lesions alone do not teach what only looks like one, so in the map zero-shot counts
+    for more beside them.
     """
 
     map: Weight | Literal["shots"] = Field(
@@ -210,6 +211,9 @@ class PriorConfig(MethodConfig):
         description="w of the map; 0: zero-shot, 1: paper, 'shots': k / (k + map_worth), k masks per lesion class",
     )
     map_worth: int = Field(10, ge=1, description="masks per lesion class that zero-shot counts as in the map")
+    map_worth_lesions: int | None = Field(
+        40, ge=1, description="the same, if the support set has no normal image (ours, measured); none: map_worth"
+    )
     cls: Weight | Literal["shots"] = Field(
         "shots",
         description=f"w of p(normal); 0: zero-shot, 1: paper, 'shots': k / (k + {CLASS_WORTH}), k images per class",
@@ -224,6 +228,10 @@ class PriorConfig(MethodConfig):
         "shots",
         description=f"w of p(class | lesion); 0: zero-shot, 1: paper, 'shots': k / (k + {GRADE_WORTH}); or 'cls'",
     )
+
+    def worth_in_map(self, *, normal_seen: bool) -> int:
+        """Masks per lesion class that zero-shot counts as in the map of a support set with or without normal images."""
+        return self.map_worth if normal_seen else self.map_worth_lesions or self.map_worth
 
 
 class TrainConfig(MethodConfig):
@@ -270,6 +278,7 @@ class UltraADConfig(MethodConfig):
         "map.fine": False,
         "map.location": 0.0,
         "prior.map_worth": 2,
+        "prior.map_worth_lesions": None,
         "prior.cls_spread": 1.0,
         "cls.moments": 0.0,
     }

@@ -240,9 +240,7 @@ class UltraAD(Method):
     def _prompt_pair(self, f0: torch.Tensor) -> torch.Tensor:
         """Image-aware t_n, t_a: unit (b 2 d)."""
         c, b = self.config.prompt, f0.shape[0]
-        source = unit(f0) if c.norm_input else f0
-        if c.instance == "fh":
-            source = self._class_token(f0)
+        source = self._class_token(f0) if c.instance == "fh" else unit(f0) if c.norm_input else f0
         slots = self._instance_token(source, raw=c.instance == "fh")
         filled = []
         for i, template in enumerate(self.zero_shot.templates):
@@ -351,7 +349,8 @@ class UltraAD(Method):
     def _map(self, f: Features) -> tuple[torch.Tensor, torch.Tensor]:
         """The map and its image statistic a(x); the adapted map counts by ``prior.map`` beside the zero-shot one."""
         c, masks = self.config, int(self.lesion_masks) / (len(self.classes) - 1)
-        w = float(prior_weight(c.prior.map, masks, c.prior.map_worth)) if masks else 0.0
+        worth = c.prior.worth_in_map(normal_seen=bool(self.normal_seen))
+        w = float(prior_weight(c.prior.map, masks, worth)) if masks else 0.0
         finer = self.backbone.finer(f) if c.map.fine and w < 1 else f
         zero, read = self.zero_shot.patch_logits, partial(pixel_map, size=self.backbone.size, tau=self._tau(), c=c)
         drawn, mixed = mixed_patch_logits(self._patch_logits, partial(zero, tau=c.score.tau), f, finer, weight=w)
