@@ -21,7 +21,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from tests.methods.conftest import CLASSES, empty_batch, make_batch, model_around, quick
 from ultraad import methods
 from ultraad.backbones import load_backbone
-from ultraad.backbones._door import Backbone, _fingerprint
+from ultraad.backbones._door import Backbone
+from ultraad.backbones._vit import fingerprint_of
 from ultraad.config import options
 from ultraad.errors import DataError
 from ultraad.methods._base import Holding, Method, Needs
@@ -244,7 +245,7 @@ def test_nothing_else_is_touched(name: str) -> None:
     assert random_states() == before
     for a, b in zip(kept, (batch.images, batch.labels, batch.masks, batch.mask_known), strict=True):
         assert torch.equal(a, b), "the support was changed"
-    assert _fingerprint(backbone.model) == backbone.fingerprint
+    assert fingerprint_of(backbone.model) == backbone.fingerprint
     assert all(p.grad is None and not p.requires_grad for p in backbone.model.parameters())
     for module in backbone.model.modules():
         assert not module.training

@@ -133,6 +133,7 @@ def test_methods_come_with_their_options_and_what_they_lack(client: Client, star
     assert [b["name"] for b in client.get("/api/backbones")] == [
         "tiny",
         "embedded",
+        "embedded+embedded-large",
         "embedded-large",
         "embedded-simulated",
     ]

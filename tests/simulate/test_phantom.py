@@ -105,7 +105,7 @@ def test_wrong_arguments_are_refused_with_the_reason():
     attributes = draw_attributes(seeded(0, "test"), "malignant")
     with pytest.raises(ConfigError, match="no label 'cyst'; choose one of: benign, malignant, normal"):
         simulate(0, label="cyst")
-    with pytest.raises(ConfigError, match="at least 32 pixels, got 16"):
+    with pytest.raises(ConfigError, match="size must be 32 to 4096 pixels, got 16"):
         simulate(0, size=16)
     with pytest.raises(ConfigError, match="no device 'x-ray'"):
         simulate(0, device="x-ray")
