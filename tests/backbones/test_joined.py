@@ -9,6 +9,7 @@ from torch.nn.functional import cosine_similarity
 import ultraad
 from ultraad.backbones import load_backbone
 from ultraad.backbones._gist import gist, listening
+from ultraad.backbones.embedded import export
 from ultraad.errors import BundleError, ConfigError
 from ultraad.model.model import scope_of
 from ultraad.simulate import simulate, write_dataset
@@ -102,11 +103,13 @@ def test_inside_the_blocks_there_is_only_one_tower(joined, images):
         joined.encode_prompts(joined.embed_text(tokens), tokens.argmax(-1), around=lambda layer, x, block: block(x))
 
 
-def test_names():
+def test_names(tmp_path):
     with pytest.raises(ConfigError, match=r"unknown backbone 'embedded\+tiny'"):
         load_backbone("embedded+tiny")
     with pytest.raises(ConfigError, match="100 is not a multiple of the patch size 16"):
         load_backbone(BOTH, size=100)
+    with pytest.raises(ConfigError, match="is no single tower; export embedded and embedded-large, each"):
+        export(tmp_path, BOTH)
     mirrored = load_backbone(f"{BOTH}:mirror", size=64)
     assert mirrored.fingerprint != load_backbone(BOTH, size=64).fingerprint
     assert load_backbone(BOTH, size=64, dtype="bfloat16").in_dtype("float32").dtype == torch.float32

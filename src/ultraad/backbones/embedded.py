@@ -100,6 +100,9 @@ def export(folder: Path, name: str = "embedded") -> list[Path]:
         DataError: If the folder holds files of these names that no export wrote.
         WeightsError: If the weights file is missing from the installation.
     """
+    if name in JOINED:
+        msg = f"{name!r} is no single tower; export {' and '.join(JOINED[name])}, each into a folder of its own"
+        raise ConfigError(msg)
     if name not in TOWERS:
         msg = f"cannot export {name!r}; only {', '.join(TOWERS)} can be exported, open_clip loads all others itself"
         raise ConfigError(msg)
