@@ -41,7 +41,7 @@ ZERO: dict = {"prior": {"map": 0.0, "cls": 0.0, "grade": 0.0}}
 CANDIDATES: dict[str, dict] = {
     "default": {},
     "surer": {"prior": {"cls_spread": 1}},
-    "two masks": {"prior": {"map_worth": 2}},
+    "two masks": {"prior": {"map_worth": 2, "map_worth_lesions": 2}},
     "one share": {"prior": {"grade": "cls"}},
     "shots alone": {"prior": {"map": 1.0, "cls": 1.0, "grade": 1.0}},
 }
