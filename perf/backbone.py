@@ -94,13 +94,14 @@ def trivial(samples: list[Sample], kind: str) -> dict:
 def tower(kind: str, *, side: int = embedded_tower.SIDE, mirror: bool = False, decoder: Path | None = None) -> Backbone:
     """The embedded architecture: with random weights, with an ImageNet trunk, as shipped, or from a weights file.
 
-    With ``mirror``, a weights file as :class:`Mirrored`; with ``decoder``, one that also knows finer patches.
+    With ``mirror``, as :class:`Mirrored`; with ``decoder``, a weights file that also knows finer patches. A shipped
+    name has its own decoder.
 
     Raises:
         FileNotFoundError: If ``kind`` names a weights file that is not there.
     """
     if kind.startswith("embedded") and not Path(kind).exists():
-        return ultraad.load_backbone(kind, size=side)
+        return ultraad.load_backbone(f"{kind}:mirror" if mirror else kind, size=side)
     if kind not in ("random tower", "ImageNet trunk") and not Path(kind).is_file():
         raise FileNotFoundError(kind)
     ensure_torchvision()

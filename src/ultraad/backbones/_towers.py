@@ -69,7 +69,7 @@ JOINED: Mapping[str, tuple[str, ...]] = {"embedded+embedded-large": ("embedded",
 """{name for ``--backbone``: towers that are one backbone (:mod:`ultraad.backbones._joined`)}."""
 
 ABOUT: Mapping[str, str] = {name: tower.about for name, tower in TOWERS.items()} | {
-    "embedded+embedded-large": "Both as one: finds most on unknown scanners, 3.2 times the time of embedded; "
-    "not for methods that work inside the blocks of a tower.",
+    "embedded+embedded-large": "Both as one: the best on BUS-UCLM, on BUSI like embedded-large; 3.2 times the time of "
+    "embedded; not for methods that work inside the blocks of a tower.",
 }
 """{name for ``--backbone``: what it is, in a sentence or two}."""
